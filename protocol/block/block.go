@@ -67,7 +67,7 @@ type Item struct {
 	Body []byte
 }
 
-var magic = [4]byte{'X', 'D', 'B', '1'}
+const magic = "XDB1"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -116,11 +116,14 @@ func Cut(from Origin, to []Lane, items []Item) ([]byte, error) {
 		payload = binary.AppendUvarint(payload, uint64(len(items[i].Body)))
 		payload = append(payload, items[i].Body...)
 	}
+	if len(payload) > maxOpened {
+		return nil, fmt.Errorf("cut block: %d bytes of events, the limit is %d: what opens to more is refused as corrupt", len(payload), maxOpened)
+	}
 	header = binary.AppendUvarint(header, uint64(len(shapes)))
 	header = append(append(header, shapeBytes...), heads...)
 
 	enc, _ := coders()
-	out := append(make([]byte, 0, len(header)+len(payload)/3+64), magic[:]...)
+	out := append(make([]byte, 0, len(header)+len(payload)/3+64), magic...)
 	out = binary.BigEndian.AppendUint32(out, crc32.Checksum(header, castagnoli))
 	out = binary.BigEndian.AppendUint32(out, uint32(len(header)))
 	out = append(out, header...)
@@ -139,7 +142,7 @@ func split(text []byte) (header, payload []byte, err error) {
 		return nil, nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrCorrupt, len(text), MaxBytes)
 	}
 	r := &reader{b: text}
-	if [4]byte(append(r.bytes(4), 0, 0, 0, 0)[:4]) != magic {
+	if string(r.bytes(len(magic))) != magic {
 		return nil, nil, fmt.Errorf("%w: not a block of this version", ErrCorrupt)
 	}
 	sum, size := r.uint32(), r.uint32()

@@ -25,6 +25,8 @@ const (
 	MaxAttribute = 2048      // bytes of one attribute's value
 	MaxNameLen   = 20        // bytes of an extension attribute's name, as CloudEvents recommends
 	MaxExtension = 32        // extension attributes on one event
+
+	maxCore = 10 // members that CloudEvents itself names
 )
 
 // SpecVersion is the only version of CloudEvents spoken here.
@@ -35,6 +37,12 @@ const JSONType = "application/json"
 
 // ErrInvalid marks every refusal of this package: the bytes are not an event.
 var ErrInvalid = errors.New("not a valid CloudEvent")
+
+// Two refusals that a door answers in their own way; both are ErrInvalid as well.
+var (
+	ErrTooLarge = fmt.Errorf("%w: too large", ErrInvalid)
+	ErrTooDeep  = fmt.Errorf("%w: JSON nested too deep", ErrInvalid)
+)
 
 // Event is one CloudEvent. The zero value is not valid; Validate says why.
 type Event struct {
@@ -91,7 +99,7 @@ func (e *Event) Marshal() ([]byte, error) {
 	}
 	b.WriteByte('}')
 	if b.Len() > MaxSize {
-		return nil, fmt.Errorf("%w: %d bytes encoded, the limit is %d", ErrInvalid, b.Len(), MaxSize)
+		return nil, fmt.Errorf("%w: %d bytes encoded, the limit is %d", ErrTooLarge, b.Len(), MaxSize)
 	}
 	return b.Bytes(), nil
 }
@@ -120,9 +128,9 @@ func optional(b *bytes.Buffer, name, value string) {
 // twice, no data beside data_base64, every attribute a string, number or boolean.
 func Unmarshal(text []byte) (*Event, error) {
 	if len(text) > MaxSize {
-		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrInvalid, len(text), MaxSize)
+		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(text), MaxSize)
 	}
-	if err := CheckJSON(text); err != nil {
+	if err := checkJSON(text, MaxDepth+1); err != nil { // the data stands one level down
 		return nil, err
 	}
 	members, err := splitObject(text)
@@ -165,6 +173,9 @@ func splitObject(text []byte) ([]rawMember, error) {
 		if err := dec.Decode(&m.value); err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, m.name, err)
 		}
+		if len(out) == MaxExtension+maxCore { // before each is compared with all others
+			return nil, fmt.Errorf("%w: more than %d extension attributes", ErrInvalid, MaxExtension)
+		}
 		if slices.ContainsFunc(out, func(o rawMember) bool { return o.name == m.name }) {
 			return nil, fmt.Errorf("%w: %s stands twice", ErrInvalid, m.name)
 		}
@@ -200,7 +211,7 @@ func (e *Event) setBase64(raw json.RawMessage) error {
 		return fmt.Errorf("%w: data and data_base64 exclude each other", ErrInvalid)
 	}
 	var text string
-	if err := json.Unmarshal(raw, &text); err != nil {
+	if err := json.Unmarshal(raw, &text); err != nil || raw[0] != '"' { // null would pass
 		return fmt.Errorf("%w: data_base64 is not a string", ErrInvalid)
 	}
 	data, err := base64.StdEncoding.DecodeString(text)
@@ -250,6 +261,9 @@ func (e *Event) SetAttribute(name, value string) error {
 		if err != nil {
 			return fmt.Errorf("%w: time %q is not RFC 3339, such as 2026-05-04T10:00:00Z", ErrInvalid, value)
 		}
+		if t.IsZero() {
+			return fmt.Errorf("%w: time %s is the zero time of a program, not when something occurred", ErrInvalid, value)
+		}
 		e.Time = t
 	default:
 		if !validName(name) {
@@ -267,7 +281,11 @@ func (e *Event) SetAttribute(name, value string) error {
 }
 
 func validName(name string) bool {
-	if name == "" || len(name) > MaxNameLen || name == "data" || name == "specversion" {
+	switch name {
+	case "", "data", "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema":
+		return false
+	}
+	if len(name) > MaxNameLen {
 		return false
 	}
 	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
@@ -279,6 +297,12 @@ func (e *Event) Validate() error {
 		if a.value == "" {
 			return fmt.Errorf("%w: %s is missing or empty", ErrInvalid, a.name)
 		}
+	}
+	if year := e.Time.UTC().Year(); !e.Time.IsZero() && (year < 0 || year > 9999) {
+		return fmt.Errorf("%w: time is in the year %d", ErrInvalid, year)
+	}
+	if len(e.Extensions) > MaxExtension {
+		return fmt.Errorf("%w: more than %d extension attributes", ErrInvalid, MaxExtension)
 	}
 	attributes := map[string]string{
 		"id": e.ID, "source": e.Source, "type": e.Type, "subject": e.Subject,
@@ -295,7 +319,13 @@ func (e *Event) Validate() error {
 			return err
 		}
 	}
-	if !e.Binary && len(e.Data) > 0 && !json.Valid(e.Data) {
+	if e.Binary || len(e.Data) == 0 {
+		return nil
+	}
+	if err := CheckJSON(e.Data); err != nil {
+		if errors.Is(err, ErrTooDeep) {
+			return err
+		}
 		return fmt.Errorf("%w: data is not JSON; send other content in binary mode with its own datacontenttype", ErrInvalid)
 	}
 	return nil
@@ -315,7 +345,9 @@ func checkText(name, value string) error {
 
 // CheckJSON reports whether text is one JSON value nested no deeper than MaxDepth,
 // before any decoder builds something from it.
-func CheckJSON(text []byte) error {
+func CheckJSON(text []byte) error { return checkJSON(text, MaxDepth) }
+
+func checkJSON(text []byte, limit int) error {
 	depth, inString := 0, false
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {
@@ -325,8 +357,8 @@ func CheckJSON(text []byte) error {
 			inString = !inString
 		case inString:
 		case c == '{' || c == '[':
-			if depth++; depth > MaxDepth {
-				return fmt.Errorf("%w: JSON nested deeper than %d", ErrInvalid, MaxDepth)
+			if depth++; depth > limit {
+				return fmt.Errorf("%w: the limit is %d levels", ErrTooDeep, limit)
 			}
 		case c == '}' || c == ']':
 			depth--
