@@ -1,0 +1,310 @@
+package policy
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/crossdock/crossdock/protocol/expr"
+)
+
+// object reads the fields of one mapping and reports, at its close, those that nobody
+// asked for. All problems are collected; a field that cannot be read is as if absent.
+type object struct {
+	c      *compiler
+	what   string // for messages, such as "route dispatches-to-erp"
+	at     place
+	fields *mapping
+	known  []string
+}
+
+// field is one value asked for. Without set it is absent, or null.
+type field struct {
+	node
+	name string
+	set  bool
+}
+
+func (c *compiler) object(n node, what string) *object {
+	m, ok := n.value.(*mapping)
+	if !ok {
+		if _, known := n.value.(refused); n.value != nil && !known {
+			c.errorAt(n.place, "write it as name: value pairs", "%s must be a mapping", what)
+		}
+		m = &mapping{}
+	}
+	return &object{c: c, what: what, at: n.place, fields: m}
+}
+
+func (o *object) get(name string) field {
+	o.known = append(o.known, name)
+	for i, key := range o.fields.keys {
+		if key.value == name {
+			v := o.fields.values[i]
+			if v.value == nil {
+				v.place = key.place
+			}
+			_, known := v.value.(refused)
+			return field{node: v, name: name, set: v.value != nil && !known}
+		}
+	}
+	return field{node: node{place: o.at}, name: name}
+}
+
+// has says whether the field is written, be it empty.
+func (o *object) has(name string) bool {
+	return slices.ContainsFunc(o.fields.keys, func(k node) bool { return k.value == name })
+}
+
+// close reports the fields that were not asked for.
+func (o *object) close() {
+	for _, key := range o.fields.keys {
+		name, _ := key.value.(string)
+		if slices.Contains(o.known, name) {
+			continue
+		}
+		hint := "known here: " + strings.Join(o.known, ", ")
+		if near := nearest(name, o.known); near != "" {
+			hint = fmt.Sprintf("did you mean %s?", near)
+		}
+		o.c.errorAt(key.place, hint, "unknown field %s in %s", quoted(name), o.what)
+	}
+}
+
+func (o *object) missing(f field, hint string) {
+	if _, known := f.value.(refused); known {
+		return
+	}
+	o.c.errorAt(f.place, hint, "%s is missing in %s", f.name, o.what)
+}
+
+func (o *object) text(name string) field {
+	f := o.get(name)
+	if _, ok := f.value.(string); f.set && !ok {
+		o.c.errorAt(f.place, "", "%s in %s must be a text", name, o.what)
+		f.set = false
+	}
+	if f.set && len(f.str()) > expr.MaxSource {
+		o.c.errorAt(f.place, "", "%s in %s is too long", name, o.what)
+		f.set = false
+	}
+	return f
+}
+
+func (f field) str() string {
+	text, _ := f.value.(string)
+	return text
+}
+
+// required reads a text that must be there.
+func (o *object) required(name, hint string) field {
+	f := o.text(name)
+	if f.value == nil || f.set && strings.TrimSpace(f.str()) == "" {
+		f.set = false
+		o.missing(f, hint)
+	}
+	return f
+}
+
+func (o *object) oneOf(name string, fallback string, allowed ...string) string {
+	f := o.text(name)
+	if !f.set {
+		return fallback
+	}
+	if !slices.Contains(allowed, f.str()) {
+		hint := "one of " + strings.Join(allowed, ", ")
+		if near := nearest(f.str(), allowed); near != "" {
+			hint = fmt.Sprintf("did you mean %s?", near)
+		}
+		o.c.errorAt(f.place, hint, "%s %s in %s is not known", name, quoted(f.str()), o.what)
+		return fallback
+	}
+	return f.str()
+}
+
+func (o *object) list(name string) []node {
+	f := o.get(name)
+	items, ok := f.value.([]node)
+	if f.set && !ok {
+		o.c.errorAt(f.place, "write it as - item, or [item, item]", "%s in %s must be a list", name, o.what)
+	}
+	return items
+}
+
+// texts reads a list of texts, each with its place.
+func (o *object) texts(name string) []field {
+	var out []field
+	for _, n := range o.list(name) {
+		text, ok := n.value.(string)
+		if !ok || text == "" {
+			o.c.errorAt(n.place, "", "%s in %s must be a list of texts", name, o.what)
+			continue
+		}
+		if slices.ContainsFunc(out, func(f field) bool { return f.str() == text }) {
+			o.c.errorAt(n.place, "", "%s stands twice in %s", quoted(text), name)
+			continue
+		}
+		out = append(out, field{node: n, name: name, set: true})
+	}
+	return out
+}
+
+func strs(fields []field) []string {
+	var out []string
+	for _, f := range fields {
+		out = append(out, f.str())
+	}
+	return out
+}
+
+func (o *object) bool(name string) bool {
+	f := o.text(name)
+	if f.set && f.str() != "true" && f.str() != "false" {
+		o.c.errorAt(f.place, "write true or false", "%s in %s is not a truth value", name, o.what)
+	}
+	return f.str() == "true"
+}
+
+// number reads a number between bounds.
+func (o *object) number(name string, fallback, least, most float64) float64 {
+	f := o.text(name)
+	if !f.set {
+		return fallback
+	}
+	v, err := strconv.ParseFloat(f.str(), 64)
+	if err != nil || math.IsNaN(v) || v < least || v > most {
+		o.c.errorAt(f.place, fmt.Sprintf("a number from %v to %v", least, most), "%s in %s is not a number that can be used", name, o.what)
+		return fallback
+	}
+	return v
+}
+
+func (o *object) integer(name string, fallback, least, most int) int {
+	v := o.number(name, float64(fallback), float64(least), float64(most))
+	if v != math.Trunc(v) {
+		o.c.errorAt(o.get(name).place, "", "%s in %s must be a whole number", name, o.what)
+		return fallback
+	}
+	return int(v)
+}
+
+// duration reads such as 500ms, 10s, 5m, 24h or 3d.
+func (o *object) duration(name string, fallback, least, most time.Duration) time.Duration {
+	f := o.text(name)
+	if !f.set {
+		return fallback
+	}
+	d, err := time.ParseDuration(f.str())
+	if days, isDays := strings.CutSuffix(f.str(), "d"); isDays {
+		var n int
+		n, err = strconv.Atoi(days)
+		d = time.Duration(min(max(n, -1), 100_000)) * 24 * time.Hour
+	}
+	if err != nil {
+		o.c.errorAt(f.place, "such as 500ms, 10s, 5m, 24h or 3d", "%s in %s is not a duration", name, o.what)
+		return fallback
+	}
+	if d < least || d > most {
+		o.c.errorAt(f.place, fmt.Sprintf("from %s to %s", least, most), "%s in %s is out of range", name, o.what)
+		return fallback
+	}
+	return d
+}
+
+// expression reads an inline jq expression.
+func (o *object) expression(name string) *expr.Expr {
+	f := o.text(name)
+	if !f.set {
+		return nil
+	}
+	return o.c.inline(f, o.what)
+}
+
+// mapping reads an expression, inline or from a .jq file of the bundle.
+func (o *object) mapping(name string) *expr.Expr {
+	f := o.text(name)
+	if !f.set {
+		return nil
+	}
+	if !strings.HasSuffix(f.str(), ".jq") || strings.ContainsAny(f.str(), " |\n") {
+		return o.c.inline(f, o.what)
+	}
+	content, ok := o.c.file(f, o.what)
+	if !ok {
+		return nil
+	}
+	e, err := expr.Compile(string(content))
+	if err != nil {
+		line, column, message := syntax(err)
+		o.c.errorAt(place{file: f.str(), line: line, column: column}, "", "expression: %s", message)
+	}
+	return e
+}
+
+func (c *compiler) inline(f field, what string) *expr.Expr {
+	e, err := expr.Compile(f.str())
+	if err == nil {
+		return e
+	}
+	line, column, message := syntax(err)
+	at := f.place
+	switch {
+	case f.block:
+		at.line, at.column = at.line+line, column
+	case line == 1 && f.plain:
+		at.column += column - 1
+	case line == 1:
+		at.column += column // behind the quote
+	}
+	c.errorAt(at, "", "%s in %s does not compile: %s", f.name, what, message)
+	return nil
+}
+
+func quoted(text string) string {
+	if len(text) > 80 {
+		text = text[:80] + "…"
+	}
+	return strconv.Quote(text)
+}
+
+// nearest finds the name that was probably meant, if there is one.
+func nearest(name string, known []string) string {
+	best, least := "", 1+min(len(name)/3+1, 3)
+	for _, candidate := range known {
+		if d := distance(strings.ToLower(name), strings.ToLower(candidate)); d < least {
+			best, least = candidate, d
+		}
+	}
+	return best
+}
+
+// distance counts the edits between two names; a swap of neighbours is one.
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}

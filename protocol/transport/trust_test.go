@@ -1,0 +1,218 @@
+package transport_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/crossdock/crossdock/protocol/syncpb"
+	"github.com/crossdock/crossdock/protocol/syncpb/syncpbconnect"
+	"github.com/crossdock/crossdock/protocol/transport"
+)
+
+var bothModes = []transport.Mode{transport.QUIC, transport.TCP}
+
+// Certificates that prove nothing here are refused, and the agent is told why.
+func TestCertificateRefused(t *testing.T) {
+	b := newBench(t)
+	stranger := newAuthority(t, "cluster two")
+	hour := time.Now().Add(time.Hour)
+	tests := []struct {
+		name        string
+		certificate tls.Certificate
+		want        string
+	}{
+		{"another authority", stranger.agent(cluster, "berlin", hour), "not of this cluster's authority"},
+		{"another cluster", b.ca.agent("c2", "berlin", hour), "is of cluster c2, this is c1"},
+		{"expired beyond trust", b.ca.agent(cluster, "berlin", time.Now().Add(-2*time.Hour)), "longer ago than the trust age"},
+		{"a node's", b.ca.node(), "names 0 URIs"},
+	}
+	for _, test := range tests {
+		for _, mode := range bothModes {
+			t.Run(test.name+" "+string(mode), func(t *testing.T) {
+				d := b.dialer(mode, transport.AgentTLS(test.certificate, b.ca.pool()))
+				_, err := d.Session(t.Context(), hello)
+				refused(t, err, test.want)
+			})
+		}
+	}
+}
+
+func refused(t *testing.T, err error, want string) {
+	t.Helper()
+	if !errors.Is(err, transport.ErrRefused) || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want it to say %q", err, want)
+	}
+}
+
+// A revocation refuses new sessions, and old ones at their next call.
+func TestRevoked(t *testing.T) {
+	for _, mode := range bothModes {
+		b := newBench(t)
+		d := b.dialer(mode, b.tls("berlin"))
+		s := b.session(d)
+		b.revoked.Store(true)
+		if _, err := whoAmI(t.Context(), s); connect.CodeOf(err) != connect.CodePermissionDenied || !strings.Contains(err.Error(), "berlin is revoked") {
+			t.Errorf("%s: call of a revoked agent: %v", mode, err)
+		}
+		_, err := d.Session(t.Context(), hello)
+		refused(t, err, "revoked")
+		b.revoked.Store(false)
+		if _, err := whoAmI(t.Context(), s); err != nil {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+}
+
+// An agent that was cut off longer than its certificate lived may renew, and no more.
+func TestExpiredMayRenew(t *testing.T) {
+	b := newBench(t)
+	for _, mode := range bothModes {
+		d := b.dialer(mode, transport.AgentTLS(b.ca.agent(cluster, "berlin", time.Now().Add(-time.Minute)), b.ca.pool()))
+		if _, err := d.Session(t.Context(), hello); !errors.Is(err, transport.ErrExpired) {
+			t.Errorf("%s: hello with an expired certificate: %v", mode, err)
+		}
+		s, err := d.Session(t.Context(), func(ctx context.Context, c syncpbconnect.SyncClient) error {
+			_, err := c.Renew(ctx, connect.NewRequest(&syncpb.RenewRequest{}))
+			return err
+		})
+		if err != nil {
+			t.Fatalf("%s: renewal: %v", mode, err)
+		}
+		s.Close()
+	}
+}
+
+func TestNoCertificate(t *testing.T) {
+	b := newBench(t)
+	for _, mode := range bothModes {
+		d := b.dialer(mode, &tls.Config{RootCAs: b.ca.pool(), MinVersion: tls.VersionTLS13})
+		if _, err := d.Session(t.Context(), hello); connect.CodeOf(err) != connect.CodeUnauthenticated {
+			t.Errorf("%s: hello without a certificate: %v", mode, err)
+		}
+		// Nothing but an enrolment comes as far as the service.
+		_, err := d.Session(t.Context(), func(ctx context.Context, c syncpbconnect.SyncClient) error {
+			_, err := c.Push(ctx, connect.NewRequest(&syncpb.PushRequest{}))
+			return err
+		})
+		if connect.CodeOf(err) != connect.CodeUnauthenticated || b.service.pushes.Load() != 0 {
+			t.Errorf("%s: push without a certificate: %v, %d arrived", mode, err, b.service.pushes.Load())
+		}
+	}
+}
+
+func TestForeignServer(t *testing.T) {
+	b := newBench(t)
+	other := newAuthority(t, "Inspector General CA")
+	for _, mode := range bothModes {
+		d := b.dialer(mode, transport.AgentTLS(b.ca.agent(cluster, "berlin", time.Now().Add(time.Hour)), other.pool()))
+		_, err := d.Session(t.Context(), hello)
+		if !errors.Is(err, transport.ErrForeignIssuer) || !strings.Contains(err.Error(), `issued by "cluster one"`) {
+			t.Errorf("%s: server of another authority: %v", mode, err)
+		}
+	}
+	// The right authority under a name that the certificate is not for.
+	_, port, _ := strings.Cut(b.server.Addr(), ":")
+	d := b.dialer(transport.TCP, b.tls("berlin"), func(c *transport.DialerConfig) { c.Addresses = []string{"localhost:" + port} })
+	if _, err := d.Session(t.Context(), hello); err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("wrong name: %v", err)
+	}
+}
+
+// Tickets are off at the server, so an agent that would resume cannot, and its
+// certificate is looked at each time.
+func TestNothingIsResumed(t *testing.T) {
+	b := newBench(t)
+	for _, mode := range bothModes {
+		conf := b.tls("berlin")
+		conf.SessionTicketsDisabled = false
+		conf.ClientSessionCache = tls.NewLRUClientSessionCache(8)
+		resumed, handshakes := false, 0
+		conf.VerifyConnection = func(cs tls.ConnectionState) error {
+			handshakes++
+			resumed = resumed || cs.DidResume
+			return nil
+		}
+		d := b.dialer(mode, conf)
+		for range 3 {
+			s := b.session(d)
+			if _, err := whoAmI(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			s.Close()
+		}
+		if resumed || handshakes != 3 {
+			t.Errorf("%s: %d handshakes, resumed: %t", mode, handshakes, resumed)
+		}
+	}
+}
+
+func TestEnroll(t *testing.T) {
+	b := newBench(t)
+	request := &syncpb.EnrollRequest{Token: "xd1.secret"}
+	for _, mode := range []transport.Mode{transport.QUIC, transport.TCP, transport.Auto} {
+		b.service.secrets.Store(0)
+		b.service.authorities = [][]byte{b.ca.cert.Raw}
+		cfg := transport.EnrollConfig{Addresses: []string{b.server.Addr()}, Mode: mode, CAHash: transport.HashKey(b.ca.cert)}
+		got, err := transport.Enroll(t.Context(), cfg, request)
+		if err != nil || !strings.HasPrefix(got.Agent, "nobody ") || b.service.secrets.Load() != 1 {
+			t.Errorf("%s: enrolment: %v %v, token arrived %d times", mode, got, err, b.service.secrets.Load())
+		}
+		b.service.authorities = [][]byte{newAuthority(t, "another").cert.Raw}
+		if _, err := transport.Enroll(t.Context(), cfg, request); !errors.Is(err, transport.ErrForeignIssuer) {
+			t.Errorf("%s: answer with another authority: %v", mode, err)
+		}
+		b.service.secrets.Store(0)
+		cfg.CAHash[0]++
+		if _, err := transport.Enroll(t.Context(), cfg, request); !errors.Is(err, transport.ErrForeignIssuer) {
+			t.Errorf("%s: wrong pin: %v", mode, err)
+		}
+		if b.service.secrets.Load() != 0 {
+			t.Errorf("%s: the token was sent to a server with the wrong pin", mode)
+		}
+	}
+}
+
+func TestParseIdentity(t *testing.T) {
+	tests := []struct {
+		uri string
+		ok  bool
+	}{
+		{"spiffe://c1/site/berlin/agent/b1", true},
+		{"spiffe://c1/site/berlin/agent/b1/", false},
+		{"spiffe://c1/site//agent/b1", false},
+		{"spiffe://c1/site/berlin/agent/", false},
+		{"spiffe:///site/berlin/agent/b1", false},
+		{"https://c1/site/berlin/agent/b1", false},
+		{"spiffe://c1/node/n1", false},
+		{"spiffe://c1/site/berlin/agent/b%31", false},
+		{"spiffe://c1/site/a%2Fb/agent/b1", false},
+		{"spiffe://c1:1/site/berlin/agent/b1?x", false},
+		{"spiffe://u@c1/site/berlin/agent/b1", false},
+	}
+	for _, test := range tests {
+		uri, err := url.Parse(test.uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert := newAuthority(t, "x").cert
+		cert.URIs = []*url.URL{uri}
+		id, err := transport.ParseIdentity(cert)
+		if (err == nil) != test.ok {
+			t.Errorf("%s: %+v, %v", test.uri, id, err)
+		}
+		if err == nil && (id.Cluster != "c1" || id.Site != "berlin" || id.Agent != "b1") {
+			t.Errorf("%s: %+v", test.uri, id)
+		}
+	}
+	if _, err := transport.ParseIdentity(&x509.Certificate{}); err == nil {
+		t.Error("a certificate without a URI has an identity")
+	}
+}
