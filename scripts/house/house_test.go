@@ -35,7 +35,7 @@ var onlyIn = map[string][]string{
 }
 
 // leaves may be imported by their siblings: they are vocabulary, not parts.
-var leaves = []string{"controlplane/model"}
+var leaves = []string{"controlplane/model", "agent/atomicfile"}
 
 // families are packages with packages of their own: a driver implements its parent's contract.
 var families = []string{"agent/systems"}
