@@ -1,0 +1,217 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/intake"
+	"github.com/crossdock/crossdock/agent/journal"
+	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/event"
+)
+
+// factType is the type of the events on the lane to the control plane.
+const factType = "crossdock.fact.v1"
+
+// The siblings know nothing of each other; here each is shown to the next in its words.
+
+// submitter lets intake put events into the journal.
+type submitter struct{ journal *journal.Journal }
+
+var _ intake.Journal = submitter{}
+
+func (s submitter) Submit(ctx context.Context, events []intake.Admitted) ([]intake.Receipt, error) {
+	in := make([]journal.Admitted, len(events))
+	for i, e := range events {
+		in[i] = journal.Admitted{Event: e.Event, Encoded: e.Data, Key: e.Key, System: e.System, Revision: e.Revision, Targets: e.Targets}
+	}
+	receipts, err := s.journal.Submit(ctx, in)
+	if errors.Is(err, journal.ErrFull) {
+		return nil, fmt.Errorf("%w: %w", intake.ErrFull, err)
+	} else if err != nil {
+		return nil, err
+	}
+	out := make([]intake.Receipt, len(receipts))
+	for i, r := range receipts {
+		out[i] = intake.Receipt(r)
+		if errors.Is(r.Err, journal.ErrConflict) {
+			out[i].Err = fmt.Errorf("%w: %w", intake.ErrConflict, r.Err)
+		}
+	}
+	return out, nil
+}
+
+// localSource lets delivery read the journal.
+type localSource struct{ journal *journal.Journal }
+
+var _ delivery.Source = localSource{}
+
+func (s localSource) ReadLocal(from uint64, maxEvents int) ([]delivery.Item, uint64, error) {
+	items, next, err := s.journal.ReadLocal(from, maxEvents)
+	out := make([]delivery.Item, len(items))
+	for i, item := range items {
+		out[i] = delivery.Item{Pos: item.Pos, Index: item.Index, Source: item.Source, Head: item.Head, Key: item.Key,
+			Event: item.Event, Received: item.Head.Received, Fault: item.Fault}
+	}
+	return out, next, err
+}
+
+// Wait blocks until a position exists.
+func (s localSource) Wait(ctx context.Context, pos uint64) error { return s.journal.Wait(ctx, pos) }
+
+// facts sends what the control plane should know, through the journal like every event.
+type facts struct {
+	agent   string
+	journal *journal.Journal
+}
+
+var _ delivery.Facts = (*facts)(nil)
+
+func (f *facts) Report(ctx context.Context, fact json.RawMessage) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	receipts, err := f.journal.Submit(ctx, []journal.Admitted{{
+		Event: &event.Event{ID: id.String(), Source: "/agents/" + f.agent, Type: factType, Time: time.Now(),
+			DataContentType: event.JSONType, Data: fact},
+		Key: f.agent, Targets: []block.Target{{Agent: block.Control}},
+	}})
+	if err != nil {
+		return err
+	}
+	return receipts[0].Err
+}
+
+// outbox lets the uplink read the journal, and remembers what the relay has taken, so that
+// the journal knows what it may let go.
+type outbox struct {
+	journal *journal.Journal
+	log     *queue.Log
+
+	mu    sync.Mutex // guards taken
+	taken map[string]uint64
+}
+
+var _ uplink.Outbox = (*outbox)(nil)
+
+func newOutbox(j *journal.Journal, log *queue.Log) *outbox {
+	o := &outbox{journal: j, log: log, taken: map[string]uint64{}}
+	for destination := range j.Outbound() {
+		o.taken[destination] = log.Cursor(takenCursor(destination))
+	}
+	return o
+}
+
+func takenCursor(destination string) string { return "taken/" + destination }
+
+func (o *outbox) Cut(want map[string]uint64, from uint64, maxBlocks int) ([]uplink.Cut, uint64, error) {
+	cuts, next, err := o.journal.Cut(want, from, maxBlocks)
+	out := make([]uplink.Cut, len(cuts))
+	for i, c := range cuts {
+		out[i] = uplink.Cut{Block: c.Block, Lanes: c.Lanes, Count: c.Count}
+		if c.Gap != nil {
+			out[i].Gap = &uplink.Gap{Destination: c.Gap.Destination, First: c.Gap.First, Last: c.Gap.Last, Cause: c.Gap.Cause}
+		}
+	}
+	return out, next, err
+}
+
+func (o *outbox) Seek(destination string, number uint64) (uint64, error) {
+	return o.journal.Seek(destination, number)
+}
+func (o *outbox) Outbound() map[string]uint64                { return o.journal.Outbound() }
+func (o *outbox) Next() uint64                               { return o.journal.Next() }
+func (o *outbox) Wait(ctx context.Context, pos uint64) error { return o.journal.Wait(ctx, pos) }
+func (o *outbox) Taken(destination string, number uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.taken[destination] = number
+	o.log.SaveCursor(takenCursor(destination), number)
+}
+
+// pending counts the events that the relay has not taken yet.
+func (o *outbox) pending() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var n uint64
+	for destination, given := range o.journal.Outbound() {
+		if taken := o.taken[destination]; given > taken {
+			n += given - taken
+		}
+	}
+	return n
+}
+
+// waits reports whether an event is still to be taken for some destination.
+func (o *outbox) waits(numbers []block.Number) (destinations []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, n := range numbers {
+		if n.Seq > o.taken[n.Agent] {
+			destinations = append(destinations, n.Agent)
+		}
+	}
+	return destinations
+}
+
+// needed is the lowest journal position that is still to be taken for some destination.
+func (o *outbox) needed() (uint64, error) {
+	pos := o.journal.Next()
+	for destination, given := range o.journal.Outbound() {
+		o.mu.Lock()
+		taken := o.taken[destination]
+		o.mu.Unlock()
+		if given <= taken {
+			continue
+		}
+		at, err := o.journal.Seek(destination, taken+1)
+		if err != nil {
+			return 0, fmt.Errorf("lane to %s: %w", destination, err)
+		}
+		pos = min(pos, at)
+	}
+	return pos, nil
+}
+
+// inbox lets the uplink commit what it pulled.
+type inbox struct{ journal *journal.Journal }
+
+var _ uplink.Inbox = inbox{}
+
+func (i inbox) Receive(ctx context.Context, text []byte, relayed time.Time) error {
+	_, err := i.journal.Receive(ctx, text, relayed)
+	return inboxError(err)
+}
+
+func (i inbox) ReceiveGap(ctx context.Context, gap uplink.Gap) error {
+	_, err := i.journal.ReceiveGap(ctx, gap.Source, gap.Epoch, gap.First, gap.Last, gap.Cause)
+	return inboxError(err)
+}
+
+func inboxError(err error) error {
+	switch {
+	case errors.Is(err, journal.ErrFull):
+		return fmt.Errorf("%w: %w", uplink.ErrFull, err)
+	case errors.Is(err, journal.ErrGap):
+		return fmt.Errorf("%w: %w", uplink.ErrGap, err)
+	}
+	return err
+}
+
+func (i inbox) Highwaters() []uplink.Highwater {
+	var out []uplink.Highwater
+	for _, h := range i.journal.Highwaters() {
+		out = append(out, uplink.Highwater{Source: h.Source, Epoch: h.Epoch, Number: h.Highwater})
+	}
+	return out
+}

@@ -1,0 +1,293 @@
+// Package agent is the process at a site: it connects intake, journal, delivery, drivers
+// and uplink, each of which knows nothing of the others, and runs them as one.
+//
+// It holds wiring only. Its invariant is the order: stores open first and close last, and
+// the doors open last and close first, so that nothing is accepted that cannot be kept.
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/identity"
+	"github.com/crossdock/crossdock/agent/intake"
+	"github.com/crossdock/crossdock/agent/journal"
+	"github.com/crossdock/crossdock/agent/ops"
+	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/agent/revision"
+	"github.com/crossdock/crossdock/agent/routing"
+	"github.com/crossdock/crossdock/agent/systems"
+	"github.com/crossdock/crossdock/agent/systems/secrets"
+	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/protocol/policy"
+	"github.com/crossdock/crossdock/protocol/transport"
+)
+
+const (
+	trimEvery = time.Minute
+	// overLevel is the part of the quota from which delivered history goes before its time.
+	overLevel = 0.75
+)
+
+// Agent is one agent. New opens its stores; Run runs it.
+type Agent struct {
+	cfg      Config
+	log      *slog.Logger
+	registry *prometheus.Registry
+
+	identity *identity.Identity
+	revision *revision.Holder
+	queue    *queue.Log
+	journal  *journal.Journal
+	delivery *delivery.Engine
+	drivers  *drivers
+	intake   *intake.Service
+	outbox   *outbox
+	uplink   *uplink.Uplink
+	ops      *ops.Server
+	started  time.Time
+}
+
+// New opens the agent's stores and binds its ports. It starts nothing; Close if Run is
+// never called.
+func New(cfg Config) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	a := &Agent{cfg: cfg, log: cfg.Logger, registry: prometheus.NewRegistry(), started: time.Now()}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, open := range []func() error{a.openIdentity, a.openStores, a.openDelivery, a.openIntake, a.openUplink, a.openOps} {
+		if err := open(); err != nil {
+			return nil, errors.Join(err, a.Close())
+		}
+	}
+	return a, nil
+}
+
+func (a *Agent) openIdentity() (err error) {
+	a.identity, err = identity.Open(a.cfg.IdentityDir())
+	if err != nil {
+		return err
+	}
+	a.log = a.log.With("agent", a.identity.Agent)
+	a.revision, err = revision.Open(filepath.Join(a.cfg.Data, "policy"), a.log)
+	return err
+}
+
+func (a *Agent) openStores() (err error) {
+	if err := os.MkdirAll(a.cfg.Secrets, 0o700); err != nil {
+		return err
+	}
+	damaged := func(first, last uint64, err error) {
+		a.log.Error("events in the journal are damaged and set aside", "first", first, "last", last, "err", err)
+	}
+	a.queue, err = queue.Open(queue.Config{Dir: a.cfg.JournalDir(), SegmentBytes: int64(a.cfg.Journal.Segment),
+		Quota: int64(a.cfg.Journal.Quota), Logger: a.log, OnDamage: damaged})
+	if err != nil {
+		return err
+	}
+	a.journal, err = journal.Open(journal.Config{Log: a.queue, Self: a.identity.Agent, Epoch: a.identity.Epoch, Clock: time.Now,
+		Logger: a.log, Metrics: journal.NewMetrics(a.registry), OnDamage: damaged, Hook: a.cfg.Hook})
+	if err != nil {
+		return err
+	}
+	a.outbox = newOutbox(a.journal, a.queue)
+	return nil
+}
+
+func (a *Agent) secretStore() *secrets.Store {
+	return secrets.New(secrets.Config{Directory: a.cfg.Secrets, AllowAbsolute: true})
+}
+
+func (a *Agent) openDelivery() (err error) {
+	a.drivers = &drivers{site: a.identity.Site, log: a.log, open: map[string]*attached{},
+		options: systems.Options{Secrets: a.secretStore(), Logger: a.log, Metrics: systems.NewMetrics(a.registry)}}
+	a.delivery, err = delivery.Open(delivery.Config{
+		Agent: a.identity.Agent, Path: filepath.Join(a.cfg.Data, "delivery.db"), Source: localSource{a.journal}, Target: a.drivers,
+		Policy: a.revision.Set, Facts: &facts{agent: a.identity.Agent, journal: a.journal}, Logger: a.log,
+		Metrics: delivery.NewMetrics(a.registry), ParkAfter: a.cfg.Tuning.ParkAfter, Hook: a.cfg.Hook,
+	})
+	return err
+}
+
+func (a *Agent) openIntake() (err error) {
+	config := intake.Config{Site: a.identity.Site, Listen: a.cfg.Intake.Listen}
+	if a.cfg.Intake.Certificate != "" {
+		certificate, err := tls.LoadX509KeyPair(a.cfg.Intake.Certificate, a.cfg.Intake.Key)
+		if err != nil {
+			return fmt.Errorf("intake.certificate: %w", err)
+		}
+		config.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
+	}
+	a.intake, err = intake.New(config, intake.Parts{
+		Policy: policyOf{a.revision}, Journal: submitter{a.journal}, Secrets: a.secretStore(), Logger: a.log,
+		Metrics:   intake.NewMetrics(a.registry),
+		NewRouter: func(set *policy.Set) intake.Router { return routing.New(set, a.identity.Site) },
+	})
+	if err != nil {
+		return err
+	}
+	a.drivers.accept = a.intake.Accept
+	return nil
+}
+
+// policyOf shows the revision in force to intake.
+type policyOf struct{ holder *revision.Holder }
+
+func (p policyOf) Policy() *policy.Set { return p.holder.Set() }
+
+func (a *Agent) openUplink() error {
+	dialer, err := NewDialer(a.cfg, a.identity, a.log)
+	if err != nil {
+		return err
+	}
+	config := uplink.DefaultConfig()
+	config.Agent, config.Epoch, config.Version = a.identity.Agent, a.identity.Epoch, a.cfg.Version
+	config.Dialer, config.Outbox, config.Inbox = dialer, a.outbox, inbox{a.journal}
+	config.Policy, config.Identity = a.revision, a.identity
+	config.Command, config.Status = a.command, a.report
+	config.Logger, config.Metrics = a.log, uplink.NewMetrics(a.registry)
+	for _, t := range []struct{ field, value *time.Duration }{
+		{&config.Silence, &a.cfg.Tuning.Silence}, {&config.StatusEvery, &a.cfg.Tuning.StatusEvery},
+		{&config.FullRetry, &a.cfg.Tuning.FullRetry}, {&config.ReconnectMax, &a.cfg.Tuning.ReconnectMax},
+	} {
+		if *t.value > 0 {
+			*t.field = *t.value
+		}
+	}
+	a.uplink = uplink.New(config)
+	return nil
+}
+
+// NewDialer makes the dialer that an agent's configuration asks for.
+func NewDialer(cfg Config, id *identity.Identity, log *slog.Logger) (*transport.Dialer, error) {
+	config := transport.DialerConfig{
+		Addresses: cfg.ControlPlane.Addresses, Mode: transport.Mode(cfg.ControlPlane.Transport), Logger: log,
+		RetryQUIC: cfg.Tuning.RetryQUIC,
+		TLS:       func() (*tls.Config, error) { return id.TLS(), nil },
+	}
+	proxy, err := ProxyOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	config.Proxy = proxy
+	return transport.NewDialer(config)
+}
+
+// ProxyOf gives the proxy function of a configuration, nil for the environment's.
+func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
+	if cfg.ControlPlane.Proxy == "" {
+		return nil, nil
+	}
+	proxy, err := url.Parse(cfg.ControlPlane.Proxy)
+	if err != nil {
+		return nil, fmt.Errorf("controlplane.proxy: %w", err)
+	}
+	return func(*url.URL) (*url.URL, error) { return proxy, nil }, nil
+}
+
+func (a *Agent) openOps() (err error) {
+	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
+		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}})
+	return err
+}
+
+// ready says why the agent cannot do its work, nil if it can. A cut line is no reason.
+func (a *Agent) ready() error {
+	if a.revision.Set() == nil {
+		return errors.New("no policy revision yet: the control plane has not been reached or has none approved")
+	}
+	return nil
+}
+
+// Run runs the agent until ctx ends or a part fails, and closes it.
+func (a *Agent) Run(ctx context.Context) error {
+	if _, err := a.intake.Listen(); err != nil {
+		return errors.Join(err, a.Close())
+	}
+	err := runParts(ctx, []part{
+		{"intake", a.intake.Run},     // first: nothing new is accepted
+		{"delivery", a.delivery.Run}, // attempts in flight finish while their drivers are open
+		{"drivers", a.runDrivers},    // publishers stop handing in
+		{"uplink", a.uplink.Run},     // what is committed could still be taken until here
+		{"retention", a.runTrim},
+		{"ops", a.ops.Run},         // people can watch up to here
+		{"journal", a.journal.Run}, // commits what the parts above have handed in
+		{"queue", a.queue.Run},
+	})
+	return errors.Join(err, a.Close())
+}
+
+func (a *Agent) runDrivers(ctx context.Context) error {
+	return a.drivers.run(ctx, a.revision.Set, a.revision.Changed, a.delivery.PolicyChanged)
+}
+
+// runTrim lets go of history that nobody needs: what is delivered, taken and older than
+// the retention; under pressure what is delivered and taken.
+func (a *Agent) runTrim(ctx context.Context) error {
+	every := trimEvery
+	if a.cfg.Tuning.TrimEvery > 0 {
+		every = a.cfg.Tuning.TrimEvery
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if err := a.trim(); err != nil {
+			a.log.Error("history cannot be let go", "err", err)
+		}
+	}
+}
+
+func (a *Agent) trim() error {
+	needed, err := a.outbox.needed()
+	if err != nil {
+		return err
+	}
+	needed = min(needed, a.delivery.MinCursor())
+	olderThan := time.Now().Add(-a.cfg.Journal.Retain)
+	if a.queue.Level() > overLevel {
+		olderThan = time.Now()
+	}
+	dropped, err := a.journal.Trim(needed, olderThan)
+	if err != nil {
+		return err
+	}
+	if dropped > 0 {
+		return a.delivery.ForgetBefore(a.journal.First())
+	}
+	return nil
+}
+
+// Close closes what New opened. Run does it by itself.
+func (a *Agent) Close() error {
+	var errs []error
+	if a.ops != nil {
+		errs = append(errs, a.ops.Close())
+	}
+	if a.delivery != nil {
+		errs = append(errs, a.delivery.Close())
+	}
+	if a.queue != nil {
+		errs = append(errs, a.queue.Close())
+	}
+	return errors.Join(errs...)
+}

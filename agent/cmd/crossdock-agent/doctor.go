@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/doctor"
+)
+
+func (p *program) doctorCommand() *cobra.Command {
+	var strict bool
+	c := &cobra.Command{
+		Use: "doctor", Short: "Look at everything the agent leans on and say what to do", Args: cobra.NoArgs,
+		Long: "Look at everything the agent leans on and say what to do.\n\n" +
+			"It does not test whether events pass from end to end, and it changes nothing.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.load()
+			if err != nil {
+				return err
+			}
+			if err := cfg.Validate(); err != nil {
+				return withCode(exitUsage, err)
+			}
+			body, err := p.local(cfg).call(cmd.Context(), http.MethodGet, "/healthz", nil)
+			if err == nil {
+				body.Close()
+			}
+			findings := agent.Examine(cmd.Context(), cfg, err == nil)
+			if err := p.print(findings, func(w io.Writer) { printFindings(w, findings) }); err != nil {
+				return err
+			}
+			switch worst := doctor.Worst(findings); {
+			case worst == doctor.Fail:
+				return errors.New("something is not well")
+			case worst == doctor.Warn && strict:
+				return withCode(exitWarnings, errors.New("there are warnings"))
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&strict, "strict", false, "exit with 8 if there are warnings")
+	return c
+}
+
+func printFindings(w io.Writer, findings []doctor.Finding) {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, f := range findings {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Level, f.ID, f.Seen)
+		if f.Level != doctor.OK {
+			fmt.Fprintf(t, "\t\tto do: %s\n", f.Todo)
+		}
+	}
+	_ = t.Flush() // standard output
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	"github.com/crossdock/crossdock/agent"
+)
+
+func (p *program) enrollCommand() *cobra.Command {
+	var tokenFile string
+	var addresses []string
+	var transport string
+	c := &cobra.Command{
+		Use: "enroll", Short: "Trade a join token for this agent's identity", Args: cobra.NoArgs,
+		Long: `Trade a join token for this agent's identity.
+
+The token comes from "crossdock token create --site SITE" and works once, for a short time.
+It is read from a file or from standard input, so that it shows in no process list. An agent
+that was enrolled before gets a new epoch; its journal stays.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.load()
+			if err != nil {
+				return err
+			}
+			if len(addresses) > 0 {
+				cfg.ControlPlane.Addresses = addresses
+			}
+			if transport != "" {
+				cfg.ControlPlane.Transport = transport
+			}
+			if err := cfg.Validate(); err != nil {
+				return withCode(exitUsage, err)
+			}
+			token, err := readToken(p.in, tokenFile)
+			if err != nil {
+				return withCode(exitUsage, err)
+			}
+			return p.enroll(cmd.Context(), cfg, token)
+		},
+	}
+	c.Flags().StringVar(&tokenFile, "token-file", "-", "file with the join token; - is standard input")
+	c.Flags().StringSliceVar(&addresses, "control-plane", nil, "host:port of the control plane's nodes, instead of the configuration's")
+	c.Flags().StringVar(&transport, "transport", "", "auto, quic or tcp, instead of the configuration's")
+	return c
+}
+
+func readToken(in io.Reader, file string) (string, error) {
+	const maxToken = 4 << 10
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxToken))
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(text))
+	if strings.Count(token, ".") != 3 {
+		return "", errors.New(`that is not a join token: it has four parts with dots between them, as "crossdock token create" prints it`)
+	}
+	return token, nil
+}
+
+// authorityHash is the last part of a token: the SHA-256 of the CA's public key.
+func authorityHash(token string) (hash [sha256.Size]byte, err error) {
+	raw, err := hex.DecodeString(token[strings.LastIndex(token, ".")+1:])
+	if err != nil || len(raw) != len(hash) {
+		return hash, errors.New("the token's last part is not the hash of an authority: was the token copied whole?")
+	}
+	return [sha256.Size]byte(raw), nil
+}
+
+func (p *program) enroll(ctx context.Context, cfg agent.Config, token string) error {
+	hash, err := authorityHash(token)
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cfg.Logger = cfg.NewLogger(p.err)
+	granted, err := agent.Enroll(ctx, cfg, token, hash)
+	if err != nil {
+		return enrollError(err)
+	}
+	return p.print(granted, func(w io.Writer) {
+		fmt.Fprintf(w, "enrolled as agent %s of site %s in cluster %s (epoch %d)\n", granted.Agent, granted.Site, granted.Cluster, granted.Epoch)
+	})
+}
+
+func enrollError(err error) error {
+	switch connect.CodeOf(err) {
+	case connect.CodePermissionDenied, connect.CodeUnauthenticated:
+		return withCode(exitDenied, err)
+	case connect.CodeUnavailable, connect.CodeDeadlineExceeded:
+		return withCode(exitUnreachable, err)
+	}
+	return err
+}

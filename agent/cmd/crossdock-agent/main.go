@@ -1,0 +1,22 @@
+// Command crossdock-agent is the agent at a site: run, enroll, status, doctor and queue.
+//
+// It holds no logic of its own: it reads flags and configuration and calls package agent.
+// Its one promise is its exit codes, which scripts may rely on (see exitCodes).
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}

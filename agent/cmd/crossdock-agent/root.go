@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/identity"
+	"github.com/crossdock/crossdock/agent/queue"
+)
+
+// exitCodes is what the help says of them; the tests hold the commands to it.
+const exitCodes = `Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the agent is not running,
+4 not enrolled or denied, 5 the control plane is unreachable, 6 not possible as things are,
+8 doctor found warnings and --strict was given.`
+
+// coded is an error with an exit code.
+type coded struct {
+	code int
+	err  error
+}
+
+func (c *coded) Error() string { return c.err.Error() }
+func (c *coded) Unwrap() error { return c.err }
+
+func withCode(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &coded{code: code, err: err}
+}
+
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNotRunning  = 3
+	exitDenied      = 4
+	exitUnreachable = 5
+	exitConflict    = 6
+	exitWarnings    = 8
+)
+
+// program is what every command needs.
+type program struct {
+	in       io.Reader
+	out, err io.Writer
+	config   string // path; empty: the default file if it is there
+	data     string // overrides the configuration's
+	output   string // text or json
+}
+
+func defaultConfigPath() string {
+	if runtime.GOOS == "windows" {
+		return os.ExpandEnv(`${ProgramData}\Crossdock\agent.yaml`)
+	}
+	return "/etc/crossdock-agent/agent.yaml"
+}
+
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	p := &program{in: in, out: out, err: errOut}
+	root := &cobra.Command{
+		Use:           "crossdock-agent",
+		Short:         "The agent at a site: accepts, keeps, routes and delivers the events of the site's systems",
+		Long:          "The agent at a site: accepts, keeps, routes and delivers the events of the site's systems.\n\n" + exitCodes,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if p.output != "text" && p.output != "json" {
+				return withCode(exitUsage, fmt.Errorf("-o %s: it is text or json", p.output))
+			}
+			return nil
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVarP(&p.config, "config", "c", os.Getenv("CROSSDOCK_AGENT_CONFIG"), "configuration file (default "+defaultConfigPath()+", if it is there)")
+	flags.StringVar(&p.data, "data", os.Getenv("CROSSDOCK_AGENT_DATA"), "data directory, instead of the configuration's")
+	flags.StringVarP(&p.output, "output", "o", "text", "text or json")
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(exitUsage, err) })
+	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.configCommand())
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(errOut, "crossdock-agent: %v\n", err)
+		return exitCode(err)
+	}
+	return 0
+}
+
+func exitCode(err error) int {
+	var c *coded
+	switch {
+	case errors.As(err, &c):
+		return c.code
+	case errors.Is(err, identity.ErrNotEnrolled):
+		return exitDenied
+	case errors.Is(err, queue.ErrInUse):
+		return exitConflict
+	case strings.HasPrefix(err.Error(), "unknown command"), strings.Contains(err.Error(), "arg(s)"):
+		return exitUsage // cobra has no type for these two
+	}
+	return exitFailed
+}
+
+// load reads the configuration and applies the flags that stand above it.
+func (p *program) load() (agent.Config, error) {
+	cfg := agent.DefaultConfig()
+	path := p.config
+	if path == "" {
+		if _, err := os.Stat(defaultConfigPath()); err == nil {
+			path = defaultConfigPath()
+		}
+	}
+	if path != "" {
+		var err error
+		if cfg, err = agent.ReadConfig(path); err != nil {
+			return cfg, withCode(exitUsage, err)
+		}
+	}
+	if p.data != "" {
+		cfg.Data, cfg.Secrets = p.data, ""
+	}
+	cfg.Version = version
+	return cfg, nil
+}
+
+// print writes v as JSON, or as the text that the command makes of it.
+func (p *program) print(v any, text func(w io.Writer)) error {
+	if p.output != "json" {
+		text(p.out)
+		return nil
+	}
+	encoder := json.NewEncoder(p.out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+func (p *program) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "run", Short: "Run the agent until it is told to stop", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.load()
+			if err != nil {
+				return err
+			}
+			if err := cfg.Validate(); err != nil {
+				return withCode(exitUsage, err)
+			}
+			cfg.Logger = cfg.NewLogger(p.err)
+			a, err := agent.New(cfg)
+			if err != nil {
+				return err
+			}
+			return a.Run(cmd.Context())
+		},
+	}
+}
+
+func (p *program) configCommand() *cobra.Command {
+	config := &cobra.Command{Use: "config", Short: "Look at the configuration"}
+	config.AddCommand(&cobra.Command{
+		Use: "check", Short: "Say what is wrong with the configuration", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := p.load()
+			if err != nil {
+				return err
+			}
+			if err := cfg.Validate(); err != nil {
+				return withCode(exitUsage, err)
+			}
+			fmt.Fprintln(p.out, "the configuration is valid")
+			return nil
+		},
+	})
+	return config
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crossdock/crossdock/agent"
+)
+
+// local talks to the running agent of this machine.
+type local struct {
+	address   string
+	tokenFile string
+}
+
+func (p *program) local(cfg agent.Config) *local {
+	return &local{address: cfg.Ops.Listen, tokenFile: filepath.Join(cfg.Data, "ops.token")}
+}
+
+// errNotRunning says that nobody answers on the operators' port.
+var errNotRunning = errors.New("the agent is not running here")
+
+// call asks the agent and gives the body of its answer; the caller closes it.
+func (l *local) call(ctx context.Context, method, path string, query url.Values) (io.ReadCloser, error) {
+	target := url.URL{Scheme: "http", Host: l.address, Path: path, RawQuery: query.Encode()}
+	request, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if token, err := os.ReadFile(l.tokenFile); err == nil {
+		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, withCode(exitNotRunning, fmt.Errorf("%w (nobody answers on %s)", errNotRunning, l.address))
+	}
+	if answer.StatusCode < 300 {
+		return answer.Body, nil
+	}
+	defer answer.Body.Close()
+	var problem struct{ Detail string }
+	if err := json.NewDecoder(io.LimitReader(answer.Body, 64<<10)).Decode(&problem); err != nil || problem.Detail == "" {
+		problem.Detail = answer.Status
+	}
+	codes := map[int]int{http.StatusUnauthorized: exitDenied, http.StatusConflict: exitConflict}
+	code := codes[answer.StatusCode]
+	if code == 0 {
+		code = exitFailed
+	}
+	return nil, withCode(code, errors.New(problem.Detail))
+}
+
+func (l *local) get(ctx context.Context, method, path string, query url.Values, into any) error {
+	body, err := l.call(ctx, method, path, query)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	return json.NewDecoder(body).Decode(into)
+}
+
+func (p *program) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show link, policy, queue and systems of the running agent", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.load()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
+			defer cancel()
+			var status agent.Status
+			if err := p.local(cfg).get(ctx, http.MethodGet, "/v1/status", nil, &status); err != nil {
+				return err
+			}
+			return p.print(status, func(w io.Writer) { printStatus(w, status) })
+		},
+	}
+}
+
+func printStatus(w io.Writer, s agent.Status) {
+	link := "cut off since " + s.Link.Since.Local().Format(time.DateTime)
+	if s.Link.LastError != "" {
+		link += ": " + s.Link.LastError
+	}
+	if s.Link.Connected {
+		link = fmt.Sprintf("%s to %s since %s", s.Link.Transport, s.Link.Address, s.Link.Since.Local().Format(time.DateTime))
+		if s.Link.Reason != "" {
+			link += " (" + s.Link.Reason + ")"
+		}
+	}
+	policy := "none yet"
+	if s.Policy.Revision != "" {
+		policy = "revision " + s.Policy.Revision
+	}
+	if s.Policy.Refused != "" {
+		policy += ", refused: " + s.Policy.Refused
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintf(t, "agent\t%s (site %s, cluster %s, epoch %d)\n", s.Agent, s.Site, s.Cluster, s.Epoch)
+	fmt.Fprintf(t, "version\t%s, running since %s\n", s.Version, s.Started.Local().Format(time.DateTime))
+	fmt.Fprintf(t, "link\t%s\n", link)
+	fmt.Fprintf(t, "policy\t%s\n", policy)
+	fmt.Fprintf(t, "certificate\tuntil %s\n", s.Certificate.Local().Format(time.DateTime))
+	fmt.Fprintf(t, "queue\t%d accepted, %d received, %d to be sent; %.1f of %.1f MB\n",
+		s.Queue.Accepted, s.Queue.Received, s.Queue.Outgoing, megabytes(s.Queue.Bytes), megabytes(s.Queue.Quota))
+	_ = t.Flush() // standard output
+	if len(s.Systems) == 0 {
+		return
+	}
+	fmt.Fprintln(t, "\nSYSTEM\tSTATE\tDELIVERED\tPENDING\tPARKED\tDEAD\tLAST ERROR")
+	for _, y := range s.Systems {
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", y.System, y.State, y.Delivered, y.Pending, y.Parked, y.DeadLetters, y.LastError)
+	}
+	_ = t.Flush()
+}
+
+func megabytes(n int64) float64 { return float64(n) / (1 << 20) }

@@ -1,0 +1,443 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/protocol/policy"
+)
+
+// courier takes one system's deliveries to it. One goroutine owns everything below but
+// what is marked shared; others reach it through post.
+type courier struct {
+	e    *Engine
+	name string
+
+	row    row
+	saved  uint64 // cursor as last submitted
+	gate   *gate
+	window *window
+	keys   map[queueName]*keyQueue
+	ready  *turnHeap // may be sent now; the one that waited longest first
+	timed  *turnHeap // by wake
+	turn   uint64
+
+	settled  map[slot]bool // at and above the cursor, as found at the start
+	leftover []Item        // read, and not admitted for want of room
+	readNext uint64        // where the source is asked next
+	more     bool          // the source may have more
+
+	ops         []func(tx *bolt.Tx) error // of the change that is being made up
+	dones       []func()
+	inflight    int
+	uncommitted int
+	stopping    bool
+	flushed     time.Time
+
+	locked   map[string]int // dead letters with a commit under way
+	deferred []func()       // commands that wait for those
+	parked   int
+	dead     int // open dead letters
+	lastErr  string
+	errAt    time.Time
+	oldest   time.Time // parked event, as of lookedAt
+	lookedAt time.Time
+
+	// shared
+	wake      chan struct{}
+	grown     atomic.Bool // the journal has more than was read
+	mu        sync.Mutex
+	posted    []func()     // guarded by mu
+	status    SystemStatus // guarded by mu
+	committed atomic.Uint64
+	seen      atomic.Uint64 // events for this system that the scout met at or above start
+	start     uint64        // fixed
+	admitted  uint64        // of those, read by the courier itself
+}
+
+func newCourier(e *Engine, name string, r row) *courier {
+	c := &courier{
+		e: e, name: name, row: r, saved: r.Cursor, start: r.Cursor, readNext: r.Cursor, more: true,
+		window: newWindow(r.Cursor), keys: map[queueName]*keyQueue{}, settled: map[slot]bool{},
+		locked: map[string]int{}, wake: make(chan struct{}, 1),
+	}
+	c.ready = &turnHeap{less: func(a, b *keyQueue) bool { return a.lastTurn < b.lastTurn }}
+	c.timed = &turnHeap{less: func(a, b *keyQueue) bool { return a.wake().Before(b.wake()) }}
+	limits := policy.Limits{}
+	if sys := e.system(name); sys != nil {
+		limits = sys.Delivery
+	}
+	c.gate = newGate(limits)
+	c.committed.Store(r.Cursor)
+	return c
+}
+
+// post has f run by the courier's goroutine. It never blocks.
+func (c *courier) post(f func()) {
+	c.mu.Lock()
+	c.posted = append(c.posted, f)
+	c.mu.Unlock()
+	nudge(c.wake)
+}
+
+func (c *courier) takePosted() []func() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fs := c.posted
+	c.posted = nil
+	return fs
+}
+
+// run works until ctx ends, lets attempts finish for the grace that the configuration
+// gives, and stores what they brought.
+func (c *courier) run(ctx context.Context) error {
+	attempts, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	stop := ctx.Done()
+	var giveUp <-chan time.Time
+	for {
+		for _, f := range c.takePosted() {
+			f()
+		}
+		if c.grown.Swap(false) {
+			c.more = true
+		}
+		now := time.Now()
+		next := now.Add(c.e.cfg.FlushEvery)
+		if !c.stopping {
+			var err error
+			if next, err = c.step(attempts, now); err != nil {
+				return err
+			}
+		}
+		c.flush(now)
+		c.publish(now)
+		if c.stopping && c.inflight == 0 && c.uncommitted == 0 {
+			return nil
+		}
+		timer.Reset(max(time.Until(next), 0))
+		select {
+		case <-c.wake:
+		case <-timer.C:
+		case <-stop:
+			stop, c.stopping = nil, true
+			defer time.AfterFunc(c.e.cfg.StopGrace, cut).Stop()
+			giveUp = time.After(2 * c.e.cfg.StopGrace)
+		case <-giveUp: // a target that does not mind its context
+			return nil
+		case <-c.e.failed:
+			return nil
+		}
+	}
+}
+
+// step does all that can be done now, and says when there is more to do by itself.
+func (c *courier) step(ctx context.Context, now time.Time) (next time.Time, err error) {
+	deferred := c.deferred
+	c.deferred = nil
+	for _, f := range deferred {
+		f()
+	}
+	for q := c.timed.first(); q != nil && !q.wake().After(now); q = c.timed.first() {
+		c.awake(q, now)
+	}
+	more, err := c.fill(now)
+	if err != nil {
+		return now, err
+	}
+	again := c.dispatch(ctx, now)
+	if more {
+		return now, nil
+	}
+	next = now.Add(c.e.cfg.FlushEvery)
+	if q := c.timed.first(); q != nil && q.wake().Before(next) {
+		next = q.wake()
+	}
+	if !again.IsZero() && again.Before(next) {
+		next = again
+	}
+	return next, nil
+}
+
+// fill reads one page of the journal if there is room for it, and reports whether there
+// may be another at once.
+func (c *courier) fill(now time.Time) (more bool, err error) {
+	if len(c.leftover) == 0 {
+		room := c.e.cfg.Window - c.window.count
+		if !c.more || room <= 0 || c.window.bytes >= MaxWindowBytes || c.row.ParkedBytes >= c.e.cfg.MaxParked || !c.gate.reading(now) {
+			return false, nil
+		}
+		items, next, err := c.e.read(c.readNext)
+		if err != nil {
+			return false, err
+		}
+		c.more = next > c.readNext
+		c.readNext = max(next, c.readNext)
+		c.leftover = items
+	}
+	c.admit(now)
+	c.window.next = c.readNext
+	if len(c.leftover) > 0 {
+		c.window.next = c.leftover[0].Pos
+	}
+	c.window.advance()
+	return len(c.leftover) == 0 && c.more, nil
+}
+
+// admit takes events that were read into the queues of their keys while there is room.
+func (c *courier) admit(now time.Time) {
+	park := map[*keyQueue]bool{}
+	for len(c.leftover) > 0 {
+		// An event may have two deliveries here: one live, one shadow.
+		if c.window.count > 0 && c.window.count+2 > c.e.cfg.Window {
+			break
+		}
+		item := &c.leftover[0]
+		for _, t := range targetsAt(item, c.e.cfg.Agent, c.name) {
+			c.admitted++
+			s := slot{Ref{item.Pos, item.Index}, t.Shadow}
+			if c.settled[s] {
+				delete(c.settled, s)
+				continue
+			}
+			q := c.queue(queueName{item.Key, t.Shadow})
+			fault := t.Fault
+			if item.Fault != "" {
+				fault = item.Fault
+			}
+			q.queue = append(q.queue, &job{
+				Ref: s.ref, Key: item.Key, Route: t.Route, Shadow: t.Shadow, Fault: fault,
+				Received: item.Received, Size: len(item.Event), event: item.Event,
+			})
+			c.window.add(item.Pos, item.Received)
+			c.window.bytes += len(item.Event)
+			if q.mustPark() {
+				park[q] = true
+			} else if len(q.queue) == 1 {
+				c.schedule(q, now)
+			}
+		}
+		c.leftover = c.leftover[1:]
+	}
+	if len(c.leftover) == 0 {
+		c.leftover = nil
+	}
+	for q := range park {
+		c.park(q, now)
+	}
+}
+
+// queue finds or makes the queue of a key.
+func (c *courier) queue(name queueName) *keyQueue {
+	q := c.keys[name]
+	if q == nil {
+		q = newKeyQueue(name)
+		q.lastTurn = c.turn // behind those that have waited since
+		c.keys[name] = q
+	}
+	return q
+}
+
+// schedule puts q where its head belongs; it is called whenever that may have changed.
+func (c *courier) schedule(q *keyQueue, now time.Time) {
+	if q.holds > 0 {
+		q.move(nil)
+		return
+	}
+	j, known := q.head()
+	if !known {
+		c.loadFirst(q)
+		j = q.first
+	}
+	switch {
+	case j == nil:
+		q.move(nil)
+		if q.idle() {
+			delete(c.keys, q.name)
+		}
+	case q.wake().After(now):
+		q.move(c.timed)
+	default:
+		q.move(c.ready)
+	}
+}
+
+// awake handles a queue whose time has come: to be parked, or to be tried again.
+func (c *courier) awake(q *keyQueue, now time.Time) {
+	if !q.parkAt.IsZero() && !q.parkAt.After(now) {
+		if c.gate.healthy() {
+			c.park(q, now)
+			return
+		}
+		q.parkAt = now.Add(c.e.cfg.ParkAfter) // the system waits, not this delivery
+	}
+	c.schedule(q, now)
+}
+
+// dispatch starts attempts while there is leave to, and says when to ask again; zero
+// means after the next result.
+func (c *courier) dispatch(ctx context.Context, now time.Time) (again time.Time) {
+	for c.inflight < c.gate.limits.Concurrency {
+		q := c.ready.first()
+		if q == nil {
+			return time.Time{}
+		}
+		j, _ := q.head()
+		route, dest := c.lookup(j)
+		switch {
+		case j.Shadow && (dest == nil || j.Fault != "" || !c.e.sandbox(c.name)):
+			c.settleShadow(q, j, &result{at: now}, "not sent")
+			continue
+		case j.Fault != "":
+			c.bury(q, j, &result{fault: j.Fault, at: now})
+			continue
+		case dest == nil:
+			c.await(q, j, now)
+			continue
+		}
+		done, again := c.gate.pass(now)
+		if done == nil {
+			return again
+		}
+		ev, err := c.load(q, j)
+		if err != nil {
+			done(errNotSent)
+			c.bury(q, j, &result{fault: err.Error(), at: now})
+			continue
+		}
+		c.send(ctx, q, j, done, route, order{job: j, event: ev, system: c.name, dest: dest, timeout: c.gate.limits.Timeout})
+	}
+	return time.Time{}
+}
+
+func (c *courier) send(ctx context.Context, q *keyQueue, j *job, done func(error), route *policy.Route, o order) {
+	c.inflight++
+	c.turn++
+	q.holds++
+	q.flying = j
+	q.absent, j.Absent = false, time.Time{}
+	q.lastTurn = c.turn
+	q.move(nil)
+	go func() {
+		res := attempt(ctx, &c.e.cfg, o)
+		c.post(func() { c.finish(q, j, done, withRetryDefaults(route.Retry), &res) })
+	}()
+}
+
+// load finds the event of a job that is kept in the store.
+func (c *courier) load(q *keyQueue, j *job) (event []byte, err error) {
+	if j.place == inJournal {
+		return j.event, nil
+	}
+	err = c.e.db.View(func(tx *bolt.Tx) error {
+		if j.place == inDead {
+			_, event, err = readDead(tx, j.deadID)
+			return err
+		}
+		_, event, err = readParked(tx, c.name, q.prefix, j.Ref)
+		return err
+	})
+	return event, err
+}
+
+// loadFirst learns which parked copy of a key is the oldest. One that is damaged becomes a
+// dead letter when its turn comes.
+func (c *courier) loadFirst(q *keyQueue) {
+	_ = c.e.db.View(func(tx *bolt.Tx) error { // the function returns no error
+		ref, ok := firstParked(tx, c.name, q.prefix)
+		if !ok {
+			return nil
+		}
+		j, _, err := readParked(tx, c.name, q.prefix, ref)
+		if err != nil {
+			j = job{Ref: ref, Key: q.name.key, Fault: fmt.Sprintf("its parked copy cannot be read: %v", err)}
+		}
+		j.place = inParked
+		q.first = &j
+		return nil
+	})
+}
+
+// lookup finds the route and destination of a job in the revision in force here.
+func (c *courier) lookup(j *job) (*policy.Route, *policy.Destination) {
+	if c.e.system(c.name) == nil {
+		return nil, nil
+	}
+	return c.e.destination(j.Route, c.name, j.Shadow)
+}
+
+// await keeps a delivery whose system or route has not come with a revision yet.
+func (c *courier) await(q *keyQueue, j *job, now time.Time) {
+	if j.Absent.IsZero() {
+		j.Absent = now
+		if j.place != inJournal {
+			c.saveJob(q, j)
+		}
+	}
+	limit := j.Absent.Add(c.e.cfg.RolloutLimit)
+	if !limit.After(now) {
+		c.bury(q, j, &result{at: now, fault: fmt.Sprintf(
+			"system %s with route %s is not in the policy of this site, waited for it since %s", c.name, j.Route, j.Absent.UTC().Format(time.RFC3339))})
+		return
+	}
+	q.absent, q.due, q.parkAt = true, limit, time.Time{}
+	if j.place == inJournal {
+		c.park(q, now)
+		return
+	}
+	c.schedule(q, now)
+}
+
+// policyChanged takes new limits, and tries again what a new revision may have repaired.
+func (c *courier) policyChanged() {
+	now := time.Now()
+	if sys := c.e.system(c.name); sys != nil {
+		c.gate.configure(sys.Delivery)
+	}
+	if c.gate.wrong != "" {
+		c.gate.reset()
+	}
+	for _, q := range c.keys {
+		if q.absent {
+			q.due = now
+			c.schedule(q, now)
+		}
+	}
+}
+
+// stage adds to the change that flush submits; done runs here, after the commit.
+func (c *courier) stage(op func(tx *bolt.Tx) error, done func()) {
+	c.ops = append(c.ops, op)
+	if done != nil {
+		c.dones = append(c.dones, done)
+	}
+}
+
+// flush submits what was staged, with the cursor that it allows.
+func (c *courier) flush(now time.Time) {
+	c.row.Cursor = c.window.advance()
+	moved := c.row.Cursor != c.saved && (c.stopping || now.Sub(c.flushed) >= c.e.cfg.FlushEvery)
+	if len(c.ops) == 0 && !moved {
+		return
+	}
+	r, dones := c.row, c.dones
+	c.saved, c.flushed = r.Cursor, now
+	c.uncommitted++
+	c.e.committer.submit(change{system: c.name, row: &r, apply: c.ops, done: func() {
+		c.committed.Store(r.Cursor)
+		c.post(func() {
+			c.uncommitted--
+			for _, done := range dones {
+				done()
+			}
+		})
+	}})
+	c.ops, c.dones = nil, nil
+}

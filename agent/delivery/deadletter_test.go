@@ -1,0 +1,217 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/crossdock/crossdock/protocol/policy"
+)
+
+func reject(ids ...string) func(context.Context, Delivery) (Answer, error) {
+	return func(_ context.Context, d Delivery) (Answer, error) {
+		if slices.Contains(ids, d.Event.ID) {
+			return Answer{}, &Failure{Class: Rejected, Status: 400, Body: []byte("no " + d.Event.ID)}
+		}
+		return Answer{Status: 200}, nil
+	}
+}
+
+// TestPark keeps what comes behind a dead letter in order over a restart, through a replay
+// that fails and one that succeeds, with one idempotency key.
+func TestPark(t *testing.T) {
+	b := newBench(t, newRules([]string{"erp"}))
+	b.target.play(reject("k0"))
+	want := []expectation{}
+	for i := range 5 {
+		want = append(want, expectation{"erp", "k", fmt.Sprint("k", i)})
+		b.journal.append(makeItem(fmt.Sprint("k", i), "k", to("erp")...))
+	}
+	b.run(t)
+	dl := b.awaitDead(t, 1)[0]
+	await(t, "four wait, and it is told", func() bool { return b.facts.last(dl.ID).Waiting == 4 && b.of("erp").Parked == 4 })
+	if f := b.facts.last(dl.ID); f.State != DeadLetterOpen || f.EventID != "k0" || f.Answer != "no k0" || f.Route != "r-erp" || f.OnExhausted != onPark || len(f.Event) == 0 {
+		t.Errorf("told %+v", f)
+	}
+	if err := b.Replay(t.Context(), Command{ID: "c1", DeadLetter: dl.ID}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the replay fails too", func() bool { n, _ := b.attempts("k0"); return n == 2 && b.facts.last(dl.ID).Attempts == 2 })
+	if err := b.Replay(t.Context(), Command{ID: "c1", DeadLetter: dl.ID}); err != nil {
+		t.Errorf("a repeat of a command: %v", err)
+	}
+	b.stop()
+	b.run(t)
+	b.journal.append(makeItem("k5", "k", to("erp")...))
+	want = append(want, expectation{"erp", "k", "k5"})
+	await(t, "five wait after the restart", func() bool { return b.facts.last(dl.ID).Waiting == 5 })
+	if n, _ := b.attempts("k0"); n != 2 || len(b.target.delivered("erp")) != 0 {
+		t.Errorf("%d attempts, delivered %v", n, b.target.delivered("erp"))
+	}
+	b.target.play(nil)
+	if err := b.Replay(t.Context(), Command{ID: "c2", DeadLetter: dl.ID, By: "eva"}); err != nil {
+		t.Fatal(err)
+	}
+	b.awaitSettled(t, 6)
+	await(t, "it is told", func() bool { return b.facts.last(dl.ID).State == DeadLetterDelivered })
+	if err := b.Discard(t.Context(), Command{ID: "c3", DeadLetter: dl.ID}); !errors.Is(err, ErrNotOpen) {
+		t.Errorf("discard of a delivered one: %v", err)
+	}
+	b.stop()
+	if err := checkHistory(b.target.records(), want, false); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDiscard(t *testing.T) {
+	b := newBench(t, newRules([]string{"erp"}))
+	b.target.play(reject("k0"))
+	for i := range 3 {
+		b.journal.append(makeItem(fmt.Sprint("k", i), "k", to("erp")...))
+	}
+	b.run(t)
+	dl := b.awaitDead(t, 1)[0]
+	for range 2 { // a repeat is harmless
+		if err := b.Discard(t.Context(), Command{ID: "c1", DeadLetter: dl.ID, By: "eva", Reason: "test order"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.awaitSettled(t, 2)
+	if got := b.target.delivered("erp"); !slices.Equal(got, []string{"k1", "k2"}) {
+		t.Errorf("delivered %v", got)
+	}
+	await(t, "it is told", func() bool {
+		f := b.facts.last(dl.ID)
+		return f.State == DeadLetterDiscarded && f.By == "eva" && f.Reason == "test order"
+	})
+	hops, err := b.Hops(1, 0)
+	if err != nil || len(hops) != 1 || hops[0].State != StateDiscarded {
+		t.Errorf("hops %+v, %v", hops, err)
+	}
+	if err := b.Replay(t.Context(), Command{ID: "c2", DeadLetter: "berlin/9.9/erp"}); !errors.Is(err, ErrNoDeadLetter) {
+		t.Errorf("unknown dead letter: %v", err)
+	}
+}
+
+// TestSkip lets later events go on, and asks before a replay behind them.
+func TestSkip(t *testing.T) {
+	b := newBench(t, newRules([]string{"erp"}, func(_ *policy.System, r *policy.Route) { r.OnExhausted = onSkip }))
+	b.target.play(reject("k0", "j0"))
+	b.journal.append(makeItem("k0", "k", to("erp")...), makeItem("k1", "k", to("erp")...), makeItem("j0", "j", to("erp")...))
+	b.run(t)
+	b.awaitDelivered(t, "erp", "k1")
+	dls := b.awaitDead(t, 2)
+	b.stop()
+	b.run(t) // it is remembered who was overtaken
+	b.target.play(nil)
+	k, j := dls[0].ID, dls[1].ID
+	if err := b.Replay(t.Context(), Command{ID: "c1", DeadLetter: k}); !errors.Is(err, ErrOutOfOrder) {
+		t.Errorf("replay behind a later event: %v", err)
+	}
+	if err := b.Replay(t.Context(), Command{ID: "c2", DeadLetter: j}); err != nil {
+		t.Errorf("replay of one that nothing has overtaken: %v", err)
+	}
+	if err := b.Replay(t.Context(), Command{ID: "c3", DeadLetter: k, Confirm: true}); err != nil {
+		t.Error(err)
+	}
+	b.awaitDelivered(t, "erp", "k0", "j0")
+	b.awaitDead(t, 0)
+	if _, idem := b.attempts("k0"); len(idem) != 2 || idem[0] != idem[1] {
+		t.Errorf("idempotency keys %q", idem)
+	}
+}
+
+// TestWaitingIsNotDead: a key that only waits is parked, tried on, and free again.
+func TestWaitingIsNotDead(t *testing.T) {
+	b := newBench(t, newRules([]string{"erp"}), func(c *Config) { c.ParkAfter = time.Millisecond })
+	b.target.play(func(context.Context, Delivery) (Answer, error) { return Answer{}, &Failure{Class: Unavailable} })
+	want := []expectation{}
+	for i := range 4 {
+		want = append(want, expectation{"erp", "k", fmt.Sprint("k", i)})
+		b.journal.append(makeItem(fmt.Sprint("k", i), "k", to("erp")...))
+	}
+	b.run(t)
+	await(t, "all are parked, and the journal is free", func() bool { return b.of("erp").Parked == 4 && b.MinCursor() == 5 })
+	if hops, err := b.Hops(2, 0); err != nil || len(hops) != 1 || hops[0].State != StateParked {
+		t.Errorf("hops %+v, %v", hops, err)
+	}
+	b.stop()
+	b.run(t)
+	b.awaitDead(t, 0)
+	b.target.play(nil)
+	b.awaitSettled(t, 4)
+	await(t, "nothing is parked", func() bool { s := b.of("erp"); return s.Parked == 0 && s.State == SystemOK && s.Pending == 0 })
+	b.stop()
+	if err := checkHistory(b.target.records(), want, false); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReplayOverRestart finds a replay that was asked for and not finished.
+func TestReplayOverRestart(t *testing.T) {
+	b := newBench(t, newRules([]string{"erp"}))
+	b.target.play(reject("k0"))
+	b.journal.append(makeItem("k0", "k", to("erp")...), makeItem("k1", "k", to("erp")...))
+	b.run(t)
+	dl := b.awaitDead(t, 1)[0]
+	b.target.play(func(context.Context, Delivery) (Answer, error) { return Answer{}, &Failure{Class: Unavailable} })
+	if err := b.Replay(t.Context(), Command{ID: "c1", DeadLetter: dl.ID}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the replay is tried", func() bool { n, _ := b.attempts("k0"); return n > 2 })
+	b.stop()
+	b.target.play(nil)
+	b.run(t)
+	b.awaitDelivered(t, "erp", "k0", "k1")
+	if got := b.target.delivered("erp"); !slices.Equal(got, []string{"k0", "k1"}) {
+		t.Errorf("delivered %v", got)
+	}
+}
+
+// TestFactsSurvive tells after a restart what could not be told before.
+func TestFactsSurvive(t *testing.T) {
+	b := newBench(t, newRules([]string{"erp"}))
+	b.facts.fail = true
+	b.target.play(reject("k0"))
+	b.journal.append(makeItem("k0", "k", to("erp")...))
+	b.run(t)
+	dl := b.awaitDead(t, 1)[0]
+	b.stop()
+	b.facts.fail = false
+	b.run(t)
+	await(t, "it is told", func() bool { return b.facts.last(dl.ID).State == DeadLetterOpen })
+}
+
+// TestRollout has a delivery wait for the revision that knows its system.
+func TestRollout(t *testing.T) {
+	b := newBench(t, newRules(nil))
+	b.journal.append(makeItem("a", "k", to("new")...), makeItem("b", "k", to("new")...))
+	b.run(t)
+	await(t, "both wait, visibly", func() bool { s := b.of("new"); return s.Parked == 2 && s.State == SystemUnknown })
+	b.stop()
+	b.run(t)
+	await(t, "they still wait", func() bool { return b.of("new").Parked == 2 })
+	known := newRules([]string{"new"}).get()
+	b.rules.mu.Lock()
+	b.rules.set = known
+	b.rules.mu.Unlock()
+	b.PolicyChanged()
+	b.awaitSettled(t, 2)
+	if got := b.target.delivered("new"); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("delivered %v", got)
+	}
+}
+
+// TestRolloutLimit ends the wait in a dead letter.
+func TestRolloutLimit(t *testing.T) {
+	b := newBench(t, newRules(nil), func(c *Config) { c.RolloutLimit = time.Millisecond })
+	b.journal.append(makeItem("a", "k", to("new")...), makeItem("b", "k", to("new")...))
+	b.run(t)
+	dl := b.awaitDead(t, 1)[0]
+	if dl.EventID != "a" || dl.System != "new" || len(b.target.records()) != 0 {
+		t.Errorf("got %+v", dl)
+	}
+}

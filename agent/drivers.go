@@ -1,0 +1,199 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/systems"
+	filesystem "github.com/crossdock/crossdock/agent/systems/file"
+	httpsystem "github.com/crossdock/crossdock/agent/systems/http"
+	webhooksystem "github.com/crossdock/crossdock/agent/systems/webhook"
+	"github.com/crossdock/crossdock/protocol/event"
+	"github.com/crossdock/crossdock/protocol/policy"
+)
+
+// drivers keeps one open driver for each system of the site, as the policy in force says.
+type drivers struct {
+	site    string
+	options systems.Options
+	log     *slog.Logger
+	accept  func(ctx context.Context, system string, events []*event.Event) error
+
+	mu   sync.Mutex // guards open
+	open map[string]*attached
+}
+
+// attached is a system with its driver. A driver that could not be opened keeps its error.
+type attached struct {
+	system *policy.System
+	driver systems.Driver
+	err    error
+	cancel context.CancelFunc // of its publisher
+	done   chan struct{}      // closed when its publisher has ended
+}
+
+var _ delivery.Target = (*drivers)(nil)
+
+// openDriver opens the driver that a System document asks for, nil if it has none.
+func openDriver(system *policy.System, options systems.Options) (systems.Driver, error) {
+	options.Logger = options.Logger.With("system", system.Name)
+	switch {
+	case system.HTTP != nil:
+		return httpsystem.New(system, options)
+	case system.Webhook != nil:
+		return webhooksystem.New(system, options)
+	case system.File != nil:
+		return filesystem.New(system, options)
+	}
+	return nil, nil
+}
+
+// apply opens, reopens and closes drivers so that they are those of the policy.
+func (d *drivers) apply(ctx context.Context, set *policy.Set) {
+	wanted := map[string]*policy.System{}
+	if set != nil {
+		for _, system := range set.SystemsAt(d.site) {
+			wanted[system.Name] = system
+		}
+	}
+	d.mu.Lock()
+	old := maps.Clone(d.open)
+	d.mu.Unlock()
+	for name, a := range old {
+		if system := wanted[name]; system == nil || a.err != nil || !sameDriver(system, a.system) {
+			d.detach(name, a)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		d.mu.Lock()
+		a := d.open[name]
+		d.mu.Unlock()
+		if a == nil {
+			d.attach(ctx, wanted[name])
+		}
+	}
+}
+
+// sameDriver reports whether a driver can stay open under a new revision.
+func sameDriver(a, b *policy.System) bool {
+	return reflect.DeepEqual(driverSpec(a), driverSpec(b))
+}
+
+func driverSpec(s *policy.System) []any { return []any{s.HTTP, s.Webhook, s.File, s.Delivery.Timeout} }
+
+func (d *drivers) attach(ctx context.Context, system *policy.System) {
+	a := &attached{system: system, done: make(chan struct{})}
+	a.driver, a.err = openDriver(system, d.options)
+	if a.err != nil {
+		d.log.Error("system cannot be attached", "system", system.Name, "err", a.err)
+	}
+	ctx, a.cancel = context.WithCancel(ctx)
+	var publisher systems.Publisher
+	if a.driver != nil && slices.Contains(a.driver.Operations(), systems.OpPublish) {
+		publisher, a.err = systems.As[systems.Publisher](a.driver, systems.OpPublish)
+	}
+	go func() {
+		defer close(a.done)
+		if publisher != nil {
+			d.publish(ctx, system.Name, publisher)
+		}
+	}()
+	d.mu.Lock()
+	d.open[system.Name] = a
+	d.mu.Unlock()
+}
+
+// publish runs a driver's publisher, again and again when it fails.
+func (d *drivers) publish(ctx context.Context, system string, publisher systems.Publisher) {
+	retry := backoff.NewExponentialBackOff(backoff.WithMaxInterval(time.Minute), backoff.WithMaxElapsedTime(0))
+	for {
+		begun := time.Now()
+		err := publisher.Publish(ctx, func(ctx context.Context, events []*event.Event) error { return d.accept(ctx, system, events) })
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(begun) > time.Minute {
+			retry.Reset()
+		}
+		pause := retry.NextBackOff()
+		d.log.Warn("a system's events cannot be read; trying again", "system", system, "pause", pause, "err", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (d *drivers) detach(name string, a *attached) {
+	d.mu.Lock()
+	delete(d.open, name)
+	d.mu.Unlock()
+	a.cancel()
+	<-a.done
+	if a.driver != nil {
+		if err := a.driver.Close(); err != nil {
+			d.log.Warn("closing a system's driver", "system", name, "err", err)
+		}
+	}
+}
+
+// run follows the policy until ctx ends, then closes everything.
+func (d *drivers) run(ctx context.Context, set func() *policy.Set, changed func() <-chan struct{}, applied func()) error {
+	for {
+		change := changed() // taken first: a change during apply is seen by the next turn
+		d.apply(ctx, set())
+		applied()
+		select {
+		case <-ctx.Done():
+			d.apply(ctx, nil)
+			return nil
+		case <-change:
+		}
+	}
+}
+
+// Deliver makes one attempt through the system's driver.
+func (d *drivers) Deliver(ctx context.Context, in delivery.Delivery) (delivery.Answer, error) {
+	d.mu.Lock()
+	a := d.open[in.System]
+	d.mu.Unlock()
+	if a == nil || a.driver == nil && a.err == nil {
+		return delivery.Answer{}, &delivery.Failure{Class: delivery.NoDriver, Err: errors.New("the system has no driver at this site")}
+	}
+	if a.err != nil {
+		return delivery.Answer{}, &delivery.Failure{Class: delivery.Misconfigured, Err: a.err}
+	}
+	deliverer, err := systems.As[systems.Deliverer](a.driver, systems.OpDeliver)
+	if err != nil {
+		return delivery.Answer{}, failure(err)
+	}
+	answer, err := deliverer.Deliver(ctx, systems.Delivery(in))
+	if err != nil {
+		return delivery.Answer{}, failure(err)
+	}
+	return delivery.Answer(answer), nil
+}
+
+// failure puts a driver's error into the words of delivery.
+func failure(err error) error {
+	classes := map[systems.Class]delivery.Class{
+		systems.Unavailable: delivery.Unavailable, systems.Throttled: delivery.Throttled, systems.Rejected: delivery.Rejected,
+		systems.Unknown: delivery.Unknown, systems.Misconfigured: delivery.Misconfigured,
+	}
+	out := &delivery.Failure{Class: classes[systems.ClassOf(err)], Err: err}
+	var coded *systems.Error
+	if errors.As(err, &coded) {
+		out.Status, out.RetryAfter, out.Body = coded.Status, coded.RetryAfter, coded.Body
+	}
+	return out
+}

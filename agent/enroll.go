@@ -1,0 +1,32 @@
+package agent
+
+import (
+	"context"
+
+	"github.com/crossdock/crossdock/agent/identity"
+	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/protocol/transport"
+)
+
+// Enroll gives this machine an identity: it makes a key, trades the join token for a
+// certificate, and stores both below the data directory. authority is the hash that the
+// token pins; the token is sent to nobody else.
+func Enroll(ctx context.Context, cfg Config, token string, authority [32]byte) (identity.Granted, error) {
+	proxy, err := ProxyOf(cfg)
+	if err != nil {
+		return identity.Granted{}, err
+	}
+	request, err := identity.NewRequest(cfg.IdentityDir())
+	if err != nil {
+		return identity.Granted{}, err
+	}
+	enrolled, err := uplink.Enroll(ctx, transport.EnrollConfig{
+		Addresses: cfg.ControlPlane.Addresses, CAHash: authority, Mode: transport.Mode(cfg.ControlPlane.Transport),
+		Proxy: proxy, Logger: cfg.Logger,
+	}, token, cfg.Version, request)
+	if err != nil {
+		return identity.Granted{}, err
+	}
+	granted := identity.Granted{Cluster: enrolled.Cluster, Agent: enrolled.Agent, Site: enrolled.Site, Epoch: enrolled.Epoch}
+	return granted, identity.Accept(cfg.IdentityDir(), granted, enrolled.Certificates, enrolled.Authorities)
+}

@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/crossdock/crossdock/agent/doctor"
+	"github.com/crossdock/crossdock/agent/identity"
+	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/agent/revision"
+	"github.com/crossdock/crossdock/agent/systems"
+	"github.com/crossdock/crossdock/agent/systems/secrets"
+	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/transport"
+)
+
+const probeTimeout = 12 * time.Second
+
+// Examine looks at everything that the agent leans on, from outside the running agent, so
+// that it also works when that is stopped. running says whether it is.
+func Examine(ctx context.Context, cfg Config, running bool) []doctor.Finding {
+	log := slog.New(slog.DiscardHandler)
+	findings := []doctor.Finding{
+		doctor.Port("intake-port", cfg.Intake.Listen, running),
+		doctor.Port("ops-port", cfg.Ops.Listen, running),
+	}
+	if err := os.MkdirAll(cfg.Data, 0o700); err == nil {
+		findings = append(findings, doctor.Disk(cfg.Data, queue.FreeSpace(cfg.Data), int64(cfg.Journal.Quota))...)
+	} else {
+		findings = append(findings, doctor.Finding{ID: "disk-space", Level: doctor.Fail, Seen: err.Error(), Todo: "make the data directory writable"})
+	}
+	findings = append(findings, doctor.UDPBuffer())
+	id, err := identity.Open(cfg.IdentityDir())
+	if err != nil {
+		todo := "see " + cfg.IdentityDir()
+		if errors.Is(err, identity.ErrNotEnrolled) {
+			todo = "the link, the policy and the systems can be looked at after that"
+		}
+		return append(findings, doctor.Finding{ID: "certificate", Level: doctor.Fail, Seen: err.Error(), Todo: todo})
+	}
+	findings = append(findings, doctor.Certificate(id.Certificate(), time.Now()))
+	findings = append(findings, examineLink(ctx, cfg, id, log)...)
+	return append(findings, examinePolicy(ctx, cfg, id, log)...)
+}
+
+func examineLink(ctx context.Context, cfg Config, id *identity.Identity, log *slog.Logger) []doctor.Finding {
+	var findings []doctor.Finding
+	var reached []doctor.Reached
+	proxy, err := ProxyOf(cfg)
+	if err != nil {
+		return []doctor.Finding{{ID: "proxy", Level: doctor.Fail, Seen: err.Error(), Todo: "write controlplane.proxy like http://proxy.example.com:3128"}}
+	}
+	for _, mode := range []transport.Mode{transport.QUIC, transport.TCP} {
+		findings = append(findings, doctor.Link(ctx, string(mode), func(ctx context.Context) (doctor.Reached, error) {
+			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+			defer cancel()
+			dialer, err := transport.NewDialer(transport.DialerConfig{Addresses: cfg.ControlPlane.Addresses, Mode: mode, Proxy: proxy, Logger: log,
+				TLS: func() (*tls.Config, error) { return id.TLS(), nil }})
+			if err != nil {
+				return doctor.Reached{}, err
+			}
+			address, took, skew, err := uplink.Probe(ctx, dialer, id.Epoch, cfg.Version)
+			r := doctor.Reached{Address: address, Took: took, Skew: skew}
+			if err == nil {
+				reached = append(reached, r)
+			}
+			return r, err
+		}))
+	}
+	return append(findings, doctor.Clock(reached))
+}
+
+func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, log *slog.Logger) []doctor.Finding {
+	holder, err := revision.Open(filepath.Join(cfg.Data, "policy"), log)
+	if err != nil {
+		return []doctor.Finding{{ID: "policy", Level: doctor.Fail, Seen: err.Error(), Todo: "make the data directory readable"}}
+	}
+	held := ""
+	if r := holder.Held(); r != (block.Revision{}) {
+		held = r.String()
+	}
+	findings := []doctor.Finding{doctor.Policy(held, holder.Refused())}
+	if holder.Set() == nil {
+		return findings
+	}
+	options := systems.Options{Logger: log, Secrets: secrets.New(secrets.Config{Directory: cfg.Secrets, AllowAbsolute: true})}
+	for _, system := range holder.Set().SystemsAt(id.Site) {
+		driver, err := openDriver(system, options)
+		if err != nil {
+			findings = append(findings, doctor.Finding{ID: "system-" + system.Name, Level: doctor.Fail, Seen: err.Error(), Todo: "see the System document and this server's secrets"})
+			continue
+		}
+		if system.Intake.Token != "" {
+			if _, err := options.Secrets.Resolve(system.Intake.Token); err != nil {
+				findings = append(findings, doctor.Finding{ID: "system-" + system.Name, Level: doctor.Fail, Seen: err.Error(), Todo: "put the token that this system sends there"})
+			}
+		}
+		if driver != nil {
+			findings = append(findings, examineDriver(ctx, system.Name, driver)...)
+			driver.Close()
+		}
+	}
+	return findings
+}
+
+func examineDriver(ctx context.Context, name string, driver systems.Driver) []doctor.Finding {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	examiner, ok := driver.(systems.Examiner)
+	if !ok {
+		f := doctor.Finding{ID: "system-" + name, Level: doctor.OK, Seen: "it could be reached"}
+		if err := driver.Check(ctx); err != nil {
+			f.Level, f.Seen, f.Todo = doctor.Fail, err.Error(), "see whether the system runs and the System document names it rightly"
+		}
+		return []doctor.Finding{f}
+	}
+	var out []doctor.Finding
+	for _, seen := range examiner.Examine(ctx) {
+		f := doctor.Finding{ID: "system-" + name + "-" + seen.Name, Level: doctor.OK, Seen: seen.Seen, Todo: seen.Todo}
+		if !seen.OK {
+			f.Level = doctor.Fail
+		}
+		out = append(out, f)
+	}
+	return out
+}

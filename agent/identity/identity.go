@@ -1,0 +1,212 @@
+// Package identity owns who the agent is: its private key, the certificate that the
+// control plane gave it, the authorities that it trusts, and its epoch.
+//
+// It refuses to know how certificates are asked for and what they are used on. Its
+// invariant: the key never leaves the directory, and the directory always holds a
+// certificate for exactly that key.
+package identity
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/crossdock/crossdock/agent/atomicfile"
+	"github.com/crossdock/crossdock/protocol/transport"
+)
+
+// ErrNotEnrolled says that the directory holds no identity.
+var ErrNotEnrolled = errors.New("this agent is not enrolled: run crossdock-agent enroll with a join token")
+
+// Granted is what enrolment gives.
+type Granted struct {
+	Cluster string `json:"cluster"`
+	Agent   string `json:"agent"`
+	Site    string `json:"site"`
+	Epoch   uint64 `json:"epoch"`
+}
+
+const (
+	keyFile       = "key.pem"
+	newKeyFile    = "key.new.pem"
+	agentFile     = "agent.json" // written last: an identity without it is not complete
+	chainFile     = "certificate.pem"
+	authorityFile = "authorities.pem"
+)
+
+// Identity is an enrolled agent's. It is safe for concurrent use.
+type Identity struct {
+	Granted
+	dir string
+	key *ecdsa.PrivateKey
+
+	mu          sync.RWMutex // guards what renewal replaces
+	certificate tls.Certificate
+	leaf        *x509.Certificate
+	authorities *x509.CertPool
+}
+
+// NewRequest makes a key in dir and a certificate request for it. An identity that is
+// there already stays in force until Accept.
+func NewRequest(dir string) (request []byte, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	if err := atomicfile.Write(filepath.Join(dir, newKeyFile), text, 0o600); err != nil {
+		return nil, err
+	}
+	return requestFor(key)
+}
+
+func requestFor(key *ecdsa.PrivateKey) ([]byte, error) {
+	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "crossdock-agent"}}, key)
+}
+
+// Accept stores what enrolment gave for the request that NewRequest made.
+func Accept(dir string, granted Granted, certificates, authorities [][]byte) error {
+	if len(certificates) == 0 || len(authorities) == 0 {
+		return errors.New("enrolment gave no certificate")
+	}
+	if err := os.Remove(filepath.Join(dir, agentFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(filepath.Join(dir, newKeyFile), filepath.Join(dir, keyFile)); err != nil {
+		return err
+	}
+	if err := writeCertificates(dir, certificates, authorities); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(granted, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(dir, agentFile), text, 0o600)
+}
+
+func writeCertificates(dir string, certificates, authorities [][]byte) error {
+	if err := atomicfile.Write(filepath.Join(dir, authorityFile), encode(authorities), 0o600); err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(dir, chainFile), encode(certificates), 0o600)
+}
+
+func encode(ders [][]byte) []byte {
+	var b bytes.Buffer
+	for _, der := range ders {
+		b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
+	return b.Bytes()
+}
+
+// Open reads the identity in dir. ErrNotEnrolled if there is none.
+func Open(dir string) (*Identity, error) {
+	text, err := os.ReadFile(filepath.Join(dir, agentFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotEnrolled
+	} else if err != nil {
+		return nil, err
+	}
+	id := &Identity{dir: dir}
+	if err := json.Unmarshal(text, &id.Granted); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, agentFile), err)
+	}
+	return id, id.load()
+}
+
+func (id *Identity) load() error {
+	chain, err := os.ReadFile(filepath.Join(id.dir, chainFile))
+	if err != nil {
+		return err
+	}
+	keyText, err := os.ReadFile(filepath.Join(id.dir, keyFile))
+	if err != nil {
+		return err
+	}
+	certificate, err := tls.X509KeyPair(chain, keyText)
+	if err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(id.dir, chainFile), err)
+	}
+	key, ok := certificate.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return fmt.Errorf("%s: not an ECDSA key", filepath.Join(id.dir, keyFile))
+	}
+	leaf, err := x509.ParseCertificate(certificate.Certificate[0])
+	if err != nil {
+		return err
+	}
+	authorityText, err := os.ReadFile(filepath.Join(id.dir, authorityFile))
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(authorityText) {
+		return fmt.Errorf("%s: no certificate in it", filepath.Join(id.dir, authorityFile))
+	}
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	id.key, id.certificate, id.leaf, id.authorities = key, certificate, leaf, pool
+	return nil
+}
+
+// TLS gives the client side of the mutual handshake, as of now.
+func (id *Identity) TLS() *tls.Config {
+	id.mu.RLock()
+	defer id.mu.RUnlock()
+	return transport.AgentTLS(id.certificate, id.authorities)
+}
+
+// Certificate is the one in force.
+func (id *Identity) Certificate() *x509.Certificate {
+	id.mu.RLock()
+	defer id.mu.RUnlock()
+	return id.leaf
+}
+
+// RenewAt is when two thirds of the certificate's life are over.
+func (id *Identity) RenewAt() time.Time {
+	leaf := id.Certificate()
+	return leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) * 2 / 3)
+}
+
+// Request asks for a new certificate for the registered key.
+func (id *Identity) Request() ([]byte, error) { return requestFor(id.key) }
+
+// Replace puts renewed certificates in force.
+func (id *Identity) Replace(certificates, authorities [][]byte) error {
+	if len(certificates) == 0 || len(authorities) == 0 {
+		return errors.New("renewal gave no certificate")
+	}
+	leaf, err := x509.ParseCertificate(certificates[0])
+	if err != nil {
+		return err
+	}
+	if public, ok := leaf.PublicKey.(*ecdsa.PublicKey); !ok || !public.Equal(&id.key.PublicKey) {
+		return errors.New("renewal gave a certificate for another key")
+	}
+	if err := writeCertificates(id.dir, certificates, authorities); err != nil {
+		return err
+	}
+	return id.load()
+}

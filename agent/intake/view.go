@@ -1,0 +1,203 @@
+package intake
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/crossdock/crossdock/protocol/policy"
+)
+
+// tokenReread is how soon after the last reading an unknown token has the secrets read
+// again: a token can change without a new revision.
+const tokenReread = 30 * time.Second
+
+const (
+	defaultRate  = 1000
+	defaultBurst = 2000
+)
+
+// view is what intake derives from one revision. It is immutable.
+type view struct {
+	set     *policy.Set
+	router  Router
+	callers []*caller
+	byName  map[string]*caller
+	read    time.Time // when the tokens were
+	since   time.Time // when this agent first held the revision
+}
+
+// caller is one system of this site.
+type caller struct {
+	system  *policy.System
+	limiter *limiter
+	token   [sha256.Size]byte // hash of the token
+	open    bool              // it has a token
+}
+
+// current gives the view of the revision in force.
+func (s *Service) current() (*view, *Problem) {
+	set := s.parts.Policy.Policy()
+	if v := s.view.Load(); v != nil && v.set == set {
+		return v, nil
+	}
+	if set == nil {
+		return nil, problem(CodeNotReady, "wait until the agent has reached the control plane once")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Read again: a request that was slow to get here must not bring back an older one.
+	if set = s.parts.Policy.Policy(); set == nil {
+		return nil, problem(CodeNotReady, "wait until the agent has reached the control plane once")
+	}
+	v := s.view.Load()
+	if v == nil || v.set != set {
+		v = s.build(set, s.parts.NewRouter(set))
+		s.view.Store(v)
+	}
+	return v, nil
+}
+
+// reread builds the view anew if its tokens are old.
+func (s *Service) reread(old *view) *view {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.view.Load()
+	if v == old && s.parts.Now().Sub(v.read) >= tokenReread {
+		since := v.since
+		v = s.build(v.set, v.router)
+		v.since = since
+		s.view.Store(v)
+	}
+	return v
+}
+
+// build reads tokens and limits; s.mu is held.
+func (s *Service) build(set *policy.Set, router Router) *view {
+	v := &view{set: set, router: router, byName: map[string]*caller{}, read: s.parts.Now()}
+	v.since = v.read
+	for _, system := range set.SystemsAt(s.cfg.Site) {
+		c := &caller{system: system, limiter: s.limiterOf(system)}
+		if system.Intake.Token != "" {
+			token, err := s.parts.Secrets.Resolve(system.Intake.Token)
+			token = bytes.TrimSpace(token)
+			switch {
+			case err != nil:
+				s.log.Warn("a system cannot post events: its token cannot be read", "system", system.Name, "reference", system.Intake.Token, "error", err)
+			case len(token) == 0:
+				s.log.Warn("a system cannot post events: its token is empty", "system", system.Name, "reference", system.Intake.Token)
+			default:
+				c.token, c.open = sha256.Sum256(token), true
+			}
+		}
+		v.callers = append(v.callers, c)
+		v.byName[system.Name] = c
+	}
+	for i, c := range v.callers {
+		for _, o := range v.callers[:i] {
+			if c.open && o.token == c.token { // nobody could say who is calling
+				s.log.Error("two systems have the same token: neither can post events", "system", c.system.Name, "other", o.system.Name)
+				c.open, o.open = false, false
+			}
+		}
+	}
+	return v
+}
+
+// authenticate finds the system whose bearer token the request carries.
+func (s *Service) authenticate(v *view, h http.Header) (*view, *caller, *Problem) {
+	values := h.Values("Authorization")
+	if len(values) != 1 {
+		return v, nil, problem(CodeUnauthenticated, "send the system's token in one Authorization header: Bearer <token>")
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	if token = strings.TrimSpace(token); !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return v, nil, problem(CodeUnauthenticated, "send the system's token in one Authorization header: Bearer <token>")
+	}
+	sum := sha256.Sum256([]byte(token))
+	if c := v.find(sum); c != nil {
+		return v, c, nil
+	}
+	if fresh := s.reread(v); fresh != v {
+		if c := fresh.find(sum); c != nil {
+			return fresh, c, nil
+		}
+	}
+	return v, nil, problem(CodeUnauthenticated, "the token is not that of a system at site %s", s.cfg.Site)
+}
+
+// find compares with every token in full, so that time tells nothing about any.
+func (v *view) find(sum [sha256.Size]byte) *caller {
+	var found *caller
+	for _, c := range v.callers {
+		if subtle.ConstantTimeCompare(c.token[:], sum[:]) == 1 && c.open {
+			found = c
+		}
+	}
+	return found
+}
+
+// limiter bounds the events that a system sends.
+type limiter struct {
+	*rate.Limiter
+}
+
+// limiterOf keeps a system's limiter over revisions; s.mu is held.
+func (s *Service) limiterOf(system *policy.System) *limiter {
+	perSecond, burst := system.Intake.Rate, system.Intake.Burst
+	if perSecond <= 0 {
+		perSecond = defaultRate
+	}
+	if burst <= 0 {
+		burst = defaultBurst
+	}
+	l := s.limiters[system.Name]
+	if l == nil {
+		l = &limiter{rate.NewLimiter(rate.Limit(perSecond), burst)}
+		s.limiters[system.Name] = l
+	}
+	now := s.parts.Now()
+	if l.Limit() != rate.Limit(perSecond) {
+		l.SetLimitAt(now, rate.Limit(perSecond))
+	}
+	if l.Burst() != burst {
+		l.SetBurstAt(now, burst)
+	}
+	return l
+}
+
+// take spends the events of one request of which some are paid for already, or says when
+// they can be had.
+func (l *limiter) take(now time.Time, n, paid int) *Problem {
+	if n > l.Burst() {
+		return problem(CodeTooLarge, "%d events at once, this system may send %d", n, l.Burst())
+	}
+	if l.AllowN(now, n-paid) {
+		return nil
+	}
+	p := problem(CodeRateLimited, "the limit is %g events a second, %d at once", float64(l.Limit()), l.Burst())
+	p.retryAfter = max(1, l.secondsUntil(now, float64(n)))
+	return p
+}
+
+func (l *limiter) secondsUntil(now time.Time, tokens float64) int {
+	missing := tokens - l.TokensAt(now)
+	return int(math.Ceil(math.Max(0, missing) / float64(l.Limit())))
+}
+
+// describe writes the RateLimit fields of the IETF HTTPAPI draft: the quota q is what may
+// come at once, the window w is the time in which an empty one fills up again.
+func (l *limiter) describe(now time.Time, h http.Header) {
+	burst := l.Burst()
+	window := max(1, int(math.Ceil(float64(burst)/float64(l.Limit()))))
+	left := max(0, int(l.TokensAt(now)))
+	h.Set("RateLimit-Policy", `"events";q=`+strconv.Itoa(burst)+`;w=`+strconv.Itoa(window))
+	h.Set("RateLimit", `"events";r=`+strconv.Itoa(left)+`;t=`+strconv.Itoa(l.secondsUntil(now, float64(burst))))
+}

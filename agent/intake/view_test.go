@@ -1,0 +1,188 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crossdock/crossdock/protocol/event"
+)
+
+func (r *rig) status(t *testing.T, id, token string) int {
+	t.Helper()
+	return r.send(t, structured(id, goodData), "Content-Type", structuredType, "Authorization", "Bearer "+token).status
+}
+
+func TestTokens(t *testing.T) {
+	t.Run("a new revision has them read again", func(t *testing.T) {
+		r := newRig(t)
+		if got := r.status(t, "1", "shop-secret"); got != 202 {
+			t.Fatalf("got %d", got)
+		}
+		r.secrets.set("file:shop.token", "changed")
+		if got := r.status(t, "2", "shop-secret"); got != 202 {
+			t.Errorf("the old token before the new revision: got %d, want 202", got)
+		}
+		r.policy.p.Store(compilePolicy(t))
+		if got := r.status(t, "3", "shop-secret"); got != 401 {
+			t.Errorf("the old token: got %d, want 401", got)
+		}
+		if got := r.status(t, "4", "changed"); got != 202 {
+			t.Errorf("the new token: got %d, want 202", got)
+		}
+	})
+	t.Run("an unknown token has them read again after a while", func(t *testing.T) {
+		r := newRig(t)
+		r.status(t, "1", "shop-secret")
+		r.secrets.set("file:shop.token", "changed")
+		if got := r.status(t, "2", "changed"); got != 401 {
+			t.Errorf("at once: got %d, want 401", got)
+		}
+		r.clock.advance(tokenReread)
+		if got := r.status(t, "3", "changed"); got != 202 {
+			t.Errorf("later: got %d, want 202", got)
+		}
+		if got := r.status(t, "4", "shop-secret"); got != 401 {
+			t.Errorf("the old token: got %d, want 401", got)
+		}
+	})
+	t.Run("an empty or missing secret opens nothing", func(t *testing.T) {
+		r := newRig(t)
+		r.secrets.set("file:shop.token", " \n")
+		for _, token := range []string{"", " ", "shop-secret"} {
+			if got := r.status(t, "1", token); got != 401 {
+				t.Errorf("token %q: got %d, want 401", token, got)
+			}
+		}
+	})
+	t.Run("the same token twice opens neither", func(t *testing.T) {
+		r := newRig(t)
+		r.secrets.set("file:wms.token", "shop-secret")
+		if got := r.status(t, "1", "shop-secret"); got != 401 {
+			t.Errorf("got %d, want 401", got)
+		}
+	})
+}
+
+func TestRateLimit(t *testing.T) {
+	r := newRig(t) // 10 a second, 20 at once
+	a := r.send(t, structured("1", goodData), "Content-Type", structuredType)
+	if got := a.header.Get("RateLimit-Policy"); got != `"events";q=20;w=2` {
+		t.Errorf("RateLimit-Policy: got %s", got)
+	}
+	if got := a.header.Get("RateLimit"); got != `"events";r=19;t=1` {
+		t.Errorf("RateLimit: got %s", got)
+	}
+	batch := func(n int) string {
+		return "[" + strings.TrimSuffix(strings.Repeat(structured("1", goodData)+",", n), ",") + "]"
+	}
+	a = r.send(t, batch(19), "Content-Type", batchType)
+	if got := a.header.Get("RateLimit"); a.status != 202 || got != `"events";r=0;t=2` {
+		t.Errorf("got %d, RateLimit %s", a.status, got)
+	}
+	calls := r.journal.calls
+	a = r.send(t, structured("2", goodData), "Content-Type", structuredType)
+	if p := a.problem(t); a.status != 429 || p.Code != CodeRateLimited || a.header.Get("Retry-After") != "1" || a.header.Get("RateLimit") != `"events";r=0;t=2` {
+		t.Errorf("got %d %s %v", a.status, a.body, a.header)
+	}
+	r.clock.advance(500 * time.Millisecond) // five events
+	a = r.send(t, batch(6), "Content-Type", batchType)
+	if a.status != 429 || a.header.Get("Retry-After") != "1" {
+		t.Errorf("got %d, Retry-After %q", a.status, a.header.Get("Retry-After"))
+	}
+	if r.journal.calls != calls {
+		t.Error("the journal was called")
+	}
+	if got := r.send(t, structured("1", goodData), "Content-Type", structuredType, "Authorization", "Bearer wms-secret").status; got != 403 {
+		t.Errorf("another system: got %d, want 403, not 429", got)
+	}
+
+	// A new revision changes the limit and forgives nothing.
+	set := compilePolicy(t)
+	set.Systems["shop"].Intake.Rate, set.Systems["shop"].Intake.Burst = 1, 4
+	r.policy.p.Store(set)
+	r.clock.advance(time.Second)
+	a = r.send(t, structured("1", goodData), "Content-Type", structuredType)
+	if got := a.header.Get("RateLimit-Policy"); got != `"events";q=4;w=4` {
+		t.Errorf("RateLimit-Policy: got %s", got)
+	}
+}
+
+func newEvent(id, data string) *event.Event {
+	return &event.Event{ID: id, Source: "/eu/shop", Type: "order.captured.v1", Data: []byte(data)}
+}
+
+func TestDriverAccept(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		prepare   func(*rig)
+		system    string
+		events    []*event.Event
+		code      Code
+		pointer   string
+		permanent bool
+	}{
+		{"good", nil, "shop", []*event.Event{newEvent("1", goodData), newEvent("2", goodData)}, "", "", false},
+		{"none", nil, "shop", nil, "", "", false},
+		{"invalid data", nil, "shop", []*event.Event{newEvent("1", goodData), newEvent("2", `{}`)}, CodeInvalidData, "/1/data/lines", true},
+		{"no event", nil, "shop", []*event.Event{newEvent("", goodData)}, CodeInvalidEvent, "/0", true},
+		{"too deep", nil, "shop", []*event.Event{newEvent("1", strings.Repeat("[", 65)+strings.Repeat("]", 65))}, CodeTooDeep, "/0/data", true},
+		{"other publisher", nil, "wms", []*event.Event{newEvent("1", goodData)}, CodeNotPublisher, "/0/type", true},
+		{"other site", nil, "shop-hq", []*event.Event{newEvent("1", goodData)}, CodeNotPublisher, "", true},
+		{"conflict", func(r *rig) { r.Accept(context.Background(), "shop", []*event.Event{newEvent("2", goodData)}) },
+			"shop", []*event.Event{newEvent("1", goodData), newEvent("2", `{"orderId":"B","lines":[]}`)}, CodeConflict, "/1/id", true},
+		{"full", func(r *rig) { r.journal.full = true }, "shop", []*event.Event{newEvent("1", goodData)}, CodeQueueFull, "", false},
+		{"no policy", func(r *rig) { r.policy.p.Store(nil) }, "shop", []*event.Event{newEvent("1", goodData)}, CodeNotReady, "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t)
+			if tt.prepare != nil {
+				tt.prepare(r)
+			}
+			err := r.Accept(t.Context(), tt.system, tt.events)
+			if tt.code == "" {
+				if err != nil || len(r.journal.held()) != len(tt.events) {
+					t.Errorf("got %v and %d events", err, len(r.journal.held()))
+				}
+				return
+			}
+			var p *Problem
+			var permanent interface{ Permanent() bool }
+			if !errors.As(err, &p) || !errors.As(err, &permanent) {
+				t.Fatalf("got %v", err)
+			}
+			pointer := ""
+			if len(p.Errors) > 0 {
+				pointer = p.Errors[0].Pointer
+			}
+			if p.Code != tt.code || pointer != tt.pointer || permanent.Permanent() != tt.permanent {
+				t.Errorf("got %s at %q, permanent %t: %v", p.Code, pointer, permanent.Permanent(), err)
+			}
+		})
+	}
+}
+
+// A driver's many events go to the journal in parts that the limiter can ever let through.
+func TestDriverAcceptsMany(t *testing.T) {
+	r := newRig(t)
+	set := compilePolicy(t)
+	set.Systems["shop"].Intake.Rate, set.Systems["shop"].Intake.Burst = 1e6, 1500
+	r.policy.p.Store(set)
+	var events []*event.Event
+	for i := range 2500 {
+		events = append(events, newEvent(strings.Repeat("x", i%9)+time.Duration(i).String(), goodData))
+	}
+	if err := r.Accept(t.Context(), "shop", events); err != nil {
+		t.Fatal(err)
+	}
+	if r.journal.calls != 3 || len(r.journal.held()) != 2500 {
+		t.Errorf("%d commits of %d events, want 3 of 2500", r.journal.calls, len(r.journal.held()))
+	}
+	events[2400] = newEvent("bad", `{}`)
+	calls := r.journal.calls
+	if err := r.Accept(t.Context(), "shop", events); err == nil || r.journal.calls != calls {
+		t.Errorf("got %v and %d commits more, want an error and none", err, r.journal.calls-calls)
+	}
+}

@@ -1,0 +1,367 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/event"
+)
+
+// Run commits what Submit, Receive and ReceiveGap bring, until ctx ends or the log fails
+// in a way that the process must end for. What waits while one commit is written goes
+// into the next one: that is all the delay there is. Run it once.
+func (j *Journal) Run(ctx context.Context) error {
+	defer close(j.stopped)
+	var held *request // taken, but too large for the commit before
+	for {
+		first := held
+		held = nil
+		if first == nil {
+			select {
+			case <-ctx.Done():
+				return nil
+			case first = <-j.requests:
+			}
+		}
+		batch := []*request{first}
+		events, size := first.count, first.size
+	gather:
+		for {
+			select {
+			case r := <-j.requests:
+				if events+r.count > MaxCommitEvents || size+r.size > MaxCommitBytes {
+					held = r
+					break gather
+				}
+				batch = append(batch, r)
+				events, size = events+r.count, size+r.size
+			default:
+				break gather
+			}
+		}
+		if err := j.commit(batch); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// commit is one append: what it will write and how state stands after it. Nothing of the
+// journal's own state changes before the append succeeded.
+type commit struct {
+	j       *Journal
+	now     time.Time
+	events  []*pending
+	byID    map[[16]byte]*pending
+	repeats []repeat
+	out     map[string]uint64
+	in      map[lane]uint64
+	records [][]byte // of blocks and gaps; entries come before them
+	marks   map[string]uint64
+	stats   Stats
+}
+
+type lane struct {
+	source string
+	epoch  uint64
+}
+
+// pending is a new event of this commit.
+type pending struct {
+	*prepared
+	receipt *Receipt
+	numbers []block.Number
+}
+
+// repeat is an event that came twice in one commit.
+type repeat struct {
+	of      *pending
+	receipt *Receipt
+}
+
+func (j *Journal) commit(batch []*request) error {
+	level := j.cfg.Log.Level()
+	c := &commit{
+		j: j, now: j.cfg.Clock(), byID: map[[16]byte]*pending{}, out: j.Outbound(),
+		in: map[lane]uint64{}, marks: map[string]uint64{},
+	}
+	c.stats.Level = level
+	for _, r := range batch {
+		if level >= r.limit {
+			r.err = fmt.Errorf("%w: %.0f %% of its quota is used, this is refused from %.0f %% on; it goes on by itself when space returns", ErrFull, level*100, r.limit*100)
+			c.stats.Full++
+			continue
+		}
+		switch {
+		case r.block != nil:
+			r.received, r.err = c.receive(r.block)
+		case r.gap != nil:
+			r.received, r.err = c.receiveGap(r.gap)
+		default:
+			r.receipts = c.admit(r.events)
+		}
+	}
+	err := c.write()
+	var full interface{ Full() bool }
+	switch {
+	case err == nil:
+	case errors.As(err, &full) && full.Full():
+		err = fmt.Errorf("%w: %w", ErrFull, err)
+		c.stats = Stats{Level: level, Full: uint64(len(batch))}
+	default:
+		err = fmt.Errorf("journal: %w", err)
+	}
+	for _, r := range batch {
+		if err != nil && r.err == nil {
+			r.err, r.receipts, r.received = err, nil, Received{}
+		}
+		close(r.done)
+	}
+	j.count(c.stats)
+	if errors.Is(err, ErrFull) {
+		return nil
+	}
+	return err
+}
+
+// admit takes the events that are new into the commit.
+func (c *commit) admit(events []prepared) []Receipt {
+	receipts := make([]Receipt, len(events))
+	for i := range events {
+		p, receipt := &events[i], &receipts[i]
+		if p.err != nil {
+			receipt.Err = p.err
+			continue
+		}
+		if first, ok := c.byID[p.head.ID]; ok {
+			if receipt.Err = c.judge(first.event, p.event); receipt.Err == nil {
+				receipt.Repeat = true
+				c.repeats = append(c.repeats, repeat{first, receipt})
+			}
+			continue
+		}
+		if pos, stored := c.j.stored(p); stored != nil {
+			if receipt.Err = c.judge(stored, p.event); receipt.Err == nil {
+				receipt.Repeat = true
+			}
+			receipt.Pos = pos
+			continue
+		}
+		n := &pending{prepared: p, receipt: receipt}
+		c.byID[p.head.ID] = n
+		c.events = append(c.events, n)
+	}
+	return receipts
+}
+
+func (c *commit) judge(first, again *event.Event) error {
+	if sameContent(first, again) {
+		c.stats.Repeats++
+		return nil
+	}
+	c.stats.Conflicts++
+	return fmt.Errorf("%w: id %q of source %q; give a new event a new id", ErrConflict, again.ID, again.Source)
+}
+
+// stored finds the event that p repeats. One that is no longer readable does not count:
+// taking it again is harmless, since its identity stays the same.
+func (j *Journal) stored(p *prepared) (pos uint64, first *event.Event) {
+	pos, ok := j.repeats.find(p.head.ID)
+	if !ok {
+		return 0, nil
+	}
+	item, err := j.Get(Ref{Pos: pos})
+	if err != nil || item.Fault != "" || item.Head.ID != p.head.ID {
+		return 0, nil
+	}
+	first, err = event.Unmarshal(item.Event)
+	if err != nil || first.Source != p.event.Source || first.ID != p.event.ID {
+		return 0, nil
+	}
+	return pos, first
+}
+
+// group orders the new events so that those with the same destinations stand together,
+// which makes long blocks, without changing the order within any key.
+func group(events []*pending) []*pending {
+	var groups [][]*pending
+	open := map[string]int{} // set of destinations -> its last group
+	last := map[string]int{} // key -> the group of its last event
+	for _, e := range events {
+		g, ok := open[e.set]
+		if ok && e.key != "" {
+			if at, seen := last[e.key]; seen && at > g {
+				ok = false // the key went on with another set in between
+			}
+		}
+		if !ok {
+			g = len(groups)
+			groups = append(groups, nil)
+			open[e.set] = g
+		}
+		groups[g] = append(groups[g], e)
+		last[e.key] = g
+	}
+	return slices.Concat(groups...)
+}
+
+// receive judges a block against its lane's high-water.
+func (c *commit) receive(a *arrival) (Received, error) {
+	origin := a.envelope.Origin
+	l := lane{origin.Agent, origin.Epoch}
+	last := a.envelope.Last(a.first)
+	known, answer, err := c.advance(l, a.first, last)
+	if err != nil || answer.Duplicate {
+		return answer, err
+	}
+	c.records = append(c.records, appendBlockRecord(int(known), a.relayed, c.now, a.text))
+	answer.Count = a.envelope.Count - int(known)
+	c.stats.Received += uint64(answer.Count)
+	return answer, nil
+}
+
+func (c *commit) receiveGap(g *GapRecord) (Received, error) {
+	l := lane{g.Source, g.Epoch}
+	known, answer, err := c.advance(l, g.First, g.Last)
+	if err != nil || answer.Duplicate {
+		return answer, err
+	}
+	cut := *g
+	cut.First += known
+	cut.Received = c.now.UTC()
+	text, err := json.Marshal(cut)
+	if err != nil {
+		return Received{}, fmt.Errorf("gap record: %w", err)
+	}
+	c.records = append(c.records, append([]byte{kindGap}, text...))
+	c.stats.Gaps++
+	return answer, nil
+}
+
+// advance moves the high-water of a lane to last if first..last continues it. known is
+// how many of the numbers were held before.
+func (c *commit) advance(l lane, first, last uint64) (known uint64, answer Received, err error) {
+	c.j.mu.Lock()
+	highwater := c.j.in[l.source][l.epoch]
+	for epoch := range c.j.in[l.source] {
+		if epoch > l.epoch {
+			err = fmt.Errorf("%w: %s is in epoch %d, this is of epoch %d", ErrFenced, l.source, epoch, l.epoch)
+		}
+	}
+	c.j.mu.Unlock()
+	for other, n := range c.in {
+		switch {
+		case other == l:
+			highwater = n
+		case other.source == l.source && other.epoch > l.epoch:
+			err = fmt.Errorf("%w: %s is in epoch %d, this is of epoch %d", ErrFenced, l.source, other.epoch, l.epoch)
+		}
+	}
+	answer.Highwater = highwater
+	switch {
+	case err != nil:
+		return 0, answer, err
+	case last <= highwater:
+		answer.Duplicate = true
+		return 0, answer, nil
+	case first > highwater+1:
+		return 0, answer, &GapError{Source: l.source, Epoch: l.epoch, Want: highwater + 1, Got: first}
+	}
+	known = highwater + 1 - first
+	c.in[l] = last
+	c.marks[inboundMark(l.source, l.epoch)] = last
+	return known, Received{Highwater: last}, nil
+}
+
+// write gives numbers to the new events, appends everything and takes over the new state.
+func (c *commit) write() error {
+	j := c.j
+	events := group(c.events)
+	records := make([][]byte, 0, len(events)+len(c.records))
+	for _, e := range events {
+		for _, dest := range e.destinations {
+			c.out[dest]++
+			c.marks[markOut+dest] = c.out[dest]
+			e.numbers = append(e.numbers, block.Number{Agent: dest, Seq: c.out[dest]})
+		}
+		head := e.head
+		head.Received = c.now
+		if head.Occurred.IsZero() {
+			head.Occurred = c.now
+		}
+		entry := block.Entry{Item: block.Item{Head: head, Body: e.body}, Numbers: e.numbers}
+		b := append(make([]byte, 0, len(e.body)+256), kindEntry)
+		records = append(records, block.AppendEntry(b, &entry))
+	}
+	records = append(records, c.records...)
+	if len(records) == 0 {
+		return nil
+	}
+	if j.unsaved {
+		c.markAll()
+	}
+	j.hook("before-commit")
+	first, err := j.cfg.Log.Append(records, c.marks)
+	if err != nil {
+		return err
+	}
+	j.hook("after-commit")
+	for _, r := range records {
+		c.stats.Bytes += uint64(len(r))
+	}
+	c.stats.Commits++
+	c.stats.Accepted += uint64(len(events))
+	c.takeOver(events, first, first+uint64(len(records)))
+	return nil
+}
+
+// markAll writes the state of every lane, not only what this commit moves.
+func (c *commit) markAll() {
+	for dest, n := range c.out {
+		c.marks[markOut+dest] = n
+	}
+	for source, epochs := range c.j.in {
+		for epoch, n := range epochs {
+			if _, moved := c.in[lane{source, epoch}]; !moved {
+				c.marks[inboundMark(source, epoch)] = n
+			}
+		}
+	}
+}
+
+func (c *commit) takeOver(events []*pending, first, end uint64) {
+	j := c.j
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for i, e := range events {
+		pos := first + uint64(i)
+		e.receipt.Pos = pos
+		j.repeats.add(e.head.ID, pos)
+		for _, n := range e.numbers {
+			j.addIndex(n.Agent, n.Seq, pos)
+		}
+	}
+	for _, r := range c.repeats {
+		r.receipt.Pos = r.of.receipt.Pos
+	}
+	maps.Copy(j.out, c.out)
+	for l, n := range c.in {
+		j.setInbound(l.source, l.epoch, n)
+	}
+	j.end = end
+	j.unsaved = false
+}
+
+func (j *Journal) hook(step string) {
+	if j.cfg.Hook != nil {
+		j.cfg.Hook(step)
+	}
+}

@@ -1,0 +1,253 @@
+package journal
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/crossdock/crossdock/protocol/block"
+)
+
+const (
+	markOut = "out/" // + destination: last number given on the lane
+	markIn  = "in/"  // + source + "/" + epoch: last number committed here
+
+	// laneJump is left unused on each lane when the newest marks were lost with a file: a
+	// number that was given once must never be given again, and a gap tells the other side.
+	laneJump = 1 << 24
+
+	indexStride = 1024 // numbers between two entries of a lane's index
+	readRecords = 512
+	readBytes   = 4 << 20
+	scanBytes   = 64 << 20 // a call that finds nothing returns after this much
+	queueLength = 1024     // requests that wait for a commit
+)
+
+// Journal is the open journal. All methods are safe for concurrent use.
+type Journal struct {
+	cfg      Config
+	requests chan *request
+	stopped  chan struct{}
+	repeats  *repeats // used by Open and then by Run only
+
+	mu       sync.Mutex
+	end      uint64                       // position behind the last commit; moves with out
+	out      map[string]uint64            // last number given, by destination
+	in       map[string]map[uint64]uint64 // last number committed, by source and epoch
+	index    map[string][]lanePoint
+	unsaved  bool // out is ahead of the marks in the log: write all with the next commit
+	stats    Stats
+	reported map[uint64]bool // damaged positions that OnDamage was told of
+}
+
+// lanePoint says where a lane's number lies; an index holds every indexStride'th or so.
+type lanePoint struct{ number, pos uint64 }
+
+// Open reads the newest events of the log to know repeats, and the state of all lanes.
+func Open(cfg Config) (*Journal, error) {
+	if cfg.Log == nil || cfg.Self == "" {
+		return nil, errors.New("journal: Log and Self must be set")
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
+	}
+	if cfg.Window <= 0 {
+		cfg.Window = DedupeWindow
+	}
+	j := &Journal{
+		cfg: cfg, requests: make(chan *request, queueLength), stopped: make(chan struct{}),
+		repeats: newRepeats(cfg.Window), end: cfg.Log.Next(),
+		out: map[string]uint64{}, in: map[string]map[uint64]uint64{},
+		index: map[string][]lanePoint{}, reported: map[uint64]bool{},
+	}
+	for name, n := range cfg.Log.Marks(markOut) {
+		j.out[strings.TrimPrefix(name, markOut)] = n
+	}
+	for name, n := range cfg.Log.Marks(markIn) {
+		if err := j.loadInbound(name, n); err != nil {
+			return nil, err
+		}
+	}
+	if err := j.replay(); err != nil {
+		return nil, err
+	}
+	if cfg.Log.MarksStale() {
+		j.jumpLanes()
+	}
+	return j, nil
+}
+
+func (j *Journal) loadInbound(name string, n uint64) error {
+	rest := strings.TrimPrefix(name, markIn)
+	i := strings.LastIndexByte(rest, '/')
+	epoch, err := strconv.ParseUint(rest[i+1:], 10, 64)
+	if i <= 0 || err != nil {
+		return fmt.Errorf("journal: mark %q does not name an inbound lane", name)
+	}
+	j.setInbound(rest[:i], epoch, n)
+	return nil
+}
+
+func inboundMark(source string, epoch uint64) string {
+	return markIn + source + "/" + strconv.FormatUint(epoch, 10)
+}
+
+func (j *Journal) setInbound(source string, epoch, n uint64) {
+	if j.in[source] == nil {
+		j.in[source] = map[uint64]uint64{}
+	}
+	j.in[source][epoch] = n
+}
+
+// replay goes over the last records, as many as the window has, and learns identities and
+// lane numbers from them. Lanes are never behind a record that was committed.
+func (j *Journal) replay() error {
+	from := j.cfg.Log.First()
+	if window := uint64(j.cfg.Window); j.end > window {
+		from = max(from, j.end-window)
+	}
+	return j.each(context.Background(), from, j.end, func(pos uint64, r record) bool {
+		switch {
+		case r.entry != nil:
+			j.repeats.add(r.entry.ID, pos)
+			for _, n := range r.entry.Numbers {
+				j.out[n.Agent] = max(j.out[n.Agent], n.Seq)
+				j.addIndex(n.Agent, n.Seq, pos)
+			}
+		case r.block != nil:
+			if e, err := block.ParseEnvelope(r.block); err == nil {
+				if lane, ok := e.Lane(j.cfg.Self); ok {
+					j.raiseInbound(e.Origin.Agent, e.Origin.Epoch, e.Last(lane.First))
+				}
+			}
+		case r.gap != nil:
+			j.raiseInbound(r.gap.Source, r.gap.Epoch, r.gap.Last)
+		}
+		return true
+	})
+}
+
+func (j *Journal) raiseInbound(source string, epoch, n uint64) {
+	if n > j.in[source][epoch] {
+		j.setInbound(source, epoch, n)
+	}
+}
+
+func (j *Journal) jumpLanes() {
+	for dest := range j.out {
+		j.out[dest] += laneJump
+	}
+	j.unsaved = true
+	j.cfg.Logger.Error("the newest lane numbers were lost with a file of the journal; every lane goes on behind a gap", "lanes", len(j.out), "gap", laneJump)
+}
+
+func (j *Journal) addIndex(dest string, number, pos uint64) {
+	points := j.index[dest]
+	if n := len(points); n == 0 || number >= points[n-1].number+indexStride {
+		j.index[dest] = append(points, lanePoint{number, pos})
+	}
+}
+
+// Highest is the last number given on the lane to dest.
+func (j *Journal) Highest(dest string) uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.out[dest]
+}
+
+// Outbound is the last number given on each lane, by destination.
+func (j *Journal) Outbound() map[string]uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return maps.Clone(j.out)
+}
+
+// Highwaters lists the lanes to this agent.
+func (j *Journal) Highwaters() []Inbound {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var out []Inbound
+	for source, epochs := range j.in {
+		for epoch, n := range epochs {
+			out = append(out, Inbound{Source: source, Epoch: epoch, Highwater: n})
+		}
+	}
+	slices.SortFunc(out, func(a, b Inbound) int {
+		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Epoch, b.Epoch))
+	})
+	return out
+}
+
+// First is the oldest position held.
+func (j *Journal) First() uint64 { return j.cfg.Log.First() }
+
+// Next is the position behind the last commit.
+func (j *Journal) Next() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.end
+}
+
+// Wait returns when position pos is committed.
+func (j *Journal) Wait(ctx context.Context, pos uint64) error { return j.cfg.Log.Wait(ctx, pos) }
+
+// Trim lets go of history before position before that is older than olderThan, as far as
+// whole files hold nothing else.
+func (j *Journal) Trim(before uint64, olderThan time.Time) (dropped uint64, err error) {
+	dropped, err = j.cfg.Log.Trim(before, olderThan)
+	first := j.cfg.Log.First()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for dest, points := range j.index {
+		i, _ := slices.BinarySearchFunc(points, first, func(p lanePoint, pos uint64) int { return cmp.Compare(p.pos, pos) })
+		j.index[dest] = slices.Clone(points[i:])
+	}
+	return dropped, err
+}
+
+// repeats knows where the last events are, by half of their hash. A hit is only a hint:
+// the stored event decides.
+type repeats struct {
+	where  map[uint64]uint64
+	ring   []uint64
+	oldest int
+	window int
+}
+
+func newRepeats(window int) *repeats {
+	return &repeats{where: map[uint64]uint64{}, window: window}
+}
+
+func half(id [16]byte) uint64 { return binary.BigEndian.Uint64(id[:8]) }
+
+func (r *repeats) find(id [16]byte) (pos uint64, ok bool) {
+	pos, ok = r.where[half(id)]
+	return pos, ok
+}
+
+func (r *repeats) add(id [16]byte, pos uint64) {
+	h := half(id)
+	if len(r.ring) < r.window {
+		r.ring = append(r.ring, h)
+	} else {
+		delete(r.where, r.ring[r.oldest])
+		r.ring[r.oldest] = h
+		r.oldest = (r.oldest + 1) % r.window
+	}
+	r.where[h] = pos
+}

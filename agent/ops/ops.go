@@ -1,0 +1,196 @@
+// Package ops owns the agent's door for the people who operate it, on this machine only:
+// metrics, health, status, and what the queue commands ask of a running agent.
+//
+// It refuses to know how anything it shows comes about. Its invariant: what changes or
+// reveals events needs the token in the agent's data directory, so that only who may read
+// that directory may do it.
+package ops
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// ErrNotFound is what a Queue answers for something that is not there.
+var ErrNotFound = errors.New("not found")
+
+// ErrConflict is what a Queue answers for something that cannot be done as things are.
+var ErrConflict = errors.New("not possible as things are")
+
+// Queue is what the queue commands need.
+type Queue interface {
+	Inspect() (any, error)
+	Verify() (any, error)
+	// Export writes the events from a journal position on as JSON Lines.
+	Export(w io.Writer, from uint64) error
+	DeadLetters() (any, error)
+	// Retry replays a dead letter; ErrNotFound, ErrConflict.
+	Retry(ctx context.Context, id string, confirm bool) error
+}
+
+// Config is what the door shows.
+type Config struct {
+	Listen    string
+	TokenFile string // made if it is not there
+	Gatherer  prometheus.Gatherer
+	Logger    *slog.Logger
+	Status    func() any
+	Ready     func() error
+	Queue     Queue
+}
+
+// Server is the door. New binds the port; Run serves.
+type Server struct {
+	cfg      Config
+	token    []byte
+	listener net.Listener
+	http     *http.Server
+}
+
+// New binds the port.
+func New(cfg Config) (*Server, error) {
+	token, err := token(cfg.TokenFile)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("ops.listen: %w", err)
+	}
+	s := &Server{cfg: cfg, token: token, listener: listener}
+	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10}
+	return s, nil
+}
+
+// token reads the token, or makes one that only the agent's user can read.
+func token(file string) ([]byte, error) {
+	text, err := os.ReadFile(file)
+	if err == nil && len(strings.TrimSpace(string(text))) >= 26 {
+		return []byte(strings.TrimSpace(string(text))), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	fresh := []byte(rand.Text())
+	return fresh, os.WriteFile(file, append(fresh, '\n'), 0o600)
+}
+
+// Addr is where the door is.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Run serves until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = s.http.Shutdown(ctx) // an export that goes on is cut
+		_ = s.http.Close()
+	})
+	defer stop()
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Close frees the port.
+func (s *Server) Close() error {
+	_ = s.listener.Close() // closed already if it was served
+	return nil
+}
+
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.cfg.Status(), nil) })
+	mux.HandleFunc("GET /v1/queue", func(w http.ResponseWriter, _ *http.Request) {
+		report, err := s.cfg.Queue.Inspect()
+		answer(w, report, err)
+	})
+	mux.HandleFunc("GET /v1/deadletters", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
+		letters, err := s.cfg.Queue.DeadLetters()
+		answer(w, letters, err)
+	}))
+	mux.HandleFunc("POST /v1/queue/verify", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
+		report, err := s.cfg.Queue.Verify()
+		answer(w, report, err)
+	}))
+	mux.HandleFunc("GET /v1/queue/export", s.guarded(s.export))
+	mux.HandleFunc("POST /v1/deadletters/retry", s.guarded(func(w http.ResponseWriter, r *http.Request) {
+		err := s.cfg.Queue.Retry(r.Context(), r.URL.Query().Get("id"), r.URL.Query().Get("confirm") == "true")
+		answer(w, map[string]string{"state": "replaying"}, err)
+	}))
+	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+// guarded lets only holders of the token through.
+func (s *Server) guarded(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if !ok || subtle.ConstantTimeCompare([]byte(given), s.token) != 1 {
+			problem(w, http.StatusUnauthorized, "the token in "+s.cfg.TokenFile+" is required")
+			return
+		}
+		next(w, r)
+	}
+}
+
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	if err := s.cfg.Ready(); err != nil {
+		problem(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+func (s *Server) export(w http.ResponseWriter, r *http.Request) {
+	from, err := strconv.ParseUint(r.URL.Query().Get("from"), 10, 64)
+	if err != nil && r.URL.Query().Has("from") {
+		problem(w, http.StatusBadRequest, "from is a journal position, a whole number")
+		return
+	}
+	w.Header().Set("Content-Type", "application/jsonl")
+	if err := s.cfg.Queue.Export(w, from); err != nil {
+		s.cfg.Logger.Warn("export ended early", "err", err)
+		panic(http.ErrAbortHandler) // the reader must see that the answer is not whole
+	}
+}
+
+func answer(w http.ResponseWriter, v any, err error) {
+	switch {
+	case errors.Is(err, ErrNotFound):
+		problem(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, ErrConflict):
+		problem(w, http.StatusConflict, err.Error())
+	case err != nil:
+		problem(w, http.StatusInternalServerError, err.Error())
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(v) // the client is gone if this fails
+	}
+}
+
+func problem(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
+}

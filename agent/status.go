@@ -1,0 +1,100 @@
+package agent
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/protocol/block"
+)
+
+// Status is the agent as its own status command shows it.
+type Status struct {
+	Agent       string                  `json:"agent"`
+	Site        string                  `json:"site"`
+	Cluster     string                  `json:"cluster"`
+	Epoch       uint64                  `json:"epoch"`
+	Version     string                  `json:"version"`
+	Started     time.Time               `json:"started"`
+	Link        uplink.State            `json:"link"`
+	Policy      PolicyStatus            `json:"policy"`
+	Certificate time.Time               `json:"certificateUntil"`
+	Queue       QueueStatus             `json:"queue"`
+	Systems     []delivery.SystemStatus `json:"systems"`
+}
+
+// PolicyStatus is the revision in force.
+type PolicyStatus struct {
+	Revision string `json:"revision"` // generation.number; empty: none yet
+	Refused  string `json:"refused,omitempty"`
+}
+
+// QueueStatus is how full the journal is and what waits in it.
+type QueueStatus struct {
+	Accepted uint64  `json:"accepted"` // since the start
+	Received uint64  `json:"received"`
+	Repeats  uint64  `json:"repeats"`
+	Outgoing uint64  `json:"outgoing"` // not taken by the relay yet
+	Records  uint64  `json:"records"`
+	Bytes    int64   `json:"bytes"`
+	Quota    int64   `json:"quota"`
+	Level    float64 `json:"level"`
+}
+
+// Status tells how the agent is.
+func (a *Agent) Status() Status {
+	stats, usage := a.journal.Stats(), a.queue.Usage()
+	s := Status{
+		Agent: a.identity.Agent, Site: a.identity.Site, Cluster: a.identity.Cluster, Epoch: a.identity.Epoch,
+		Version: a.cfg.Version, Started: a.started, Link: a.uplink.State(), Certificate: a.identity.Certificate().NotAfter,
+		Policy: PolicyStatus{Refused: a.revision.Refused()},
+		Queue: QueueStatus{Accepted: stats.Accepted, Received: stats.Received, Repeats: stats.Repeats, Outgoing: a.outbox.pending(),
+			Records: usage.Records, Bytes: usage.Bytes, Quota: usage.Quota, Level: usage.Level()},
+		Systems: a.delivery.Status(),
+	}
+	if held := a.revision.Held(); held != (block.Revision{}) {
+		s.Policy.Revision = held.String()
+	}
+	return s
+}
+
+// report is what the control plane gets of it: counters, whole, so that a lost or a
+// repeated report does no harm.
+type report struct {
+	Version     string         `json:"version"`
+	Transport   string         `json:"transport"`
+	Revision    block.Revision `json:"revision"`
+	Refused     string         `json:"refused,omitempty"`
+	Accepted    uint64         `json:"accepted"`
+	Outgoing    uint64         `json:"outgoing"`
+	Received    uint64         `json:"received"`
+	Pending     uint64         `json:"pending"`
+	Delivered   uint64         `json:"delivered"`
+	DeadLetters uint64         `json:"deadLetters"`
+	Parked      uint64         `json:"parked"`
+	QueueBytes  int64          `json:"queueBytes"`
+	QueueQuota  int64          `json:"queueQuota"`
+	OldestMs    int64          `json:"oldestMs"`
+	At          time.Time      `json:"at"`
+}
+
+func (a *Agent) report() json.RawMessage {
+	s := a.Status()
+	r := report{Version: s.Version, Transport: s.Link.Transport, Revision: a.revision.Held(), Refused: s.Policy.Refused,
+		Accepted: s.Queue.Accepted, Outgoing: s.Queue.Outgoing, Received: s.Queue.Received,
+		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, At: time.Now().UTC()}
+	for _, system := range s.Systems {
+		r.Pending += system.Pending
+		r.Delivered += system.Delivered
+		r.DeadLetters += uint64(system.DeadLetters)
+		r.Parked += uint64(system.Parked)
+		r.OldestMs = max(r.OldestMs, system.OldestAge.Milliseconds())
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		a.log.Error("status cannot be written", "err", err)
+		return nil
+	}
+	return text
+}

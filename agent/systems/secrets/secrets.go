@@ -1,0 +1,121 @@
+// Package secrets owns the way from a secret reference in a policy document to the secret's
+// bytes: file:NAME below one directory, or env:NAME in the environment.
+//
+// It refuses to know what a secret is for. Its invariant: a name never leads outside the
+// directory, be it by dots, by a link or by an absolute path, unless absolute paths are
+// allowed by the agent's own configuration; and no error repeats a secret.
+package secrets
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// MaxSecret bounds one secret; a certificate chain fits.
+const MaxSecret = 64 << 10
+
+// ErrNotFound marks a reference to nothing.
+var ErrNotFound = errors.New("secret not found")
+
+// Config says where secrets are.
+type Config struct {
+	Directory     string                      // of file: references; empty: there are none
+	AllowAbsolute bool                        // file:/run/credentials/x may leave Directory
+	LookupEnv     func(string) (string, bool) // nil: os.LookupEnv
+}
+
+// Store resolves references. It reads at every call, so that a rotated secret is used at once.
+type Store struct {
+	cfg Config
+}
+
+// New makes a store; it opens nothing.
+func New(cfg Config) *Store {
+	if cfg.LookupEnv == nil {
+		cfg.LookupEnv = os.LookupEnv
+	}
+	return &Store{cfg: cfg}
+}
+
+// Resolve gives the secret that ref names, without the line break at its end.
+func (s *Store) Resolve(ref string) ([]byte, error) {
+	kind, name, found := strings.Cut(ref, ":")
+	switch {
+	case found && kind == "file" && name != "":
+		return s.file(name)
+	case found && kind == "env" && name != "":
+		return s.env(name)
+	}
+	// The reference itself may be a secret that somebody pasted: it is not repeated.
+	return nil, errors.New("not a secret reference: write file:NAME or env:NAME, never the secret itself")
+}
+
+func (s *Store) env(name string) ([]byte, error) {
+	value, ok := s.cfg.LookupEnv(name)
+	if !ok {
+		return nil, fmt.Errorf("%w: the agent's environment has no %s", ErrNotFound, name)
+	}
+	return trim("env:"+name, []byte(value))
+}
+
+func (s *Store) file(name string) ([]byte, error) {
+	file, err := s.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("secret file:%s is not a regular file", name)
+	}
+	content, err := io.ReadAll(io.LimitReader(file, MaxSecret+1))
+	if err != nil {
+		return nil, fmt.Errorf("secret file:%s: %w", name, err)
+	}
+	return trim("file:"+name, content)
+}
+
+func (s *Store) open(name string) (*os.File, error) {
+	if filepath.IsAbs(name) {
+		if !s.cfg.AllowAbsolute {
+			return nil, fmt.Errorf("secret file:%s: an absolute path is not allowed by this agent's configuration", name)
+		}
+		file, err := os.Open(name)
+		return file, missing(name, err)
+	}
+	if s.cfg.Directory == "" {
+		return nil, fmt.Errorf("secret file:%s: this agent has no secrets directory", name)
+	}
+	root, err := os.OpenRoot(s.cfg.Directory)
+	if err != nil {
+		return nil, fmt.Errorf("secret file:%s: secrets directory: %w", name, err)
+	}
+	defer root.Close()
+	file, err := root.Open(filepath.FromSlash(name))
+	return file, missing(name, err)
+}
+
+func missing(name string, err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w: there is no file %s in the agent's secrets directory", ErrNotFound, name)
+	case err != nil:
+		return fmt.Errorf("secret file:%s: %w", name, err)
+	}
+	return nil
+}
+
+func trim(ref string, value []byte) ([]byte, error) {
+	value = bytes.TrimSuffix(bytes.TrimSuffix(value, []byte("\n")), []byte("\r"))
+	switch {
+	case len(value) == 0:
+		return nil, fmt.Errorf("secret %s is empty", ref)
+	case len(value) > MaxSecret:
+		return nil, fmt.Errorf("secret %s is larger than %d bytes", ref, MaxSecret)
+	}
+	return value, nil
+}

@@ -1,0 +1,61 @@
+package secrets
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+func TestResolve(t *testing.T) {
+	outside, dir := t.TempDir(), t.TempDir()
+	for name, content := range map[string]string{
+		filepath.Join(dir, "erp"): "hunter2\r\n", filepath.Join(dir, "empty"): "\n",
+		filepath.Join(dir, "large"): strings.Repeat("x", MaxSecret+1), filepath.Join(outside, "canary"): "canary",
+	} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if runtime.GOOS != "windows" {
+		if err := os.Symlink(filepath.Join(outside, "canary"), filepath.Join(dir, "link")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	absolute := filepath.Join(outside, "canary")
+	up, err := filepath.Rel(dir, absolute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := func(name string) (string, bool) { return "tok\n", name == "ERP" }
+	store := New(Config{Directory: dir, LookupEnv: env})
+	for _, c := range []struct{ ref, want string }{
+		{"file:erp", "hunter2"}, {"env:ERP", "tok"},
+		{"file:missing", ""}, {"file:empty", ""}, {"file:large", ""}, {"file:folder", ""}, {"file:link", ""},
+		{"file:" + up, ""}, {"file:" + absolute, ""}, {"file:", ""}, {"env:NONE", ""}, {"env:", ""}, {"pasted-secret", ""}, {"vault:x", ""}, {"", ""},
+	} {
+		got, err := store.Resolve(c.ref)
+		if string(got) != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%q: got %q %v, want %q", c.ref, got, err, c.want)
+		}
+		if err != nil && (strings.Contains(err.Error(), "pasted-secret") || strings.Contains(err.Error(), "hunter2")) {
+			t.Errorf("the error repeats a secret: %v", err)
+		}
+	}
+	if _, err := store.Resolve("file:missing"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
+	allowed := New(Config{Directory: dir, AllowAbsolute: true})
+	if got, err := allowed.Resolve("file:" + absolute); !bytes.Equal(got, []byte("canary")) {
+		t.Errorf("absolute path, allowed: got %q %v", got, err)
+	}
+	if _, err := New(Config{}).Resolve("file:erp"); err == nil {
+		t.Error("a store without a directory resolved a file")
+	}
+}

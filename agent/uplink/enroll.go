@@ -1,0 +1,58 @@
+package uplink
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/crossdock/crossdock/protocol/syncpb"
+	"github.com/crossdock/crossdock/protocol/syncpb/syncpbconnect"
+	"github.com/crossdock/crossdock/protocol/transport"
+)
+
+// Enrolled is what the control plane gives for a join token.
+type Enrolled struct {
+	Cluster      string
+	Agent        string
+	Site         string
+	Epoch        uint64
+	Certificates [][]byte // DER, leaf first
+	Authorities  [][]byte // DER
+}
+
+// Enroll trades a join token and a certificate request for an identity.
+func Enroll(ctx context.Context, cfg transport.EnrollConfig, token, version string, request []byte) (Enrolled, error) {
+	answer, err := transport.Enroll(ctx, cfg, &syncpb.EnrollRequest{Token: token, CertificateRequest: request, Version: version})
+	if err != nil {
+		return Enrolled{}, err
+	}
+	return Enrolled{Cluster: answer.Cluster, Agent: answer.Agent, Site: answer.Site, Epoch: answer.Epoch,
+		Certificates: answer.Certificates, Authorities: answer.Authorities}, nil
+}
+
+// Probe opens a session, says hello and leaves: what the doctor asks of the line.
+func Probe(ctx context.Context, dialer Dialer, epoch uint64, version string) (address string, took, skew time.Duration, err error) {
+	begun := time.Now()
+	var mu sync.Mutex // the dialer may try two hellos at a time
+	session, err := dialer.Session(ctx, func(ctx context.Context, client syncpbconnect.SyncClient) error {
+		asked := time.Now()
+		answer, err := client.Hello(ctx, connect.NewRequest(&syncpb.HelloRequest{
+			Protocol: ProtocolVersion, Version: version, Epoch: epoch, NowUnixMs: asked.UnixMilli()}))
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		skew = time.UnixMilli(answer.Msg.NowUnixMs).Sub(asked.Add(time.Since(asked) / 2))
+		return nil
+	})
+	if err != nil {
+		return "", 0, 0, err
+	}
+	defer session.Close()
+	mu.Lock()
+	defer mu.Unlock()
+	return session.Address, time.Since(begun), skew, nil
+}

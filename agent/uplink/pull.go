@@ -1,0 +1,199 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/syncpb"
+	"github.com/crossdock/crossdock/protocol/syncpb/syncpbconnect"
+)
+
+// errSilent ends a stream that says nothing, not even its beat.
+var errSilent = errors.New("the control plane has been silent for too long")
+
+// puller takes the one stream of a session, commits what comes, and acknowledges it.
+type puller struct {
+	u      *Uplink
+	client syncpbconnect.SyncClient
+	wake   chan struct{} // there is something to acknowledge
+
+	mu      sync.Mutex // guards what follows
+	mailbox uint64     // everything up to here is committed
+	answers []*syncpb.CommandAnswer
+	running map[string]bool // commands under way, so that a repeat is not run beside itself
+}
+
+func newPuller(u *Uplink, client syncpbconnect.SyncClient) *puller {
+	return &puller{u: u, client: client, wake: make(chan struct{}, 1), running: map[string]bool{}}
+}
+
+// run reads the stream until it ends or falls silent.
+func (p *puller) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	held := p.u.cfg.Policy.Held()
+	// The mailbox position is left at zero: the relay begins with the oldest mail that this
+	// agent has not acknowledged, which is what it has to know in any case.
+	stream, err := p.client.Pull(ctx, connect.NewRequest(&syncpb.PullRequest{
+		Revision: &syncpb.Revision{Generation: held.Generation, Number: held.Number}}))
+	if err != nil {
+		return fmt.Errorf("pull: %w", err)
+	}
+	defer stream.Close()
+	silence := time.AfterFunc(p.u.cfg.Silence, func() { cancel(errSilent) })
+	defer silence.Stop()
+	commands, commandCtx := errgroup.WithContext(ctx)
+	commands.SetLimit(maxCommands)
+	defer func() { _ = commands.Wait() }()
+	for stream.Receive() {
+		silence.Stop() // committing may take its time, a full disk most of all
+		if err := p.take(ctx, stream.Msg(), func(c *syncpb.Command) {
+			commands.Go(func() error { p.execute(commandCtx, c); return nil })
+		}); err != nil {
+			return err
+		}
+		silence.Reset(p.u.cfg.Silence)
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if err := stream.Err(); err != nil {
+		return fmt.Errorf("pull: %w", err)
+	}
+	return errors.New("pull: the control plane ended the stream")
+}
+
+func (p *puller) take(ctx context.Context, message *syncpb.PullResponse, execute func(*syncpb.Command)) error {
+	switch item := message.Item.(type) {
+	case *syncpb.PullResponse_Delivery:
+		return p.commit(ctx, item.Delivery)
+	case *syncpb.PullResponse_Policy:
+		p.offer(item.Policy)
+	case *syncpb.PullResponse_Command:
+		if p.begin(item.Command.Id) {
+			execute(item.Command)
+		}
+	case *syncpb.PullResponse_Beat:
+	}
+	return nil
+}
+
+// commit stores one piece of mail, waiting for room if there is none.
+func (p *puller) commit(ctx context.Context, d *syncpb.Delivery) error {
+	for {
+		err := p.store(ctx, d)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, ErrFull) {
+			return fmt.Errorf("commit mail %d: %w", d.Mailbox, err)
+		}
+		p.u.cfg.Metrics.stopped()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(p.u.cfg.FullRetry):
+		}
+	}
+	p.u.cfg.Metrics.received(len(d.Block))
+	p.mu.Lock()
+	p.mailbox = max(p.mailbox, d.Mailbox)
+	p.mu.Unlock()
+	p.signal()
+	return nil
+}
+
+func (p *puller) store(ctx context.Context, d *syncpb.Delivery) error {
+	if d.Gap != nil {
+		return p.u.cfg.Inbox.ReceiveGap(ctx, Gap{Source: d.Source, Epoch: d.Epoch, Destination: d.Gap.Destination,
+			First: d.Gap.First, Last: d.Gap.Last, Cause: d.Gap.Cause})
+	}
+	return p.u.cfg.Inbox.Receive(ctx, d.Block, time.UnixMilli(d.RelayedUnixMs))
+}
+
+// offer hands a revision to the agent. A refused one is not fatal to the session: the
+// agent goes on with the one it holds and reports why.
+func (p *puller) offer(r *syncpb.PolicyRevision) {
+	revision := block.Revision{Generation: r.GetRevision().GetGeneration(), Number: r.GetRevision().GetNumber()}
+	if err := p.u.cfg.Policy.Offer(revision, r.Digest, r.Bundle); err != nil {
+		p.u.log.Error("policy revision refused; the one in force stays", "revision", revision, "held", p.u.cfg.Policy.Held(), "err", err)
+	}
+	p.signal()
+}
+
+func (p *puller) begin(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running[id] || len(p.running) >= maxAnswers {
+		return false
+	}
+	p.running[id] = true
+	return true
+}
+
+func (p *puller) execute(ctx context.Context, c *syncpb.Command) {
+	answer := &syncpb.CommandAnswer{Id: c.Id}
+	result, err := p.u.cfg.Command(ctx, c.Id, c.Kind, c.Arguments)
+	switch {
+	case err != nil:
+		answer.Error = err.Error()
+	case len(result) > maxAnswerSize:
+		answer.Error = fmt.Sprintf("the answer has %d bytes, the limit is %d: ask for less", len(result), maxAnswerSize)
+	default:
+		answer.Result = result
+	}
+	p.mu.Lock()
+	delete(p.running, c.Id)
+	p.answers = append(p.answers, answer)
+	p.mu.Unlock()
+	p.signal()
+}
+
+func (p *puller) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// acknowledge tells the relay what is committed, gives answers to commands, and reports
+// the status at least every StatusEvery.
+func (p *puller) acknowledge(ctx context.Context) error {
+	status := time.NewTicker(p.u.cfg.StatusEvery)
+	defer status.Stop()
+	report := true
+	for {
+		if err := p.acknowledgeOnce(ctx, report); err != nil {
+			return fmt.Errorf("acknowledge: %w", err)
+		}
+		report = false
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.wake:
+		case <-status.C:
+			report = true
+		}
+	}
+}
+
+func (p *puller) acknowledgeOnce(ctx context.Context, report bool) error {
+	p.mu.Lock()
+	request := &syncpb.AckRequest{Mailbox: p.mailbox, Answers: p.answers}
+	p.answers = nil
+	p.mu.Unlock()
+	if report {
+		request.Status = p.u.cfg.Status()
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.u.cfg.CallTimeout)
+	defer cancel()
+	_, err := p.client.Ack(ctx, connect.NewRequest(request))
+	return err // answers that are lost with it are asked for again: commands are repeated until answered
+}

@@ -1,0 +1,318 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crossdock/crossdock/protocol/syncpb"
+	"github.com/crossdock/crossdock/protocol/syncpb/syncpbconnect"
+)
+
+// lane is where the pusher is on the way to one destination. Only the pusher's own
+// goroutine touches it.
+type lane struct {
+	taken   uint64    // the relay's high-water
+	want    uint64    // number to send next, ahead of taken by what is under way
+	pos     uint64    // journal position at or before the wanted number
+	turn    int       // counts the times that the lane went back; answers of earlier turns say nothing about want
+	blocked time.Time // full or refused: not before this
+}
+
+// pusher sends the journal's blocks, several calls at a time, and goes back on a lane
+// whenever the relay's answer shows less than was sent (go-back-N).
+type pusher struct {
+	u       *Uplink
+	client  syncpbconnect.SyncClient
+	lanes   map[string]*lane
+	answers chan answer
+	calls   int    // under way
+	seen    uint64 // end of the journal before the last look at it
+}
+
+// call is one push: what it carries, and up to where each lane goes with it.
+type call struct {
+	request *syncpb.PushRequest
+	bytes   int
+	last    map[string]uint64
+	turn    map[string]int
+}
+
+type answer struct {
+	call  *call
+	lanes []*syncpb.LaneAnswer
+	err   error
+}
+
+func newPusher(u *Uplink, client syncpbconnect.SyncClient, hello *syncpb.HelloResponse) (*pusher, error) {
+	p := &pusher{u: u, client: client, lanes: map[string]*lane{}, answers: make(chan answer, maxCalls)}
+	given := u.cfg.Outbox.Outbound()
+	for _, l := range hello.Outbound {
+		if l.Epoch != u.cfg.Epoch {
+			continue
+		}
+		if l.Highwater > given[l.Destination] {
+			return nil, fmt.Errorf("lane to %s: %d taken, %d given: %w", l.Destination, l.Highwater, given[l.Destination], errBehind)
+		}
+		p.lanes[l.Destination] = &lane{taken: l.Highwater}
+	}
+	for destination := range given {
+		if err := p.goBack(destination, p.lane(destination).taken); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (p *pusher) lane(destination string) *lane {
+	l := p.lanes[destination]
+	if l == nil {
+		l = &lane{}
+		p.lanes[destination] = l
+	}
+	return l
+}
+
+// goBack makes the number after highwater the next to send.
+func (p *pusher) goBack(destination string, highwater uint64) error {
+	pos, err := p.u.cfg.Outbox.Seek(destination, highwater+1)
+	if err != nil {
+		return fmt.Errorf("find event %d of the lane to %s: %w", highwater+1, destination, err)
+	}
+	l := p.lane(destination)
+	l.taken = max(l.taken, highwater)
+	l.want, l.pos = highwater+1, pos
+	l.turn++
+	p.u.cfg.Outbox.Taken(destination, l.taken)
+	return nil
+}
+
+// run sends until the session ends. It holds no lock and no transaction while it waits.
+func (p *pusher) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		for {
+			worked, err := p.step(ctx, group)
+			if err != nil {
+				return err
+			}
+			if worked {
+				continue
+			}
+			if err := p.await(ctx); err != nil {
+				return err
+			}
+		}
+	})
+	return group.Wait()
+}
+
+// step takes the answers that are there and sends one round of blocks; it says whether it
+// found anything to do.
+func (p *pusher) step(ctx context.Context, group *errgroup.Group) (bool, error) {
+	for {
+		select {
+		case a := <-p.answers:
+			if err := p.take(a); err != nil {
+				return false, err
+			}
+			continue
+		default:
+		}
+		break
+	}
+	if p.calls >= maxCalls {
+		return false, nil
+	}
+	p.seen = p.u.cfg.Outbox.Next()
+	calls, moved, err := p.cut()
+	if err != nil {
+		return false, err
+	}
+	for _, c := range calls {
+		for p.calls >= maxCalls { // a round may make more calls than fit
+			select {
+			case a := <-p.answers:
+				if err := p.take(a); err != nil {
+					return false, err
+				}
+			case <-ctx.Done():
+				return false, ctx.Err()
+			}
+		}
+		p.calls++
+		group.Go(func() error { p.send(ctx, c); return nil })
+	}
+	return moved, nil
+}
+
+// ready gives the lanes that have something to send, with the lowest position among them.
+func (p *pusher) ready() (want map[string]uint64, from uint64) {
+	want = map[string]uint64{}
+	now := time.Now()
+	for destination, highest := range p.u.cfg.Outbox.Outbound() {
+		l := p.lane(destination)
+		if l.want == 0 {
+			l.want = 1 // a destination that is new since the session began
+		}
+		if l.want > highest || now.Before(l.blocked) {
+			continue
+		}
+		want[destination] = l.want
+		if len(want) == 1 || l.pos < from {
+			from = l.pos
+		}
+	}
+	return want, from
+}
+
+// cut makes the calls of one round and moves the lanes ahead; it says whether it got any
+// further in the journal.
+func (p *pusher) cut() (calls []*call, moved bool, err error) {
+	want, from := p.ready()
+	if len(want) == 0 {
+		return nil, false, nil
+	}
+	cuts, next, err := p.u.cfg.Outbox.Cut(want, from, maxCutBlocks)
+	if err != nil {
+		return nil, false, fmt.Errorf("cut blocks from position %d: %w", from, err)
+	}
+	for i := range cuts {
+		cut := &cuts[i]
+		size := len(cut.Block)
+		if len(calls) == 0 || calls[len(calls)-1].bytes+size > maxCallBytes {
+			calls = append(calls, &call{
+				request: &syncpb.PushRequest{Epoch: p.u.cfg.Epoch}, last: map[string]uint64{}, turn: map[string]int{}})
+		}
+		c := calls[len(calls)-1]
+		c.bytes += size
+		if cut.Gap != nil {
+			c.request.Gaps = append(c.request.Gaps, gapToWire(cut.Gap))
+			p.advance(c, cut.Gap.Destination, cut.Gap.Last)
+			// The relay handles a call's blocks before its gaps, so nothing may follow a gap in one call.
+			c.bytes = maxCallBytes
+			continue
+		}
+		c.request.Blocks = append(c.request.Blocks, cut.Block)
+		for _, l := range cut.Lanes {
+			p.advance(c, l.Agent, l.First+uint64(cut.Count)-1)
+		}
+	}
+	for destination := range want {
+		if l := p.lane(destination); l.pos < next {
+			l.pos = next
+		}
+	}
+	return calls, next > from, nil
+}
+
+func (p *pusher) advance(c *call, destination string, last uint64) {
+	l := p.lane(destination)
+	l.want = last + 1
+	c.last[destination], c.turn[destination] = last, l.turn
+}
+
+func gapToWire(g *Gap) *syncpb.Gap {
+	return &syncpb.Gap{Destination: g.Destination, First: g.First, Last: g.Last, Cause: g.Cause}
+}
+
+func (p *pusher) send(ctx context.Context, c *call) {
+	callCtx, cancel := context.WithTimeout(ctx, p.u.cfg.CallTimeout)
+	defer cancel()
+	response, err := p.client.Push(callCtx, connect.NewRequest(c.request))
+	a := answer{call: c, err: err}
+	if err == nil {
+		a.lanes = response.Msg.Lanes
+	}
+	select {
+	case p.answers <- a:
+	case <-ctx.Done():
+	}
+}
+
+// take learns from one answer. A failed call ends the session: the next Hello tells what
+// of it arrived.
+func (p *pusher) take(a answer) error {
+	p.calls--
+	if a.err != nil {
+		return fmt.Errorf("push: %w", a.err)
+	}
+	answered := map[string]bool{}
+	for _, l := range a.lanes {
+		answered[l.Destination] = true
+		if err := p.takeLane(a.call, l); err != nil {
+			return err
+		}
+	}
+	for destination := range a.call.last {
+		if !answered[destination] {
+			return fmt.Errorf("push: the answer leaves out the lane to %s", destination)
+		}
+	}
+	p.u.cfg.Metrics.pushed(len(a.call.request.Blocks), a.call.bytes)
+	return nil
+}
+
+func (p *pusher) takeLane(c *call, answer *syncpb.LaneAnswer) error {
+	l := p.lane(answer.Destination)
+	if answer.Highwater > p.u.cfg.Outbox.Outbound()[answer.Destination] {
+		return errBehind
+	}
+	if answer.Highwater > l.taken {
+		l.taken = answer.Highwater
+		p.u.cfg.Outbox.Taken(answer.Destination, l.taken)
+	}
+	if answer.Full || answer.Refused != "" {
+		l.blocked = time.Now().Add(p.u.cfg.FullRetry)
+		p.u.cfg.Metrics.heldBack(answer.Destination)
+		if answer.Refused != "" {
+			p.u.log.Warn("the relay refuses a destination; its events wait here", "destination", answer.Destination, "cause", answer.Refused)
+		}
+	}
+	if l.taken >= c.last[answer.Destination] || c.turn[answer.Destination] != l.turn {
+		return nil // all of it is there, or a later turn has seen to it
+	}
+	return p.goBack(answer.Destination, l.taken)
+}
+
+// await blocks until there may be something to do: an answer, new events, or a lane that
+// was held back and may be tried again.
+func (p *pusher) await(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	grown := make(chan error, 1)
+	if p.calls < maxCalls {
+		go func() { grown <- p.u.cfg.Outbox.Wait(ctx, p.seen) }()
+	}
+	var timer <-chan time.Time
+	if next, ok := p.nextTry(); ok {
+		timer = time.After(time.Until(next))
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case a := <-p.answers:
+		return p.take(a)
+	case <-timer:
+		return nil
+	case err := <-grown:
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return ctx.Err()
+	}
+}
+
+func (p *pusher) nextTry() (next time.Time, ok bool) {
+	now := time.Now()
+	for _, l := range p.lanes {
+		if l.blocked.After(now) && (!ok || l.blocked.Before(next)) {
+			next, ok = l.blocked, true
+		}
+	}
+	return next, ok
+}

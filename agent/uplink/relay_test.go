@@ -1,0 +1,407 @@
+package uplink
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/syncpb"
+	"github.com/crossdock/crossdock/protocol/syncpb/syncpbconnect"
+	"github.com/crossdock/crossdock/protocol/transport"
+)
+
+// relay is the other side, reduced to its rule: a block is taken for a destination only if
+// its first number follows the high-water.
+type relay struct {
+	syncpbconnect.UnimplementedSyncHandler
+
+	mu       sync.Mutex
+	taken    map[string][]string // event ids by destination, in lane order
+	room     map[string]int      // most events a mailbox takes; absent: any
+	rejected int                 // blocks not taken because of their number
+	mail     []*syncpb.PullResponse
+	acked    uint64
+	answers  map[string]*syncpb.CommandAnswer
+	status   int
+	silent   bool
+	loseAcks int // answers to Ack that are lost on purpose
+}
+
+func newRelay() *relay {
+	return &relay{taken: map[string][]string{}, room: map[string]int{}, answers: map[string]*syncpb.CommandAnswer{}}
+}
+
+func (r *relay) Hello(context.Context, *connect.Request[syncpb.HelloRequest]) (*connect.Response[syncpb.HelloResponse], error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := &syncpb.HelloResponse{Protocol: 1, NowUnixMs: time.Now().UnixMilli()}
+	for destination, ids := range r.taken {
+		out.Outbound = append(out.Outbound, &syncpb.Lane{Source: "here", Epoch: 1, Destination: destination, Highwater: uint64(len(ids))})
+	}
+	return connect.NewResponse(out), nil
+}
+
+func (r *relay) Push(_ context.Context, req *connect.Request[syncpb.PushRequest]) (*connect.Response[syncpb.PushResponse], error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	answers := map[string]*syncpb.LaneAnswer{}
+	for _, text := range req.Msg.Blocks {
+		envelope, items, err := block.Open(text)
+		if err != nil {
+			return nil, connect.NewError(connect.CodeInvalidArgument, err)
+		}
+		for _, lane := range envelope.To {
+			a := answers[lane.Agent]
+			if a == nil {
+				a = &syncpb.LaneAnswer{Destination: lane.Agent}
+				answers[lane.Agent] = a
+			}
+			held := uint64(len(r.taken[lane.Agent]))
+			room, limited := r.room[lane.Agent]
+			switch {
+			case lane.First != held+1:
+				r.rejected++
+			case limited && int(held)+len(items) > room:
+				a.Full = true
+			default:
+				for _, item := range items {
+					_, id, err := block.SplitBody(item.Body)
+					if err != nil {
+						return nil, connect.NewError(connect.CodeInvalidArgument, err)
+					}
+					r.taken[lane.Agent] = append(r.taken[lane.Agent], string(id))
+				}
+			}
+			a.Highwater = uint64(len(r.taken[lane.Agent]))
+		}
+	}
+	return connect.NewResponse(&syncpb.PushResponse{Lanes: slices.Collect(maps.Values(answers))}), nil
+}
+
+func (r *relay) Pull(ctx context.Context, _ *connect.Request[syncpb.PullRequest], stream *connect.ServerStream[syncpb.PullResponse]) error {
+	r.mu.Lock()
+	var pending []*syncpb.PullResponse
+	silent := r.silent
+	for _, m := range r.mail {
+		if d := m.GetDelivery(); d != nil && d.Mailbox <= r.acked {
+			continue
+		}
+		if c := m.GetCommand(); c != nil && r.answers[c.Id] != nil {
+			continue
+		}
+		pending = append(pending, m)
+	}
+	r.mu.Unlock()
+	if err := stream.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Beat{Beat: &syncpb.Beat{}}}); err != nil {
+		return err
+	}
+	for _, m := range pending {
+		if err := stream.Send(m); err != nil {
+			return err
+		}
+	}
+	beat := time.NewTicker(20 * time.Millisecond)
+	defer beat.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-beat.C:
+			if silent {
+				continue
+			}
+			if err := stream.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Beat{Beat: &syncpb.Beat{}}}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (r *relay) Ack(_ context.Context, req *connect.Request[syncpb.AckRequest]) (*connect.Response[syncpb.AckResponse], error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.loseAcks > 0 {
+		r.loseAcks--
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("lost on purpose"))
+	}
+	r.acked = max(r.acked, req.Msg.Mailbox)
+	for _, a := range req.Msg.Answers {
+		r.answers[a.Id] = a
+	}
+	if req.Msg.Status != nil {
+		r.status++
+	}
+	return connect.NewResponse(&syncpb.AckResponse{}), nil
+}
+
+func (r *relay) set(change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+}
+
+// await polls until the condition on the relay holds.
+func (r *relay) await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		r.mu.Lock()
+		ok := holds()
+		r.mu.Unlock()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("timed out: %s (state of the relay: taken %d lanes, %d rejected)", what, len(r.taken), r.rejected)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// site is an agent's journal and inbox in memory.
+type site struct {
+	mu       sync.Mutex
+	entries  []map[string]uint64 // position-1: number on each lane
+	given    map[string]uint64
+	taken    map[string]uint64
+	grown    chan struct{}
+	received []string
+	fullFor  int // Receive answers ErrFull so often
+	commands map[string]int
+	refuse   error
+	revision block.Revision
+}
+
+func newSite() *site {
+	return &site{given: map[string]uint64{}, taken: map[string]uint64{}, grown: make(chan struct{}), commands: map[string]int{}}
+}
+
+// add journals one event for some destinations. Its id is its position.
+func (s *site) add(destinations ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	numbers := map[string]uint64{}
+	for _, d := range destinations {
+		s.given[d]++
+		numbers[d] = s.given[d]
+	}
+	s.entries = append(s.entries, numbers)
+	close(s.grown)
+	s.grown = make(chan struct{})
+}
+
+// lane lists the ids that a destination must get.
+func (s *site) lane(destination string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for i, numbers := range s.entries {
+		if numbers[destination] > 0 {
+			out = append(out, fmt.Sprint(i+1))
+		}
+	}
+	return out
+}
+
+const cutEvents = 3 // a block of the test: small, so that there are many
+
+func (s *site) Cut(want map[string]uint64, from uint64, maxBlocks int) ([]Cut, uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want = maps.Clone(want)
+	var cuts []Cut
+	pos := from
+	for ; int(pos) <= len(s.entries); pos++ {
+		set := map[string]uint64{}
+		for d, n := range s.entries[pos-1] {
+			if w, ok := want[d]; ok && n == w {
+				set[d] = n
+			} else if ok && n > w {
+				return nil, 0, fmt.Errorf("lane %s wants %d, position %d has %d", d, w, pos, n)
+			}
+		}
+		if len(set) == 0 {
+			continue
+		}
+		last := len(cuts) - 1
+		fits := last >= 0 && cuts[last].Count < cutEvents && len(cuts[last].Lanes) == len(set)
+		if fits {
+			for _, l := range cuts[last].Lanes {
+				fits = fits && set[l.Agent] == l.First+uint64(cuts[last].Count)
+			}
+		}
+		if !fits {
+			if len(cuts) == maxBlocks {
+				break
+			}
+			cut := Cut{}
+			for _, d := range slices.Sorted(maps.Keys(set)) {
+				cut.Lanes = append(cut.Lanes, block.Lane{Agent: d, First: set[d]})
+			}
+			cuts = append(cuts, cut)
+			last++
+		}
+		cuts[last].Count++
+		for d := range set {
+			want[d]++
+		}
+		cuts[last].Block = append(cuts[last].Block, fmt.Sprintf("%d,", pos)...) // ids, encoded below
+	}
+	for i := range cuts {
+		var items []block.Item
+		for id := range idsOf(cuts[i].Block) {
+			items = append(items, block.Item{Head: block.Head{Type: "t"}, Body: block.AppendBody(nil, "key", []byte(id))})
+		}
+		text, err := block.Cut(block.Origin{Agent: "here", Epoch: 1}, cuts[i].Lanes, items)
+		if err != nil {
+			return nil, 0, err
+		}
+		cuts[i].Block = text
+	}
+	return cuts, pos, nil
+}
+
+func idsOf(list []byte) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		id := ""
+		for _, c := range list {
+			if c != ',' {
+				id += string(c)
+				continue
+			}
+			if !yield(id) {
+				return
+			}
+			id = ""
+		}
+	}
+}
+
+func (s *site) Seek(destination string, number uint64) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, numbers := range s.entries {
+		if numbers[destination] >= number {
+			return uint64(i + 1), nil
+		}
+	}
+	return uint64(len(s.entries) + 1), nil
+}
+
+func (s *site) Outbound() map[string]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.given)
+}
+
+func (s *site) Next() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return uint64(len(s.entries) + 1)
+}
+
+func (s *site) Wait(ctx context.Context, pos uint64) error {
+	for {
+		s.mu.Lock()
+		grown, next := s.grown, uint64(len(s.entries)+1)
+		s.mu.Unlock()
+		if next > pos {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *site) Taken(destination string, number uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken[destination] = number
+}
+
+func (s *site) Receive(_ context.Context, text []byte, _ time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fullFor > 0 {
+		s.fullFor--
+		return ErrFull
+	}
+	s.received = append(s.received, string(text))
+	return nil
+}
+
+func (s *site) ReceiveGap(_ context.Context, gap Gap) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.received = append(s.received, fmt.Sprintf("gap %s %d-%d", gap.Source, gap.First, gap.Last))
+	return nil
+}
+
+func (s *site) Highwaters() []Highwater { return nil }
+
+func (s *site) Held() block.Revision {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.revision
+}
+
+func (s *site) Offer(revision block.Revision, _, _ []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuse == nil {
+		s.revision = revision
+	}
+	return s.refuse
+}
+
+func (s *site) command(_ context.Context, id, _ string, arguments []byte) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.commands[id]++
+	return arguments, nil
+}
+
+type forever struct{}
+
+func (forever) RenewAt() time.Time               { return time.Now().Add(time.Hour) }
+func (forever) Request() ([]byte, error)         { return nil, nil }
+func (forever) Replace([][]byte, [][]byte) error { return nil }
+
+// start runs an uplink between a site and a relay over a memory transport.
+func start(t *testing.T, s *site, r *relay, faults transport.Faults) (*Uplink, *transport.Link) {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.Handle(syncpbconnect.NewSyncHandler(r, transport.HandlerOptions()...))
+	link := transport.NewMemory(mux, transport.Identity{Agent: "here", Site: "here"}, faults)
+	cfg := DefaultConfig()
+	cfg.Agent, cfg.Epoch, cfg.Dialer, cfg.Outbox, cfg.Inbox, cfg.Policy, cfg.Identity = "here", 1, link, s, s, s, forever{}
+	cfg.Command = s.command
+	cfg.Status = func() json.RawMessage { return json.RawMessage("{}") }
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	cfg.CallTimeout, cfg.Silence, cfg.FullRetry = 2*time.Second, 200*time.Millisecond, 5*time.Millisecond
+	cfg.ReconnectMin, cfg.ReconnectMax = time.Millisecond, 5*time.Millisecond
+	u := New(cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := u.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return u, link
+}

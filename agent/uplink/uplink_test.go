@@ -1,0 +1,150 @@
+package uplink
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/syncpb"
+	"github.com/crossdock/crossdock/protocol/transport"
+)
+
+// Whatever the line does to the calls, every lane gets exactly its events in order.
+func TestLanesStayDenseOverABadLine(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			s, r := newSite(), newRelay()
+			random := rand.New(rand.NewPCG(seed, 7))
+			_, link := start(t, s, r, transport.Faults{Seed: seed, Drop: 0.05, LoseAnswer: 0.05, Duplicate: 0.2, Delay: 0.4, MaxDelay: 3 * time.Millisecond})
+			destinations := []string{"a", "b", "c"}
+			for i := range 300 {
+				var to []string
+				for _, d := range destinations {
+					if random.IntN(3) > 0 {
+						to = append(to, d)
+					}
+				}
+				s.add(to...)
+				if i%100 == 50 {
+					link.Cut()
+				}
+			}
+			for _, d := range destinations {
+				want := s.lane(d)
+				r.await(t, "lane "+d, func() bool { return len(r.taken[d]) >= len(want) })
+				r.set(func() {
+					if !slices.Equal(r.taken[d], want) {
+						t.Errorf("lane %s got %v, want %v", d, r.taken[d], want)
+					}
+				})
+			}
+		})
+	}
+}
+
+func TestFullMailboxHoldsBackItsOwnLaneOnly(t *testing.T) {
+	s, r := newSite(), newRelay()
+	r.room["away"] = 4
+	start(t, s, r, transport.Faults{})
+	for range 200 {
+		s.add("away", "here")
+		s.add("here")
+	}
+	r.await(t, "the other lane to be served", func() bool { return len(r.taken["here"]) == 400 })
+	r.set(func() {
+		if n := len(r.taken["away"]); n > 4 {
+			t.Errorf("the full mailbox took %d", n)
+		}
+		delete(r.room, "away")
+	})
+	want := s.lane("away")
+	r.await(t, "the held lane to drain", func() bool { return len(r.taken["away"]) == len(want) })
+	r.set(func() {
+		if !slices.Equal(r.taken["away"], want) {
+			t.Errorf("got %v, want %v", r.taken["away"], want)
+		}
+	})
+}
+
+func TestOldCopyOfTheJournalSendsNothing(t *testing.T) {
+	s, r := newSite(), newRelay()
+	r.taken["a"] = []string{"1", "2", "3"} // taken from a journal that this one is an old copy of
+	s.add("a")
+	u, _ := start(t, s, r, transport.Faults{})
+	r.await(t, "the refusal to be shown", func() bool { return u.State().LastError != "" })
+	s.add("a")
+	if got := u.State().LastError; got == "" {
+		t.Error("no error shown")
+	}
+	r.set(func() {
+		if len(r.taken["a"]) != 3 {
+			t.Errorf("sent on an old copy: %v", r.taken["a"])
+		}
+	})
+}
+
+func delivery(mailbox uint64, text string) *syncpb.PullResponse {
+	return &syncpb.PullResponse{Item: &syncpb.PullResponse_Delivery{Delivery: &syncpb.Delivery{Mailbox: mailbox, Block: []byte(text)}}}
+}
+
+func TestMailWaitsForRoomAndIsAcknowledgedAfterTheCommit(t *testing.T) {
+	s, r := newSite(), newRelay()
+	s.fullFor = 20
+	r.mail = []*syncpb.PullResponse{delivery(1, "one"), delivery(2, "two"),
+		{Item: &syncpb.PullResponse_Delivery{Delivery: &syncpb.Delivery{Mailbox: 3, Source: "x", Gap: &syncpb.Gap{First: 4, Last: 9}}}}}
+	start(t, s, r, transport.Faults{})
+	r.await(t, "the acknowledgement", func() bool { return r.acked == 3 })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if want := []string{"one", "two", "gap x 4-9"}; !slices.Equal(s.received, want) {
+		t.Errorf("got %v, want %v", s.received, want)
+	}
+}
+
+func TestCommandIsAnsweredThoughAnAnswerIsLost(t *testing.T) {
+	s, r := newSite(), newRelay()
+	r.mail = []*syncpb.PullResponse{{Item: &syncpb.PullResponse_Command{Command: &syncpb.Command{Id: "c1", Kind: "trace", Arguments: []byte(`{"a":1}`)}}}}
+	r.loseAcks = 2
+	start(t, s, r, transport.Faults{})
+	r.await(t, "the answer", func() bool { return r.answers["c1"] != nil })
+	r.set(func() {
+		if got := string(r.answers["c1"].Result); got != `{"a":1}` {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+func TestRevisionIsOfferedAndARefusalKeepsTheSession(t *testing.T) {
+	s, r := newSite(), newRelay()
+	offer := func(n uint64) *syncpb.PullResponse {
+		return &syncpb.PullResponse{Item: &syncpb.PullResponse_Policy{Policy: &syncpb.PolicyRevision{Revision: &syncpb.Revision{Generation: 1, Number: n}}}}
+	}
+	r.mail = []*syncpb.PullResponse{offer(4), delivery(1, "after")}
+	u, link := start(t, s, r, transport.Faults{})
+	r.await(t, "the mail behind the revision", func() bool { return r.acked == 1 })
+	if got := s.Held(); got != (block.Revision{Generation: 1, Number: 4}) {
+		t.Errorf("held %v", got)
+	}
+	s.mu.Lock()
+	s.refuse = fmt.Errorf("does not compile")
+	s.mu.Unlock()
+	r.set(func() { r.mail = []*syncpb.PullResponse{offer(5), delivery(2, "after")} })
+	link.Cut()
+	r.await(t, "the mail behind the refused revision", func() bool { return r.acked == 2 })
+	if !u.State().Connected {
+		t.Errorf("a refused revision ended the session: %s", u.State().LastError)
+	}
+}
+
+func TestSilentStreamIsLeft(t *testing.T) {
+	s, r := newSite(), newRelay()
+	r.silent = true
+	u, _ := start(t, s, r, transport.Faults{})
+	r.await(t, "the silence to be noticed", func() bool { return u.State().LastError == errSilent.Error() })
+	r.set(func() { r.silent, r.mail = false, []*syncpb.PullResponse{delivery(1, "late")} })
+	r.await(t, "mail after the silence", func() bool { return r.acked == 1 })
+}
