@@ -1,0 +1,187 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+// The life of a join token.
+const (
+	DefaultTokenLifetime = 10 * time.Minute
+	MaxTokenLifetime     = 24 * time.Hour
+)
+
+// GetHealth answers without a token, and so says nothing but whether the node serves.
+func (s *Server) GetHealth(_ context.Context, _ GetHealthRequestObject) (GetHealthResponseObject, error) {
+	leader := s.store.Leader()
+	if err := s.store.Ready(); err != nil {
+		return GetHealth503JSONResponse{Ready: false, Leader: leader, Detail: "not ready; the node's log says why"}, nil
+	}
+	return GetHealth200JSONResponse{Ready: true, Leader: leader}, nil
+}
+
+func (s *Server) cluster() (model.Cluster, error) {
+	cluster, known := s.store.Cluster()
+	if !known {
+		return cluster, model.Errorf(model.Unavailable, "the cluster has not been bootstrapped yet")
+	}
+	return cluster, nil
+}
+
+// WhoAmI names the caller.
+func (s *Server) WhoAmI(ctx context.Context, _ WhoAmIRequestObject) (WhoAmIResponseObject, error) {
+	cluster, err := s.cluster()
+	if err != nil {
+		return nil, err
+	}
+	p := principalFrom(ctx)
+	return WhoAmI200JSONResponse{Name: p.Name, Roles: toRoles(p.Roles), Approvals: Approvals(cluster.Approvals)}, nil
+}
+
+// GetCluster tells what was fixed at bootstrap.
+func (s *Server) GetCluster(_ context.Context, _ GetClusterRequestObject) (GetClusterResponseObject, error) {
+	cluster, err := s.cluster()
+	if err != nil {
+		return nil, err
+	}
+	answer := GetCluster200JSONResponse{
+		ID: cluster.ID, Generation: cluster.Generation, Approvals: Approvals(cluster.Approvals),
+		Created: cluster.Created, Leader: s.store.Leader(),
+	}
+	if active, known := s.store.Active(); known {
+		answer.Active = toRevision(&active)
+	}
+	return answer, nil
+}
+
+// ListPrincipals lists people and programs.
+func (s *Server) ListPrincipals(_ context.Context, _ ListPrincipalsRequestObject) (ListPrincipalsResponseObject, error) {
+	principals := s.store.Principals()
+	slices.SortFunc(principals, func(a, b model.Principal) int { return cmp.Compare(a.Name, b.Name) })
+	answer := ListPrincipals200JSONResponse{Items: make([]Principal, len(principals))}
+	for i := range principals {
+		answer.Items[i] = toPrincipal(&principals[i])
+	}
+	return answer, nil
+}
+
+func (s *Server) principal(name string) (model.Principal, bool) {
+	for _, p := range s.store.Principals() {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return model.Principal{}, false
+}
+
+// CreatePrincipal adds a principal with a new token.
+func (s *Server) CreatePrincipal(ctx context.Context, r CreatePrincipalRequestObject) (CreatePrincipalResponseObject, error) {
+	if _, known := s.principal(r.Body.Name); known {
+		return nil, model.Errorf(model.Conflict, "there is a principal %s already; names are never used again", r.Body.Name)
+	}
+	asked := s.asked(ctx, r.Params.IdempotencyKey)
+	text, hash := MintPrincipalToken()
+	p := model.Principal{Name: r.Body.Name, TokenHash: hash, Created: asked.At}
+	for _, role := range r.Body.Roles {
+		p.Roles = append(p.Roles, model.Role(role))
+	}
+	if _, err := s.store.Apply(ctx, &model.PutPrincipal{Asked: asked, Principal: p}); err != nil {
+		return nil, err
+	}
+	return CreatePrincipal201JSONResponse{Principal: toPrincipal(&p), Token: text}, nil
+}
+
+// DisablePrincipal ends a principal's access.
+func (s *Server) DisablePrincipal(ctx context.Context, r DisablePrincipalRequestObject) (DisablePrincipalResponseObject, error) {
+	p, known := s.principal(r.Name)
+	if !known {
+		return nil, model.Errorf(model.NotFound, "there is no principal %s", r.Name)
+	}
+	p.Disabled = true
+	cmd := &model.PutPrincipal{Asked: s.asked(ctx, r.Params.IdempotencyKey), Principal: p}
+	if _, err := s.store.Apply(ctx, cmd); err != nil {
+		return nil, err
+	}
+	return DisablePrincipal200JSONResponse(toPrincipal(&p)), nil
+}
+
+// ListTokens lists join tokens, never their secrets.
+func (s *Server) ListTokens(_ context.Context, _ ListTokensRequestObject) (ListTokensResponseObject, error) {
+	tokens := s.store.JoinTokens()
+	slices.SortFunc(tokens, func(a, b model.JoinToken) int {
+		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.ID, b.ID))
+	})
+	answer := ListTokens200JSONResponse{Items: make([]Token, len(tokens))}
+	for i := range tokens {
+		answer.Items[i] = toToken(&tokens[i])
+	}
+	return answer, nil
+}
+
+// CreateToken mints a join token for one agent of a site.
+func (s *Server) CreateToken(ctx context.Context, r CreateTokenRequestObject) (CreateTokenResponseObject, error) {
+	lifetime := DefaultTokenLifetime
+	if r.Body.Lifetime != "" {
+		var err error
+		if lifetime, err = time.ParseDuration(r.Body.Lifetime); err != nil || lifetime <= 0 || lifetime > MaxTokenLifetime {
+			return nil, &itemError{
+				cause: model.Errorf(model.Invalid, "lifetime %q is not a duration such as 10m, at most %v", r.Body.Lifetime, MaxTokenLifetime),
+				items: []ProblemItem{{Pointer: "/lifetime", Detail: "a duration such as 10m, at most 24h"}},
+			}
+		}
+	}
+	minted, err := s.mint(r.Body.Site)
+	if err != nil {
+		return nil, err
+	}
+	asked := s.asked(ctx, r.Params.IdempotencyKey)
+	token := model.JoinToken{
+		ID: minted.ID, Hash: minted.Hash, Site: r.Body.Site, By: asked.By,
+		Created: asked.At, Expires: asked.At.Add(lifetime),
+	}
+	if _, err := s.store.Apply(ctx, &model.CreateJoinToken{Asked: asked, Token: token}); err != nil {
+		return nil, err
+	}
+	return CreateToken201JSONResponse{ID: token.ID, Site: token.Site, Expires: token.Expires, Token: minted.Text}, nil
+}
+
+// ListAgents lists agents by name.
+func (s *Server) ListAgents(_ context.Context, _ ListAgentsRequestObject) (ListAgentsResponseObject, error) {
+	agents := s.store.Agents()
+	slices.SortFunc(agents, func(a, b model.Agent) int { return cmp.Compare(a.Name, b.Name) })
+	answer := ListAgents200JSONResponse{Items: make([]Agent, len(agents))}
+	for i := range agents {
+		answer.Items[i] = s.agent(&agents[i])
+	}
+	return answer, nil
+}
+
+func (s *Server) agent(a *model.Agent) Agent {
+	return toAgent(a, s.store.Mailbox(a.Name), s.agents.Connected(a.Name))
+}
+
+// GetAgent gives one agent.
+func (s *Server) GetAgent(_ context.Context, r GetAgentRequestObject) (GetAgentResponseObject, error) {
+	a, known := s.store.Agent(r.Name)
+	if !known {
+		return nil, model.Errorf(model.NotFound, "there is no agent %s", r.Name)
+	}
+	return GetAgent200JSONResponse(s.agent(&a)), nil
+}
+
+// RevokeAgent ends an agent's right to speak.
+func (s *Server) RevokeAgent(ctx context.Context, r RevokeAgentRequestObject) (RevokeAgentResponseObject, error) {
+	cmd := &model.Revoke{Asked: s.asked(ctx, r.Params.IdempotencyKey), Agent: r.Name}
+	if _, err := s.store.Apply(ctx, cmd); err != nil {
+		return nil, err
+	}
+	a, known := s.store.Agent(r.Name)
+	if !known {
+		return nil, model.Errorf(model.NotFound, "there is no agent %s", r.Name)
+	}
+	return RevokeAgent200JSONResponse(s.agent(&a)), nil
+}

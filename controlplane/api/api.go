@@ -1,0 +1,175 @@
+// Package api owns the control plane's REST API: the OpenAPI document beside it, who is
+// asking, what a request may look like, and how an answer or a refusal is written.
+//
+// It refuses to know how state is kept or replicated, how agents are connected, and who
+// may change what: it passes on who asked, and the state machine decides. Its invariant:
+// no route but health answers without a known principal's token, and generated types do
+// not leave this package.
+package api
+
+//go:generate go tool -modfile=../../scripts/generate/go.mod oapi-codegen -config oapi-codegen.yaml openapi.yaml
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+// BasePath is where every route begins.
+const BasePath = "/api/v1"
+
+// The limits of a request.
+const (
+	MaxBody       = 64 << 10 // bytes of a body that holds no documents
+	MaxBundleBody = 16 << 20 // bytes of a body with a bundle, whose text JSON makes longer
+	MaxHeader     = 32 << 10
+	maxLints      = 2 // bundles compiled at once on one node
+)
+
+// Writer changes the state. An error is a *model.Error; Unknown says that it may have been done.
+type Writer interface {
+	Apply(ctx context.Context, cmd model.Command) (result any, err error)
+}
+
+// Node tells how this node stands in the cluster.
+type Node interface {
+	Ready() error // nil: it can serve
+	Leader() bool
+	Cluster() (model.Cluster, bool)
+}
+
+// Access reads people, tokens and agents.
+type Access interface {
+	Principal(tokenHash [32]byte) (model.Principal, bool)
+	Principals() []model.Principal
+	JoinTokens() []model.JoinToken
+	Agents() []model.Agent
+	Agent(name string) (model.Agent, bool)
+	Mailbox(agent string) model.Mailbox
+}
+
+// Policy reads revisions.
+type Policy interface {
+	Active() (model.Revision, bool)
+	Revisions() []model.Revision // newest first
+	Revision(number uint64) (model.Revision, bool)
+	RevisionBundle(number uint64) ([]byte, bool)
+}
+
+// Records reads what must be repaired and what was done.
+type Records interface {
+	DeadLetters(filter model.DeadLetterFilter) (letters []model.DeadLetter, next uint64)
+	DeadLetter(id string) (model.DeadLetter, bool)
+	Exceptions(limit int) []model.Exception
+	Audit(after uint64, limit int) []model.AuditEntry
+	VerifyAudit() error
+}
+
+// Store is the replicated state.
+type Store interface {
+	Writer
+	Node
+	Access
+	Policy
+	Records
+}
+
+// Agents reaches the agents that are connected to this node.
+type Agents interface {
+	Connected(agent string) bool
+	// Ask waits for the agent's answer or the end of ctx.
+	Ask(ctx context.Context, agent, kind string, args json.RawMessage) (json.RawMessage, error)
+}
+
+// JoinToken is a freshly minted join token; Text is what a person is shown.
+type JoinToken struct {
+	ID   string
+	Hash [32]byte
+	Text string
+}
+
+// Config is what the API is made of.
+type Config struct {
+	Store     Store
+	Agents    Agents
+	MintToken func(site string) (JoinToken, error)
+	Now       func() time.Time // default time.Now
+	Logger    *slog.Logger     // default: none
+	Metrics   *Metrics         // default: none
+}
+
+// Server is the API as an http.Handler.
+type Server struct {
+	store   Store
+	agents  Agents
+	mint    func(site string) (JoinToken, error)
+	now     func() time.Time
+	log     *slog.Logger
+	metrics *Metrics
+	echo    *echo.Echo
+	handler http.Handler
+	lints   chan struct{} // one token for each bundle being compiled
+}
+
+var (
+	_ StrictServerInterface = (*Server)(nil)
+	_ http.Handler          = (*Server)(nil)
+)
+
+// New makes the API ready to serve.
+func New(config Config) (*Server, error) {
+	if config.Store == nil || config.Agents == nil || config.MintToken == nil {
+		return nil, errors.New("api: Store, Agents and MintToken are required")
+	}
+	s := &Server{
+		store: config.Store, agents: config.Agents, mint: config.MintToken,
+		now: config.Now, log: config.Logger, metrics: config.Metrics,
+		lints: make(chan struct{}, maxLints),
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	operations, err := loadOperations()
+	if err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.Logger.SetOutput(io.Discard)         // this package logs what matters itself
+	e.IPExtractor = echo.ExtractIPDirect() // without it anyone may claim any address by a header
+	e.HTTPErrorHandler = s.writeProblem
+	e.Use(s.observe, s.recover, s.security) // outermost first
+	group := e.Group(BasePath, s.authenticate(operations), s.validate(operations))
+	RegisterHandlers(group, NewStrictHandler(s, nil))
+	s.echo = e
+
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(s.denyCrossOrigin))
+	s.handler = guard.Handler(e)
+	return s, nil
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// asked says who asks for a change, and under which id.
+func (s *Server) asked(ctx context.Context, key IdempotencyKey) model.Asked {
+	p := principalFrom(ctx)
+	asked := model.Asked{By: p.Name, At: s.now().UTC()}
+	if key != "" {
+		// Two people may choose the same id; neither may get the other's answer.
+		asked.RequestID = p.Name + "/" + key
+	}
+	return asked
+}

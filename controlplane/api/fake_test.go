@@ -1,0 +1,234 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/block"
+)
+
+// fakeStore keeps rows in memory and notes commands. What the state machine decides is
+// tested where it lives; here it answers what a test wants.
+type fakeStore struct {
+	mu         sync.Mutex
+	cluster    model.Cluster
+	people     []model.Principal
+	tokens     []model.JoinToken
+	agents     []model.Agent
+	revisions  []model.Revision
+	bundles    map[uint64][]byte
+	letters    []model.DeadLetter
+	exceptions []model.Exception
+	audit      []model.AuditEntry
+	auditErr   error
+	ready      error
+	applied    []model.Command
+	answer     func(model.Command) (any, error)
+	filter     model.DeadLetterFilter
+	next       uint64
+}
+
+func (f *fakeStore) Apply(_ context.Context, cmd model.Command) (any, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.applied = append(f.applied, cmd)
+	if f.answer != nil {
+		return f.answer(cmd)
+	}
+	return nil, nil
+}
+func (f *fakeStore) Ready() error                   { return f.ready }
+func (f *fakeStore) Leader() bool                   { return f.ready == nil }
+func (f *fakeStore) Cluster() (model.Cluster, bool) { return f.cluster, f.cluster.ID != "" }
+func (f *fakeStore) Principal(hash [32]byte) (model.Principal, bool) {
+	for _, p := range f.people {
+		if p.TokenHash == hash {
+			return p, true
+		}
+	}
+	return model.Principal{}, false
+}
+func (f *fakeStore) Principals() []model.Principal {
+	return append([]model.Principal(nil), f.people...)
+}
+func (f *fakeStore) JoinTokens() []model.JoinToken {
+	return append([]model.JoinToken(nil), f.tokens...)
+}
+func (f *fakeStore) Agents() []model.Agent { return append([]model.Agent(nil), f.agents...) }
+func (f *fakeStore) Agent(name string) (model.Agent, bool) {
+	for _, a := range f.agents {
+		if a.Name == name {
+			return a, true
+		}
+	}
+	return model.Agent{}, false
+}
+func (f *fakeStore) Mailbox(agent string) model.Mailbox {
+	return model.Mailbox{Agent: agent, Events: 7}
+}
+func (f *fakeStore) Active() (model.Revision, bool) {
+	for _, r := range f.revisions {
+		if r.State == model.RevisionActive {
+			return r, true
+		}
+	}
+	return model.Revision{}, false
+}
+func (f *fakeStore) Revisions() []model.Revision {
+	return append([]model.Revision(nil), f.revisions...)
+}
+func (f *fakeStore) Revision(number uint64) (model.Revision, bool) {
+	for _, r := range f.revisions {
+		if r.ID.Number == number {
+			return r, true
+		}
+	}
+	return model.Revision{}, false
+}
+func (f *fakeStore) RevisionBundle(number uint64) ([]byte, bool) {
+	b, known := f.bundles[number]
+	return b, known
+}
+func (f *fakeStore) DeadLetters(filter model.DeadLetterFilter) ([]model.DeadLetter, uint64) {
+	f.filter = filter
+	return append([]model.DeadLetter(nil), f.letters...), f.next
+}
+func (f *fakeStore) DeadLetter(id string) (model.DeadLetter, bool) {
+	for _, d := range f.letters {
+		if d.ID == id {
+			return d, true
+		}
+	}
+	return model.DeadLetter{}, false
+}
+func (f *fakeStore) Exceptions(limit int) []model.Exception {
+	return f.exceptions[:min(limit, len(f.exceptions))]
+}
+func (f *fakeStore) Audit(after uint64, limit int) []model.AuditEntry {
+	var out []model.AuditEntry
+	for _, e := range f.audit {
+		if e.Number > after && len(out) < limit {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+func (f *fakeStore) VerifyAudit() error { return f.auditErr }
+
+var _ Store = (*fakeStore)(nil)
+
+// fakeAgents answers what a test wrote for each agent; others are not connected.
+type fakeAgents map[string]func(ctx context.Context, kind string, args json.RawMessage) (json.RawMessage, error)
+
+func (f fakeAgents) Connected(agent string) bool { return f[agent] != nil }
+func (f fakeAgents) Ask(ctx context.Context, agent, kind string, args json.RawMessage) (json.RawMessage, error) {
+	if f[agent] == nil {
+		return nil, errors.New("not connected")
+	}
+	return f[agent](ctx, kind, args)
+}
+
+var testNow = time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
+
+// bench is an API over a fake store with one principal.
+type bench struct {
+	t      *testing.T
+	store  *fakeStore
+	agents fakeAgents
+	server *Server
+	token  string
+
+	operations operations
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	token, hash := MintPrincipalToken()
+	b := &bench{t: t, token: token, agents: fakeAgents{}, store: &fakeStore{
+		cluster: model.Cluster{ID: "c1", Generation: 1, Approvals: model.ApprovalsDual, Created: testNow},
+		people:  []model.Principal{{Name: "ann", Roles: []model.Role{model.Admin}, TokenHash: hash, Created: testNow}},
+		bundles: map[uint64][]byte{},
+	}}
+	server, err := New(Config{
+		Store: b.store, Agents: b.agents, Now: func() time.Time { return testNow },
+		MintToken: func(site string) (JoinToken, error) {
+			return JoinToken{ID: "id1", Hash: [32]byte{1}, Text: "xd1." + site}, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.server = server
+	if b.operations, err = loadOperations(); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// do sends a request with ann's token; header pairs follow.
+func (b *bench) do(method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	b.t.Helper()
+	var reader io.Reader
+	if body != "" {
+		reader = bytes.NewReader([]byte(body))
+	}
+	r := httptest.NewRequest(method, path, reader)
+	r.Header.Set("Authorization", "Bearer "+b.token)
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		if headers[i+1] == "" {
+			r.Header.Del(headers[i])
+			continue
+		}
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	b.server.ServeHTTP(w, r)
+	b.fits(r, w)
+	return w
+}
+
+// want checks the status and decodes the answer.
+func (b *bench) want(w *httptest.ResponseRecorder, status int, out any) {
+	b.t.Helper()
+	if w.Code != status {
+		b.t.Fatalf("status = %d, want %d: %s", w.Code, status, w.Body)
+	}
+	if out == nil {
+		return
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), out); err != nil {
+		b.t.Fatalf("answer %s: %v", w.Body, err)
+	}
+}
+
+// refused checks that the answer is a whole problem with this code.
+func (b *bench) refused(w *httptest.ResponseRecorder, status int, code string) Problem {
+	b.t.Helper()
+	var p Problem
+	b.want(w, status, &p)
+	if got := w.Header().Get("Content-Type"); got != "application/problem+json" {
+		b.t.Errorf("content type = %q", got)
+	}
+	if p.Code != code || p.Type != "https://crossdock.dev/problems/"+code || p.Status != status || p.Title == "" || p.TraceID == "" {
+		b.t.Errorf("problem = %+v, want code %s", p, code)
+	}
+	return p
+}
+
+func testRevision(number uint64, state model.RevisionState) model.Revision {
+	return model.Revision{ID: block.Revision{Generation: 1, Number: number}, State: state, Author: "bob", Proposed: testNow, Digest: [32]byte{byte(number)}}
+}
+
+var _ http.Handler = (*Server)(nil)

@@ -1,0 +1,288 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/policy"
+)
+
+// ListRevisions lists the history, newest first.
+func (s *Server) ListRevisions(_ context.Context, r ListRevisionsRequestObject) (ListRevisionsResponseObject, error) {
+	before, err := fromCursor(r.Params.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	limit := limitOf(r.Params.Limit)
+	answer := ListRevisions200JSONResponse{Items: []Revision{}}
+	for _, one := range s.store.Revisions() {
+		if before != 0 && one.ID.Number >= before {
+			continue
+		}
+		if len(answer.Items) == limit {
+			answer.NextCursor = strconv.FormatUint(answer.Items[limit-1].Number, 10)
+			break
+		}
+		answer.Items = append(answer.Items, toRevision(&one))
+	}
+	return answer, nil
+}
+
+// fromCursor reads a cursor. Callers take it as it came; that it is a number is ours to know.
+func fromCursor(text Cursor) (uint64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, model.Errorf(model.Invalid, "cursor %q is not a nextCursor of this list", text)
+	}
+	return n, nil
+}
+
+// defaultLimit is the length of a page when nobody says; the document says the same.
+const defaultLimit = 100
+
+func limitOf(asked Limit) int {
+	if asked == 0 {
+		return defaultLimit
+	}
+	return asked
+}
+
+func (s *Server) revision(number uint64) (model.Revision, error) {
+	r, known := s.store.Revision(number)
+	if !known {
+		return r, model.Errorf(model.NotFound, "there is no revision %d", number)
+	}
+	return r, nil
+}
+
+func (s *Server) bundle(number uint64) (policy.Bundle, error) {
+	encoded, known := s.store.RevisionBundle(number)
+	if !known {
+		return nil, model.Errorf(model.NotFound, "there is no revision %d", number)
+	}
+	bundle, err := policy.DecodeBundle(encoded)
+	if err != nil {
+		return nil, fmt.Errorf("bundle of revision %d: %w", number, err)
+	}
+	return bundle, nil
+}
+
+// GetActiveRevision gives the revision in force.
+func (s *Server) GetActiveRevision(_ context.Context, _ GetActiveRevisionRequestObject) (GetActiveRevisionResponseObject, error) {
+	active, known := s.store.Active()
+	if !known {
+		return nil, model.Errorf(model.NotFound, "no revision is in force yet: propose one and have it approved")
+	}
+	return GetActiveRevision200JSONResponse(toRevision(&active)), nil
+}
+
+// GetRevision gives one revision.
+func (s *Server) GetRevision(_ context.Context, r GetRevisionRequestObject) (GetRevisionResponseObject, error) {
+	revision, err := s.revision(r.Number)
+	if err != nil {
+		return nil, err
+	}
+	return GetRevision200JSONResponse(toRevision(&revision)), nil
+}
+
+// GetBundle gives the documents of a revision.
+func (s *Server) GetBundle(_ context.Context, r GetBundleRequestObject) (GetBundleResponseObject, error) {
+	revision, err := s.revision(r.Number)
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := s.bundle(r.Number)
+	if err != nil {
+		return nil, err
+	}
+	return GetBundle200JSONResponse{Revision: toRevision(&revision), Bundle: toDocuments(bundle)}, nil
+}
+
+// compile compiles a bundle, a few at a time: it is the most costly thing that a caller
+// can ask of a node.
+func (s *Server) compile(ctx context.Context, bundle policy.Bundle) (*policy.Set, policy.Problems, error) {
+	select {
+	case s.lints <- struct{}{}:
+		defer func() { <-s.lints }()
+	case <-ctx.Done():
+		return nil, nil, model.Errorf(model.Unavailable, "too many bundles are being checked; nothing was done")
+	}
+	set, problems := policy.Compile(bundle)
+	return set, problems, nil
+}
+
+// LintBundle checks documents without keeping them.
+func (s *Server) LintBundle(ctx context.Context, r LintBundleRequestObject) (LintBundleResponseObject, error) {
+	bundle, err := takeBundle(r.Body.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	_, problems, err := s.compile(ctx, bundle)
+	if err != nil {
+		return nil, err
+	}
+	return LintBundle200JSONResponse{Ok: !problems.Failed(), Digest: toDigest(bundle.Digest()), Problems: toLint(problems)}, nil
+}
+
+// takeBundle refuses what is not text before anything reads it.
+func takeBundle(documents Documents) (policy.Bundle, error) {
+	for path, text := range documents {
+		if !utf8.ValidString(path) || !utf8.ValidString(text) {
+			return nil, model.Errorf(model.Invalid, "document %q is not UTF-8 text", path)
+		}
+	}
+	return fromBundle(documents), nil
+}
+
+// ProposeRevision offers a bundle for approval.
+func (s *Server) ProposeRevision(ctx context.Context, r ProposeRevisionRequestObject) (ProposeRevisionResponseObject, error) {
+	bundle, err := takeBundle(r.Body.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	revision, err := s.propose(ctx, bundle, r.Body.Note, r.Params.IdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
+	return ProposeRevision201JSONResponse(toRevision(revision)), nil
+}
+
+func (s *Server) propose(ctx context.Context, bundle policy.Bundle, note string, key IdempotencyKey) (*model.Revision, error) {
+	set, problems, err := s.compile(ctx, bundle)
+	if err != nil {
+		return nil, err
+	}
+	if set == nil || problems.Failed() {
+		return nil, lintRefusal(problems)
+	}
+	encoded := bundle.Encode()
+	if len(encoded) > policy.MaxBundle {
+		return nil, model.Errorf(model.TooLarge, "the bundle has %d bytes compressed, the limit is %d", len(encoded), policy.MaxBundle)
+	}
+	result, err := s.store.Apply(ctx, &model.Propose{
+		Asked: s.asked(ctx, key), Bundle: encoded, Digest: bundle.Digest(),
+		Sites: slices.Sorted(maps.Keys(set.Sites)), Note: note,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return asRevision(result)
+}
+
+func asRevision(result any) (*model.Revision, error) {
+	revision, ok := result.(*model.Revision)
+	if !ok || revision == nil {
+		return nil, fmt.Errorf("the state answered %T where a revision was due", result)
+	}
+	return revision, nil
+}
+
+func lintRefusal(problems policy.Problems) error {
+	items := make([]ProblemItem, 0, len(problems))
+	first := ""
+	for _, p := range problems {
+		if p.Severity != policy.SeverityError {
+			continue
+		}
+		if len(items) == maxItems {
+			items = append(items, ProblemItem{Detail: "and more"})
+			break
+		}
+		if first == "" {
+			first = p.String()
+		}
+		items = append(items, ProblemItem{Pointer: "/bundle/" + pointerEscape.Replace(p.File), Detail: p.String()})
+	}
+	return &itemError{cause: model.Errorf(model.Invalid, "the policy has errors: %s", first), items: items}
+}
+
+// ApproveRevision puts a proposal in force. Who may is for the state machine to say.
+func (s *Server) ApproveRevision(ctx context.Context, r ApproveRevisionRequestObject) (ApproveRevisionResponseObject, error) {
+	digest, err := fromDigest(r.Body.Digest)
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.store.Apply(ctx, &model.Approve{
+		Asked: s.asked(ctx, r.Params.IdempotencyKey), Number: r.Number, Digest: digest,
+	})
+	if err != nil {
+		return nil, err
+	}
+	revision, err := asRevision(result)
+	if err != nil {
+		return nil, err
+	}
+	return ApproveRevision200JSONResponse(toRevision(revision)), nil
+}
+
+// RollbackRevision proposes old documents anew, so that history only grows and a rollback
+// is seen by a second person like any other change.
+func (s *Server) RollbackRevision(ctx context.Context, r RollbackRevisionRequestObject) (RollbackRevisionResponseObject, error) {
+	old, err := s.revision(r.Number)
+	if err != nil {
+		return nil, err
+	}
+	if old.State == model.RevisionProposed {
+		return nil, model.Errorf(model.Conflict, "revision %d has never been in force; approve it instead", r.Number)
+	}
+	bundle, err := s.bundle(r.Number)
+	if err != nil {
+		return nil, err
+	}
+	note := fmt.Sprintf("rollback to revision %d", r.Number)
+	if r.Body.Note != "" {
+		note += ": " + r.Body.Note
+	}
+	revision, err := s.propose(ctx, bundle, note, r.Params.IdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
+	return RollbackRevision201JSONResponse(toRevision(revision)), nil
+}
+
+// DiffRevision tells what a revision changes.
+func (s *Server) DiffRevision(ctx context.Context, r DiffRevisionRequestObject) (DiffRevisionResponseObject, error) {
+	revision, err := s.revision(r.Number)
+	if err != nil {
+		return nil, err
+	}
+	from := r.Params.From
+	if from == 0 {
+		from = revision.Base.Number
+	}
+	newBundle, newSet, err := s.compiled(ctx, r.Number)
+	if err != nil {
+		return nil, err
+	}
+	oldBundle, oldSet := policy.Bundle{}, &policy.Set{}
+	if from != 0 {
+		if oldBundle, oldSet, err = s.compiled(ctx, from); err != nil {
+			return nil, err
+		}
+	}
+	changes := policy.Diff(oldSet, newSet, oldBundle, newBundle)
+	return DiffRevision200JSONResponse{From: from, To: r.Number, Changes: toChanges(changes)}, nil
+}
+
+func (s *Server) compiled(ctx context.Context, number uint64) (policy.Bundle, *policy.Set, error) {
+	bundle, err := s.bundle(number)
+	if err != nil {
+		return nil, nil, err
+	}
+	set, problems, err := s.compile(ctx, bundle)
+	if err != nil {
+		return nil, nil, err
+	}
+	if set == nil { // it passed when it was proposed: this program is stricter than the one of then
+		return nil, nil, model.Errorf(model.Conflict, "revision %d does not pass this version's checks: %s", number, problems.Error())
+	}
+	return bundle, set, nil
+}

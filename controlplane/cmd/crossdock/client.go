@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/controlplane/api"
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+// The client's limits.
+const (
+	callTimeout = 60 * time.Second
+	maxAnswer   = 64 << 20
+	maxTries    = 3 // of one call that was not done, or of which nobody knows
+	tryPause    = time.Second
+)
+
+// clientFlags say where the control plane is.
+type clientFlags struct {
+	server, tokenFile, caFile, data string
+}
+
+// client is one connection to the API.
+type client struct {
+	base  string
+	token string
+	http  *http.Client
+	told  func(http.Header)
+	pause time.Duration
+}
+
+// connect finds the control plane from flags, environment, or the node's own files.
+func (a *app) connect() (*client, error) {
+	f := a.client
+	server := firstOf(f.server, os.Getenv("CROSSDOCK_SERVER"))
+	token, err := readToken(f.tokenFile)
+	if err != nil {
+		return nil, err
+	}
+	ca := firstOf(f.caFile, os.Getenv("CROSSDOCK_CA"))
+	data := firstOf(f.data, os.Getenv("CROSSDOCK_DATA"))
+	if data == "" && server == "" {
+		if _, err := os.Stat(controlplane.DefaultData()); err == nil {
+			data = controlplane.DefaultData()
+		}
+	}
+	if data != "" {
+		files := controlplane.FilesIn(data)
+		if server == "" {
+			if server, err = readLine(files.Address); err != nil {
+				return nil, &exitError{exitUnreachable, fmt.Errorf("no control plane has run in %s (%w); is it the data directory of the server?", data, err)}
+			}
+		}
+		if token == "" {
+			if token, err = readLine(files.AdminToken); err != nil {
+				return nil, usageError("the administrator's token cannot be read: %w; give your own with --token-file or CROSSDOCK_TOKEN", err)
+			}
+		}
+		ca = firstOf(ca, files.Authority)
+	}
+	if server == "" {
+		return nil, usageError("which control plane? give --server and --token-file (or CROSSDOCK_SERVER and CROSSDOCK_TOKEN), or --data on its node")
+	}
+	if token == "" {
+		return nil, usageError("who are you? give --token-file or CROSSDOCK_TOKEN")
+	}
+	return a.newClient(server, token, ca)
+}
+
+func (a *app) newClient(server, token, caFile string) (*client, error) {
+	if !strings.Contains(server, "://") {
+		server = "https://" + server
+	}
+	base, err := url.Parse(server)
+	if err != nil || base.Scheme != "https" || base.Host == "" {
+		return nil, usageError("--server %q is not an address such as https://hub.example:7480", server)
+	}
+	settings := &tls.Config{MinVersion: tls.VersionTLS13}
+	if caFile != "" {
+		text, err := os.ReadFile(caFile)
+		if err != nil {
+			return nil, usageError("CA certificate: %w", err)
+		}
+		settings.RootCAs = x509.NewCertPool()
+		if !settings.RootCAs.AppendCertsFromPEM(text) {
+			return nil, usageError("%s holds no certificate in PEM form", caFile)
+		}
+	}
+	return &client{
+		base: strings.TrimSuffix(base.String(), "/") + api.BasePath, token: token, told: a.noteApprovals, pause: tryPause,
+		http: &http.Client{
+			Timeout:       callTimeout,
+			Transport:     &http.Transport{TLSClientConfig: settings, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
+		},
+	}, nil
+}
+
+// noteApprovals says on stderr, once, that one person may approve their own changes here.
+func (a *app) noteApprovals(h http.Header) {
+	if h.Get(api.ApprovalsHeader) == string(model.ApprovalsSingle) && !a.toldSingle {
+		a.toldSingle = true
+		fmt.Fprintln(a.stderr, singleNote)
+	}
+}
+
+const singleNote = "approvals: single (one person may approve their own changes in this cluster)"
+
+func firstOf(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func readToken(file string) (string, error) {
+	if file == "" {
+		return strings.TrimSpace(os.Getenv("CROSSDOCK_TOKEN")), nil
+	}
+	token, err := readLine(file)
+	if err != nil {
+		return "", usageError("token: %w", err)
+	}
+	return token, nil
+}
+
+func readLine(file string) (string, error) {
+	text, err := os.ReadFile(filepath.Clean(file))
+	if err != nil {
+		return "", err
+	}
+	line := strings.TrimSpace(string(text))
+	if line == "" {
+		return "", fmt.Errorf("%s is empty", file)
+	}
+	return line, nil
+}
+
+// get fetches and decodes an answer.
+func (c *client) get(ctx context.Context, path string, query url.Values, out any) error {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	return c.call(ctx, http.MethodGet, path, nil, out)
+}
+
+// post sends a change. All tries carry one Idempotency-Key, so that it is done once.
+func (c *client) post(ctx context.Context, path string, in, out any) error {
+	return c.call(ctx, http.MethodPost, path, in, out)
+}
+
+func (c *client) call(ctx context.Context, method, path string, in, out any) error {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return err
+		}
+	}
+	key := rand.Text()
+	for try := 1; ; try++ {
+		err := c.try(ctx, method, path, key, body, out)
+		var refused *refusedError
+		again := errors.As(err, &refused) &&
+			(refused.problem.Code == string(model.Unavailable) || refused.problem.Code == string(model.Unknown))
+		if !again || try == maxTries {
+			return err
+		}
+		select {
+		case <-time.After(c.pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (c *client) try(ctx context.Context, method, path, key string, body []byte, out any) error {
+	r, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer "+c.token)
+	if method != http.MethodGet {
+		r.Header.Set("Idempotency-Key", key)
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return &exitError{exitUnreachable, fmt.Errorf("the control plane does not answer: %w", err)}
+	}
+	defer answer.Body.Close()
+	c.told(answer.Header)
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	if err != nil {
+		return &exitError{exitUnreachable, fmt.Errorf("the answer broke off: %w", err)}
+	}
+	if answer.StatusCode >= http.StatusBadRequest && !acceptable(answer, out) {
+		return refusal(answer, text)
+	}
+	if out == nil || len(text) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return fmt.Errorf("the answer is not understood; is %s a control plane of this version? %w", c.base, err)
+	}
+	return nil
+}
+
+// acceptable: health answers 503 with its own body.
+func acceptable(answer *http.Response, out any) bool {
+	_, health := out.(*api.Health)
+	return health && answer.StatusCode == http.StatusServiceUnavailable
+}
+
+// refusedError is a problem that the API answered.
+type refusedError struct {
+	problem api.Problem
+}
+
+func (e *refusedError) Error() string {
+	text := firstOf(e.problem.Detail, e.problem.Title)
+	for i, item := range e.problem.Errors {
+		if i == 0 && strings.Contains(e.problem.Detail, item.Detail) {
+			continue
+		}
+		text += "\n  " + strings.TrimSpace(item.Pointer+" "+item.Detail)
+	}
+	return text
+}
+
+func refusal(answer *http.Response, text []byte) error {
+	var problem api.Problem
+	if err := json.Unmarshal(text, &problem); err != nil || problem.Code == "" {
+		return fmt.Errorf("answered %s, which no control plane does; is there a proxy between?", answer.Status)
+	}
+	return &exitError{code: exitOf(problem.Code), err: &refusedError{problem}}
+}
+
+// isNotFound tells a missing thing from other refusals.
+func isNotFound(err error) bool {
+	var refused *refusedError
+	return errors.As(err, &refused) && refused.problem.Code == string(model.NotFound)
+}

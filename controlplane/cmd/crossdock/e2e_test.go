@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/controlplane/api"
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+// node is a control plane in this process, reached as a person would: by the program's
+// commands, over https.
+type node struct {
+	t      *testing.T
+	config controlplane.Config
+	plane  *controlplane.ControlPlane
+	stop   func()
+}
+
+// A node that should be ready within a second gets this long before a test gives up.
+const patience = 30 * time.Second
+
+func startNode(t *testing.T, config controlplane.Config) *node {
+	t.Helper()
+	plane, err := controlplane.New(config, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- plane.Run(ctx) }()
+	n := &node{t: t, config: config, plane: plane}
+	stopped := false
+	n.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the node ended with %v", err)
+		}
+	}
+	t.Cleanup(n.stop)
+	select {
+	case <-plane.Ready():
+	case err := <-ended:
+		stopped = true
+		t.Fatalf("the node did not begin: %v", err)
+	case <-time.After(patience):
+		t.Fatal("the node is not ready")
+	}
+	return n
+}
+
+func testConfig(t *testing.T, approvals model.Approvals) controlplane.Config {
+	t.Helper()
+	for _, name := range []string{"CROSSDOCK_SERVER", "CROSSDOCK_TOKEN", "CROSSDOCK_CA", "CROSSDOCK_DATA"} {
+		t.Setenv(name, "")
+	}
+	config := controlplane.NewConfig()
+	config.Data = filepath.Join(t.TempDir(), "data")
+	config.Approvals = approvals
+	config.Sync.Listen, config.API.Listen, config.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	return config
+}
+
+// run runs a command on the node and wants an exit code.
+func (n *node) run(want int, args ...string) (stdout, stderr string) {
+	n.t.Helper()
+	var out, said bytes.Buffer
+	got := run(context.Background(), append(args, "--data", n.config.Data), strings.NewReader(""), &out, &said)
+	if got != want {
+		n.t.Fatalf("crossdock %s: exit code %d, want %d\n%s%s", strings.Join(args, " "), got, want, &out, &said)
+	}
+	return out.String(), said.String()
+}
+
+// json runs a command with -o json and decodes what it shows.
+func (n *node) json(out any, args ...string) {
+	n.t.Helper()
+	text, _ := n.run(0, append(args, "-o", "json")...)
+	if err := json.Unmarshal([]byte(text), out); err != nil {
+		n.t.Fatalf("crossdock %s: %v in %s", strings.Join(args, " "), err, text)
+	}
+}
+
+// person adds a principal and gives the flag with which it speaks.
+func (n *node) person(name string, roles ...string) string {
+	n.t.Helper()
+	token, _ := n.run(0, "principals", "add", name, "--role", strings.Join(roles, ","))
+	file := filepath.Join(n.t.TempDir(), name+".token")
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	return "--token-file=" + file
+}
+
+func TestTwoPeopleChangeThePolicy(t *testing.T) {
+	config := testConfig(t, "")
+	n := startNode(t, config)
+	if info, err := os.Stat(filepath.Join(config.Data, "admin.token")); err != nil || info.Mode().Perm()&0o077 != 0 && os.PathSeparator == '/' {
+		t.Errorf("admin.token: %v, %v", info, err)
+	}
+	ann := n.person("ann", "author", "approver")
+	bob := n.person("bob", "approver")
+	eve := n.person("eve", "viewer")
+
+	// Roles are kept by the state machine: the administrator may not write policy, a viewer nothing.
+	n.run(exitDenied, "policy", "propose", "testdata/policy", "-m", "first")
+	n.run(exitDenied, "principals", "add", "mallory", "--role", "admin", eve)
+	n.run(exitDenied, "token", "create", "--site", "eu", eve)
+	n.run(exitConflict, "principals", "add", "ann", "--role", "admin")
+
+	var first api.Revision
+	n.json(&first, "policy", "propose", "testdata/policy", "-m", "first", ann)
+	if first.Number != 1 || first.State != api.RevisionStateProposed || first.Author != "ann" {
+		t.Errorf("proposed = %+v", first)
+	}
+	_, said := n.run(exitDenied, "policy", "approve", "1", ann)
+	if !strings.Contains(said, "ann") {
+		t.Errorf("self-approval: %s", said)
+	}
+	n.run(exitConflict, "policy", "approve", "1", bob, "--digest", "sha256:"+strings.Repeat("0", 64))
+	n.run(exitFailed, "policy", "show") // nothing is in force yet
+	_, said = n.run(0, "policy", "approve", "1", bob)
+	if !strings.Contains(said, "added") {
+		t.Errorf("the approver was not shown what changes: %s", said)
+	}
+
+	var diff diffAnswer
+	n.json(&diff, "policy", "diff", "testdata/policy")
+	if diff.From != 1 || len(diff.Changes) != 0 {
+		t.Errorf("diff with itself = %+v", diff)
+	}
+	n.json(&diff, "policy", "diff", "testdata/policy2")
+	if len(diff.Changes) == 0 {
+		t.Error("diff with another policy is empty")
+	}
+	n.run(0, "policy", "propose", "testdata/policy2", "-m", "second", ann)
+	n.run(0, "policy", "approve", "2", bob)
+	var back api.Revision
+	n.json(&back, "policy", "rollback", "1", "-m", "too early", ann)
+	if back.Number != 3 || back.Digest != first.Digest || back.State != api.RevisionStateProposed {
+		t.Errorf("rollback = %+v", back)
+	}
+	n.run(0, "policy", "approve", "3", bob)
+
+	var history api.RevisionList
+	n.json(&history, "policy", "history", eve)
+	if len(history.Items) != 3 || history.Items[0].State != api.RevisionStateActive || history.Items[2].Approver != "bob" {
+		t.Errorf("history = %+v", history.Items)
+	}
+	n.checkAudit(eve)
+	n.disabledIsDenied(bob)
+
+	// Everything is there again after a restart, and the administrator's token is still good.
+	n.stop()
+	n.run(exitUnreachable, "status")
+	n = startNode(t, config)
+	var active api.RevisionBundle
+	n.json(&active, "policy", "show", ann)
+	if active.Revision.Number != 3 {
+		t.Errorf("in force after the restart: %+v", active.Revision)
+	}
+	n.checkAudit(eve)
+	var status statusAnswer
+	n.json(&status, "status")
+	if status.Cluster.Approvals != api.ApprovalsDual || !status.Health.Ready || status.Cluster.Active.Number != 3 {
+		t.Errorf("status = %+v", status)
+	}
+}
+
+func (n *node) checkAudit(who string) {
+	n.t.Helper()
+	var check api.AuditCheck
+	n.json(&check, "audit", "verify", who)
+	var list api.AuditList
+	n.json(&list, "audit", who)
+	if !check.Ok || check.Entries != uint64(len(list.Items)) || check.Entries < 7 {
+		n.t.Errorf("audit = %+v with %d entries", check, len(list.Items))
+	}
+}
+
+func (n *node) disabledIsDenied(bob string) {
+	n.t.Helper()
+	n.run(0, "principals", "disable", "bob")
+	_, said := n.run(exitDenied, "status", bob)
+	if !strings.Contains(said, "disabled") {
+		n.t.Errorf("a disabled principal is told %q", said)
+	}
+}
+
+func TestOnePersonIsToldSoByEveryCommand(t *testing.T) {
+	config := testConfig(t, model.ApprovalsSingle)
+	n := startNode(t, config)
+	for _, args := range [][]string{
+		{"status"}, {"policy", "propose", "testdata/policy", "-m", "alone"}, {"policy", "approve", "1"}, {"policy", "history"},
+		{"token", "create", "--site", "eu", "--ttl", "5m"}, {"token", "list"}, {"agents"}, {"principals", "list"}, {"exceptions"},
+		{"deadletters", "list"}, {"events", "trace", "10248"}, {"audit"}, {"audit", "verify"}, {"policy", "diff", "testdata/policy2"},
+	} {
+		if _, said := n.run(0, args...); !strings.Contains(said, "approvals: single") {
+			t.Errorf("crossdock %s said %q", strings.Join(args, " "), said)
+		}
+	}
+	// A refusal says so too, and what is not there is a failure.
+	if _, said := n.run(exitFailed, "deadletters", "show", "eu/1.0/erp"); !strings.Contains(said, "approvals: single") {
+		t.Errorf("said %q", said)
+	}
+	n.run(exitFailed, "agents", "revoke", "nobody")
+
+	// The choice is for ever.
+	n.stop()
+	config.Approvals = model.ApprovalsDual
+	plane, err := controlplane.New(config, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plane.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "never changed") {
+		t.Errorf("another way to approve: %v", err)
+	}
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crossdock/crossdock/controlplane/api"
+)
+
+func (a *app) eventsCommand() *cobra.Command {
+	cmd := a.group(&cobra.Command{Use: "events", Short: "Follow events"})
+	cmd.AddCommand(&cobra.Command{
+		Use: "trace KEY", Short: "Follow the events of a key through every hop, with times", Args: cobra.ExactArgs(1),
+		RunE: a.do(func(ctx context.Context, args []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			var out api.Trace
+			if err := c.get(ctx, "/events", url.Values{"key": {args[0]}}, &out); err != nil {
+				return err
+			}
+			return a.show(out, func(w io.Writer) { a.writeTrace(w, &out) })
+		}),
+	})
+	return cmd
+}
+
+func (a *app) writeTrace(w io.Writer, t *api.Trace) {
+	if len(t.Hops) == 0 {
+		fmt.Fprintf(a.stderr, "no agent that answered knows the key %s\n", clean(t.Key))
+	} else {
+		row(w, "AT", "AGENT", "HOP", "TYPE", "EVENT", "WHERE", "ATTEMPTS", "STATUS", "DETAIL")
+	}
+	for i := range t.Hops {
+		h := &t.Hops[i]
+		row(w, whenMs(h.At), h.Agent, h.Hop, h.Type, h.Event, where(h), orDash(h.Attempts), orDash(h.Status), oneLine(h.Detail))
+	}
+	for _, agent := range t.Agents {
+		switch {
+		case !agent.Answered && agent.LastSeen.IsZero():
+			fmt.Fprintf(a.stderr, "missing: %s has never been seen (%s)\n", clean(agent.Agent), clean(agent.Detail))
+		case !agent.Answered:
+			fmt.Fprintf(a.stderr, "missing: %s, last seen %d s ago (%s)\n", clean(agent.Agent), agent.AgeSeconds, clean(agent.Detail))
+		case agent.Truncated:
+			fmt.Fprintf(a.stderr, "cut short: %s has more than it told\n", clean(agent.Agent))
+		}
+	}
+}
+
+// where names the other side of a hop.
+func where(h *api.Hop) string {
+	parts := make([]string, 0, 4)
+	if h.Peer != "" {
+		direction := "to "
+		if h.Hop == "received" {
+			direction = "from "
+		}
+		parts = append(parts, direction+h.Peer)
+	}
+	if h.System != "" {
+		parts = append(parts, h.System)
+	}
+	if h.Route != "" {
+		parts = append(parts, "by "+h.Route)
+	}
+	if h.Shadow {
+		parts = append(parts, "(shadow)")
+	}
+	return strings.Join(parts, " ")
+}
+
+func orDash(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n)
+}

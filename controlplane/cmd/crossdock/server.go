@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+func (a *app) serverCommand() *cobra.Command {
+	var file, approvals, level string
+	cmd := &cobra.Command{
+		Use: "server", Short: "Run a node of the control plane", Args: cobra.NoArgs,
+		Long: `Run a node of the control plane.
+
+The first start in an empty data directory begins a cluster: it makes the internal CA and
+an administrator, whose token is left in admin.token there, readable by this user only.
+Approvals are chosen then, once: dual (a change needs a second person) or single.`,
+		RunE: a.do(func(ctx context.Context, _ []string) error {
+			config, err := a.serverConfig(file, approvals)
+			if err != nil {
+				return err
+			}
+			var least slog.Level
+			if err := least.UnmarshalText([]byte(level)); err != nil {
+				return usageError("--log-level %q is none of debug, info, warn, error", level)
+			}
+			log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: least}))
+			return a.serve(ctx, config, log)
+		}),
+	}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file, YAML")
+	cmd.Flags().StringVar(&approvals, "approvals", "", "dual or single; when the cluster begins")
+	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+// serverConfig: defaults, then the file, then the environment, then flags.
+func (a *app) serverConfig(file, approvals string) (controlplane.Config, error) {
+	config := controlplane.NewConfig()
+	if file != "" {
+		var err error
+		if config, err = controlplane.LoadConfig(file); err != nil {
+			return config, &exitError{exitUsage, err}
+		}
+	}
+	if data := firstOf(a.client.data, os.Getenv("CROSSDOCK_DATA")); data != "" {
+		config.Data = data
+	}
+	if approvals != "" {
+		config.Approvals = model.Approvals(approvals)
+	}
+	if err := config.Validate(); err != nil {
+		return config, &exitError{exitUsage, err}
+	}
+	return config, nil
+}
+
+func (a *app) serve(ctx context.Context, config controlplane.Config, log *slog.Logger) error {
+	node, err := controlplane.New(config, log, func(err error) {
+		// The disk may hang or lie: nothing that would wait for it may come before the end.
+		fmt.Fprintln(a.stderr, "crossdock: the store cannot go on, the process ends:", err)
+		os.Exit(exitFailed)
+	})
+	if err != nil {
+		return err
+	}
+	go func() {
+		select {
+		case <-node.Ready():
+			if cluster, _ := node.Cluster(); cluster.Approvals == model.ApprovalsSingle {
+				a.toldSingle = true
+				fmt.Fprintln(a.stderr, singleNote)
+			}
+		case <-ctx.Done():
+		}
+	}()
+	if err := node.Run(ctx); err != nil {
+		if errors.Is(err, controlplane.ErrConfig) {
+			return &exitError{exitUsage, err}
+		}
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crossdock/crossdock/controlplane/api"
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+// statusAnswer is what status shows as JSON.
+type statusAnswer struct {
+	Health  api.Health  `json:"health"`
+	Cluster api.Cluster `json:"cluster"`
+	Agents  []api.Agent `json:"agents"`
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show the cluster, the policy in force and the agents", Args: cobra.NoArgs,
+		RunE: a.do(func(ctx context.Context, _ []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			var out statusAnswer
+			if err := c.get(ctx, "/health", nil, &out.Health); err != nil {
+				return err
+			}
+			if err := c.get(ctx, "/cluster", nil, &out.Cluster); err != nil {
+				return err
+			}
+			var agents api.AgentList
+			if err := c.get(ctx, "/agents", nil, &agents); err != nil {
+				return err
+			}
+			out.Agents = agents.Items
+			return a.show(out, func(w io.Writer) { writeStatus(w, &out) })
+		}),
+	}
+}
+
+func writeStatus(w io.Writer, s *statusAnswer) {
+	row(w, "cluster", s.Cluster.ID)
+	row(w, "generation", s.Cluster.Generation)
+	row(w, "approvals", s.Cluster.Approvals)
+	row(w, "ready", yes(s.Health.Ready))
+	if s.Cluster.Active.Number == 0 {
+		row(w, "policy", "none in force")
+	} else {
+		row(w, "policy", fmt.Sprintf("revision %d, approved by %s at %s", s.Cluster.Active.Number, s.Cluster.Active.Approver, when(s.Cluster.Active.Approved)))
+	}
+	fmt.Fprintln(w)
+	writeAgents(w, s.Agents)
+}
+
+func writeAgents(w io.Writer, agents []api.Agent) {
+	row(w, "AGENT", "LINK", "SEEN", "REVISION", "OUT", "WAITING", "DELIVERED", "DEAD", "PARKED", "MAILBOX")
+	for i := range agents {
+		status := statusOf(&agents[i])
+		row(w, agents[i].Name, link(&agents[i], &status), age(agents[i].LastSeen), revisionOf(&status), status.Outgoing,
+			status.Pending, status.Delivered, status.DeadLetters, status.Parked, agents[i].MailboxEvents)
+	}
+}
+
+func revisionOf(status *model.AgentStatus) string {
+	if status.Revision.Number == 0 {
+		return "-"
+	}
+	return status.Revision.String()
+}
+
+// statusOf reads an agent's own counters; an agent of another version may say less.
+func statusOf(agent *api.Agent) model.AgentStatus {
+	var status model.AgentStatus
+	if json.Unmarshal(agent.Status, &status) != nil {
+		return model.AgentStatus{}
+	}
+	return status
+}
+
+func link(agent *api.Agent, status *model.AgentStatus) string {
+	switch {
+	case !agent.Revoked.IsZero():
+		return "revoked"
+	case agent.Connected && status.Transport != "":
+		return status.Transport
+	case agent.Connected:
+		return "up"
+	}
+	return "down"
+}
+
+func writeAgent(w io.Writer, agent *api.Agent) {
+	status := statusOf(agent)
+	row(w, "agent", agent.Name)
+	row(w, "site", agent.Site)
+	row(w, "epoch", agent.Epoch)
+	row(w, "enrolled", when(agent.Enrolled))
+	row(w, "link", link(agent, &status))
+	row(w, "seen", age(agent.LastSeen))
+	if !agent.Revoked.IsZero() {
+		row(w, "revoked", when(agent.Revoked))
+	}
+	row(w, "mailbox", fmt.Sprintf("%d events, %d bytes", agent.MailboxEvents, agent.MailboxBytes))
+	row(w, "version", status.Version)
+	row(w, "revision", revisionOf(&status))
+	if status.Refused != "" {
+		row(w, "refused", oneLine(status.Refused))
+	}
+	row(w, "accepted", fmt.Sprintf("%d, refused %d", status.Accepted, status.Refusals))
+	row(w, "outgoing", status.Outgoing)
+	row(w, "received", status.Received)
+	row(w, "delivered", fmt.Sprintf("%d, waiting %d, parked %d, dead %d", status.Delivered, status.Pending, status.Parked, status.DeadLetters))
+	row(w, "queue", fmt.Sprintf("%d of %d bytes", status.QueueBytes, status.QueueQuota))
+}
+
+// version is set by the release build: -ldflags "-X main.version=1.2.3".
+var version = ""
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Show the version", Args: cobra.NoArgs,
+		RunE: a.do(func(context.Context, []string) error {
+			out := map[string]string{"version": versionText(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH}
+			return a.show(out, func(w io.Writer) {
+				fmt.Fprintf(w, "crossdock %s (%s, %s/%s)\n", out["version"], out["go"], out["os"], out["arch"])
+			})
+		}),
+	}
+}
+
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "devel"
+}

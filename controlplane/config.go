@@ -1,0 +1,167 @@
+package controlplane
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+// nodeName is what can stand in a certificate.
+var nodeName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+
+// maxConfig bounds a configuration file.
+const maxConfig = 1 << 20
+
+// Config is everything that a node can be told. NewConfig gives the defaults.
+type Config struct {
+	Data      string          `yaml:"data"`      // directory of everything that the node keeps
+	Node      string          `yaml:"node"`      // name of this node; it stays for the life of the data directory
+	Approvals model.Approvals `yaml:"approvals"` // dual or single; looked at when the cluster begins, and never changed later
+	Sync      SyncConfig      `yaml:"sync"`
+	API       APIConfig       `yaml:"api"`
+	Ops       OpsConfig       `yaml:"ops"`
+	Limits    LimitsConfig    `yaml:"limits"`
+}
+
+// SyncConfig is the door for agents: one port number, UDP and TCP.
+type SyncConfig struct {
+	Listen string   `yaml:"listen"`
+	Names  []string `yaml:"names"` // host names and addresses by which agents and people reach this node
+}
+
+// APIConfig is the door for people and programs, https.
+type APIConfig struct {
+	Listen string `yaml:"listen"`
+}
+
+// OpsConfig is the door for monitoring, http: metrics, healthz, readyz.
+type OpsConfig struct {
+	Listen string `yaml:"listen"`
+}
+
+// LimitsConfig bounds what the node does. Those of the relay are fixed when the cluster begins.
+type LimitsConfig struct {
+	MailboxBytes int64         `yaml:"mailboxBytes"` // waiting for one agent
+	RelayBytes   int64         `yaml:"relayBytes"`   // waiting for all agents
+	Start        time.Duration `yaml:"start"`        // until the store must be ready
+	Shutdown     time.Duration `yaml:"shutdown"`     // for requests under way to finish
+}
+
+// NewConfig gives a configuration for one node that serves people on the same machine only.
+func NewConfig() Config {
+	return Config{
+		Data: DefaultData(),
+		Node: "node-1",
+		Sync: SyncConfig{Listen: ":7443"},
+		API:  APIConfig{Listen: "127.0.0.1:7480"},
+		Ops:  OpsConfig{Listen: "127.0.0.1:7490"},
+		Limits: LimitsConfig{
+			MailboxBytes: model.DefaultMailboxBytes, RelayBytes: model.DefaultRelayBytes,
+			Start: time.Minute, Shutdown: 10 * time.Second,
+		},
+	}
+}
+
+// DefaultData is where a node keeps its data when nobody says.
+func DefaultData() string {
+	if runtime.GOOS == "windows" {
+		return filepath.Join(os.Getenv("ProgramData"), "Crossdock", "data")
+	}
+	return "/var/lib/crossdock"
+}
+
+// ErrConfig marks a configuration that cannot be used.
+var ErrConfig = errors.New("configuration")
+
+// LoadConfig reads a file over the defaults. A key that is not known is an error: it would
+// be a setting that somebody believes in.
+func LoadConfig(file string) (Config, error) {
+	config := NewConfig()
+	info, err := os.Stat(file)
+	if err != nil {
+		return config, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if info.Size() > maxConfig {
+		return config, fmt.Errorf("%w: %s has %d bytes, the limit is %d", ErrConfig, file, info.Size(), maxConfig)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return config, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return config, nil
+	}
+	if err := yaml.UnmarshalWithOptions(text, &config, yaml.Strict()); err != nil {
+		return config, fmt.Errorf("%w: %s: %s", ErrConfig, file, strings.TrimSpace(yaml.FormatError(err, false, true)))
+	}
+	return config, nil
+}
+
+// Validate reports everything that is wrong, before anything is opened.
+func (c *Config) Validate() error {
+	var wrong []error
+	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	if c.Data == "" {
+		refuse("data: name a directory")
+	}
+	if !nodeName.MatchString(c.Node) {
+		refuse("node: %q is not a name of small letters, digits, dot, dash and underscore", c.Node)
+	}
+	switch c.Approvals {
+	case "", model.ApprovalsDual, model.ApprovalsSingle:
+	default:
+		refuse("approvals: %q is neither dual nor single", c.Approvals)
+	}
+	for name, address := range map[string]string{"sync.listen": c.Sync.Listen, "api.listen": c.API.Listen, "ops.listen": c.Ops.Listen} {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			refuse("%s: %q is not an address such as 127.0.0.1:7480 or :7443", name, address)
+		}
+	}
+	for _, name := range c.Sync.Names {
+		if name == "" || strings.ContainsAny(name, "/ ") || net.ParseIP(name) == nil && strings.Contains(name, ":") {
+			refuse("sync.names: %q is not a host name or an address, without port", name)
+		}
+	}
+	const least = 1 << 20 // a mailbox takes at least one block
+	if c.Limits.MailboxBytes < least || c.Limits.RelayBytes < c.Limits.MailboxBytes {
+		refuse("limits: mailboxBytes at least %d, and relayBytes not less than mailboxBytes", least)
+	}
+	if c.Limits.Start <= 0 || c.Limits.Shutdown <= 0 {
+		refuse("limits: start and shutdown are durations such as 10s")
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("%w: %w", ErrConfig, errors.Join(wrong...))
+	}
+	return nil
+}
+
+// Files are what the node leaves for commands on the same machine.
+type Files struct {
+	Address    string // of the API, as a URL
+	AdminToken string // of the first administrator, readable by the node's user only
+	Authority  string // certificate of the internal CA, PEM
+	pki        string
+	store      string
+}
+
+// FilesIn tells where they are.
+func FilesIn(data string) Files {
+	return Files{
+		Address:    filepath.Join(data, "api.addr"),
+		AdminToken: filepath.Join(data, "admin.token"),
+		Authority:  filepath.Join(data, "pki", "ca.pem"),
+		pki:        filepath.Join(data, "pki"),
+		store:      data,
+	}
+}

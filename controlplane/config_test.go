@@ -1,0 +1,103 @@
+package controlplane
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "crossdock.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestConfigIsReadOverTheDefaults(t *testing.T) {
+	got, err := LoadConfig(writeConfig(t, `
+data: /srv/crossdock
+approvals: single
+sync: {names: [hub.example, 192.0.2.1]}
+limits: {shutdown: 3s}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := NewConfig()
+	want.Data, want.Approvals, want.Limits.Shutdown = "/srv/crossdock", model.ApprovalsSingle, 3*time.Second
+	want.Sync.Names = []string{"hub.example", "192.0.2.1"}
+	if got.Data != want.Data || got.Approvals != want.Approvals || got.Limits != want.Limits || got.API != want.API ||
+		got.Sync.Listen != ":7443" || len(got.Sync.Names) != 2 {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if err := got.Validate(); err != nil {
+		t.Error(err)
+	}
+	if _, err := LoadConfig(writeConfig(t, "  \n")); err != nil {
+		t.Errorf("an empty file: %v", err)
+	}
+}
+
+func TestConfigRefusesWhatItDoesNotKnow(t *testing.T) {
+	for text, want := range map[string]string{
+		"data: /x\nsink: {}\n":               "sink",
+		"sync:\n  listn: ':7443'\n":          "[2:3]",
+		"limits: {shutdown: soon}\n":         "soon",
+		"api: {listen: a}\napi: {listen: b}": "api",
+		"- a list\n":                         "",
+	} {
+		_, err := LoadConfig(writeConfig(t, text))
+		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q in it", text, err, want)
+		}
+	}
+	if _, err := LoadConfig(filepath.Join(t.TempDir(), "none.yaml")); !errors.Is(err, ErrConfig) {
+		t.Errorf("a missing file: %v", err)
+	}
+}
+
+func TestConfigIsValidated(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"data":         func(c *Config) { c.Data = "" },
+		"approvals":    func(c *Config) { c.Approvals = "triple" },
+		"api.listen":   func(c *Config) { c.API.Listen = "7480" },
+		"sync.listen":  func(c *Config) { c.Sync.Listen = "" },
+		"sync.names":   func(c *Config) { c.Sync.Names = []string{"hub.example:7443"} },
+		"mailboxBytes": func(c *Config) { c.Limits.MailboxBytes = 0 },
+		"shutdown":     func(c *Config) { c.Limits.Shutdown = 0 },
+	} {
+		config := NewConfig()
+		change(&config)
+		err := config.Validate()
+		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	config := NewConfig()
+	if err := config.Validate(); err != nil {
+		t.Errorf("defaults: %v", err)
+	}
+}
+
+func TestLocalURL(t *testing.T) {
+	for address, want := range map[string]string{
+		"127.0.0.1:7480": "https://127.0.0.1:7480", "0.0.0.0:1": "https://127.0.0.1:1", "[::]:1": "https://127.0.0.1:1",
+		"[::1]:1": "https://[::1]:1", "192.0.2.7:9": "https://192.0.2.7:9",
+	} {
+		tcp, err := net.ResolveTCPAddr("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := localURL(tcp); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
+		}
+	}
+}

@@ -1,0 +1,287 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/syncpb"
+	"github.com/crossdock/crossdock/protocol/transport"
+)
+
+var errReplaced = errors.New("a newer stream of this agent has begun")
+
+// stream is the open Pull of one agent.
+type stream struct {
+	agent  string
+	peer   transport.Peer
+	since  time.Time
+	cancel context.CancelCauseFunc
+	sent   atomic.Uint64 // highest mail position sent
+
+	asks chan *syncpb.Command // live commands to send
+
+	mu      sync.Mutex // guards what follows
+	waiting map[string]chan<- *syncpb.CommandAnswer
+	given   map[string]bool // durable commands sent on this stream and not answered yet
+}
+
+func (g *Gateway) stream(agent string) *stream {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.streams[agent]
+}
+
+// begin makes a stream the agent's only one.
+func (g *Gateway) begin(s *stream) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if old := g.streams[s.agent]; old != nil {
+		old.cancel(errReplaced)
+	}
+	g.streams[s.agent] = s
+	g.cfg.Metrics.Streams.Set(float64(len(g.streams)))
+}
+
+func (g *Gateway) end(s *stream) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.streams[s.agent] == s {
+		delete(g.streams, s.agent)
+	}
+	g.cfg.Metrics.Streams.Set(float64(len(g.streams)))
+}
+
+// Pull is the one stream of a session: the revision in force when the agent's is older,
+// then mail, commands as they come, and a beat.
+func (g *Gateway) Pull(ctx context.Context, r *connect.Request[syncpb.PullRequest], out *connect.ServerStream[syncpb.PullResponse]) error {
+	agent, err := g.caller(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := &stream{
+		agent: agent.Name, since: g.cfg.Now(), cancel: cancel,
+		asks: make(chan *syncpb.Command, maxAsks), waiting: map[string]chan<- *syncpb.CommandAnswer{}, given: map[string]bool{},
+	}
+	s.peer, _ = transport.PeerFrom(ctx)
+	g.begin(s)
+	defer s.hangUp()
+	defer g.end(s)
+	p := &puller{
+		g: g, s: s, out: out, key: agent.Key,
+		held: block.Revision{Generation: r.Msg.GetRevision().GetGeneration(), Number: r.Msg.GetRevision().GetNumber()},
+	}
+	p.position = g.resume(agent.Name, r.Msg.GetMailbox())
+	s.sent.Store(p.position)
+	err = p.run(ctx)
+	if errors.Is(context.Cause(ctx), errReplaced) {
+		return connect.NewError(connect.CodeAborted, errReplaced)
+	}
+	if ctx.Err() != nil {
+		return connect.NewError(connect.CodeUnavailable, errors.New("the stream was ended; open a new session"))
+	}
+	return err
+}
+
+// resume turns the agent's hint into a position. One that this mailbox never gave out is
+// of another history: then all is sent, and the agent drops what it knows.
+func (g *Gateway) resume(agent string, hint uint64) uint64 {
+	box := g.cfg.Store.Mailbox(agent)
+	if hint >= box.Next || hint+1 < box.First {
+		return 0
+	}
+	return hint
+}
+
+// puller feeds one stream. It alone sends on it.
+type puller struct {
+	g        *Gateway
+	s        *stream
+	out      *connect.ServerStream[syncpb.PullResponse]
+	key      [32]byte // of the agent that called
+	held     block.Revision
+	position uint64
+	lost     time.Time // since when there is no leader; zero: there is one
+}
+
+func (p *puller) run(ctx context.Context) error {
+	store := p.g.cfg.Store
+	wake := make(chan struct{}, 1)
+	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "policy", "revoked"} {
+		changed, cancel := store.Watch(topic)
+		defer cancel()
+		go forward(ctx, changed, wake)
+	}
+	beat := time.NewTicker(p.g.cfg.BeatEvery)
+	defer beat.Stop()
+	// The first beat comes at once: an agent that has nothing waiting learns that the
+	// stream is open.
+	if err := p.beat(); err != nil {
+		return err
+	}
+	for {
+		if err := p.sendAll(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-wake:
+		case ask := <-p.s.asks:
+			if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Command{Command: ask}}); err != nil {
+				return err
+			}
+		case <-beat.C:
+			if err := p.beat(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// forward joins the topics of a stream into one wake-up.
+func forward(ctx context.Context, changed <-chan struct{}, wake chan<- struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			select {
+			case wake <- struct{}{}:
+			default: // it is awake already
+			}
+		}
+	}
+}
+
+// sendAll sends everything that waits, until nothing does.
+func (p *puller) sendAll(ctx context.Context) error {
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		// Asked before every batch: a revoked agent gets no more than one after it.
+		if err := p.standing(); err != nil {
+			return err
+		}
+		if err := p.policy(); err != nil {
+			return err
+		}
+		if err := p.commands(); err != nil {
+			return err
+		}
+		batch := p.g.cfg.Store.Mail(p.s.agent, p.position, mailBatch)
+		if len(batch) == 0 {
+			return nil
+		}
+		for i := range batch {
+			if err := p.mail(&batch[i]); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// standing looks whether the one who called is still the agent.
+func (p *puller) standing() error {
+	agent, ok := p.g.cfg.Store.Agent(p.s.agent)
+	if !ok || !agent.Revoked.IsZero() || agent.Key != p.key {
+		return p.g.refuse("revoked", connect.CodePermissionDenied,
+			"agent %s is revoked, or another copy of it was enrolled: enrol again with a new join token", p.s.agent)
+	}
+	return nil
+}
+
+func (p *puller) policy() error {
+	active, ok := p.g.cfg.Store.Active()
+	if !ok || !p.held.Less(active.ID) {
+		return nil
+	}
+	bundle, ok := p.g.cfg.Store.RevisionBundle(active.ID.Number)
+	if !ok {
+		return nil // superseded and gone between the two reads; the topic says so too
+	}
+	err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Policy{Policy: &syncpb.PolicyRevision{
+		Revision: &syncpb.Revision{Generation: active.ID.Generation, Number: active.ID.Number},
+		Digest:   active.Digest[:], Bundle: bundle,
+	}}})
+	if err == nil {
+		p.held = active.ID
+	}
+	return err
+}
+
+// commands sends each durable command once on a stream; unanswered ones go again on the
+// next.
+func (p *puller) commands() error {
+	for _, c := range p.g.cfg.Store.Commands(p.s.agent) {
+		if !p.s.give(c.ID) {
+			continue
+		}
+		command := &syncpb.Command{Id: c.ID, Kind: c.Kind, Arguments: c.Arguments}
+		if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Command{Command: command}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stream) give(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.given[id] {
+		return false
+	}
+	s.given[id] = true
+	return true
+}
+
+// settled forgets commands whose answers are in the state.
+func (s *stream) settled(answers []model.CommandAnswer) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range answers {
+		delete(s.given, a.ID)
+	}
+}
+
+func (p *puller) mail(m *model.Mail) error {
+	d := &syncpb.Delivery{Mailbox: m.Position, RelayedUnixMs: m.Relayed.UnixMilli(), Block: m.Block}
+	if m.Gap != nil {
+		d.Source, d.Epoch = m.Gap.Source, m.Gap.Epoch
+		d.Gap = &syncpb.Gap{Destination: m.Gap.Destination, First: m.Gap.First, Last: m.Gap.Last, Cause: m.Gap.Cause}
+	}
+	// Before it is sent, since the acknowledgement may be faster than this goroutine.
+	p.s.sent.Store(m.Position)
+	if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Delivery{Delivery: d}}); err != nil {
+		return err
+	}
+	p.position = m.Position
+	p.g.cfg.Metrics.Mail.Inc()
+	return nil
+}
+
+// beat tells the agent that it is connected to a node that works. A node that has lost
+// the leader sends the agent to another.
+func (p *puller) beat() error {
+	now := p.g.cfg.Now()
+	if err := p.g.cfg.Store.Ready(); err == nil {
+		p.lost = time.Time{}
+	} else if p.lost.IsZero() {
+		p.lost = now
+	} else if now.Sub(p.lost) >= p.g.cfg.LeaderLost {
+		return p.g.refuse("no_leader", connect.CodeUnavailable, "node %s: %v", p.g.cfg.Node, err)
+	}
+	return p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Beat{Beat: &syncpb.Beat{NowUnixMs: now.UnixMilli()}}})
+}

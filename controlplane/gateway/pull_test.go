@@ -1,0 +1,205 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/crossdock/crossdock/controlplane/gateway"
+	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/syncpb"
+)
+
+// mailTo puts events into a mailbox, from number first on.
+func (n *node) mailTo(a *agent, destination string, first uint64, count int) {
+	n.t.Helper()
+	answer, err := a.push(&syncpb.PushRequest{Epoch: 1, Blocks: [][]byte{cut(n.t, block.Origin{Agent: a.id.Agent, Epoch: 1}, destination, first, count)}})
+	if err != nil || answer.Lanes[0].Highwater != first+uint64(count)-1 {
+		n.t.Fatalf("push: %v %v", answer, err)
+	}
+}
+
+// The revision comes first, then mail in order, and new mail as it comes; what is
+// acknowledged does not come again, what is not does.
+func TestPull(t *testing.T) {
+	n := newNode(t)
+	n.activate("one", "berlin", "paris")
+	berlin, paris := n.join("berlin"), n.join("paris")
+	n.mailTo(berlin, "paris", 1, 2)
+	n.mailTo(berlin, "paris", 3, 1)
+	stream := paris.pull(&syncpb.PullRequest{})
+	policy := stream.next().GetPolicy()
+	if string(policy.GetBundle()) != "one" || policy.GetRevision().GetNumber() == 0 {
+		t.Fatalf("first is %v", policy)
+	}
+	if d := stream.mail(1); d.RelayedUnixMs == 0 || len(d.Block) == 0 {
+		t.Errorf("mail %v", d)
+	}
+	stream.mail(2)
+	n.mailTo(berlin, "paris", 4, 1)
+	stream.mail(3)
+	if _, err := berlin.push(&syncpb.PushRequest{Epoch: 1, Gaps: []*syncpb.Gap{{Destination: "paris", First: 5, Last: 9, Cause: "gone"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if d := stream.mail(4); d.Source != "berlin" || d.Epoch != 1 || d.Gap.GetFirst() != 5 || d.Gap.GetLast() != 9 || d.Gap.GetCause() != "gone" {
+		t.Errorf("gap %v", d)
+	}
+	if err := paris.ack(&syncpb.AckRequest{Mailbox: 2}); err != nil {
+		t.Fatal(err)
+	}
+	// What was never sent is not taken as acknowledged: it would remove mail unseen.
+	says(t, paris.ack(&syncpb.AckRequest{Mailbox: 5}), connect.CodeFailedPrecondition, "not sent")
+
+	n.activate("two", "berlin", "paris")
+	newer := stream.next().GetPolicy()
+	if string(newer.GetBundle()) != "two" {
+		t.Errorf("after an approval came %v", newer)
+	}
+	again := paris.pull(&syncpb.PullRequest{Revision: newer.GetRevision()})
+	again.mail(3)
+	if stream.next() != nil {
+		t.Error("the older stream goes on")
+	}
+	says(t, stream.Err(), connect.CodeAborted, "newer stream")
+	if !n.gateway.Connected("paris") {
+		t.Error("the newer stream went with the older one")
+	}
+	hint := paris.pull(&syncpb.PullRequest{Revision: newer.GetRevision(), Mailbox: 3})
+	hint.mail(4)
+	foreign := paris.pull(&syncpb.PullRequest{Revision: newer.GetRevision(), Mailbox: 99})
+	foreign.mail(3)
+}
+
+func TestStreamEnds(t *testing.T) {
+	n := newNode(t, func(c *gateway.Config) { c.LeaderLost = time.Nanosecond })
+	a := n.join("berlin")
+	stream := a.pull(&syncpb.PullRequest{})
+	for range 3 {
+		if !stream.Receive() || stream.Msg().GetBeat().GetNowUnixMs() == 0 {
+			t.Fatalf("beat: %v %v", stream.Msg(), stream.Err())
+		}
+	}
+	n.store.setDown(model.Errorf(model.Unavailable, "this node does not lead"))
+	if stream.next() != nil {
+		t.Error("stream of a node without leader goes on")
+	}
+	says(t, stream.Err(), connect.CodeUnavailable, "does not lead")
+	n.store.setDown(nil)
+	stream = a.pull(&syncpb.PullRequest{})
+	stream.Receive()
+	n.must(&model.Revoke{Asked: asked("root"), Agent: "berlin"})
+	if stream.next() != nil {
+		t.Error("stream of a revoked agent goes on")
+	}
+	says(t, stream.Err(), connect.CodePermissionDenied, "revoked")
+	until(t, "end of the stream", func() bool { return !n.gateway.Connected("berlin") })
+}
+
+func TestAsk(t *testing.T) {
+	n := newNode(t)
+	a := n.join("berlin")
+	if _, err := n.gateway.Ask(t.Context(), "nowhere", "trace", nil); model.CodeOf(err) != model.NotFound {
+		t.Errorf("unknown agent: %v", err)
+	}
+	if _, err := n.gateway.Ask(t.Context(), "berlin", "trace", nil); model.CodeOf(err) != model.Unavailable || !strings.Contains(err.Error(), "not been connected yet") {
+		t.Errorf("agent that never came: %v", err)
+	}
+	stream := a.pull(&syncpb.PullRequest{})
+	stream.Receive()
+	type answer struct {
+		result json.RawMessage
+		err    error
+	}
+	ask := func(ctx context.Context, args string) <-chan answer {
+		out := make(chan answer, 1)
+		go func() {
+			result, err := n.gateway.Ask(ctx, "berlin", "trace", json.RawMessage(args))
+			out <- answer{result, err}
+		}()
+		return out
+	}
+	got := ask(t.Context(), `{"key":1}`)
+	command := stream.next().GetCommand()
+	if command.GetKind() != "trace" || string(command.GetArguments()) != `{"key":1}` {
+		t.Fatalf("command %v", command)
+	}
+	reply := &syncpb.AckRequest{Answers: []*syncpb.CommandAnswer{{Id: command.Id, Result: []byte(`[1]`)}}}
+	for range 2 { // the second finds nobody
+		if err := a.ack(reply); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := <-got; r.err != nil || string(r.result) != `[1]` {
+		t.Errorf("answer %s, %v", r.result, r.err)
+	}
+
+	got = ask(t.Context(), "{}")
+	reply.Answers[0] = &syncpb.CommandAnswer{Id: stream.next().GetCommand().GetId(), Error: "no such key"}
+	if err := a.ack(reply); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-got; model.CodeOf(r.err) != model.Invalid || !strings.Contains(r.err.Error(), "agent berlin: no such key") {
+		t.Errorf("refusal of the agent: %v", r.err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	got = ask(ctx, "{}")
+	stream.next()
+	cancel()
+	if r := <-got; model.CodeOf(r.err) != model.Unavailable || !strings.Contains(r.err.Error(), "not answered") {
+		t.Errorf("late agent: %v", r.err)
+	}
+
+	if err := a.ack(&syncpb.AckRequest{Status: []byte(`{"version":"1"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	got = ask(t.Context(), "{}")
+	stream.next()
+	a.Close()
+	if r := <-got; model.CodeOf(r.err) != model.Unavailable || !strings.Contains(r.err.Error(), "last seen") {
+		t.Errorf("agent that went away: %v", r.err)
+	}
+}
+
+// A durable command goes with every stream until its answer is in the state.
+func TestDurableCommand(t *testing.T) {
+	n := newNode(t)
+	a := n.join("berlin")
+	n.deadLetter(a)
+	stream := a.pull(&syncpb.PullRequest{})
+	stream.Receive()
+	n.must(&model.Resolve{Asked: asked("root"), DeadLetter: "berlin/1.0/erp", Replay: true, Confirm: true, Reason: "repaired"})
+	command := stream.next().GetCommand()
+	if command.GetKind() != "replay" || command.GetId() == "" {
+		t.Fatalf("command %v (%v)", command, stream.Err())
+	}
+	again := a.pull(&syncpb.PullRequest{})
+	if got := again.next().GetCommand(); got.GetId() != command.GetId() {
+		t.Fatalf("on the next stream: %v", got)
+	}
+	if err := a.ack(&syncpb.AckRequest{Answers: []*syncpb.CommandAnswer{{Id: command.GetId(), Error: "gone"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if left := n.store.Commands("berlin"); len(left) != 0 {
+		t.Errorf("commands left: %v", left)
+	}
+}
+
+// deadLetter reports one as a fact of the agent.
+func (n *node) deadLetter(a *agent) {
+	n.t.Helper()
+	text := factBlock(n.t, block.Origin{Agent: a.id.Agent, Epoch: 1}, model.Fact{DeadLetter: &model.DeadLetter{
+		ID: "berlin/1.0/erp", Agent: "berlin", Ref: "1.0", System: "erp", OnExhausted: "park", State: model.DeadLetterOpen, At: time.Now()}})
+	if _, err := a.push(&syncpb.PushRequest{Epoch: 1, Blocks: [][]byte{text}}); err != nil {
+		n.t.Fatal(err)
+	}
+	if _, ok := n.store.DeadLetter("berlin/1.0/erp"); !ok {
+		n.t.Fatal(errors.New("the fact has not become a dead letter"))
+	}
+}

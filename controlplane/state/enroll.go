@@ -1,0 +1,115 @@
+package state
+
+import (
+	"crypto/subtle"
+	"fmt"
+	"time"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+// maxAuditedRefusals bounds what somebody with a spent token can write into the record.
+const maxAuditedRefusals = 16
+
+// maxAgents bounds the agents.
+const maxAgents = 4096
+
+func (t *tx) enroll(c *model.Enroll) (*model.EnrollResult, *model.Error) {
+	token := get[model.JoinToken](t.view, tableTokens, []byte(c.Token))
+	if c.Token == "" || token == nil {
+		return nil, model.Errorf(model.Unauthorized, "the join token is not known")
+	}
+	if subtle.ConstantTimeCompare(token.Hash[:], c.Secret[:]) != 1 {
+		return nil, t.refuse(c, token, model.Unauthorized, "the join token is not known")
+	}
+	name := c.Agent
+	if name == "" {
+		name = token.Site
+	}
+	switch {
+	case !token.Used.IsZero():
+		return nil, t.refuse(c, token, model.Forbidden, "the join token was used at "+token.Used.Format(time.RFC3339)+"; ask for a new one")
+	case !token.Expires.After(c.At):
+		return nil, t.refuse(c, token, model.Forbidden, "the join token expired at "+token.Expires.Format(time.RFC3339)+"; ask for a new one")
+	case name != token.Site:
+		return nil, t.refuse(c, token, model.Forbidden, "the join token is for site "+token.Site+", whose agent has that name")
+	}
+	old := get[model.Agent](t.view, tableAgents, []byte(name))
+	if old == nil && t.bolt.Bucket(tableAgents).Stats().KeyN >= maxAgents {
+		return nil, model.Errorf(model.TooLarge, "there are %d agents already, which is the limit", maxAgents)
+	}
+	agent := model.Agent{Name: name, Site: token.Site, Epoch: 1, Key: c.Key, Serial: clip(c.Serial, maxName), Enrolled: c.At}
+	if old != nil {
+		// The old store is gone, or is a clone: what it numbered is fenced off.
+		agent.Epoch = old.Epoch + 1
+		t.except(&model.Exception{
+			ID: fmt.Sprintf("%s/reenrolled/%d", name, agent.Epoch), Agent: name, Kind: "reenrolled", At: c.At,
+			Text: fmt.Sprintf("agent %s was enrolled again and begins epoch %d; what its former store had not sent stays there", name, agent.Epoch),
+		})
+		t.changed("revoked")
+	}
+	token.Used = c.At
+	put(t, tableTokens, []byte(token.ID), token)
+	put(t, tableAgents, []byte(name), &agent)
+	t.changed("agents")
+	t.audit(c.At, "agent:"+name, "agent.enroll", name, map[string]any{
+		"token": token.ID, "epoch": agent.Epoch, "key": hexOf(c.Key), "serial": agent.Serial,
+		"again": old != nil, "wasRevoked": old != nil && !old.Revoked.IsZero(),
+	})
+	return &model.EnrollResult{Agent: agent}, nil
+}
+
+// refuse notes an attempt with a token that exists.
+func (t *tx) refuse(c *model.Enroll, token *model.JoinToken, code model.Code, why string) *model.Error {
+	token.Refused++
+	put(t, tableTokens, []byte(token.ID), token)
+	if token.Refused <= maxAuditedRefusals {
+		t.audit(c.At, "agent:"+clip(c.Agent, maxName), "agent.enroll.refused", token.ID, map[string]any{
+			"why": why, "secretMatches": subtle.ConstantTimeCompare(token.Hash[:], c.Secret[:]) == 1,
+		})
+	}
+	return model.Errorf(code, "%s", why)
+}
+
+// speaker finds an agent that may speak.
+func (t *tx) speaker(name string) (*model.Agent, *model.Error) {
+	agent := get[model.Agent](t.view, tableAgents, []byte(name))
+	switch {
+	case name == "" || agent == nil:
+		return nil, model.Errorf(model.Forbidden, "agent %q is not enrolled", clip(name, maxName))
+	case !agent.Revoked.IsZero():
+		return nil, model.Errorf(model.Forbidden, "agent %s was revoked at %s", name, agent.Revoked.Format(time.RFC3339))
+	}
+	return agent, nil
+}
+
+func (t *tx) renew(c *model.Renew) *model.Error {
+	agent, err := t.speaker(c.Agent)
+	if err != nil {
+		return err
+	}
+	newKey := agent.Key != c.Key
+	agent.Key, agent.Serial = c.Key, clip(c.Serial, maxName)
+	put(t, tableAgents, []byte(agent.Name), agent)
+	t.audit(c.At, "agent:"+agent.Name, "agent.renew", agent.Name, map[string]any{"serial": agent.Serial, "newKey": newKey})
+	return nil
+}
+
+func (t *tx) revoke(c *model.Revoke) *model.Error {
+	if err := t.need(c.By, model.Operator); err != nil {
+		return err
+	}
+	agent := get[model.Agent](t.view, tableAgents, []byte(c.Agent))
+	if c.Agent == "" || agent == nil {
+		return model.Errorf(model.NotFound, "there is no agent %q", clip(c.Agent, maxName))
+	}
+	if !agent.Revoked.IsZero() {
+		return model.Errorf(model.Conflict, "agent %s was revoked at %s already", agent.Name, agent.Revoked.Format(time.RFC3339))
+	}
+	agent.Revoked = c.At
+	put(t, tableAgents, []byte(agent.Name), agent)
+	t.changed("revoked")
+	t.changed("agents")
+	t.audit(c.At, c.By, "agent.revoke", agent.Name, map[string]any{"epoch": agent.Epoch, "serial": agent.Serial})
+	return nil
+}

@@ -1,0 +1,243 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/controlplane/state"
+)
+
+// request is one command on its way into the log.
+type request struct {
+	text []byte
+	done chan state.Result // takes one, never blocks
+}
+
+// Apply gives a command its place in the log and waits for its effect. An error is always
+// a *model.Error; only with code Unknown may the command have been done, or be done later.
+func (s *Store) Apply(ctx context.Context, cmd model.Command) (any, error) {
+	began := time.Now()
+	result := s.apply(ctx, cmd)
+	s.cfg.Metrics.applied(cmd, result.Err, time.Since(began))
+	if result.Err != nil {
+		return nil, result.Err
+	}
+	return result.Value, nil
+}
+
+func (s *Store) apply(ctx context.Context, cmd model.Command) state.Result {
+	if err := s.Ready(); err != nil {
+		return failed(model.Unavailable, err)
+	}
+	push, ok := cmd.(*model.Push)
+	if !ok {
+		return s.wait(ctx, s.submit(ctx, cmd))
+	}
+	parts := splitPush(push)
+	requests := make([]*request, len(parts))
+	for i := range parts {
+		requests[i] = s.submit(ctx, &parts[i])
+	}
+	results := make([]state.Result, len(parts))
+	for i, r := range requests {
+		results[i] = s.wait(ctx, r)
+	}
+	return joinPush(results)
+}
+
+func failed(code model.Code, err error) state.Result {
+	return state.Result{Err: model.Errorf(code, "%v", err)}
+}
+
+// submit hands a command to the loop that fills entries. The order of submissions by one
+// goroutine is their order in the log.
+func (s *Store) submit(ctx context.Context, cmd model.Command) *request {
+	r := &request{done: make(chan state.Result, 1)}
+	text, err := state.Encode(cmd)
+	if err != nil {
+		code := model.CodeOf(err)
+		if code == model.Unknown {
+			code = model.Invalid
+		}
+		r.done <- failed(code, err)
+		return r
+	}
+	r.text = text
+	select {
+	case s.requests <- r:
+	case <-ctx.Done():
+		r.done <- failed(model.Unavailable, fmt.Errorf("not begun: %w", context.Cause(ctx)))
+	case <-s.ended:
+		r.done <- failed(model.Unavailable, errors.New("the store has ended"))
+	}
+	return r
+}
+
+func (s *Store) wait(ctx context.Context, r *request) state.Result {
+	select {
+	case result := <-r.done:
+		return result
+	case <-ctx.Done():
+	case <-s.ended:
+	}
+	select {
+	case result := <-r.done:
+		return result
+	default:
+		return state.Result{Err: model.Errorf(model.Unknown, "gave up waiting; it may have been done or be done yet")}
+	}
+}
+
+// splitPush cuts a push into commands that fit into an entry. The lanes make that safe:
+// when one part is not taken, the next is out of line and changes nothing.
+func splitPush(p *model.Push) []model.Push {
+	var parts []model.Push
+	part, size := model.Push{At: p.At, Agent: p.Agent, Epoch: p.Epoch}, 0
+	for i, b := range p.Blocks {
+		if size > 0 && size+len(b) > fillEntry {
+			parts = append(parts, part)
+			part.Blocks, size = nil, 0
+		}
+		part.Blocks = append(part.Blocks, p.Blocks[i])
+		size += len(b)
+	}
+	part.Gaps = p.Gaps
+	return append(parts, part)
+}
+
+// joinPush makes one answer of the parts': for each lane the newest, and the first error.
+func joinPush(results []state.Result) state.Result {
+	if len(results) == 1 {
+		return results[0]
+	}
+	joined := &model.PushResult{}
+	at := map[string]int{}
+	for _, r := range results {
+		if r.Err != nil {
+			return r
+		}
+		part, ok := r.Value.(*model.PushResult)
+		if !ok {
+			return failed(model.Unknown, fmt.Errorf("a push was answered with %T", r.Value))
+		}
+		for _, l := range part.Lanes {
+			i, known := at[l.Destination]
+			if !known {
+				i = len(joined.Lanes)
+				at[l.Destination] = i
+				joined.Lanes = append(joined.Lanes, model.LaneAnswer{Destination: l.Destination})
+			}
+			l.Full = l.Full || joined.Lanes[i].Full
+			joined.Lanes[i] = l
+		}
+	}
+	return state.Result{Value: joined}
+}
+
+// propose fills entries with the commands of many and hands them to raft, so that one
+// write to disk serves them all.
+func (s *Store) propose(ctx context.Context, r *raft.Raft) {
+	slots := make(chan struct{}, maxInFlight)
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	var held *request
+	for {
+		batch := make([]*request, 0, 8)
+		if held != nil {
+			batch, held = append(batch, held), nil
+		} else {
+			select {
+			case first := <-s.requests:
+				batch = append(batch, first)
+			case <-ctx.Done():
+				s.refuse()
+				return
+			}
+		}
+		slots <- struct{}{} // while this waits, more requests come
+		batch, held = s.fill(batch)
+		var entry []byte
+		for _, q := range batch {
+			entry = state.AppendToEntry(entry, q.text)
+		}
+		future := r.Apply(entry, enqueueWait)
+		answering.Go(func() {
+			distribute(batch, future)
+			<-slots
+		})
+	}
+}
+
+// fill takes what waits into a batch that has one; what no longer fits begins the next.
+func (s *Store) fill(batch []*request) (filled []*request, held *request) {
+	size := len(batch[0].text)
+	for len(batch) < maxBatch {
+		select {
+		case q := <-s.requests:
+			if size+len(q.text) > fillEntry {
+				return batch, q
+			}
+			size += len(q.text)
+			batch = append(batch, q)
+		default:
+			return batch, nil
+		}
+	}
+	return batch, nil
+}
+
+// refuse answers what came too late.
+func (s *Store) refuse() {
+	for {
+		select {
+		case q := <-s.requests:
+			q.done <- failed(model.Unavailable, errors.New("the store is ending"))
+		default:
+			return
+		}
+	}
+}
+
+func distribute(batch []*request, future raft.ApplyFuture) {
+	results, err := outcome(future)
+	if err == nil && len(results) != len(batch) {
+		err = model.Errorf(model.Unknown, "%d commands were answered with %d results", len(batch), len(results))
+	}
+	for i, q := range batch {
+		if err != nil {
+			q.done <- state.Result{Err: err}
+		} else {
+			q.done <- results[i]
+		}
+	}
+}
+
+// outcome tells what was not done from what may have been.
+func outcome(future raft.ApplyFuture) ([]state.Result, *model.Error) {
+	if err := future.Error(); err != nil {
+		return nil, model.Errorf(codeOf(err), "replicate: %v", err)
+	}
+	switch response := future.Response().(type) {
+	case []state.Result:
+		return response, nil
+	case error:
+		return nil, model.Errorf(model.Unknown, "apply: %v", response)
+	default:
+		return nil, model.Errorf(model.Unknown, "apply: an answer of %T", response)
+	}
+}
+
+func codeOf(err error) model.Code {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress),
+		errors.Is(err, raft.ErrAbortedByRestore):
+		return model.Unavailable
+	}
+	return model.Unknown // leadership lost, shut down, and whatever raft may come to say
+}
