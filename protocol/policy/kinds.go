@@ -135,6 +135,10 @@ func (c *compiler) route(meta Meta, o *object) {
 		f.close()
 		c.after(func() { c.checkType(eventType) })
 	}
+	if answers := o.get("answers"); answers.set {
+		r.Answers = answers.str()
+		c.after(func() { c.checkType(answers) })
+	}
 	items := o.list("to")
 	if len(items) == 0 {
 		o.missing(o.get("to"), "name at least one system")

@@ -46,12 +46,13 @@ func (c *compiler) checkLoops() {
 		if p, ok := c.destinations[circle[0].route+"\x00"+circle[0].system]; ok {
 			at = p
 		}
-		c.errorAt(at, "deliver to a system that does not publish this again, or let the answer be a contract of its own",
-			"events can go round in a circle: %s", path)
+		c.errorAt(at, "deliver to a system that does not publish this again; if a route only takes answers back to who asked, "+
+			"say which type it answers, such as answers: order.captured.v1", "events can go round in a circle: %s", path)
 	}
 }
 
 // hops builds the graph of event types. Shadow deliveries are left out: they cause nothing.
+// So is the way from an answer back to what it answers, where a route says so.
 func (c *compiler) hops() map[string][]hop {
 	published := map[string][]string{} // system to event types
 	for name, s := range c.set.Systems {
@@ -69,6 +70,9 @@ func (c *compiler) hops() map[string][]hop {
 				continue
 			}
 			for _, eventType := range published[d.System] {
+				if eventType == r.Answers && eventType != r.Type {
+					continue
+				}
 				graph[r.Type] = append(graph[r.Type], hop{to: eventType, system: d.System, route: r.Name})
 			}
 		}

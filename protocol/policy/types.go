@@ -194,6 +194,7 @@ type Route struct {
 	To          []Destination
 	Retry       Retry
 	OnExhausted string // park or skip
+	Answers     string // event type that this route's events answer: taking one in calls forth no other of those
 }
 
 // Destination is one system of a route.

@@ -72,7 +72,7 @@ func TestWholePolicy(t *testing.T) {
 		what      string
 		got, want int
 	}{
-		{"contracts", len(set.Contracts), 4}, {"sites", len(set.Sites), 4}, {"systems", len(set.Systems), 11},
+		{"contracts", len(set.Contracts), 4}, {"sites", len(set.Sites), 4}, {"systems", len(set.Systems), 8},
 		{"routes", len(set.Routes), 8}, {"journeys", len(set.Journeys), 1},
 		{"milestones", len(set.Journeys["order"].Milestones), 5},
 	} {
@@ -83,14 +83,13 @@ func TestWholePolicy(t *testing.T) {
 }
 
 // The demo's systems listen where the policy says, each on a port of its own, below those
-// that an operating system hands out. A shop's inbox is at the shop's address.
+// that an operating system hands out.
 func TestPorts(t *testing.T) {
 	want := map[string]string{
 		"shop-eu": "17101", "wms-eu": "17102", "shop-na": "17201", "wms-na": "17202",
 		"shop-latam": "17301", "wms-latam": "17302", "erp": "17001", "crm": "17002",
 	}
 	for name, system := range compiled(t).Systems {
-		name = strings.TrimSuffix(name, "-inbox")
 		u, err := url.Parse(system.HTTP.URL)
 		if err != nil || u.Host != "127.0.0.1:"+want[name] {
 			t.Errorf("%s is at %s, want port %s", name, system.HTTP.URL, want[name])
@@ -253,7 +252,7 @@ func TestRouting(t *testing.T) {
 			{"order.captured.v1", region, "shop-" + region, northwind.JSON(order),
 				[]string{"hq/crm/orders-to-crm", "hq/erp/orders-to-erp", region + "/wms-" + region + "/orders-to-wms"}},
 			{"order.accepted.v1", "hq", "erp", northwind.JSON(order.Accepted(at)),
-				[]string{"hq/crm/answers-to-crm", region + "/shop-" + region + "-inbox/answers-to-shops"}},
+				[]string{"hq/crm/answers-to-crm", region + "/shop-" + region + "/answers-to-shops"}},
 			{"shipment.milestone.v1", region, "wms-" + region, northwind.JSON(order.Milestone(northwind.Picking, region, at)),
 				[]string{"hq/erp/milestones-to-erp"}},
 			{"shipment.milestone.v1", region, "wms-" + region, northwind.JSON(order.Milestone(northwind.Shipping, region, at)),
