@@ -42,7 +42,7 @@ bench: need-go ## speed and memory, as ratios measured side by side
 	$(GO) test -run '^$$' -bench . -benchmem ./protocol/... ./agent/... ./controlplane/...
 
 generate: need-go ## protobuf and OpenAPI code
-	$(GO) generate ./...
+	cd scripts/generate && $(GO) run .
 
 check: need-go ## slower checks: generated code is current, every fuzz target for FUZZTIME (10s)
 	sh scripts/check.sh

@@ -122,9 +122,12 @@ func examineDriver(ctx context.Context, name string, driver systems.Driver) []do
 	}
 	var out []doctor.Finding
 	for _, seen := range examiner.Examine(ctx) {
-		f := doctor.Finding{ID: "system-" + name + "-" + seen.Name, Level: doctor.OK, Seen: seen.Seen, Todo: seen.Todo}
-		if !seen.OK {
+		f := doctor.Finding{ID: "system-" + name, Level: doctor.OK, Seen: seen.Name + ": " + seen.Seen, Todo: seen.Todo}
+		switch {
+		case !seen.OK:
 			f.Level = doctor.Fail
+		case seen.Todo != "":
+			f.Level = doctor.Warn
 		}
 		out = append(out, f)
 	}

@@ -27,6 +27,7 @@ type puller struct {
 	mu      sync.Mutex // guards what follows
 	mailbox uint64     // everything up to here is committed
 	answers []*syncpb.CommandAnswer
+	report  bool            // the status has changed in a way that should not wait
 	running map[string]bool // commands under way, so that a repeat is not run beside itself
 }
 
@@ -125,6 +126,9 @@ func (p *puller) offer(r *syncpb.PolicyRevision) {
 	if err := p.u.cfg.Policy.Offer(revision, r.Digest, r.Bundle); err != nil {
 		p.u.log.Error("policy revision refused; the one in force stays", "revision", revision, "held", p.u.cfg.Policy.Held(), "err", err)
 	}
+	p.mu.Lock()
+	p.report = true
+	p.mu.Unlock()
 	p.signal()
 }
 
@@ -187,7 +191,8 @@ func (p *puller) acknowledge(ctx context.Context) error {
 func (p *puller) acknowledgeOnce(ctx context.Context, report bool) error {
 	p.mu.Lock()
 	request := &syncpb.AckRequest{Mailbox: p.mailbox, Answers: p.answers}
-	p.answers = nil
+	report = report || p.report
+	p.answers, p.report = nil, false
 	p.mu.Unlock()
 	if report {
 		request.Status = p.u.cfg.Status()

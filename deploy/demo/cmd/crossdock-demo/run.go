@@ -32,7 +32,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	root.AddCommand(runCommand(out, errOut), reconcileCommand(out))
+	root.AddCommand(runCommand(out, errOut), reconcileCommand(out), listenCommand(out))
 	for _, c := range []struct{ verb, what, path string }{
 		{"cut", "SITE", "/line"}, {"restore", "SITE", "/line"}, {"block-udp", "SITE", "/line"},
 		{"stop", "SYSTEM", "/system"}, {"start", "SYSTEM", "/system"}, {"kill", "AGENT", "/agent"},

@@ -1,0 +1,47 @@
+// Package examples_test keeps the shipped examples true: they are what a newcomer copies.
+package examples_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/protocol/policy"
+)
+
+func TestConfigurations(t *testing.T) {
+	a, err := agent.ReadConfig("agent.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Every value in the file but these two is the default that it claims to be.
+	want := agent.DefaultConfig()
+	want.Secrets, want.ControlPlane.Addresses = a.Secrets, a.ControlPlane.Addresses
+	if a.Data != want.Data || a.Intake != want.Intake || a.Ops != want.Ops || a.Journal != want.Journal || a.Log != want.Log ||
+		a.ControlPlane.Transport != want.ControlPlane.Transport {
+		t.Errorf("agent.yaml says %+v, the defaults are %+v", a, want)
+	}
+	c, err := controlplane.LoadConfig("controlplane.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	defaults := controlplane.NewConfig()
+	if c.Node != defaults.Node || c.Sync.Listen != defaults.Sync.Listen || c.API != defaults.API || c.Ops != defaults.Ops || c.Limits != defaults.Limits {
+		t.Errorf("controlplane.yaml says %+v, the defaults are %+v", c, defaults)
+	}
+}
+
+func TestHelloPolicyIsClean(t *testing.T) {
+	bundle, err := policy.ReadBundle(os.DirFS("hello"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, problems := policy.Compile(bundle)
+	if set == nil || len(problems) > 0 {
+		t.Errorf("problems: %v", problems)
+	}
+}

@@ -1,0 +1,109 @@
+// Package history records what a test saw of events on their way, and judges it: that
+// nothing accepted was lost, nothing invented, nothing doubled between agents, and that
+// each system got the events of a key one after the other, in the order of acceptance.
+//
+// It refuses to know how events travel; it sees only what was offered and answered at one
+// end and what arrived at the other. Its invariant: the order of its lines is an order in
+// which the noted things may have happened, and an acceptance stands in it only after its
+// answer was read.
+package history
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"sync"
+)
+
+// Kind is what a line says.
+type Kind string
+
+// The kinds.
+const (
+	Offered  Kind = "offered"  // an event is about to be sent to an agent, perhaps not for the first time
+	Accepted Kind = "accepted" // its 202 was read
+	Begun    Kind = "begun"    // a system got an attempt
+	Ended    Kind = "ended"    // the system has decided on its answer
+	Held     Kind = "held"     // an agent's journal holds the event
+	Dead     Kind = "dead"     // the event stands as a dead letter that a person can see
+)
+
+// Line is one thing that was seen. An event is known by its source and id.
+type Line struct {
+	Kind        Kind
+	Agent       string `json:",omitempty"` // that accepted, or that holds
+	System      string `json:",omitempty"`
+	Source, ID  string
+	Key         string `json:",omitempty"`
+	Position    uint64 `json:",omitempty"` // in the journal of Agent
+	Attempt     int    `json:",omitempty"` // ties Ended to Begun
+	Idempotency string `json:",omitempty"`
+	Data        string `json:",omitempty"` // hash of the event's data
+	Body        string `json:",omitempty"` // hash of the whole message
+	Done        bool   `json:",omitempty"` // the system did what it was asked
+}
+
+// Hash is how lines name contents.
+func Hash(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:8])
+}
+
+// History is a growing list of lines. It is safe for concurrent use.
+type History struct {
+	mu       sync.Mutex // guards what follows
+	lines    []Line
+	attempts int
+}
+
+// Add notes a line.
+func (h *History) Add(l Line) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, l)
+}
+
+// Begin notes an attempt and gives the function that notes its end. The system decides
+// inside of the two: what it does in between it does for this attempt.
+func (h *History) Begin(l Line) (end func(done bool)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.attempts++
+	l.Kind, l.Attempt = Begun, h.attempts
+	h.lines = append(h.lines, l)
+	return func(done bool) {
+		l.Kind, l.Done = Ended, done
+		h.Add(l)
+	}
+}
+
+// Lines gives a copy of what was noted so far.
+func (h *History) Lines() []Line {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]Line(nil), h.lines...)
+}
+
+// Save writes the lines as JSON Lines, for somebody who has to understand a fault.
+func (h *History) Save(file string) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(f)
+	encoder := json.NewEncoder(w)
+	for _, l := range h.Lines() {
+		if err = encoder.Encode(l); err != nil {
+			break
+		}
+	}
+	if flushed := w.Flush(); err == nil {
+		err = flushed
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	return err
+}

@@ -1,0 +1,13 @@
+#!/bin/sh
+# The slower checks: generated code is what its sources say, and every fuzz target runs for
+# FUZZTIME.
+set -eu
+cd "$(dirname "$0")/.."
+FUZZTIME="${FUZZTIME:-10s}"
+(cd scripts/generate && go run . -check)
+grep -rl --include='*_test.go' '^func Fuzz' agent controlplane protocol deploy | xargs -n1 dirname | sort -u | while read -r dir; do
+  grep -ho '^func Fuzz[A-Za-z0-9_]*' "$dir"/*_test.go | sed 's/^func //' | while read -r target; do
+    echo "$dir $target"
+    go test "./$dir" -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" -fuzzminimizetime 1x
+  done
+done
