@@ -151,9 +151,13 @@ type policyOf struct{ holder *revision.Holder }
 func (p policyOf) Policy() *policy.Set { return p.holder.Set() }
 
 func (a *Agent) openUplink() error {
-	dialer, err := NewDialer(a.cfg, a.identity, a.log)
-	if err != nil {
-		return err
+	dialer := a.cfg.Dialer
+	if dialer == nil {
+		network, err := NewDialer(a.cfg, a.identity, a.log)
+		if err != nil {
+			return err
+		}
+		dialer = network
 	}
 	config := uplink.DefaultConfig()
 	config.Agent, config.Epoch, config.Version = a.identity.Agent, a.identity.Epoch, a.cfg.Version
@@ -169,6 +173,7 @@ func (a *Agent) openUplink() error {
 			*t.field = *t.value
 		}
 	}
+	config.ReconnectMin = min(config.ReconnectMin, config.ReconnectMax)
 	a.uplink = uplink.New(config)
 	return nil
 }

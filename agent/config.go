@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/crossdock/crossdock/agent/uplink"
 )
 
 // Config is the agent's configuration file. Everything that the site's systems need is in
@@ -32,6 +34,7 @@ type Config struct {
 	Logger  *slog.Logger      `yaml:"-"`
 	Hook    func(step string) `yaml:"-"` // called at the steps of journal and delivery, for crash tests
 	Tuning  Tuning            `yaml:"-"`
+	Dialer  uplink.Dialer     `yaml:"-"` // opens the sessions with the control plane; nil: over the network, as ControlPlane says
 }
 
 // ControlPlane says how to reach it.

@@ -23,7 +23,7 @@ const adminName = "admin"
 // configuration does not ask for another way to approve than the one that was chosen.
 func (c *ControlPlane) bootstrap(ctx context.Context) (model.Cluster, error) {
 	if cluster, begun := c.store.Cluster(); begun {
-		if asked := c.config.Approvals; asked != "" && false {
+		if asked := c.config.Approvals; asked != "" && asked != cluster.Approvals {
 			return cluster, fmt.Errorf("%w: approvals: %s is asked for, but this cluster was begun with %s, and that is never changed",
 				ErrConfig, asked, cluster.Approvals)
 		}

@@ -101,3 +101,35 @@ func TestLocalURL(t *testing.T) {
 		}
 	}
 }
+
+// A crash between the token's file and the cluster's first command must not lose the token.
+func TestAdminTokenOfAnUnfinishedStartIsUsedAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "admin.token")
+	first, err := adminToken(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := adminToken(file)
+	if err != nil || again != first || !strings.HasPrefix(first, "xdk_") {
+		t.Errorf("first %q, again %q, %v", first, again, err)
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add("data: /x\nsync: {listen: ':1', names: [a]}\nlimits: {start: 1s}\n")
+	f.Add("&a [*a]")
+	f.Add("? - :")
+	f.Fuzz(func(t *testing.T, text string) {
+		file := filepath.Join(t.TempDir(), "c.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		config, err := LoadConfig(file)
+		if err != nil && !errors.Is(err, ErrConfig) {
+			t.Errorf("%q: %v", text, err)
+		}
+		if err := config.Validate(); err != nil && !errors.Is(err, ErrConfig) {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
+}

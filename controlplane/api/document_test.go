@@ -156,7 +156,9 @@ func FuzzTraceAnswer(f *testing.F) {
 	b := fuzzBench(f)
 	b.store.agents = []model.Agent{{Name: "eu"}}
 	f.Fuzz(func(t *testing.T, text string) {
-		b.agents["eu"] = func(context.Context, string, json.RawMessage) (json.RawMessage, error) { return json.RawMessage(text), nil }
+		b.agents["eu"] = func(context.Context, string, json.RawMessage) (json.RawMessage, error) {
+			return json.RawMessage(text), nil
+		}
 		r := httptest.NewRequest("GET", BasePath+"/events?key=k", nil)
 		r.Header.Set("Authorization", "Bearer "+b.token)
 		w := httptest.NewRecorder()

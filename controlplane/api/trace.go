@@ -112,7 +112,7 @@ func (s *Server) traceAt(ctx context.Context, a *model.Agent, args json.RawMessa
 		hops[i] = Hop{
 			Agent: a.Name, // an agent speaks for itself only, whatever it wrote
 			Event: h.Event, Source: h.Source, Type: h.Type, Key: h.Key, Hop: h.Hop, Peer: h.Peer,
-			System: h.System, Route: h.Route, Shadow: h.Shadow, At: h.At, Attempts: h.Attempts,
+			System: h.System, Route: h.Route, Shadow: h.Shadow, At: h.At.UTC(), Attempts: h.Attempts,
 			Status: h.Status, Detail: h.Detail, Revision: h.Revision, Ref: h.Ref,
 		}
 	}

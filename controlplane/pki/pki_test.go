@@ -137,23 +137,40 @@ func TestSignAgent(t *testing.T) {
 		if !test.ok {
 			continue
 		}
-		leaf, err := x509.ParseCertificate(chain[0])
-		if err != nil {
-			t.Fatal(err)
+		if id := checkAgent(t, a, chain[0]); id.Serial != serial || id.Key != key {
+			t.Errorf("%s: identity %+v", test.name, id)
 		}
-		id, err := transport.ParseIdentity(leaf)
-		if err != nil || id.Agent != "berlin" || id.Cluster != "c1" || id.Serial != serial || id.Key != key || !id.NotAfter.Equal(now.Add(time.Hour)) {
-			t.Errorf("%s: identity %+v, %v", test.name, id, err)
+	}
+}
+
+// checkAgent checks that a certificate says what the control plane decided, and no more.
+func checkAgent(t *testing.T, a *pki.Authority, der []byte) transport.Identity {
+	t.Helper()
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := transport.ParseIdentity(leaf)
+	if err != nil || id.Agent != "berlin" || id.Cluster != "c1" || !id.NotAfter.Equal(now.Add(time.Hour)) {
+		t.Errorf("identity %+v, %v", id, err)
+	}
+	if leaf.Subject.CommonName != "berlin" || len(leaf.DNSNames) != 0 || leaf.IsCA {
+		t.Errorf("names out of the request are in the certificate: %v %v", leaf.Subject, leaf.DNSNames)
+	}
+	for usage, want := range map[x509.ExtKeyUsage]bool{x509.ExtKeyUsageClientAuth: true, x509.ExtKeyUsageServerAuth: false} {
+		_, err := leaf.Verify(x509.VerifyOptions{Roots: a.Pool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
+		if (err == nil) != want {
+			t.Errorf("use %v: %v", usage, err)
 		}
-		if leaf.Subject.CommonName != "berlin" || len(leaf.DNSNames) != 0 || leaf.IsCA {
-			t.Errorf("%s: names out of the request are in the certificate: %v %v", test.name, leaf.Subject, leaf.DNSNames)
-		}
-		for usage, want := range map[x509.ExtKeyUsage]bool{x509.ExtKeyUsageClientAuth: true, x509.ExtKeyUsageServerAuth: false} {
-			_, err := leaf.Verify(x509.VerifyOptions{Roots: a.Pool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
-			if (err == nil) != want {
-				t.Errorf("%s: use %v: %v", test.name, usage, err)
-			}
-		}
+	}
+	return id
+}
+
+func TestSignAgentRefuses(t *testing.T) {
+	a := create(t)
+	_, edwards, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
 	}
 	der := request(t, p256(t, elliptic.P256()))
 	for _, bad := range []string{"", "a/b", "A", "..", "ä", "a b", "a%2f"} {

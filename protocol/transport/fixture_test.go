@@ -100,12 +100,12 @@ func (a *authority) agent(cluster, name string, notAfter time.Time) tls.Certific
 // service answers with what it sees of the caller.
 type service struct {
 	syncpbconnect.UnimplementedSyncHandler
-	secrets     atomic.Int64 // tokens that arrived
-	pushes      atomic.Int64
-	mu          sync.Mutex // guards order
-	order       []uint64
-	deaf        func(ctx context.Context) bool // hello never answers
-	authorities [][]byte                       // answer of an enrolment
+	secrets   atomic.Int64 // tokens that arrived
+	pushes    atomic.Int64
+	mu        sync.Mutex // guards order
+	order     []uint64
+	deaf      func(ctx context.Context) bool   // hello never answers
+	authority atomic.Pointer[x509.Certificate] // that an enrolment answers with
 }
 
 func caller(ctx context.Context) string {
@@ -156,7 +156,7 @@ func (s *service) Renew(ctx context.Context, _ *connect.Request[syncpb.RenewRequ
 
 func (s *service) Enroll(ctx context.Context, r *connect.Request[syncpb.EnrollRequest]) (*connect.Response[syncpb.EnrollResponse], error) {
 	s.secrets.Add(1)
-	return connect.NewResponse(&syncpb.EnrollResponse{Agent: caller(ctx), Authorities: s.authorities}), nil
+	return connect.NewResponse(&syncpb.EnrollResponse{Agent: caller(ctx), Authorities: [][]byte{s.authority.Load().Raw}}), nil
 }
 
 const cluster = "c1"

@@ -156,7 +156,8 @@ func TestServerStopEndsSession(t *testing.T) {
 // gate forwards TCP to the server and, while closed, swallows UDP on the same port.
 type gate struct {
 	address string
-	target  string // set before the first use
+	tcp     net.Listener
+	udp     net.PacketConn
 	open    atomic.Bool
 }
 
@@ -170,19 +171,21 @@ func newGate(t *testing.T) *gate {
 	if err != nil {
 		t.Skip("port not free on UDP")
 	}
-	g := &gate{address: tcp.Addr().String()}
 	t.Cleanup(func() { tcp.Close(); udp.Close() })
+	return &gate{address: tcp.Addr().String(), tcp: tcp, udp: udp}
+}
+
+func (g *gate) forward(target string) {
 	go func() {
 		for {
-			c, err := tcp.Accept()
+			c, err := g.tcp.Accept()
 			if err != nil {
 				return
 			}
-			go pipe(c, g.target)
+			go pipe(c, target)
 		}
 	}()
-	go g.forwardUDP(udp)
-	return g
+	go g.forwardUDP(target)
 }
 
 func pipe(c net.Conn, target string) {
@@ -200,7 +203,7 @@ func pipe(c net.Conn, target string) {
 }
 
 // forwardUDP forwards for any number of clients.
-func (g *gate) forwardUDP(udp net.PacketConn) {
+func (g *gate) forwardUDP(target string) {
 	clients := map[string]net.Conn{}
 	defer func() {
 		for _, up := range clients {
@@ -209,7 +212,7 @@ func (g *gate) forwardUDP(udp net.PacketConn) {
 	}()
 	buf := make([]byte, 64<<10)
 	for {
-		n, from, err := udp.ReadFrom(buf)
+		n, from, err := g.udp.ReadFrom(buf)
 		if err != nil {
 			return
 		}
@@ -218,7 +221,7 @@ func (g *gate) forwardUDP(udp net.PacketConn) {
 		}
 		up := clients[from.String()]
 		if up == nil {
-			if up, err = net.Dial("udp", g.target); err != nil {
+			if up, err = net.Dial("udp", target); err != nil {
 				return
 			}
 			clients[from.String()] = up
@@ -229,7 +232,7 @@ func (g *gate) forwardUDP(udp net.PacketConn) {
 					if err != nil {
 						return
 					}
-					udp.WriteTo(buf[:n], from)
+					g.udp.WriteTo(buf[:n], from)
 				}
 			}()
 		}
@@ -241,7 +244,7 @@ func (g *gate) forwardUDP(udp net.PacketConn) {
 func TestFallbackAndReturn(t *testing.T) {
 	g := newGate(t)
 	b := newBench(t)
-	g.target = b.server.Addr()
+	g.forward(b.server.Addr())
 	d := b.dialer(transport.Auto, b.tls("berlin"), func(c *transport.DialerConfig) {
 		c.Addresses = []string{g.address}
 		c.RetryQUIC = 100 * time.Millisecond
@@ -266,8 +269,9 @@ func TestFallbackAndReturn(t *testing.T) {
 
 // A QUIC path that completes handshakes and answers no hello is not taken.
 func TestHelloDecides(t *testing.T) {
-	b := newBench(t)
-	b.service.deaf = func(ctx context.Context) bool { return strings.HasSuffix(caller(ctx), "quic") }
+	deaf := func(ctx context.Context) bool { return strings.HasSuffix(caller(ctx), "quic") }
+	b := &bench{t: t, ca: newAuthority(t, "one"), service: &service{deaf: deaf}}
+	b.server = b.start(b.config("127.0.0.1:0"))
 	s := b.session(b.dialer(transport.Auto, b.tls("berlin")))
 	if s.Transport != "tcp" {
 		t.Errorf("session by %s", s.Transport)

@@ -159,13 +159,13 @@ func TestEnroll(t *testing.T) {
 	request := &syncpb.EnrollRequest{Token: "xd1.secret"}
 	for _, mode := range []transport.Mode{transport.QUIC, transport.TCP, transport.Auto} {
 		b.service.secrets.Store(0)
-		b.service.authorities = [][]byte{b.ca.cert.Raw}
+		b.service.authority.Store(b.ca.cert)
 		cfg := transport.EnrollConfig{Addresses: []string{b.server.Addr()}, Mode: mode, CAHash: transport.HashKey(b.ca.cert)}
 		got, err := transport.Enroll(t.Context(), cfg, request)
 		if err != nil || !strings.HasPrefix(got.Agent, "nobody ") || b.service.secrets.Load() != 1 {
 			t.Errorf("%s: enrolment: %v %v, token arrived %d times", mode, got, err, b.service.secrets.Load())
 		}
-		b.service.authorities = [][]byte{newAuthority(t, "another").cert.Raw}
+		b.service.authority.Store(newAuthority(t, "another").cert)
 		if _, err := transport.Enroll(t.Context(), cfg, request); !errors.Is(err, transport.ErrForeignIssuer) {
 			t.Errorf("%s: answer with another authority: %v", mode, err)
 		}

@@ -4,6 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,20 +166,25 @@ func TestTwoPeopleChangeThePolicy(t *testing.T) {
 	n.checkAudit(eve)
 	n.disabledIsDenied(bob)
 
-	// Everything is there again after a restart, and the administrator's token is still good.
+	n.restart(config, ann, eve)
+}
+
+// restart: everything is there again, and the administrator's token is still good.
+func (n *node) restart(config controlplane.Config, ann, eve string) {
+	n.t.Helper()
 	n.stop()
 	n.run(exitUnreachable, "status")
-	n = startNode(t, config)
+	n = startNode(n.t, config)
 	var active api.RevisionBundle
 	n.json(&active, "policy", "show", ann)
 	if active.Revision.Number != 3 {
-		t.Errorf("in force after the restart: %+v", active.Revision)
+		n.t.Errorf("in force after the restart: %+v", active.Revision)
 	}
 	n.checkAudit(eve)
 	var status statusAnswer
 	n.json(&status, "status")
 	if status.Cluster.Approvals != api.ApprovalsDual || !status.Health.Ready || status.Cluster.Active.Number != 3 {
-		t.Errorf("status = %+v", status)
+		n.t.Errorf("status = %+v", status)
 	}
 }
 
@@ -223,7 +233,63 @@ func TestOnePersonIsToldSoByEveryCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := plane.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "never changed") {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := plane.Run(ctx); err == nil || !strings.Contains(err.Error(), "never changed") {
 		t.Errorf("another way to approve: %v", err)
+	}
+}
+
+func TestMonitoringSeesTheNode(t *testing.T) {
+	n := startNode(t, testConfig(t, "single"))
+	n.run(0, "agents")
+	ops := "http://" + n.plane.Addresses().Ops
+	for path, want := range map[string]string{
+		"/healthz": "ok", "/readyz": "ready", "/metrics": `crossdock_api_requests_total{method="GET",route="/api/v1/agents",status="200"} 1`,
+	} {
+		answer, err := http.Get(ops + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err != nil || answer.StatusCode != http.StatusOK || !strings.Contains(string(text), want) {
+			t.Errorf("%s = %d, %v without %s", path, answer.StatusCode, err, want)
+		}
+	}
+}
+
+// A call of which nobody knows the outcome is repeated under the same key, and only then.
+func TestCallsAreRepeatedUnderOneKey(t *testing.T) {
+	for _, test := range []struct {
+		code  string
+		tries int
+		exit  int
+	}{
+		{"unknown", 2, exitOK}, {"unavailable", 2, exitOK}, {"conflict", 1, exitConflict}, {"forbidden", 1, exitDenied},
+		{"unauthorized", 1, exitDenied}, {"invalid", 1, exitFailed}, {"internal", 1, exitFailed},
+	} {
+		var keys []string
+		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			keys = append(keys, r.Header.Get("Idempotency-Key"))
+			if len(keys) == 1 {
+				w.WriteHeader(http.StatusTeapot)
+				fmt.Fprintf(w, `{"code":%q,"detail":"no"}`, test.code)
+			}
+		}))
+		c := &client{base: server.URL, token: "t", http: server.Client(), told: func(http.Header) {}}
+		err := c.post(t.Context(), "/x", struct{}{}, nil)
+		server.Close()
+		var coded *exitError
+		if exit := exitOK; errors.As(err, &coded) {
+			if exit = coded.code; exit != test.exit {
+				t.Errorf("%s: exit code %d, want %d", test.code, exit, test.exit)
+			}
+		} else if test.exit != exitOK || err != nil {
+			t.Errorf("%s: %v", test.code, err)
+		}
+		if len(keys) != test.tries || keys[0] == "" || keys[len(keys)-1] != keys[0] {
+			t.Errorf("%s: keys = %q, want %d times the same", test.code, keys, test.tries)
+		}
 	}
 }
