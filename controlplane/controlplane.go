@@ -171,7 +171,7 @@ func (c *ControlPlane) awaitStore(ctx context.Context, running *parts) error {
 	select {
 	case one := <-running.ended:
 		cancel()
-		<-waited
+		<-waited //nolint:errcheck // what ended is the cause
 		return one.cause()
 	case err := <-waited:
 		if err != nil {

@@ -151,7 +151,7 @@ func violated(v *contract.Version, violations []contract.Violation) *Problem {
 		if i == MaxErrors {
 			break
 		}
-		p.at("/data"+one.Path, one.Rule, one.Message)
+		p = p.at("/data"+one.Path, one.Rule, one.Message)
 	}
 	return p
 }

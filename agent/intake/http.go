@@ -244,6 +244,6 @@ func (s *Service) Run(ctx context.Context) error {
 		server.Close()
 		return fmt.Errorf("intake: requests were cut off after %s: %w", s.cfg.ShutdownTimeout, err)
 	}
-	<-done
+	<-done //nolint:errcheck // http.ErrServerClosed
 	return nil
 }

@@ -278,8 +278,8 @@ func TestClassify(t *testing.T) {
 		{&os.PathError{Op: "write", Path: "f", Err: noSpace[0]}, ErrFull},
 		{noSpace[0], ErrFatal}, // as fdatasync returns it: what is on disk is unknown
 		{&os.PathError{Op: "sync", Path: "f", Err: noSpace[0]}, ErrFatal},
-		{fmt.Errorf("file resize error: %s", noSpace[0]), ErrFull},
-		{fmt.Errorf("file sync error: %s", noSpace[0]), ErrFatal},
+		{fmt.Errorf("file resize error: %s", noSpace[0]), ErrFull}, //nolint:errorlint // as bbolt writes it
+		{fmt.Errorf("file sync error: %s", noSpace[0]), ErrFatal},  //nolint:errorlint // as bbolt writes it
 		{errors.New("input/output error"), ErrFatal},
 	} {
 		got := classify(tc.err)

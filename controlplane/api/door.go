@@ -88,7 +88,7 @@ func (s *Server) recover(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		defer func() {
 			if r := recover(); r != nil {
-				if r == http.ErrAbortHandler {
+				if r == any(http.ErrAbortHandler) { //nolint:errorlint // a panic value is compared as it is
 					panic(r)
 				}
 				s.log.Error("a handler panicked", "route", c.Path(), "panic", r, "stack", string(debug.Stack()))

@@ -127,7 +127,7 @@ func send(w http.ResponseWriter, p Problem) {
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)
-	w.Write(text)
+	_, _ = w.Write(text) // the client is gone if this fails
 }
 
 func (s *Server) denyCrossOrigin(w http.ResponseWriter, r *http.Request) {

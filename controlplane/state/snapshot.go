@@ -68,7 +68,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 // Release ends the transaction. It may be called more than once.
 func (s *Snapshot) Release() {
 	if s.tx != nil {
-		s.tx.Rollback() // of a read: cannot fail but for being done already
+		_ = s.tx.Rollback() // of a read: cannot fail but for being done already
 		s.tx = nil
 	}
 }

@@ -149,7 +149,7 @@ func TestDamagedRowIsNoticed(t *testing.T) {
 	f.join("eu")
 	err := f.db.Update(func(tx *bolt.Tx) error {
 		row := bytes.Clone(tx.Bucket(tableAgents).Get([]byte("eu")))
-		row[len(row)-1] ^= 4
+		row[bytes.Index(row, []byte("eu"))] ^= 4 // still a row, of another name
 		return tx.Bucket(tableAgents).Put([]byte("eu"), row)
 	})
 	if err != nil {
@@ -220,9 +220,9 @@ func TestSnapshotRoundTrip(t *testing.T) {
 func TestDamagedSnapshotIsRefused(t *testing.T) {
 	f := openMachine(t)
 	history(f, 3)
-	text, want := snapshotOf(f), f.dump()
+	text := snapshotOf(f)
 	f.principal("later")
-	want = f.dump()
+	want := f.dump()
 	damaged := [][]byte{nil, text[:10], text[:len(text)/2], text[:len(text)-1]}
 	rnd := rand.New(rand.NewPCG(1, 1))
 	for range 30 {

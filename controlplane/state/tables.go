@@ -179,12 +179,11 @@ func (v view) each(table, prefix, from []byte, fn func(k, value []byte) bool) {
 // eachBack walks the keys that begin with prefix and are below the given one, backwards.
 func (v view) eachBack(table, prefix, below []byte, fn func(k, value []byte) bool) {
 	c := v.bolt.Bucket(table).Cursor()
-	k, value := c.Seek(below)
-	if k == nil {
-		k, value = c.Last()
-	} else {
-		k, value = c.Prev()
+	back := c.Prev
+	if k, _ := c.Seek(below); k == nil {
+		back = c.Last
 	}
+	k, value := back()
 	for ; k != nil && bytes.HasPrefix(k, prefix); k, value = c.Prev() {
 		if !fn(k, value) {
 			return

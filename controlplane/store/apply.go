@@ -150,7 +150,7 @@ func (s *Store) propose(ctx context.Context, r *raft.Raft) {
 	for {
 		batch := make([]*request, 0, 8)
 		if held != nil {
-			batch, held = append(batch, held), nil
+			batch = append(batch, held)
 		} else {
 			select {
 			case first := <-s.requests:

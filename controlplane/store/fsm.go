@@ -68,7 +68,7 @@ type snapshot struct{ *state.Snapshot }
 
 func (s snapshot) Persist(sink raft.SnapshotSink) error {
 	if _, err := s.WriteTo(sink); err != nil {
-		sink.Cancel()
+		_ = sink.Cancel() // the error that matters is the one before
 		return fmt.Errorf("persist: %w", err)
 	}
 	return sink.Close()

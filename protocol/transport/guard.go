@@ -26,7 +26,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if p == nil {
 			return
 		}
-		if p != http.ErrAbortHandler {
+		if p != any(http.ErrAbortHandler) { //nolint:errorlint // a panic value is compared as it is
 			cfg.Metrics.Panics.Inc()
 			cfg.Logger.Error("call panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 		}

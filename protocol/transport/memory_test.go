@@ -68,7 +68,7 @@ func TestFaultsBySeed(t *testing.T) {
 		}
 		return fmt.Sprint(out, service.order)
 	}
-	if history(1) != history(1) || history(1) == history(2) {
+	if first, again := history(1), history(1); first != again || first == history(2) {
 		t.Error("faults do not follow the seed")
 	}
 }

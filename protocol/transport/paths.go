@@ -76,7 +76,7 @@ func dialQUICAddr(ctx context.Context, addr *net.UDPAddr, conf *tls.Config, hand
 		},
 		close: func() {
 			once.Do(func() {
-				conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") // fails only when closed already
+				_ = conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") // fails only when closed already
 				release()
 			})
 		},

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -57,8 +58,8 @@ func TestStatusClasses(t *testing.T) {
 	} {
 		status, retry, where = x.status, x.retry, "http://169.254.169.254/latest?token=canary-secret"
 		_, err := c.Do(t.Context(), Request{Method: "POST", URL: u, Effect: true, Secrets: [][]byte{[]byte("canary-secret")}})
-		e, ok := err.(*systems.Error)
-		if !ok || e.Class != x.class || e.Status != x.status || e.RetryAfter != x.wait {
+		var e *systems.Error
+		if !errors.As(err, &e) || e.Class != x.class || e.Status != x.status || e.RetryAfter != x.wait {
 			t.Errorf("%d: got %+v, want %v after %v", x.status, err, x.class, x.wait)
 			continue
 		}

@@ -281,9 +281,9 @@ func TestCallsAreRepeatedUnderOneKey(t *testing.T) {
 		err := c.post(t.Context(), "/x", struct{}{}, nil)
 		server.Close()
 		var coded *exitError
-		if exit := exitOK; errors.As(err, &coded) {
-			if exit = coded.code; exit != test.exit {
-				t.Errorf("%s: exit code %d, want %d", test.code, exit, test.exit)
+		if errors.As(err, &coded) {
+			if coded.code != test.exit {
+				t.Errorf("%s: exit code %d, want %d", test.code, coded.code, test.exit)
 			}
 		} else if test.exit != exitOK || err != nil {
 			t.Errorf("%s: %v", test.code, err)

@@ -65,7 +65,7 @@ func (p *process) running() error {
 	}
 	select {
 	case <-p.done:
-		return fmt.Errorf("%s ended (%v): %s", p.name, p.err, tail(p.log))
+		return fmt.Errorf("%s ended (%s): %s", p.name, p.cmd.ProcessState, tail(p.log))
 	default:
 		return nil
 	}
