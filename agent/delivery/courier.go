@@ -262,7 +262,7 @@ func (c *courier) schedule(q *keyQueue, now time.Time) {
 		if q.idle() {
 			delete(c.keys, q.name)
 		}
-	case q.wake().After(now):
+	case q.due.After(now): // if it is to be parked before that, awake sees to it
 		q.move(c.timed)
 	default:
 		q.move(c.ready)
@@ -272,7 +272,7 @@ func (c *courier) schedule(q *keyQueue, now time.Time) {
 // awake handles a queue whose time has come: to be parked, or to be tried again.
 func (c *courier) awake(q *keyQueue, now time.Time) {
 	if !q.parkAt.IsZero() && !q.parkAt.After(now) {
-		if c.gate.healthy() {
+		if c.gate.healthy() || c.window.count+2 > c.e.cfg.Window { // a full window would hold back all other keys
 			c.park(q, now)
 			return
 		}

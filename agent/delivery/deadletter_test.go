@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/crossdock/crossdock/protocol/event"
 	"github.com/crossdock/crossdock/protocol/policy"
 )
 
@@ -213,5 +215,30 @@ func TestRolloutLimit(t *testing.T) {
 	dl := b.awaitDead(t, 1)[0]
 	if dl.EventID != "a" || dl.System != "new" || len(b.target.records()) != 0 {
 		t.Errorf("got %+v", dl)
+	}
+}
+
+// An event may be nested as deep as a fact that holds it may not: the fact goes without.
+func TestFactOfADeepEvent(t *testing.T) {
+	b := newBench(t, newRules([]string{"erp"}))
+	b.target.play(reject("deep"))
+	item := makeItem("deep", "k", to("erp")...)
+	deep := strings.Repeat("[", event.MaxDepth) + strings.Repeat("]", event.MaxDepth)
+	ev := event.Event{ID: "deep", Source: "shop", Type: "order.captured.v1", Data: []byte(deep)}
+	var err error
+	if item.Event, err = ev.Marshal(); err != nil {
+		t.Fatal(err)
+	}
+	b.journal.append(item)
+	b.run(t)
+	dl := b.awaitDead(t, 1)[0]
+	await(t, "it is told", func() bool { return b.facts.last(dl.ID).State == DeadLetterOpen })
+	b.facts.mu.Lock()
+	defer b.facts.mu.Unlock()
+	for _, text := range b.facts.texts {
+		fact := event.Event{ID: "f", Source: "s", Type: "t", Data: text}
+		if _, err := fact.Marshal(); err != nil {
+			t.Errorf("the fact cannot travel: %v", err)
+		}
 	}
 }

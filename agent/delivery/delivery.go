@@ -34,6 +34,7 @@ const (
 	MaxCause       = 1 << 10  // bytes kept of why a delivery failed
 	MaxRetryAfter  = time.Hour
 	MaxFactEvent   = 128 << 10 // a larger event is left out of the fact about its dead letter
+	maxFact        = 224 << 10 // of a fact with its event; it travels as an event itself
 	maxPage        = 256       // events asked of the source at once
 	MaxCommands    = 64        // commands remembered at a dead letter, so that a repeat is harmless
 	maxBatch       = 512       // changes in one transaction

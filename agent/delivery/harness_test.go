@@ -188,9 +188,10 @@ func (s *target) attempts(id string) (n int, idempotency []string) {
 
 // facts keeps what was reported.
 type facts struct {
-	mu   sync.Mutex
-	got  []Fact
-	fail bool
+	mu    sync.Mutex
+	texts []json.RawMessage
+	got   []Fact
+	fail  bool
 }
 
 func (f *facts) Report(_ context.Context, text json.RawMessage) error {
@@ -204,6 +205,7 @@ func (f *facts) Report(_ context.Context, text json.RawMessage) error {
 		return err
 	}
 	f.got = append(f.got, fact)
+	f.texts = append(f.texts, text)
 	return nil
 }
 

@@ -194,3 +194,22 @@ func TestWindow(t *testing.T) {
 		t.Errorf("%d delivered, want %d: %v", len(want), n+1, err)
 	}
 }
+
+// A delivery whose time to be parked passes while an attempt is under way is parked after
+// it; it is not tried again at once, and again, and never parked.
+func TestParkingTimePassesDuringAnAttempt(t *testing.T) {
+	const parkAfter = 20 * time.Millisecond
+	b := newBench(t, newRules([]string{"erp"}), func(c *Config) { c.ParkAfter = parkAfter })
+	b.target.play(func(ctx context.Context, d Delivery) (Answer, error) {
+		if d.Attempt == 2 {
+			select { // the passing of the time is what this test is about
+			case <-time.After(2 * parkAfter):
+			case <-ctx.Done():
+			}
+		}
+		return Answer{}, &Failure{Class: Unavailable}
+	})
+	b.journal.append(makeItem("s", "stuck", to("erp")...))
+	b.run(t)
+	await(t, "the delivery is parked", func() bool { return b.of("erp").Parked == 1 })
+}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/protocol/event"
 )
 
 // reporter tells the control plane of dead letters. What is still to be told stands in the
@@ -147,10 +149,19 @@ func (r *reporter) fact(tx *bolt.Tx, id string) ([]byte, error) {
 	if len(text) > 0 && len(text) <= MaxFactEvent && json.Valid(text) {
 		dl.Event = text
 	}
+	fact, err := encodeFact(&dl)
+	if err == nil && (len(fact) > maxFact || event.CheckJSON(fact) != nil) { // as deep as an event may be, and now deeper
+		dl.Event = nil
+		fact, err = encodeFact(&dl)
+	}
+	return fact, err
+}
+
+func encodeFact(dl *DeadLetter) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false) // the event is to look as it came
-	if err := enc.Encode(Fact{DeadLetter: &dl}); err != nil {
+	if err := enc.Encode(Fact{DeadLetter: dl}); err != nil {
 		return nil, err
 	}
 	return bytes.TrimRight(b.Bytes(), "\n"), nil

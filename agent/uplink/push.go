@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -17,6 +18,7 @@ import (
 // goroutine touches it.
 type lane struct {
 	taken   uint64    // the relay's high-water
+	base    uint64    // taken in an earlier epoch: told as a gap and not sent again
 	want    uint64    // number to send next, ahead of taken by what is under way
 	pos     uint64    // journal position at or before the wanted number
 	turn    int       // counts the times that the lane went back; answers of earlier turns say nothing about want
@@ -61,7 +63,9 @@ func newPusher(u *Uplink, client syncpbconnect.SyncClient, hello *syncpb.HelloRe
 		p.lanes[l.Destination] = &lane{taken: l.Highwater}
 	}
 	for destination := range given {
-		if err := p.goBack(destination, p.lane(destination).taken); err != nil {
+		l := p.lane(destination)
+		l.base = u.cfg.Outbox.Earlier(destination)
+		if err := p.goBack(destination, l.taken); err != nil {
 			return nil, err
 		}
 	}
@@ -151,13 +155,15 @@ func (p *pusher) step(ctx context.Context, group *errgroup.Group) (bool, error) 
 }
 
 // ready gives the lanes that have something to send, with the lowest position among them.
-func (p *pusher) ready() (want map[string]uint64, from uint64) {
+func (p *pusher) ready() (want map[string]uint64, from uint64, err error) {
 	want = map[string]uint64{}
 	now := time.Now()
 	for destination, highest := range p.u.cfg.Outbox.Outbound() {
 		l := p.lane(destination)
-		if l.want == 0 {
-			l.want = 1 // a destination that is new since the session began
+		if l.want == 0 { // a destination that is new since the session began
+			if err := p.goBack(destination, 0); err != nil {
+				return nil, 0, err
+			}
 		}
 		if l.want > highest || now.Before(l.blocked) {
 			continue
@@ -167,15 +173,46 @@ func (p *pusher) ready() (want map[string]uint64, from uint64) {
 			from = l.pos
 		}
 	}
-	return want, from
+	return want, from, nil
+}
+
+// earlier makes the call that moves lanes over what the relay took of them in an earlier
+// epoch of this agent: sent again, it would be received again.
+func (p *pusher) earlier() ([]*call, error) {
+	c := newCall(p.u.cfg.Epoch)
+	now := time.Now()
+	for destination, l := range p.lanes {
+		if l.base == 0 || l.want > l.base || now.Before(l.blocked) {
+			continue
+		}
+		pos, err := p.u.cfg.Outbox.Seek(destination, l.base+1)
+		if err != nil {
+			return nil, fmt.Errorf("find event %d of the lane to %s: %w", l.base+1, destination, err)
+		}
+		c.request.Gaps = append(c.request.Gaps, gapToWire(&Gap{Destination: destination, First: l.want, Last: l.base, Cause: takenEarlier}))
+		p.advance(c, destination, l.base)
+		l.pos = pos
+	}
+	if len(c.request.Gaps) == 0 {
+		return nil, nil
+	}
+	return []*call{c}, nil
+}
+
+func newCall(epoch uint64) *call {
+	return &call{request: &syncpb.PushRequest{Epoch: epoch}, last: map[string]uint64{}, turn: map[string]int{}}
 }
 
 // cut makes the calls of one round and moves the lanes ahead; it says whether it got any
 // further in the journal.
 func (p *pusher) cut() (calls []*call, moved bool, err error) {
-	want, from := p.ready()
-	if len(want) == 0 {
-		return nil, false, nil
+	calls, err = p.earlier()
+	if err != nil || len(calls) > 0 {
+		return calls, true, err
+	}
+	want, from, err := p.ready()
+	if err != nil || len(want) == 0 {
+		return nil, false, err
 	}
 	cuts, next, err := p.u.cfg.Outbox.Cut(want, from, maxCutBlocks)
 	if err != nil {
@@ -185,8 +222,7 @@ func (p *pusher) cut() (calls []*call, moved bool, err error) {
 		cut := &cuts[i]
 		size := len(cut.Block)
 		if len(calls) == 0 || calls[len(calls)-1].bytes+size > maxCallBytes {
-			calls = append(calls, &call{
-				request: &syncpb.PushRequest{Epoch: p.u.cfg.Epoch}, last: map[string]uint64{}, turn: map[string]int{}})
+			calls = append(calls, newCall(p.u.cfg.Epoch))
 		}
 		c := calls[len(calls)-1]
 		c.bytes += size
@@ -217,7 +253,11 @@ func (p *pusher) advance(c *call, destination string, last uint64) {
 }
 
 func gapToWire(g *Gap) *syncpb.Gap {
-	return &syncpb.Gap{Destination: g.Destination, First: g.First, Last: g.Last, Cause: g.Cause}
+	cause := g.Cause
+	if len(cause) > maxCause {
+		cause = cause[:maxCause]
+	}
+	return &syncpb.Gap{Destination: g.Destination, First: g.First, Last: g.Last, Cause: strings.ToValidUTF8(cause, "")}
 }
 
 func (p *pusher) send(ctx context.Context, c *call) {
@@ -286,7 +326,8 @@ func (p *pusher) await(ctx context.Context) error {
 	defer cancel()
 	grown := make(chan error, 1)
 	if p.calls < maxCalls {
-		go func() { grown <- p.u.cfg.Outbox.Wait(ctx, p.seen) }()
+		seen := p.seen
+		go func() { grown <- p.u.cfg.Outbox.Wait(ctx, seen) }()
 	}
 	var timer <-chan time.Time
 	if next, ok := p.nextTry(); ok {
