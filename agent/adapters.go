@@ -97,22 +97,29 @@ func (f *facts) Report(ctx context.Context, fact json.RawMessage) error {
 type outbox struct {
 	journal *journal.Journal
 	log     *queue.Log
+	epoch   uint64
 
-	mu    sync.Mutex // guards taken
-	taken map[string]uint64
+	mu      sync.Mutex // guards what follows
+	taken   map[string]uint64
+	earlier map[string]uint64 // taken in an earlier epoch, until this one has come as far
 }
 
 var _ uplink.Outbox = (*outbox)(nil)
 
-func newOutbox(j *journal.Journal, log *queue.Log) *outbox {
-	o := &outbox{journal: j, log: log, taken: map[string]uint64{}}
+func newOutbox(j *journal.Journal, log *queue.Log, epoch uint64) *outbox {
+	o := &outbox{journal: j, log: log, epoch: epoch, taken: map[string]uint64{}, earlier: map[string]uint64{}}
 	for destination := range j.Outbound() {
-		o.taken[destination] = log.Cursor(takenCursor(destination))
+		taken := log.Cursor(takenCursor(destination))
+		o.taken[destination] = taken
+		if of := log.Cursor(epochCursor(destination)); of != 0 && of < epoch {
+			o.earlier[destination] = taken
+		}
 	}
 	return o
 }
 
 func takenCursor(destination string) string { return "taken/" + destination }
+func epochCursor(destination string) string { return "epoch/" + destination } // in which it was taken
 
 func (o *outbox) Cut(want map[string]uint64, from uint64, maxBlocks int) ([]uplink.Cut, uint64, error) {
 	cuts, next, err := o.journal.Cut(want, from, maxBlocks)
@@ -132,10 +139,20 @@ func (o *outbox) Seek(destination string, number uint64) (uint64, error) {
 func (o *outbox) Outbound() map[string]uint64                { return o.journal.Outbound() }
 func (o *outbox) Next() uint64                               { return o.journal.Next() }
 func (o *outbox) Wait(ctx context.Context, pos uint64) error { return o.journal.Wait(ctx, pos) }
+func (o *outbox) Earlier(destination string) uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.earlier[destination]
+}
 func (o *outbox) Taken(destination string, number uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if number < o.earlier[destination] {
+		return // the relay is being told; until then what it took before is still known
+	}
+	delete(o.earlier, destination)
 	o.taken[destination] = number
+	o.log.SaveCursor(epochCursor(destination), o.epoch)
 	o.log.SaveCursor(takenCursor(destination), number)
 }
 
@@ -184,18 +201,57 @@ func (o *outbox) needed() (uint64, error) {
 }
 
 // inbox lets the uplink commit what it pulled.
-type inbox struct{ journal *journal.Journal }
+type inbox struct {
+	journal *journal.Journal
+	facts   *facts
+}
 
-var _ uplink.Inbox = inbox{}
+var _ uplink.Inbox = (*inbox)(nil)
 
-func (i inbox) Receive(ctx context.Context, text []byte, relayed time.Time) error {
-	_, err := i.journal.Receive(ctx, text, relayed)
+// Receive takes a block. The relay sends from the oldest mail that was not acknowledged,
+// in order: if a block comes too early, then this agent has acknowledged what it does not
+// hold any more, and nobody will send it again. That is told, noted as a gap, and the lane
+// goes on.
+func (i *inbox) Receive(ctx context.Context, text []byte, relayed time.Time) error {
+	return i.receive(ctx, func() error {
+		_, err := i.journal.Receive(ctx, text, relayed)
+		return err
+	})
+}
+
+func (i *inbox) receive(ctx context.Context, commit func() error) error {
+	err := commit()
+	var gap *journal.GapError
+	if errors.As(err, &gap) {
+		if err = i.lost(ctx, gap); err == nil {
+			err = commit()
+		}
+	}
 	return inboxError(err)
 }
 
-func (i inbox) ReceiveGap(ctx context.Context, gap uplink.Gap) error {
-	_, err := i.journal.ReceiveGap(ctx, gap.Source, gap.Epoch, gap.First, gap.Last, gap.Cause)
-	return inboxError(err)
+func (i *inbox) lost(ctx context.Context, gap *journal.GapError) error {
+	const cause = "acknowledged by this agent, whose data is an older copy"
+	agent, last := i.facts.agent, gap.Got-1
+	fact, err := exception{
+		ID: fmt.Sprintf("%s/lost-mail/%s/%d/%d", agent, gap.Source, gap.Epoch, gap.Want), Agent: agent, Kind: "lost-mail", At: time.Now(),
+		Text: fmt.Sprintf("events %d to %d from %s to %s: %s; have %s replay them", gap.Want, last, gap.Source, agent, cause, gap.Source),
+	}.fact()
+	if err != nil {
+		return err
+	}
+	if err := i.facts.Report(ctx, fact); err != nil { // first: the gap is not to be noted in silence
+		return err
+	}
+	_, err = i.journal.ReceiveGap(ctx, gap.Source, gap.Epoch, gap.Want, last, cause)
+	return err
+}
+
+func (i *inbox) ReceiveGap(ctx context.Context, gap uplink.Gap) error {
+	return i.receive(ctx, func() error {
+		_, err := i.journal.ReceiveGap(ctx, gap.Source, gap.Epoch, gap.First, gap.Last, gap.Cause)
+		return err
+	})
 }
 
 func inboxError(err error) error {
@@ -208,7 +264,7 @@ func inboxError(err error) error {
 	return err
 }
 
-func (i inbox) Highwaters() []uplink.Highwater {
+func (i *inbox) Highwaters() []uplink.Highwater {
 	var out []uplink.Highwater
 	for _, h := range i.journal.Highwaters() {
 		out = append(out, uplink.Highwater{Source: h.Source, Epoch: h.Epoch, Number: h.Highwater})

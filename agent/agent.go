@@ -54,6 +54,8 @@ type Agent struct {
 	drivers  *drivers
 	intake   *intake.Service
 	outbox   *outbox
+	facts    *facts
+	alarms   *alarms
 	uplink   *uplink.Uplink
 	ops      *ops.Server
 	started  time.Time
@@ -92,8 +94,11 @@ func (a *Agent) openStores() (err error) {
 	if err := os.MkdirAll(a.cfg.Secrets, 0o700); err != nil {
 		return err
 	}
+	a.alarms = newAlarms(a.identity.Agent, a.log)
 	damaged := func(first, last uint64, err error) {
 		a.log.Error("events in the journal are damaged and set aside", "first", first, "last", last, "err", err)
+		a.alarms.raise("journal-damage", fmt.Sprint(first), fmt.Sprintf(
+			"positions %d to %d of the journal cannot be read; events there that this site was still to get or to send are lost: %v", first, last, err))
 	}
 	a.queue, err = queue.Open(queue.Config{Dir: a.cfg.JournalDir(), SegmentBytes: int64(a.cfg.Journal.Segment),
 		Quota: int64(a.cfg.Journal.Quota), Logger: a.log, OnDamage: damaged})
@@ -105,7 +110,9 @@ func (a *Agent) openStores() (err error) {
 	if err != nil {
 		return err
 	}
-	a.outbox = newOutbox(a.journal, a.queue)
+	a.facts = &facts{agent: a.identity.Agent, journal: a.journal}
+	a.alarms.report = a.facts.Report
+	a.outbox = newOutbox(a.journal, a.queue, a.identity.Epoch)
 	return nil
 }
 
@@ -114,11 +121,11 @@ func (a *Agent) secretStore() *secrets.Store {
 }
 
 func (a *Agent) openDelivery() (err error) {
-	a.drivers = &drivers{site: a.identity.Site, log: a.log, open: map[string]*attached{},
+	a.drivers = &drivers{site: a.identity.Site, log: a.log, open: map[string]*attached{}, ready: make(chan struct{}),
 		options: systems.Options{Secrets: a.secretStore(), Logger: a.log, Metrics: systems.NewMetrics(a.registry)}}
 	a.delivery, err = delivery.Open(delivery.Config{
-		Agent: a.identity.Agent, Path: filepath.Join(a.cfg.Data, "delivery.db"), Source: localSource{a.journal}, Target: a.drivers,
-		Policy: a.revision.Set, Facts: &facts{agent: a.identity.Agent, journal: a.journal}, Logger: a.log,
+		Agent: a.identity.Agent, Path: filepath.Join(a.cfg.Data, "delivery.db"), Journal: a.identity.Agent, Source: localSource{a.journal}, Target: a.drivers,
+		Policy: a.revision.Set, Facts: a.facts, Logger: a.log,
 		Metrics: delivery.NewMetrics(a.registry), ParkAfter: a.cfg.Tuning.ParkAfter, Hook: a.cfg.Hook,
 	})
 	return err
@@ -161,7 +168,7 @@ func (a *Agent) openUplink() error {
 	}
 	config := uplink.DefaultConfig()
 	config.Agent, config.Epoch, config.Version = a.identity.Agent, a.identity.Epoch, a.cfg.Version
-	config.Dialer, config.Outbox, config.Inbox = dialer, a.outbox, inbox{a.journal}
+	config.Dialer, config.Outbox, config.Inbox = dialer, a.outbox, &inbox{journal: a.journal, facts: a.facts}
 	config.Policy, config.Identity = a.revision, a.identity
 	config.Command, config.Status = a.command, a.report
 	config.Logger, config.Metrics = a.log, uplink.NewMetrics(a.registry)
@@ -230,6 +237,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"drivers", a.runDrivers},    // publishers stop handing in
 		{"uplink", a.uplink.Run},     // what is committed could still be taken until here
 		{"retention", a.runTrim},
+		{"alarms", a.alarms.run},
 		{"ops", a.ops.Run},         // people can watch up to here
 		{"journal", a.journal.Run}, // commits what the parts above have handed in
 		{"queue", a.queue.Run},
@@ -268,11 +276,7 @@ func (a *Agent) trim() error {
 		return err
 	}
 	needed = min(needed, a.delivery.MinCursor())
-	olderThan := time.Now().Add(-a.cfg.Journal.Retain)
-	if a.queue.Level() > overLevel {
-		olderThan = time.Now()
-	}
-	dropped, err := a.journal.Trim(needed, olderThan)
+	dropped, err := a.journal.Trim(needed, keptFrom(time.Now(), a.cfg.Journal.Retain, a.queue.Level()))
 	if err != nil {
 		return err
 	}
@@ -280,6 +284,15 @@ func (a *Agent) trim() error {
 		return a.delivery.ForgetBefore(a.journal.First())
 	}
 	return nil
+}
+
+// keptFrom is the age of history that is kept although nobody needs it. Under pressure it
+// is none, which the zero time says: a file's own time may lie ahead if the clock was set.
+func keptFrom(now time.Time, retain time.Duration, level float64) time.Time {
+	if level > overLevel {
+		return time.Time{}
+	}
+	return now.Add(-retain)
 }
 
 // Close closes what New opened. Run does it by itself.

@@ -27,6 +27,7 @@ type drivers struct {
 	options systems.Options
 	log     *slog.Logger
 	accept  func(ctx context.Context, system string, events []*event.Event) error
+	ready   chan struct{} // closed when the policy has been applied once
 
 	mu   sync.Mutex // guards open
 	open map[string]*attached
@@ -48,13 +49,22 @@ func openDriver(system *policy.System, options systems.Options) (systems.Driver,
 	options.Logger = options.Logger.With("system", system.Name)
 	switch {
 	case system.HTTP != nil:
-		return httpsystem.New(system, options)
+		return asDriver(httpsystem.New(system, options))
 	case system.Webhook != nil:
-		return webhooksystem.New(system, options)
+		return asDriver(webhooksystem.New(system, options))
 	case system.File != nil:
-		return filesystem.New(system, options)
+		return asDriver(filesystem.New(system, options))
 	}
 	return nil, nil
+}
+
+// asDriver keeps a driver that could not be made from becoming an interface that is not
+// nil around a pointer that is.
+func asDriver[D systems.Driver](driver D, err error) (systems.Driver, error) {
+	if err != nil {
+		return nil, err
+	}
+	return driver, nil
 }
 
 // apply opens, reopens and closes drivers so that they are those of the policy.
@@ -149,9 +159,11 @@ func (d *drivers) detach(name string, a *attached) {
 
 // run follows the policy until ctx ends, then closes everything.
 func (d *drivers) run(ctx context.Context, set func() *policy.Set, changed func() <-chan struct{}, applied func()) error {
+	ready := sync.OnceFunc(func() { close(d.ready) })
 	for {
 		change := changed() // taken first: a change during apply is seen by the next turn
 		d.apply(ctx, set())
+		ready()
 		applied()
 		select {
 		case <-ctx.Done():
@@ -162,8 +174,14 @@ func (d *drivers) run(ctx context.Context, set func() *policy.Set, changed func(
 	}
 }
 
-// Deliver makes one attempt through the system's driver.
+// Deliver makes one attempt through the system's driver. Deliveries begin as early as
+// drivers are opened; one that comes first waits, for else its system would seem to have none.
 func (d *drivers) Deliver(ctx context.Context, in delivery.Delivery) (delivery.Answer, error) {
+	select {
+	case <-d.ready:
+	case <-ctx.Done():
+		return delivery.Answer{}, &delivery.Failure{Class: delivery.Unavailable, Err: errors.New("the site's drivers are still being opened")}
+	}
 	d.mu.Lock()
 	a := d.open[in.System]
 	d.mu.Unlock()

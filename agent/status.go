@@ -32,7 +32,7 @@ type PolicyStatus struct {
 
 // QueueStatus is how full the journal is and what waits in it.
 type QueueStatus struct {
-	Accepted uint64  `json:"accepted"` // since the start
+	Accepted uint64  `json:"accepted"` // over the life of the journal
 	Received uint64  `json:"received"`
 	Repeats  uint64  `json:"repeats"`
 	Outgoing uint64  `json:"outgoing"` // not taken by the relay yet

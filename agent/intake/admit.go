@@ -221,8 +221,8 @@ func (s *Service) count(a *admission, r Receipt) {
 }
 
 // Accept takes events from a driver of one of this site's systems. All are checked
-// before any is submitted; then they go to the journal in parts of at most
-// MaxBatchEvents, and nil says that all are durable. Beyond the system's rate it waits.
+// before any is submitted; then they go to the journal in parts of at most MaxBatchEvents
+// and MaxBatchBytes, and nil says that all are durable. Beyond the system's rate it waits.
 //
 // An error has a method Permanent() bool: true says that the same events would be refused
 // again. After an error some of the events may be durable; a repeat does no harm.
@@ -254,15 +254,32 @@ func (s *Service) accept(ctx context.Context, system string, events []*event.Eve
 	if p != nil {
 		return p
 	}
-	for part := range slices.Chunk(admitted, min(MaxBatchEvents, c.limiter.Burst())) {
-		if err := c.limiter.WaitN(ctx, len(part)); err != nil {
+	for done := 0; done < len(admitted); {
+		n := partOf(admitted[done:], min(MaxBatchEvents, c.limiter.Burst()))
+		if err := c.limiter.WaitN(ctx, n); err != nil {
 			return problem(CodeRateLimited, "gave up waiting for the rate limit of system %s", system).because(err)
 		}
-		if _, p := s.submit(ctx, part, true); p != nil {
+		if _, p := s.submit(ctx, admitted[done:done+n], true); p != nil {
+			if p.event > 0 {
+				p.event += done
+			}
 			return p
 		}
+		done += n
 	}
 	return nil
+}
+
+// partOf says how many of the first events go to the journal at once: what a request may
+// hold, since a journal that cannot take more in one commit would refuse it for ever.
+func partOf(events []admission, most int) int {
+	n, size := 0, 0
+	for ; n < len(events) && n < most; n++ {
+		if size += len(events[n].Data); n > 0 && size > MaxBatchBytes {
+			break
+		}
+	}
+	return n
 }
 
 // lapse is what an answer says about deprecated versions that the events used.

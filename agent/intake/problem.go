@@ -71,6 +71,7 @@ type Problem struct {
 	Errors []FieldError `json:"errors,omitempty"`
 
 	retryAfter int // seconds; 0: not said
+	event      int // of a batch, from 1; 0: not about one of them
 	cause      error
 }
 
@@ -98,6 +99,7 @@ func (p *Problem) at(pointer, rule, detail string) *Problem {
 
 // within moves the places of an event's problem to its index in a batch.
 func (p *Problem) within(index int) *Problem {
+	p.event = index + 1
 	prefix := "/" + strconv.Itoa(index)
 	if len(p.Errors) == 0 {
 		p.Errors = []FieldError{{Detail: p.Detail}}
@@ -132,6 +134,9 @@ func (p *Problem) Unwrap() error { return p.cause }
 // Permanent says that the same events would be refused again: a driver sets them aside
 // where it would otherwise try later.
 func (p *Problem) Permanent() bool { return !kinds[p.Code].retry }
+
+// EventIndex is the event of a batch that is at fault, -1 if it is not one of them.
+func (p *Problem) EventIndex() int { return p.event - 1 }
 
 // codeOfStatus names what the HTTP machinery itself refuses.
 func codeOfStatus(status int) Code {

@@ -186,3 +186,42 @@ func TestDriverAcceptsMany(t *testing.T) {
 		t.Errorf("got %v and %d commits more, want an error and none", err, r.journal.calls-calls)
 	}
 }
+
+// Parts are bounded by bytes too: a journal that cannot take one in a commit would refuse
+// it each time that the driver tries again.
+func TestPartsAreBoundedByBytes(t *testing.T) {
+	events := make([]admission, 50)
+	for i := range events {
+		events[i].Data = make([]byte, 200<<10)
+	}
+	if n := partOf(events, MaxBatchEvents); n != MaxBatchBytes/(200<<10) {
+		t.Errorf("%d events in a part", n)
+	}
+	events[0].Data = make([]byte, MaxBatchBytes+1)
+	if n := partOf(events, MaxBatchEvents); n != 1 {
+		t.Errorf("%d events with one that is too large by itself, want that one", n)
+	}
+	if n := partOf(events[1:], 3); n != 3 {
+		t.Errorf("%d events, want the 3 that the limiter lets through", n)
+	}
+}
+
+func TestDriverLearnsWhichEventIsAtFault(t *testing.T) {
+	r := newRig(t)
+	set := compilePolicy(t)
+	set.Systems["shop"].Intake.Burst = 2 // parts of two
+	r.policy.p.Store(set)
+	events := []*event.Event{newEvent("1", goodData), newEvent("2", goodData), newEvent("3", goodData), newEvent("4", goodData)}
+	if err := r.Accept(t.Context(), "shop", events[3:]); err != nil {
+		t.Fatal(err)
+	}
+	events[3] = newEvent("4", `{"orderId":"B","lines":[]}`)
+	var index interface{ EventIndex() int }
+	if err := r.Accept(t.Context(), "shop", events); !errors.As(err, &index) || index.EventIndex() != 3 {
+		t.Errorf("%v does not name event 3", err)
+	}
+	r.journal.full = true
+	if err := r.Accept(t.Context(), "shop", events[:1]); !errors.As(err, &index) || index.EventIndex() != -1 {
+		t.Errorf("%v names an event", err)
+	}
+}

@@ -267,11 +267,11 @@ func (c *commit) advance(l lane, first, last uint64) (known uint64, answer Recei
 	}
 	answer.Highwater = highwater
 	switch {
-	case err != nil:
-		return 0, answer, err
-	case last <= highwater:
+	case last <= highwater: // of an older epoch too: mail whose acknowledgement was lost comes again
 		answer.Duplicate = true
 		return 0, answer, nil
+	case err != nil:
+		return 0, answer, err
 	case first > highwater+1:
 		return 0, answer, &GapError{Source: l.source, Epoch: l.epoch, Want: highwater + 1, Got: first}
 	}
@@ -308,6 +308,7 @@ func (c *commit) write() error {
 	if j.unsaved {
 		c.markAll()
 	}
+	c.countTotals(len(events))
 	j.hook("before-commit")
 	first, err := j.cfg.Log.Append(records, c.marks)
 	if err != nil {
@@ -321,6 +322,15 @@ func (c *commit) write() error {
 	c.stats.Accepted += uint64(len(events))
 	c.takeOver(events, first, first+uint64(len(records)))
 	return nil
+}
+
+// countTotals keeps the totals in the append that they count, so that they go on over a
+// restart of the process.
+func (c *commit) countTotals(accepted int) {
+	c.j.mu.Lock()
+	defer c.j.mu.Unlock()
+	c.marks[markAccepted] = c.j.stats.Accepted + uint64(accepted)
+	c.marks[markReceived] = c.j.stats.Received + c.stats.Received
 }
 
 // markAll writes the state of every lane, not only what this commit moves.
@@ -357,6 +367,8 @@ func (c *commit) takeOver(events []*pending, first, end uint64) {
 		j.setInbound(l.source, l.epoch, n)
 	}
 	j.end = end
+	close(j.grown)
+	j.grown = make(chan struct{})
 	j.unsaved = false
 }
 

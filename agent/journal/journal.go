@@ -8,7 +8,6 @@
 package journal
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,6 +25,7 @@ const (
 	MaxCommitBytes  = 8 << 20
 	MaxKey          = 16 << 10 // bytes of an ordering key
 	MaxTargets      = 1024     // deliveries of one event
+	maxSource       = 512      // bytes of the name of an agent that sends; it stands in a mark's name
 	DedupeWindow    = 1 << 20  // events among which a repeat is recognised
 )
 
@@ -84,7 +84,6 @@ type Log interface {
 	MarksStale() bool
 	First() uint64
 	Next() uint64
-	Wait(ctx context.Context, pos uint64) error
 	Trim(before uint64, olderThan time.Time) (dropped uint64, err error)
 	Level() float64
 }
@@ -188,7 +187,7 @@ type Cut struct {
 	Gap               *Gap // instead of a block
 }
 
-// Stats are totals since the start, and the present level of the quota.
+// Stats are totals since the start of the process (Accepted and Received: of the journal), and the present level of the quota.
 type Stats struct {
 	Accepted  uint64  `json:"accepted"`
 	Received  uint64  `json:"received"`

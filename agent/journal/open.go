@@ -18,6 +18,9 @@ import (
 )
 
 const (
+	markAccepted = "total/accepted"
+	markReceived = "total/received"
+
 	markOut = "out/" // + destination: last number given on the lane
 	markIn  = "in/"  // + source + "/" + epoch: last number committed here
 
@@ -41,6 +44,7 @@ type Journal struct {
 
 	mu       sync.Mutex
 	end      uint64                       // position behind the last commit; moves with out
+	grown    chan struct{}                // closed and replaced when end moves
 	out      map[string]uint64            // last number given, by destination
 	in       map[string]map[uint64]uint64 // last number committed, by source and epoch
 	index    map[string][]lanePoint
@@ -71,10 +75,12 @@ func Open(cfg Config) (*Journal, error) {
 	}
 	j := &Journal{
 		cfg: cfg, requests: make(chan *request, queueLength), stopped: make(chan struct{}),
-		repeats: newRepeats(cfg.Window), end: cfg.Log.Next(),
+		repeats: newRepeats(cfg.Window), end: cfg.Log.Next(), grown: make(chan struct{}),
 		out: map[string]uint64{}, in: map[string]map[uint64]uint64{},
 		index: map[string][]lanePoint{}, reported: map[uint64]bool{},
 	}
+	totals := cfg.Log.Marks("total/")
+	j.stats.Accepted, j.stats.Received = totals[markAccepted], totals[markReceived]
 	for name, n := range cfg.Log.Marks(markOut) {
 		j.out[strings.TrimPrefix(name, markOut)] = n
 	}
@@ -118,7 +124,9 @@ func (j *Journal) setInbound(source string, epoch, n uint64) {
 // lane numbers from them. Lanes are never behind a record that was committed.
 func (j *Journal) replay() error {
 	from := j.cfg.Log.First()
-	if window := uint64(j.cfg.Window); j.end > window {
+	// Behind a damaged file positions were skipped, and its marks are lost: only its records
+	// tell how far the lanes came, and they may lie further back than a window.
+	if window := uint64(j.cfg.Window); j.end > window && !j.cfg.Log.MarksStale() {
 		from = max(from, j.end-window)
 	}
 	return j.each(context.Background(), from, j.end, func(pos uint64, r record) bool {
@@ -203,8 +211,23 @@ func (j *Journal) Next() uint64 {
 	return j.end
 }
 
-// Wait returns when position pos is committed.
-func (j *Journal) Wait(ctx context.Context, pos uint64) error { return j.cfg.Log.Wait(ctx, pos) }
+// Wait returns when Next is beyond pos. The log alone does not tell: it shows an append a
+// moment before Next and the lanes do, and who reads in that moment would miss it.
+func (j *Journal) Wait(ctx context.Context, pos uint64) error {
+	for {
+		j.mu.Lock()
+		end, grown := j.end, j.grown
+		j.mu.Unlock()
+		if end > pos {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-grown:
+		}
+	}
+}
 
 // Trim lets go of history before position before that is older than olderThan, as far as
 // whole files hold nothing else.

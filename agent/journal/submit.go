@@ -128,6 +128,9 @@ func (j *Journal) Receive(ctx context.Context, text []byte, relayed time.Time) (
 	if _, _, err := block.ParseHeads(text); err != nil {
 		return Received{}, err
 	}
+	if len(envelope.Origin.Agent) > maxSource {
+		return Received{}, fmt.Errorf("%w: a block from an agent whose name has %d bytes", ErrInvalid, len(envelope.Origin.Agent))
+	}
 	lane, ok := envelope.Lane(j.cfg.Self)
 	if !ok || envelope.Origin.Agent == j.cfg.Self {
 		return Received{}, fmt.Errorf("%w: a block from %s that is not for %s", ErrInvalid, envelope.Origin.Agent, j.cfg.Self)
@@ -141,7 +144,7 @@ func (j *Journal) Receive(ctx context.Context, text []byte, relayed time.Time) (
 
 // ReceiveGap moves a lane's high-water over numbers that will never come, and says why.
 func (j *Journal) ReceiveGap(ctx context.Context, source string, epoch, first, last uint64, cause string) (Received, error) {
-	if source == "" || first == 0 || last < first {
+	if source == "" || len(source) > maxSource || first == 0 || last < first {
 		return Received{}, fmt.Errorf("%w: a gap from %q of numbers %d to %d", ErrInvalid, source, first, last)
 	}
 	r := &request{

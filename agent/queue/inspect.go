@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -63,8 +64,8 @@ func (l *Log) Inspect() (Report, error) {
 			Name: filepath.Base(s.path), First: s.first, Next: s.next, Records: s.records,
 			Payload: s.payload, Size: s.size, Written: s.written.UTC(),
 		}
-		if s.lost != nil {
-			f.Error = s.lost.Error()
+		if err := cmp.Or(s.lost, s.harm); err != nil {
+			f.Error = err.Error()
 		}
 		r.Records += s.records
 		r.Bytes += s.size

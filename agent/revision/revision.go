@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -24,7 +25,10 @@ import (
 	"github.com/crossdock/crossdock/protocol/policy"
 )
 
-const fileName = "revision"
+const (
+	fileName   = "revision"
+	maxRefused = 2 << 10 // bytes of why a revision is not in force
+)
 
 // header is the first line of the file; the bundle follows it.
 type header struct {
@@ -62,7 +66,7 @@ func Open(dir string, log *slog.Logger) (*Holder, error) {
 	if err != nil {
 		// The control plane sends it again; until then the agent accepts nothing new.
 		log.Error("the stored policy revision is damaged; waiting for the control plane", "file", path, "err", err)
-		h.refused = fmt.Sprintf("stored revision is damaged: %v", err)
+		h.refused = clip(fmt.Sprintf("stored revision is damaged: %v", err))
 		return h, nil
 	}
 	h.set.Store(set)
@@ -135,7 +139,7 @@ func (h *Holder) Offer(revision block.Revision, digest, bundle []byte) error {
 		return nil
 	}
 	if err := h.replace(revision, digest, bundle); err != nil {
-		h.refused = fmt.Sprintf("revision %s: %v", revision, err)
+		h.refused = clip(fmt.Sprintf("revision %s: %v", revision, err))
 		return err
 	}
 	h.refused = ""
@@ -143,6 +147,15 @@ func (h *Holder) Offer(revision block.Revision, digest, bundle []byte) error {
 	h.changed = make(chan struct{})
 	h.log.Info("policy revision in force", "revision", revision)
 	return nil
+}
+
+// clip bounds what a report says: a policy with many problems would make it too long to
+// be taken, and the acknowledgement that it travels with too.
+func clip(text string) string {
+	if len(text) > maxRefused {
+		text = strings.ToValidUTF8(text[:maxRefused], "") + " ..."
+	}
+	return text
 }
 
 func (h *Holder) replace(revision block.Revision, digest, bundle []byte) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -23,6 +24,7 @@ type puller struct {
 	u      *Uplink
 	client syncpbconnect.SyncClient
 	wake   chan struct{} // there is something to acknowledge
+	heard  atomic.Bool   // the stream has carried something
 
 	mu      sync.Mutex // guards what follows
 	mailbox uint64     // everything up to here is committed
@@ -54,6 +56,7 @@ func (p *puller) run(ctx context.Context) error {
 	commands.SetLimit(maxCommands)
 	defer func() { _ = commands.Wait() }()
 	for stream.Receive() {
+		p.heard.Store(true)
 		silence.Stop() // committing may take its time, a full disk most of all
 		if err := p.take(ctx, stream.Msg(), func(c *syncpb.Command) {
 			commands.Go(func() error { p.execute(commandCtx, c); return nil })
@@ -190,9 +193,16 @@ func (p *puller) acknowledge(ctx context.Context) error {
 
 func (p *puller) acknowledgeOnce(ctx context.Context, report bool) error {
 	p.mu.Lock()
-	request := &syncpb.AckRequest{Mailbox: p.mailbox, Answers: p.answers}
+	request := &syncpb.AckRequest{Mailbox: p.mailbox}
+	for size := 0; len(p.answers) > 0; p.answers = p.answers[1:] {
+		if size += len(p.answers[0].Result); len(request.Answers) > 0 && size > maxAckAnswers {
+			p.signal() // the rest goes with the next
+			break
+		}
+		request.Answers = append(request.Answers, p.answers[0])
+	}
 	report = report || p.report
-	p.answers, p.report = nil, false
+	p.report = false
 	p.mu.Unlock()
 	if report {
 		request.Status = p.u.cfg.Status()

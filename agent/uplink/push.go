@@ -23,6 +23,8 @@ type lane struct {
 	pos     uint64    // journal position at or before the wanted number
 	turn    int       // counts the times that the lane went back; answers of earlier turns say nothing about want
 	blocked time.Time // full or refused: not before this
+	probing bool      // it was, as last heard: a single block asks whether it still is
+	refused string    // why, as last logged
 }
 
 // pusher sends the journal's blocks, several calls at a time, and goes back on a lane
@@ -52,6 +54,9 @@ type answer struct {
 
 func newPusher(u *Uplink, client syncpbconnect.SyncClient, hello *syncpb.HelloResponse) (*pusher, error) {
 	p := &pusher{u: u, client: client, lanes: map[string]*lane{}, answers: make(chan answer, maxCalls)}
+	if hello.Epoch != 0 && hello.Epoch != u.cfg.Epoch {
+		return nil, fmt.Errorf("this agent is in epoch %d, the control plane granted %d: %w", u.cfg.Epoch, hello.Epoch, errFenced)
+	}
 	given := u.cfg.Outbox.Outbound()
 	for _, l := range hello.Outbound {
 		if l.Epoch != u.cfg.Epoch {
@@ -154,26 +159,23 @@ func (p *pusher) step(ctx context.Context, group *errgroup.Group) (bool, error) 
 	return moved, nil
 }
 
-// ready gives the lanes that have something to send, with the lowest position among them.
-func (p *pusher) ready() (want map[string]uint64, from uint64, err error) {
+// ready gives the lanes that have something to send.
+func (p *pusher) ready() (want map[string]uint64, err error) {
 	want = map[string]uint64{}
 	now := time.Now()
 	for destination, highest := range p.u.cfg.Outbox.Outbound() {
 		l := p.lane(destination)
 		if l.want == 0 { // a destination that is new since the session began
 			if err := p.goBack(destination, 0); err != nil {
-				return nil, 0, err
+				return nil, err
 			}
 		}
 		if l.want > highest || now.Before(l.blocked) {
 			continue
 		}
 		want[destination] = l.want
-		if len(want) == 1 || l.pos < from {
-			from = l.pos
-		}
 	}
-	return want, from, nil
+	return want, nil
 }
 
 // earlier makes the call that moves lanes over what the relay took of them in an earlier
@@ -199,6 +201,34 @@ func (p *pusher) earlier() ([]*call, error) {
 	return []*call{c}, nil
 }
 
+// probe leaves in want only a lane that was held back, if there is one, with a single block
+// to send until the answer: what a full mailbox refuses must not fill the line for others.
+func (p *pusher) probe(want map[string]uint64) (blocks int) {
+	for destination := range want {
+		l := p.lane(destination)
+		if !l.probing {
+			continue
+		}
+		l.blocked = time.Now().Add(p.u.cfg.CallTimeout)
+		number := want[destination]
+		clear(want)
+		want[destination] = number
+		return 1
+	}
+	return maxCutBlocks
+}
+
+// lowest is where the first of the lanes goes on in the journal.
+func (p *pusher) lowest(want map[string]uint64) (pos uint64) {
+	first := true
+	for destination := range want {
+		if l := p.lane(destination); first || l.pos < pos {
+			pos, first = l.pos, false
+		}
+	}
+	return pos
+}
+
 func newCall(epoch uint64) *call {
 	return &call{request: &syncpb.PushRequest{Epoch: epoch}, last: map[string]uint64{}, turn: map[string]int{}}
 }
@@ -210,13 +240,20 @@ func (p *pusher) cut() (calls []*call, moved bool, err error) {
 	if err != nil || len(calls) > 0 {
 		return calls, true, err
 	}
-	want, from, err := p.ready()
+	want, err := p.ready()
 	if err != nil || len(want) == 0 {
 		return nil, false, err
 	}
-	cuts, next, err := p.u.cfg.Outbox.Cut(want, from, maxCutBlocks)
+	most := p.probe(want)
+	from := p.lowest(want)
+	cuts, next, err := p.u.cfg.Outbox.Cut(want, from, most)
 	if err != nil {
 		return nil, false, fmt.Errorf("cut blocks from position %d: %w", from, err)
+	}
+	if most == 1 && len(cuts) == 0 { // nothing was asked, so nothing will be answered
+		for destination := range want {
+			p.lane(destination).blocked = time.Time{}
+		}
 	}
 	for i := range cuts {
 		cut := &cuts[i]
@@ -309,9 +346,13 @@ func (p *pusher) takeLane(c *call, answer *syncpb.LaneAnswer) error {
 	if answer.Full || answer.Refused != "" {
 		l.blocked = time.Now().Add(p.u.cfg.FullRetry)
 		p.u.cfg.Metrics.heldBack(answer.Destination)
-		if answer.Refused != "" {
+		l.probing = true
+		if answer.Refused != "" && answer.Refused != l.refused {
 			p.u.log.Warn("the relay refuses a destination; its events wait here", "destination", answer.Destination, "cause", answer.Refused)
 		}
+		l.refused = answer.Refused
+	} else if l.probing {
+		l.probing, l.refused, l.blocked = false, "", time.Time{}
 	}
 	if l.taken >= c.last[answer.Destination] || c.turn[answer.Destination] != l.turn {
 		return nil // all of it is there, or a later turn has seen to it

@@ -34,7 +34,10 @@ type relay struct {
 	answers  map[string]*syncpb.CommandAnswer
 	status   int
 	silent   bool
-	loseAcks int // answers to Ack that are lost on purpose
+	hellos   int
+	full     int    // blocks not taken for want of room
+	epoch    uint64 // granted; 0: not said
+	loseAcks int    // answers to Ack that are lost on purpose
 }
 
 func newRelay() *relay {
@@ -44,11 +47,16 @@ func newRelay() *relay {
 func (r *relay) Hello(context.Context, *connect.Request[syncpb.HelloRequest]) (*connect.Response[syncpb.HelloResponse], error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := &syncpb.HelloResponse{Protocol: 1, NowUnixMs: time.Now().UnixMilli()}
+	r.hellos++
+	out := &syncpb.HelloResponse{Protocol: 1, Epoch: r.epoch, NowUnixMs: time.Now().UnixMilli()}
 	for destination, ids := range r.taken {
 		out.Outbound = append(out.Outbound, &syncpb.Lane{Source: "here", Epoch: 1, Destination: destination, Highwater: uint64(len(ids))})
 	}
 	return connect.NewResponse(out), nil
+}
+
+func (r *relay) Renew(context.Context, *connect.Request[syncpb.RenewRequest]) (*connect.Response[syncpb.RenewResponse], error) {
+	return connect.NewResponse(&syncpb.RenewResponse{}), nil
 }
 
 func (r *relay) Push(_ context.Context, req *connect.Request[syncpb.PushRequest]) (*connect.Response[syncpb.PushResponse], error) {
@@ -73,6 +81,7 @@ func (r *relay) Push(_ context.Context, req *connect.Request[syncpb.PushRequest]
 				r.rejected++
 			case limited && int(held)+len(items) > room:
 				a.Full = true
+				r.full++
 			default:
 				for _, item := range items {
 					_, id, err := block.SplitBody(item.Body)
@@ -84,6 +93,13 @@ func (r *relay) Push(_ context.Context, req *connect.Request[syncpb.PushRequest]
 			}
 			a.Highwater = uint64(len(r.taken[lane.Agent]))
 		}
+	}
+	for _, gap := range req.Msg.Gaps {
+		held := uint64(len(r.taken[gap.Destination]))
+		if gap.First == held+1 {
+			r.taken[gap.Destination] = append(r.taken[gap.Destination], slices.Repeat([]string{"gap"}, int(gap.Last-held))...)
+		}
+		answers[gap.Destination] = &syncpb.LaneAnswer{Destination: gap.Destination, Highwater: uint64(len(r.taken[gap.Destination]))}
 	}
 	return connect.NewResponse(&syncpb.PushResponse{Lanes: slices.Collect(maps.Values(answers))}), nil
 }
@@ -174,6 +190,7 @@ type site struct {
 	entries  []map[string]uint64 // position-1: number on each lane
 	given    map[string]uint64
 	taken    map[string]uint64
+	earlier  map[string]uint64
 	grown    chan struct{}
 	received []string
 	fullFor  int // Receive answers ErrFull so often
@@ -326,6 +343,12 @@ func (s *site) Wait(ctx context.Context, pos uint64) error {
 	}
 }
 
+func (s *site) Earlier(destination string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.earlier[destination]
+}
+
 func (s *site) Taken(destination string, number uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -383,6 +406,11 @@ func (forever) Replace([][]byte, [][]byte) error { return nil }
 // start runs an uplink between a site and a relay over a memory transport.
 func start(t *testing.T, s *site, r *relay, faults transport.Faults) (*Uplink, *transport.Link) {
 	t.Helper()
+	return startWith(t, s, r, faults, func(*Config) {})
+}
+
+func startWith(t *testing.T, s *site, r *relay, faults transport.Faults, change func(*Config)) (*Uplink, *transport.Link) {
+	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(syncpbconnect.NewSyncHandler(r, transport.HandlerOptions()...))
 	link := transport.NewMemory(mux, transport.Identity{Agent: "here", Site: "here"}, faults)
@@ -393,6 +421,7 @@ func start(t *testing.T, s *site, r *relay, faults transport.Faults) (*Uplink, *
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	cfg.CallTimeout, cfg.Silence, cfg.FullRetry = 2*time.Second, 200*time.Millisecond, 5*time.Millisecond
 	cfg.ReconnectMin, cfg.ReconnectMax = time.Millisecond, 5*time.Millisecond
+	change(&cfg)
 	u := New(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -38,6 +38,10 @@ const (
 	maxCommands   = 4       // commands executed at a time
 	maxAnswers    = 256     // answers that wait for an Ack
 	maxAnswerSize = 1 << 20
+	maxAckAnswers = 2 << 20     // bytes of answers in one Ack
+	maxCause      = 1 << 10     // bytes of why a gap is one; the relay takes no more
+	renewPause    = time.Minute // least time between two renewals, good or bad
+	renewLook     = time.Hour   // how often the clock is looked at again: it may have been set
 )
 
 // What an Inbox may say; anything else ends the session.
@@ -46,10 +50,16 @@ var (
 	ErrGap  = errors.New("mail is missing before this block") // resume from the oldest
 )
 
+// takenEarlier is the cause of the gap with which a new epoch begins.
+const takenEarlier = "the relay took them in an earlier epoch of this agent; they are not sent twice"
+
 // errBehind says that the relay knows later numbers of a lane than this agent has given:
 // the agent runs on an old copy of its data. Going on would lose the new events as repeats.
 var errBehind = errors.New("the control plane has taken more events from this agent than its journal holds: " +
 	"its data is an old copy; enrol it again to begin a new epoch")
+
+// errFenced says that another copy of this agent was enrolled later.
+var errFenced = errors.New("another copy of this agent was enrolled later; stop this one, or enrol it again")
 
 // Cut is one block, or one gap, ready to be pushed.
 type Cut struct {
@@ -81,6 +91,9 @@ type Outbox interface {
 	Next() uint64
 	// Wait returns when Next is beyond a position.
 	Wait(ctx context.Context, pos uint64) error
+	// Earlier is up to where the relay took a lane in an earlier epoch, 0 once Taken has
+	// come that far in this one.
+	Earlier(destination string) uint64
 	// Taken notes that the relay holds a lane up to a number.
 	Taken(destination string, number uint64)
 }
@@ -207,11 +220,15 @@ func (u *Uplink) Run(ctx context.Context) error {
 		backoff.WithInitialInterval(u.cfg.ReconnectMin), backoff.WithMaxInterval(u.cfg.ReconnectMax), backoff.WithMaxElapsedTime(0))
 	var logged time.Time
 	for ctx.Err() == nil {
-		err := u.session(ctx, retry)
+		err := u.session(ctx)
 		u.cfg.Metrics.disconnected()
 		wasConnected := false
 		u.setState(func(s *State) {
 			wasConnected = s.Connected
+			// One that ends at once, each time, is not to be opened many times a second.
+			if s.Connected && time.Since(s.Since) > u.cfg.ReconnectMax {
+				retry.Reset()
+			}
 			*s = State{Since: s.Since, LastError: errText(err), Cluster: s.Cluster}
 			if wasConnected {
 				s.Since = time.Now()
@@ -244,7 +261,7 @@ func errText(err error) string {
 }
 
 // session opens one session and serves it until its first failure.
-func (u *Uplink) session(ctx context.Context, retry *backoff.ExponentialBackOff) error {
+func (u *Uplink) session(ctx context.Context) error {
 	var hello *syncpb.HelloResponse
 	var skew time.Duration
 	var mu sync.Mutex // the dialer may try two hellos at a time
@@ -268,18 +285,13 @@ func (u *Uplink) session(ctx context.Context, retry *backoff.ExponentialBackOff)
 	mu.Lock()
 	answer := hello
 	mu.Unlock()
-	retry.Reset()
 	u.setState(func(s *State) {
 		*s = State{Connected: true, Transport: session.Transport, Address: session.Address, Reason: session.Reason,
 			Since: time.Now(), Node: answer.Node, Cluster: answer.Cluster, SkewMs: skew.Milliseconds()}
 	})
 	u.cfg.Metrics.connected(session.Transport)
 	u.log.Info("session with the control plane", "transport", session.Transport, "address", session.Address, "reason", session.Reason)
-	err = u.serve(ctx, session, answer)
-	if errors.Is(err, errSilent) {
-		session.Abandon(err) // the path let the handshake through and then carried nothing
-	}
-	return err
+	return u.serve(ctx, session, answer)
 }
 
 func (u *Uplink) helloRequest() *syncpb.HelloRequest {
@@ -315,21 +327,35 @@ func (u *Uplink) serve(ctx context.Context, session *transport.Session, hello *s
 	group.Go(func() error { return pull.run(ctx) })
 	group.Go(func() error { return pull.acknowledge(ctx) })
 	group.Go(func() error { return u.renew(ctx, session.Client) })
-	return group.Wait()
+	err = group.Wait()
+	if errors.Is(err, errSilent) && !pull.heard.Load() {
+		session.Abandon(err) // the path let the handshake through and then carried nothing; a cut line is no such path
+	}
+	return err
 }
 
-// renew replaces the certificate when two thirds of its life are over.
+// renew replaces the certificate when two thirds of its life are over. A renewal that
+// fails ends nothing: events pass as long as the certificate is good, and a last third of
+// its life is left to try again in.
 func (u *Uplink) renew(ctx context.Context, client syncpbconnect.SyncClient) error {
+	pause := time.Duration(0)
 	for {
-		timer := time.NewTimer(time.Until(u.cfg.Identity.RenewAt()))
+		left := time.Until(u.cfg.Identity.RenewAt())
+		timer := time.NewTimer(max(min(left, renewLook), pause))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return ctx.Err()
 		case <-timer.C:
 		}
+		pause = 0
+		if time.Now().Before(u.cfg.Identity.RenewAt()) {
+			continue
+		}
+		pause = renewPause // a clock that is ahead asks for the next renewal at once
 		if err := u.renewOnce(ctx, client); err != nil {
-			return fmt.Errorf("renew the certificate: %w", err)
+			u.log.Warn("the certificate could not be renewed; trying again", "pause", pause, "err", err)
+			continue
 		}
 		u.log.Info("certificate renewed", "next", u.cfg.Identity.RenewAt())
 	}

@@ -1,9 +1,12 @@
 package uplink
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -147,4 +150,103 @@ func TestSilentStreamIsLeft(t *testing.T) {
 	r.await(t, "the silence to be noticed", func() bool { return u.State().LastError == errSilent.Error() })
 	r.set(func() { r.silent, r.mail = false, []*syncpb.PullResponse{delivery(1, "late")} })
 	r.await(t, "mail after the silence", func() bool { return r.acked == 1 })
+}
+
+func TestNewEpochDoesNotSendTwice(t *testing.T) {
+	s, r := newSite(), newRelay()
+	for range 10 {
+		s.add("a", "b")
+	}
+	s.earlier = map[string]uint64{"a": 7} // b was taken by nobody yet
+	start(t, s, r, transport.Faults{Seed: 3, Duplicate: 0.3, Delay: 0.5, MaxDelay: 3 * time.Millisecond})
+	for range 5 {
+		s.add("a", "b")
+	}
+	want := append(slices.Repeat([]string{"gap"}, 7), s.lane("a")[7:]...)
+	r.await(t, "both lanes", func() bool { return len(r.taken["a"]) >= len(want) && len(r.taken["b"]) >= 15 })
+	r.set(func() {
+		if !slices.Equal(r.taken["a"], want) || !slices.Equal(r.taken["b"], s.lane("b")) {
+			t.Errorf("got %v and %v, want %v", r.taken["a"], r.taken["b"], want)
+		}
+	})
+}
+
+// hasty asks for a renewal at once, whatever it got, as a clock that is ahead makes it.
+type hasty struct {
+	asked atomic.Int64
+	fails bool
+}
+
+func (*hasty) RenewAt() time.Time { return time.Now().Add(-time.Hour) }
+func (h *hasty) Request() ([]byte, error) {
+	h.asked.Add(1)
+	if h.fails {
+		return nil, errors.New("no request today")
+	}
+	return []byte("request"), nil
+}
+func (*hasty) Replace([][]byte, [][]byte) error { return nil }
+
+func TestRenewalNeitherSpinsNorEndsTheSession(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		s, r := newSite(), newRelay()
+		id := &hasty{fails: fails}
+		r.mail = []*syncpb.PullResponse{delivery(1, "one")}
+		u, _ := startWith(t, s, r, transport.Faults{}, func(c *Config) { c.Identity = id })
+		r.await(t, "mail", func() bool { return r.acked == 1 })
+		time.Sleep(50 * time.Millisecond)
+		if n := id.asked.Load(); n != 1 {
+			t.Errorf("asked %d times in a moment (failing: %v)", n, fails)
+		}
+		if !u.State().Connected {
+			t.Errorf("the session ended: %s", u.State().LastError)
+		}
+	}
+}
+
+// A session that ends at once each time is not opened hundreds of times a second.
+func TestSessionsThatFailAtOnceAreSpacedOut(t *testing.T) {
+	s, r := newSite(), newRelay()
+	r.taken["a"] = []string{"1", "2"} // more than this journal gave
+	startWith(t, s, r, transport.Faults{}, func(c *Config) { c.ReconnectMin, c.ReconnectMax = 2*time.Millisecond, time.Minute })
+	time.Sleep(400 * time.Millisecond)
+	r.set(func() {
+		if r.hellos < 2 || r.hellos > 20 {
+			t.Errorf("%d sessions", r.hellos)
+		}
+	})
+}
+
+// What a full mailbox refuses is asked about with one block at a time.
+func TestFullLaneIsProbedWithOneBlock(t *testing.T) {
+	s, r := newSite(), newRelay()
+	r.room["away"] = 4
+	for range 200 {
+		s.add("away", "here")
+	}
+	start(t, s, r, transport.Faults{})
+	r.await(t, "the other lane", func() bool { return len(r.taken["here"]) == 200 })
+	time.Sleep(20 * time.Millisecond) // what was under way when the mailbox filled up
+	var rejected, full int
+	r.set(func() { rejected, full = r.rejected, r.full })
+	time.Sleep(100 * time.Millisecond) // some twenty tries
+	r.set(func() {
+		if r.rejected != rejected {
+			t.Errorf("%d blocks were sent behind a refused one", r.rejected-rejected)
+		}
+		if n := r.full - full; n == 0 || n > 40 {
+			t.Errorf("asked %d times, want about 20", n)
+		}
+		delete(r.room, "away")
+	})
+	want := s.lane("away")
+	r.await(t, "the lane to drain", func() bool { return slices.Equal(r.taken["away"], want) })
+}
+
+func TestFencedAgentSaysSo(t *testing.T) {
+	s, r := newSite(), newRelay()
+	r.epoch = 2
+	s.add("a")
+	u, _ := start(t, s, r, transport.Faults{})
+	r.await(t, "the refusal to be shown", func() bool { return strings.Contains(u.State().LastError, "enrolled later") })
 }

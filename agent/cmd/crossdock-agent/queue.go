@@ -61,13 +61,17 @@ func (p *program) inspect(ctx context.Context) error {
 }
 
 func (p *program) verify(ctx context.Context) error {
-	var damages []queue.Damage
-	err := p.whether(ctx, http.MethodPost, "/v1/queue/verify", &damages, func(dir string) (err error) {
-		damages, err = queue.Verify(dir)
+	damages := []queue.Damage{} // an array in JSON, never null
+	err := p.whether(ctx, http.MethodPost, "/v1/queue/verify", &damages, func(dir string) error {
+		found, err := queue.Verify(dir)
+		damages = append(damages, found...)
 		return err
 	})
 	if err != nil {
 		return err
+	}
+	if damages == nil { // a running agent may say null
+		damages = []queue.Damage{}
 	}
 	if err := p.print(damages, func(w io.Writer) {
 		for _, d := range damages {

@@ -14,7 +14,11 @@ import (
 func printReport(w io.Writer, r queue.Report) {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintf(t, "journal\t%s\n", r.Dir)
-	fmt.Fprintf(t, "positions\t%d to %d, %d records\n", r.First, r.Next-1, r.Records)
+	positions := "none"
+	if r.First < r.Next {
+		positions = fmt.Sprintf("%d to %d, %d records", r.First, r.Next-1, r.Records)
+	}
+	fmt.Fprintf(t, "positions\t%s\n", positions)
 	fmt.Fprintf(t, "size\t%.1f MB\n", megabytes(r.Bytes))
 	_ = t.Flush() // standard output
 	fmt.Fprintln(t, "\nFILE\tFIRST\tNEXT\tRECORDS\tMB\tLAST WRITTEN")

@@ -43,6 +43,10 @@ func (l *local) call(ctx context.Context, method, path string, query url.Values)
 		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
 	answer, err := http.DefaultClient.Do(request)
+	if err != nil && ctx.Err() != nil {
+		// It is there, and busy or stuck: nobody may take it for stopped.
+		return nil, withCode(exitFailed, fmt.Errorf("the agent on %s has not answered in time: %w", l.address, ctx.Err()))
+	}
 	if err != nil {
 		return nil, withCode(exitNotRunning, fmt.Errorf("%w (nobody answers on %s)", errNotRunning, l.address))
 	}

@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func readConfig(t *testing.T, text string) (Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agent.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return ReadConfig(path)
+}
+
+const reach = "controlplane: {addresses: [\"cp.example.com:7443\"]}\n"
+
+func TestReadConfig(t *testing.T) {
+	cfg, err := readConfig(t, reach+"data: /srv/agent\njournal: {quota: 2GB, segment: 128 KB, retain: 36h}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Journal != (Journal{Quota: 2 << 30, Segment: 128 << 10, Retain: 36 * time.Hour}) {
+		t.Errorf("journal %+v", cfg.Journal)
+	}
+	if cfg.Secrets != filepath.Join("/srv/agent", "secrets") || cfg.Intake.Listen != "127.0.0.1:7080" || cfg.ControlPlane.Transport != "auto" {
+		t.Errorf("what the file leaves out: %+v", cfg)
+	}
+}
+
+func TestReadConfigRefuses(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"nothing", "", "controlplane.addresses"},
+		{"unknown key", reach + "intake:\n  lisen: 127.0.0.1:7080\n", "[3:3]"},
+		{"twice", reach + "data: a\ndata: b\n", "data"},
+		{"size", reach + "journal: {quota: plenty}\n", "512MB"},
+		{"negative size", reach + "journal: {quota: -1GB}\n", "size"},
+		{"size beyond all", reach + "journal: {quota: 99999999999TB}\n", "size"},
+		{"small", reach + "journal: {quota: 1KB}\n", "at least 1MB"},
+		{"address", "controlplane: {addresses: [cp]}\n", "host:port"},
+		{"transport", "controlplane: {addresses: [\"a:1\"], transport: carrier-pigeon}\n", "auto, quic or tcp"},
+		{"open intake", reach + "intake: {listen: \"0.0.0.0:7080\"}\n", "intake.certificate"},
+		{"intake of all interfaces", reach + "intake: {listen: \":7080\"}\n", "intake.certificate"},
+		{"half a certificate", reach + "intake: {certificate: a.pem}\n", "go together"},
+		{"open ops", reach + "ops: {listen: \"0.0.0.0:7090\"}\n", "ops.listen"},
+		{"level", reach + "log: {level: loud}\n", "log.level"},
+		{"format", reach + "log: {format: xml}\n", "text or json"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := readConfig(t, tt.text); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want something about %q", err, tt.want)
+			}
+		})
+	}
+	all, err := readConfig(t, "controlplane: {addresses: [cp]}\nlog: {level: loud, format: xml}\n")
+	if err == nil || strings.Count(err.Error(), "\n") < 2 {
+		t.Errorf("not everything that is wrong is said: %v (%+v)", err, all.Log)
+	}
+}
