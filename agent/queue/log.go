@@ -111,6 +111,13 @@ func (l *Log) failed(err error) error {
 
 // writable gives the file to append to, and begins a new one when the newest is full, or
 // is not to be written. The caller holds appends.
+// segmentBytes is the size at which a file is closed to appends. Where the disk has less
+// than the quota, files are smaller in proportion: the newest is never dropped, and what
+// is in it would hold the level up.
+func (l *Log) segmentBytes(u Usage) int64 {
+	return min(l.cfg.SegmentBytes, max(u.Quota/8, minSegment))
+}
+
 func (l *Log) writable() (*segment, error) {
 	l.mu.RLock()
 	closed, next := l.closed, l.next
@@ -122,10 +129,11 @@ func (l *Log) writable() (*segment, error) {
 	if closed || l.readOnly {
 		return nil, ErrClosed
 	}
-	if u := l.Usage(); u.Bytes >= u.Quota {
+	u := l.Usage()
+	if u.Bytes >= u.Quota {
 		return nil, fmt.Errorf("%w: %d bytes used in %s, the quota is %d and the disk has %d free", ErrFull, u.Bytes, l.cfg.Dir, l.cfg.Quota, u.Free)
 	}
-	if newest != nil && newest.writes && newest.size < l.cfg.SegmentBytes {
+	if newest != nil && newest.writes && newest.size < l.segmentBytes(u) {
 		return newest, nil
 	}
 	s, err := l.newFile(next)

@@ -18,6 +18,7 @@ const (
 	DefaultSegmentBytes = 64 << 20
 	DefaultQuota        = 10 << 30
 	MaxRecordBytes      = 16 << 20
+	minSegment          = 256 << 10
 	MaxAppendBytes      = 64 << 20
 	MaxMarkName         = 1 << 10
 	minSegmentBytes     = 16 << 10
