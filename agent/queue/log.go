@@ -109,8 +109,6 @@ func (l *Log) failed(err error) error {
 	return err
 }
 
-// writable gives the file to append to, and begins a new one when the newest is full, or
-// is not to be written. The caller holds appends.
 // segmentBytes is the size at which a file is closed to appends. Where the disk has less
 // than the quota, files are smaller in proportion: the newest is never dropped, and what
 // is in it would hold the level up.
@@ -118,6 +116,8 @@ func (l *Log) segmentBytes(u Usage) int64 {
 	return min(l.cfg.SegmentBytes, max(u.Quota/8, minSegment))
 }
 
+// writable gives the file to append to, and begins a new one when the newest is full, or
+// is not to be written. The caller holds appends.
 func (l *Log) writable() (*segment, error) {
 	l.mu.RLock()
 	closed, next := l.closed, l.next
