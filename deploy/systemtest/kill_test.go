@@ -1,0 +1,123 @@
+package systemtest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crossdock/crossdock/deploy/systemtest/history"
+)
+
+// killWorld has both ends of the way as processes that can be killed, with a system at
+// each end.
+func killWorld(t *testing.T) *world {
+	w := newWorld(t, nil, []string{"eu", "hq"}, func(h *history.History) []*system {
+		return []*system{newSystem(t, h, "erp", "hq"), newSystem(t, h, "wms", "eu"), newSystem(t, h, "crm", "hq")}
+	})
+	for _, s := range w.sites {
+		s.startChild("", 0)
+	}
+	for _, s := range w.sites {
+		s.awaitReady()
+	}
+	return w
+}
+
+// trade has shops at both sites sell without end, several keys side by side. The function
+// it gives ends that: what was offered is still brought home.
+func (w *world) trade(keys int) (stop func()) {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	home, give := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for name, s := range w.shops {
+		for k := range keys {
+			all.Go(func() {
+				for i := 0; ctx.Err() == nil; i++ {
+					if err := s.sell(home, newOrder(fmt.Sprintf("%s-%d-%d", name, k, i), fmt.Sprint("k", k), i, "")); err != nil {
+						w.t.Error(err)
+						return
+					}
+				}
+			})
+		}
+	}
+	return sync.OnceFunc(func() {
+		cancel()
+		done := make(chan struct{})
+		go func() { all.Wait(); close(done) }()
+		if !comes(done) {
+			w.t.Error("orders are not accepted any more")
+		}
+		give()
+		<-done
+	})
+}
+
+// more waits until as many further orders were accepted.
+func (w *world) more(n int) {
+	w.t.Helper()
+	want := accepted(w.h) + n
+	until(w.t, "orders are accepted", func() string {
+		if got := accepted(w.h); got < want {
+			return fmt.Sprintf("%d, want %d", got, want)
+		}
+		return ""
+	})
+}
+
+// explained is how many repeats some crashes allow: what was under way to each system.
+func explained(crashes, systems int) int { return crashes * systems * concurrency }
+
+func TestKillAtRandomMomentsLosesNothing(t *testing.T) {
+	kills := count(t, "CROSSDOCK_KILLS", 20)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	w := killWorld(t)
+	stop := w.trade(6)
+	defer stop()
+	for range kills {
+		w.more(1 + r.IntN(60))
+		s := w.sites[[]string{"eu", "hq"}[r.IntN(2)]]
+		<-time.After(time.Duration(r.IntN(30)) * time.Millisecond) // any moment, not only after an answer
+		s.child.kill(t)
+		s.startChild("", 0)
+	}
+	w.more(50)
+	stop()
+	w.settle(explained(kills, len(w.systems)))
+	if n := accepted(w.h); n < 50 {
+		t.Errorf("only %d orders", n)
+	}
+}
+
+func TestKillAtEachStepLosesNothing(t *testing.T) {
+	w := killWorld(t)
+	stop := w.trade(4)
+	defer stop()
+	kills := 0
+	for _, step := range []string{"before-commit", "after-commit", "after-send"} {
+		for _, name := range []string{"eu", "hq"} {
+			for _, at := range []int64{1, 2 + rand.Int64N(30)} {
+				s := w.sites[name]
+				s.child.kill(t)
+				s.startChild(step, at)
+				if !comes(s.child.ended) {
+					t.Fatalf("%s came %d times at %s: never", step, at, name)
+				}
+				if s.child.cmd.ProcessState.Success() {
+					t.Fatalf("the agent at %s ended in order, not at %s", name, step)
+				}
+				kills += 2
+				s.startChild("", 0)
+				w.more(10)
+			}
+		}
+	}
+	stop()
+	w.settle(explained(kills, len(w.systems)))
+}

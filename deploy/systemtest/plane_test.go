@@ -1,0 +1,271 @@
+package systemtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+// patience is how long a test waits for what should be there in a moment. A machine under
+// load may take its time; a test that fails has waited so long for nothing.
+const patience = 2 * time.Minute
+
+// comes waits for a channel to be closed.
+func comes(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	case <-time.After(patience):
+		return false
+	}
+}
+
+// until looks again and again until it sees what it waits for. look gives "" then, and
+// before what is missing.
+func until(t *testing.T, what string, look func() (missing string)) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		missing := look()
+		if missing == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s: %s", what, missing)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// plane is a control plane in this process, reached through its doors.
+type plane struct {
+	t         *testing.T
+	addresses controlplane.Addresses
+	client    *http.Client
+	token     string
+	log       string
+}
+
+func startPlane(t *testing.T, change func(*controlplane.Config)) *plane {
+	t.Helper()
+	config := controlplane.NewConfig()
+	config.Data, config.Approvals = t.TempDir(), model.ApprovalsSingle
+	config.Sync.Listen, config.API.Listen, config.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	if change != nil {
+		change(&config)
+	}
+	p := &plane{t: t, log: filepath.Join(t.TempDir(), "controlplane.log")}
+	node, err := controlplane.New(config, logTo(t, p.log), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- node.Run(ctx) }()
+	select {
+	case <-node.Ready():
+	case err := <-ended:
+		cancel()
+		t.Fatalf("the control plane did not begin: %v", err)
+	case <-time.After(patience):
+		cancel()
+		t.Fatal("the control plane is not ready")
+	}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the control plane ended with %v", err)
+		}
+	})
+	p.addresses = node.Addresses()
+	files := controlplane.FilesIn(config.Data)
+	p.token = strings.TrimSpace(read(t, files.AdminToken))
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM([]byte(read(t, files.Authority))) {
+		t.Fatal("no authority")
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}
+	t.Cleanup(transport.CloseIdleConnections)
+	p.client = &http.Client{Transport: transport, Timeout: patience}
+	return p
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// logTo writes a log to a file, whose end is shown when the test has failed.
+func logTo(t *testing.T, file string) *slog.Logger {
+	t.Helper()
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		f.Close()
+		showTail(t, file)
+	})
+	return slog.New(slog.NewTextHandler(f, &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+func showTail(t *testing.T, file string) {
+	t.Helper()
+	const most = 4 << 10
+	if text, err := os.ReadFile(file); err == nil && t.Failed() {
+		t.Logf("%s: …%s", filepath.Base(file), text[max(0, len(text)-most):])
+	}
+}
+
+// call asks the API and gives the status and the raw answer.
+func (p *plane) call(method, path string, in any) (int, []byte) {
+	p.t.Helper()
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		body = bytes.NewReader(text)
+	}
+	request, err := http.NewRequestWithContext(context.Background(), method, p.addresses.API+"/api/v1"+path, body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+p.token)
+	if in != nil {
+		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Idempotency-Key", rand.Text())
+	}
+	answer, err := p.client.Do(request)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return answer.StatusCode, text
+}
+
+// must asks and wants success.
+func (p *plane) must(method, path string, in, out any) {
+	p.t.Helper()
+	status, text := p.call(method, path, in)
+	if status >= 300 {
+		p.t.Fatalf("%s %s: %d %s", method, path, status, text)
+	}
+	if out != nil {
+		if err := json.Unmarshal(text, out); err != nil {
+			p.t.Fatalf("%s %s: %v in %s", method, path, err, text)
+		}
+	}
+}
+
+// approve puts a bundle in force.
+func (p *plane) approve(bundle map[string]string) {
+	p.t.Helper()
+	var revision struct {
+		Number uint64
+		Digest string
+	}
+	p.must("POST", "/revisions", map[string]any{"bundle": bundle, "note": "test"}, &revision)
+	p.must("POST", fmt.Sprintf("/revisions/%d/approve", revision.Number), map[string]any{"digest": revision.Digest}, nil)
+}
+
+// joinToken mints a token for a site.
+func (p *plane) joinToken(site, lifetime string) string {
+	p.t.Helper()
+	var created struct{ Token string }
+	in := map[string]any{"site": site}
+	if lifetime != "" {
+		in["lifetime"] = lifetime
+	}
+	p.must("POST", "/tokens", in, &created)
+	return created.Token
+}
+
+// agentView is what the control plane knows of an agent.
+type agentView struct {
+	Connected     bool
+	MailboxEvents uint64
+	MailboxBytes  int64
+	Revoked       *time.Time
+}
+
+func (p *plane) agent(name string) (v agentView) {
+	p.t.Helper()
+	p.must("GET", "/agents/"+name, nil, &v)
+	return v
+}
+
+// deadLetter is one as the control plane shows it.
+type deadLetter struct {
+	ID, Agent, System, Route, EventID, Source, Key, Cause, Answer, State, OnExhausted string
+	Status, Attempts, Waiting                                                         int
+}
+
+func (p *plane) deadLetters(query string) (out []deadLetter) {
+	p.t.Helper()
+	var list struct{ Items []deadLetter }
+	p.must("GET", "/deadletters?"+query, nil, &list)
+	return list.Items
+}
+
+func (p *plane) replay(id string) {
+	p.t.Helper()
+	p.must("POST", "/deadletters/"+url.PathEscape(id)+"/replay", map[string]any{"reason": "repaired"}, nil)
+}
+
+// metric sums the samples whose name and labels hold all of the parts.
+func (p *plane) metric(parts ...string) float64 { return scrape(p.t, p.addresses.Ops, parts...) }
+
+func scrape(t *testing.T, address string, parts ...string) (sum float64) {
+	t.Helper()
+	answer, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+lines:
+	for line := range strings.Lines(string(text)) {
+		for _, part := range parts {
+			if !strings.Contains(line, part) || strings.HasPrefix(line, "#") {
+				continue lines
+			}
+		}
+		fields := strings.Fields(line)
+		value, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+		if err != nil {
+			t.Fatalf("metric %q: %v", line, err)
+		}
+		sum += value
+	}
+	return sum
+}

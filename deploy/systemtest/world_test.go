@@ -1,0 +1,120 @@
+package systemtest
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/deploy/systemtest/history"
+)
+
+// world is a control plane with sites and systems, and the history of what happens in it.
+type world struct {
+	t       *testing.T
+	plane   *plane
+	h       *history.History
+	sites   map[string]*site
+	shops   map[string]*shop
+	systems []*system
+}
+
+// newWorld brings up a control plane, enrols the sites and puts a policy in force. It does
+// not start the agents.
+func newWorld(t *testing.T, change func(*controlplane.Config), sites []string, systems func(h *history.History) []*system) *world {
+	t.Helper()
+	w := &world{t: t, h: &history.History{}, sites: map[string]*site{}, shops: map[string]*shop{}}
+	w.plane = startPlane(t, change)
+	w.systems = systems(w.h)
+	w.plane.approve(policyFor(sites, w.systems))
+	for _, name := range sites {
+		w.sites[name] = newSite(t, w.plane, name)
+		w.shops[name] = &shop{w.sites[name], w.h}
+	}
+	return w
+}
+
+func (w *world) rules(repeats int) history.Rules {
+	return history.Rules{Owed: owed(w.systems), Repeats: repeats}
+}
+
+// awaitDelivered waits until everything that was accepted so far has reached its systems.
+func (w *world) awaitDelivered() {
+	w.t.Helper()
+	awaitDelivered(w.t, w.h, w.rules(1<<30))
+}
+
+func awaitDelivered(t *testing.T, h *history.History, rules history.Rules) {
+	t.Helper()
+	until(t, "every order is delivered", func() string {
+		for _, f := range history.Check(h.Lines(), rules) {
+			if f.Property == history.NoLoss {
+				return f.String()
+			}
+		}
+		return ""
+	})
+}
+
+// settle waits until all is at rest, looks into the journals, and judges the history.
+func (w *world) settle(repeats int) {
+	w.t.Helper()
+	w.awaitDelivered()
+	for _, s := range w.sites {
+		if s.stop == nil && s.child == nil {
+			continue
+		}
+		s.awaitIdle()
+		s.journal(w.h)
+	}
+	judge(w.t, w.h, w.rules(repeats))
+}
+
+// judge reports the faults of a history, and keeps it for whoever must understand them.
+func judge(t *testing.T, h *history.History, rules history.Rules) {
+	t.Helper()
+	const shown = 10
+	faults := history.Check(h.Lines(), rules)
+	for i, f := range faults {
+		if i == shown {
+			t.Errorf("and %d more", len(faults)-shown)
+			break
+		}
+		t.Error(f)
+	}
+	if len(faults) == 0 {
+		return
+	}
+	dir, err := os.MkdirTemp("", "crossdock-history-")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	file := filepath.Join(dir, "history.jsonl")
+	if err := h.Save(file); err != nil {
+		t.Error(err)
+	}
+	t.Logf("the history is in %s", file)
+}
+
+// taken counts the orders that a system has taken.
+func taken(h *history.History, system string) (n int) {
+	done := map[string]bool{}
+	for _, l := range h.Lines() {
+		if l.Kind == history.Ended && l.Done && l.System == system && !done[l.ID] {
+			done[l.ID] = true
+			n++
+		}
+	}
+	return n
+}
+
+// accepted counts the orders that agents have accepted.
+func accepted(h *history.History) (n int) {
+	for _, l := range h.Lines() {
+		if l.Kind == history.Accepted {
+			n++
+		}
+	}
+	return n
+}
