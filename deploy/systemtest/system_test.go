@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -278,7 +279,7 @@ func (s *shop) sell(ctx context.Context, o order) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("order %s: %w (%v, %+v)", o.id, ctx.Err(), err, refused)
+			return fmt.Errorf("order %s: %w (%+v)", o.id, errors.Join(ctx.Err(), err), refused)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
