@@ -60,10 +60,15 @@ type Identity struct {
 }
 
 // NewRequest makes a key in dir and a certificate request for it. An identity that is
-// there already stays in force until Accept.
+// there already stays in force until Accept. A key whose request was never answered is
+// used again: the control plane answers a repeat of one token for one key.
 func NewRequest(dir string) (request []byte, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
+	}
+	path := filepath.Join(dir, newKeyFile)
+	if key, err := readKey(path); err == nil {
+		return requestFor(key)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -74,10 +79,30 @@ func NewRequest(dir string) (request []byte, err error) {
 		return nil, err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	if err := atomicfile.Write(filepath.Join(dir, newKeyFile), text, 0o600); err != nil {
+	if err := atomicfile.Write(path, text, 0o600); err != nil {
 		return nil, err
 	}
 	return requestFor(key)
+}
+
+func readKey(path string) (*ecdsa.PrivateKey, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("%s: not a key in PEM form", path)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s: not an ECDSA key", path)
+	}
+	return key, nil
 }
 
 func requestFor(key *ecdsa.PrivateKey) ([]byte, error) {

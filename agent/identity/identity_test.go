@@ -162,3 +162,24 @@ func TestNothingIsReadableForOthers(t *testing.T) {
 		}
 	}
 }
+
+// A request that was never answered is made again for the same key, so that the same join
+// token can be answered again.
+func TestNewRequestKeepsTheKeyThatWaits(t *testing.T) {
+	dir := t.TempDir()
+	var keys []any
+	for range 2 {
+		der, err := NewRequest(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request, err := x509.ParseCertificateRequest(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, request.PublicKey)
+	}
+	if first, ok := keys[0].(*ecdsa.PublicKey); !ok || !first.Equal(keys[1]) {
+		t.Error("the second request is for another key")
+	}
+}

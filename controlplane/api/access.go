@@ -89,7 +89,7 @@ func (s *Server) CreatePrincipal(ctx context.Context, r CreatePrincipalRequestOb
 	for _, role := range r.Body.Roles {
 		p.Roles = append(p.Roles, model.Role(role))
 	}
-	if _, err := s.store.Apply(ctx, &model.PutPrincipal{Asked: asked, Principal: p}); err != nil {
+	if _, err := s.store.Apply(ctx, &model.PutPrincipal{Asked: asked, Principal: p, New: true}); err != nil {
 		return nil, err
 	}
 	return CreatePrincipal201JSONResponse{Principal: toPrincipal(&p), Token: text}, nil

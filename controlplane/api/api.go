@@ -60,7 +60,7 @@ type Access interface {
 // Policy reads revisions.
 type Policy interface {
 	Active() (model.Revision, bool)
-	Revisions() []model.Revision // newest first
+	Revisions(before uint64, limit int) []model.Revision // newest first; before 0 begins
 	Revision(number uint64) (model.Revision, bool)
 	RevisionBundle(number uint64) ([]byte, bool)
 }

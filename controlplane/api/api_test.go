@@ -209,7 +209,7 @@ func TestPrincipalIsShownItsTokenOnce(t *testing.T) {
 	var out CreatedPrincipal
 	b.want(b.do("POST", BasePath+"/principals", `{"name":"bob","roles":["author"]}`, "Idempotency-Key", "k1"), 201, &out)
 	cmd := b.store.applied[0].(*model.PutPrincipal)
-	if cmd.By != "ann" || cmd.RequestID != "ann/k1" || !cmd.At.Equal(testNow) {
+	if !cmd.New || cmd.By != "ann" || cmd.RequestID != "ann/k1" || !cmd.At.Equal(testNow) {
 		t.Errorf("asked = %+v", cmd.Asked)
 	}
 	if cmd.Principal.TokenHash != HashPrincipalToken(out.Token) || !strings.HasPrefix(out.Token, "xdk_") {

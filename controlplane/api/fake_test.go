@@ -83,8 +83,13 @@ func (f *fakeStore) Active() (model.Revision, bool) {
 	}
 	return model.Revision{}, false
 }
-func (f *fakeStore) Revisions() []model.Revision {
-	return append([]model.Revision(nil), f.revisions...)
+func (f *fakeStore) Revisions(before uint64, limit int) (out []model.Revision) {
+	for _, r := range f.revisions {
+		if (before == 0 || r.ID.Number < before) && len(out) < limit {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 func (f *fakeStore) Revision(number uint64) (model.Revision, bool) {
 	for _, r := range f.revisions {

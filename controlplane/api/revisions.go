@@ -20,15 +20,11 @@ func (s *Server) ListRevisions(_ context.Context, r ListRevisionsRequestObject) 
 	}
 	limit := limitOf(r.Params.Limit)
 	answer := ListRevisions200JSONResponse{Items: []Revision{}}
-	for _, one := range s.store.Revisions() {
-		if before != 0 && one.ID.Number >= before {
-			continue
-		}
-		if len(answer.Items) == limit {
-			answer.NextCursor = strconv.FormatUint(answer.Items[limit-1].Number, 10)
-			break
-		}
+	for _, one := range s.store.Revisions(before, limit) {
 		answer.Items = append(answer.Items, toRevision(&one))
+	}
+	if len(answer.Items) == limit && answer.Items[limit-1].Number > 1 {
+		answer.NextCursor = strconv.FormatUint(answer.Items[limit-1].Number, 10)
 	}
 	return answer, nil
 }

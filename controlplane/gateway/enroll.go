@@ -77,6 +77,9 @@ func (g *Gateway) Renew(ctx context.Context, r *connect.Request[syncpb.RenewRequ
 	if err != nil {
 		return nil, err
 	}
+	if !g.renews.allowOne(agent.Name) {
+		return nil, g.refuse("renew_rate", connect.CodeResourceExhausted, "agent %s renews its certificate too often: wait a minute and try again", agent.Name)
+	}
 	key, err := g.cfg.Authority.CheckRequest(r.Msg.GetCertificateRequest())
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
@@ -96,7 +99,7 @@ func (g *Gateway) Renew(ctx context.Context, r *connect.Request[syncpb.RenewRequ
 	return connect.NewResponse(&syncpb.RenewResponse{Certificates: chain, Authorities: g.cfg.Authority.Certificates()}), nil
 }
 
-// limiter bounds attempts by address and in all.
+// limiter bounds attempts by address or name, and in all.
 type limiter struct {
 	each  rate.Limit
 	burst int
@@ -120,6 +123,11 @@ func (l *limiter) allow(address string) bool {
 	if err != nil {
 		host = address
 	}
+	return l.allowOne(host) && l.all.Allow()
+}
+
+// allowOne looks at what one may do, and not at what all may.
+func (l *limiter) allowOne(host string) bool {
 	l.mu.Lock()
 	one := l.from[host]
 	if one == nil {
@@ -130,5 +138,5 @@ func (l *limiter) allow(address string) bool {
 		l.from[host] = one
 	}
 	l.mu.Unlock()
-	return one.Allow() && l.all.Allow()
+	return one.Allow()
 }

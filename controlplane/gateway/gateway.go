@@ -85,6 +85,8 @@ type Config struct {
 	CallTimeout time.Duration // of a command to the state
 	EnrollRate  rate.Limit    // attempts a second, of one address; ten times that of all
 	EnrollBurst int
+	RenewRate   rate.Limit // renewals a second, of one agent; each of them stays in the record
+	RenewBurst  int
 }
 
 func (c *Config) defaults() {
@@ -109,12 +111,16 @@ func (c *Config) defaults() {
 	if c.EnrollRate == 0 {
 		c.EnrollRate, c.EnrollBurst = 1, 10
 	}
+	if c.RenewRate == 0 {
+		c.RenewRate, c.RenewBurst = rate.Every(time.Minute), 20
+	}
 }
 
 // Gateway serves the sync protocol.
 type Gateway struct {
 	cfg     Config
 	enrolls *limiter
+	renews  *limiter
 
 	mu      sync.Mutex // guards streams
 	streams map[string]*stream
@@ -128,7 +134,8 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, errors.New("gateway: store, authority and node must be given")
 	}
 	cfg.defaults()
-	return &Gateway{cfg: cfg, enrolls: newLimiter(cfg.EnrollRate, cfg.EnrollBurst), streams: map[string]*stream{}}, nil
+	return &Gateway{cfg: cfg, enrolls: newLimiter(cfg.EnrollRate, cfg.EnrollBurst),
+		renews: newLimiter(cfg.RenewRate, cfg.RenewBurst), streams: map[string]*stream{}}, nil
 }
 
 // Handler is the gateway as HTTP, for a transport's server.

@@ -22,6 +22,7 @@ func TestEnroll(t *testing.T) {
 	metrics := gateway.NewMetrics(nil)
 	n := newNode(t, func(c *gateway.Config) { c.Metrics, c.EnrollRate, c.EnrollBurst = metrics, 1e-9, 20 })
 	csr, key := newRequest(t)
+	other, _ := newRequest(t)
 	good := n.token("berlin", time.Minute)
 	foreign := good
 	foreign.CAHash[0]++
@@ -43,7 +44,8 @@ func TestEnroll(t *testing.T) {
 		{"another site", good.String(), "paris", csr, connect.CodePermissionDenied, "for site berlin"},
 		{"expired", n.token("berlin", time.Nanosecond).String(), "", csr, connect.CodePermissionDenied, "expired"},
 		{"good", good.String(), "berlin", csr, 0, ""},
-		{"used", good.String(), "", csr, connect.CodePermissionDenied, "was used"},
+		{"repeated, as the answer was lost", good.String(), "", csr, 0, ""},
+		{"used", good.String(), "", other, connect.CodePermissionDenied, "was used"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -62,7 +64,7 @@ func TestEnroll(t *testing.T) {
 			}
 		})
 	}
-	if got := testutil.ToFloat64(metrics.Enrolled.WithLabelValues("ok")); got != 1 {
+	if got := testutil.ToFloat64(metrics.Enrolled.WithLabelValues("ok")); got != 2 {
 		t.Errorf("%v enrolments counted", got)
 	}
 	if got := testutil.ToFloat64(metrics.Enrolled.WithLabelValues("permission_denied")); got != 3 {
@@ -97,6 +99,14 @@ func TestRenew(t *testing.T) {
 	other, _ := newRequest(t)
 	says(t, renew(other), connect.CodePermissionDenied, "another key")
 	says(t, renew([]byte("x")), connect.CodeInvalidArgument, "certificate request")
+	// Every renewal stays in the record for ever, so none may renew without end.
+	for range 30 {
+		if err := renew(requestFor(t, a.key)); err != nil {
+			says(t, err, connect.CodeResourceExhausted, "too often")
+			return
+		}
+	}
+	t.Error("renewal has no limit")
 }
 
 // An agent speaks for itself only, whatever its messages claim.

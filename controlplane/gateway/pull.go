@@ -178,6 +178,9 @@ func (p *puller) sendAll(ctx context.Context) error {
 		if err := p.commands(); err != nil {
 			return err
 		}
+		if err := p.live(); err != nil {
+			return err
+		}
 		batch := p.g.cfg.Store.Mail(p.s.agent, p.position, mailBatch)
 		if len(batch) == 0 {
 			return nil
@@ -186,6 +189,21 @@ func (p *puller) sendAll(ctx context.Context) error {
 			if err := p.mail(&batch[i]); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// live sends the live commands that wait. Somebody waits for their answers, and an agent
+// that is far behind may have mail without end.
+func (p *puller) live() error {
+	for {
+		select {
+		case ask := <-p.s.asks:
+			if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Command{Command: ask}}); err != nil {
+				return err
+			}
+		default:
+			return nil
 		}
 	}
 }

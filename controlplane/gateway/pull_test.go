@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -202,4 +203,49 @@ func (n *node) deadLetter(a *agent) {
 	if _, ok := n.store.DeadLetter("berlin/1.0/erp"); !ok {
 		n.t.Fatal(errors.New("the fact has not become a dead letter"))
 	}
+}
+
+// An agent that is far behind still hears what somebody waits for.
+func TestAskBeforeMailWithoutEnd(t *testing.T) {
+	n := newNode(t)
+	n.activate("policy", "berlin", "paris")
+	a := n.join("berlin")
+	n.join("paris")
+	const blocks = 8
+	for i := range uint64(blocks) {
+		body := make([]byte, 700<<10)
+		if _, err := rand.Read(body); err != nil { // does not compress
+			t.Fatal(err)
+		}
+		text, err := block.Cut(block.Origin{Agent: "berlin", Epoch: 1}, []block.Lane{{Agent: "berlin", First: i + 1}},
+			[]block.Item{{Head: block.Head{Type: "order.captured.v1", Received: time.Now(), Occurred: time.Now()}, Body: body}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.push(&syncpb.PushRequest{Epoch: 1, Blocks: [][]byte{text}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream := a.pull(&syncpb.PullRequest{Revision: &syncpb.Revision{Generation: 1, Number: 1}})
+	stream.mail(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		_, err := n.gateway.Ask(ctx, "berlin", "trace", nil)
+		if err == nil {
+			t.Error("nobody answered, and an answer came")
+		}
+	}()
+	time.Sleep(50 * time.Millisecond) // it waits to be sent
+	mail := 1
+	for stream.next().GetCommand() == nil {
+		mail++
+	}
+	if mail == blocks {
+		t.Error("the command came after all mail")
+	}
+	cancel()
+	<-asked
 }

@@ -29,6 +29,7 @@ type Bootstrap struct {
 type PutPrincipal struct {
 	Asked
 	Principal Principal
+	New       bool // there must be none of that name yet
 }
 
 // CreateJoinToken stores a minted token's hash.
@@ -37,7 +38,8 @@ type CreateJoinToken struct {
 	Token JoinToken
 }
 
-// Enroll uses up a token. Answer: EnrollResult.
+// Enroll uses up a token. While the token lives, a repeat with the same key gets the same
+// agent, so that a lost answer costs nobody the token. Answer: EnrollResult.
 type Enroll struct {
 	At     time.Time
 	Token  string   // id
@@ -52,8 +54,8 @@ type EnrollResult struct {
 	Agent Agent
 }
 
-// Renew notes a new certificate of an agent. The key may be a new one; whoever proposes
-// this has seen proof of the old.
+// Renew notes a new certificate of an agent for the key that it registered. With another
+// key it is refused: that would be a former copy, overtaken by a new enrolment.
 type Renew struct {
 	At     time.Time
 	Agent  string

@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"sync"
 	"time"
 
@@ -67,7 +68,8 @@ type loaded struct {
 }
 
 // Create makes an authority for a new cluster. It never replaces one: that would cut off
-// every agent.
+// every agent. A key without a certificate is what a start leaves that was cut short, and
+// is used, so that tokens and certificates that name it stay good in any case.
 func Create(dir, cluster string, now time.Time) (*Authority, error) {
 	if !nameForm.MatchString(cluster) {
 		return nil, fmt.Errorf("cluster id %q: use small letters, digits, dot, dash and underscore", cluster)
@@ -75,12 +77,10 @@ func Create(dir, cluster string, now time.Time) (*Authority, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{certificateFile, keyFile} {
-		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
-			return nil, errors.Join(fmt.Errorf("%s: %w", filepath.Join(dir, name), ErrExists), err)
-		}
+	if _, err := os.Lstat(filepath.Join(dir, certificateFile)); !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(fmt.Errorf("%s: %w", filepath.Join(dir, certificateFile), ErrExists), err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := ownKey(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -99,21 +99,38 @@ func Create(dir, cluster string, now time.Time) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
 	// The certificate is written last: a directory without it holds no authority yet.
-	if err := write(dir, keyFile, "PRIVATE KEY", private, 0o600); err != nil {
-		return nil, err
-	}
 	if err := write(dir, certificateFile, "CERTIFICATE", der, 0o644); err != nil {
 		return nil, err
 	}
 	return Open(dir)
 }
 
-// write makes a file durable before it gets its name.
+// ownKey reads the key in dir, or makes one.
+func ownKey(dir string) (*ecdsa.PrivateKey, error) {
+	private, err := read(dir, keyFile, "PRIVATE KEY", x509.ParsePKCS8PrivateKey)
+	if err == nil {
+		key, ok := private.(*ecdsa.PrivateKey)
+		if !ok {
+			return nil, fmt.Errorf("%s: not a key of an authority", filepath.Join(dir, keyFile))
+		}
+		return key, nil
+	}
+	if !errors.Is(err, ErrNone) {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return key, write(dir, keyFile, "PRIVATE KEY", der, 0o600)
+}
+
+// write makes a file durable before it gets its name, and then the name.
 func write(dir, name, kind string, der []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(dir, "."+name+".*")
 	if err != nil {
@@ -124,7 +141,23 @@ func write(dir, name, kind string, der []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), filepath.Join(dir, name))
+	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes a rename last. Windows has no such call and needs none.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close() // opened for reading
+	return d.Sync()
 }
 
 // Open reads the authority in dir.

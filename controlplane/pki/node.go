@@ -64,7 +64,8 @@ func (a *Authority) Node(node string, names []string, now func() time.Time) func
 		mu.Lock()
 		defer mu.Unlock()
 		at, by := now(), a.current().certificate
-		if current != nil && of == by && at.Before(current.Leaf.NotAfter.Add(-NodeLife/3)) {
+		// One that lies in the future was made while the clock was wrong.
+		if current != nil && of == by && !at.Before(current.Leaf.NotBefore) && at.Before(current.Leaf.NotAfter.Add(-NodeLife/3)) {
 			return current, nil
 		}
 		fresh, err := a.NodeCertificate(node, names, NodeLife, at)

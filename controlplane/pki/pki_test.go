@@ -104,6 +104,52 @@ func TestCreateOpenReload(t *testing.T) {
 	}
 }
 
+// A first start may be cut short between the two files. The key that is there is used.
+func TestCreateAfterACut(t *testing.T) {
+	dir := t.TempDir()
+	a, err := pki.Create(dir, "c1", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "ca.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pki.Open(dir); !errors.Is(err, pki.ErrNone) {
+		t.Errorf("open: %v", err)
+	}
+	b, err := pki.Create(dir, "c1", now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Hash() != a.Hash() {
+		t.Error("another key was made: join tokens and agents are cut off")
+	}
+	if err := os.Remove(filepath.Join(dir, "ca.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca-key.pem"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pki.Create(dir, "c1", now); err == nil {
+		t.Error("a damaged key was replaced")
+	}
+}
+
+// A certificate that was made while the clock was ahead is not kept when it is set right.
+func TestNodeAfterTheClockWentBack(t *testing.T) {
+	a := create(t)
+	clock := now.AddDate(1, 0, 0)
+	certificate := a.Node("n1", []string{"localhost"}, func() time.Time { return clock })
+	if _, err := certificate(); err != nil {
+		t.Fatal(err)
+	}
+	clock = now
+	got, err := certificate()
+	if err != nil || got.Leaf.NotBefore.After(clock) {
+		t.Errorf("begins at %s: %v", got.Leaf.NotBefore, err)
+	}
+}
+
 func TestSignAgent(t *testing.T) {
 	a := create(t)
 	_, edwards, err := ed25519.GenerateKey(rand.Reader)

@@ -26,7 +26,10 @@ func (t *tx) enroll(c *model.Enroll) (*model.EnrollResult, *model.Error) {
 	if name == "" {
 		name = token.Site
 	}
+	old := get[model.Agent](t.view, tableAgents, []byte(name))
 	switch {
+	case again(c, token, old):
+		return t.enrollAgain(c, token, old), nil
 	case !token.Used.IsZero():
 		return nil, t.refuse(c, token, model.Forbidden, "the join token was used at "+token.Used.Format(time.RFC3339)+"; ask for a new one")
 	case !token.Expires.After(c.At):
@@ -34,8 +37,7 @@ func (t *tx) enroll(c *model.Enroll) (*model.EnrollResult, *model.Error) {
 	case name != token.Site:
 		return nil, t.refuse(c, token, model.Forbidden, "the join token is for site "+token.Site+", whose agent has that name")
 	}
-	old := get[model.Agent](t.view, tableAgents, []byte(name))
-	if old == nil && t.bolt.Bucket(tableAgents).Stats().KeyN >= maxAgents {
+	if old == nil && t.agents() >= maxAgents {
 		return nil, model.Errorf(model.TooLarge, "there are %d agents already, which is the limit", maxAgents)
 	}
 	agent := model.Agent{Name: name, Site: token.Site, Epoch: 1, Key: c.Key, Serial: clip(c.Serial, maxName), Enrolled: c.At}
@@ -57,6 +59,31 @@ func (t *tx) enroll(c *model.Enroll) (*model.EnrollResult, *model.Error) {
 		"again": old != nil, "wasRevoked": old != nil && !old.Revoked.IsZero(),
 	})
 	return &model.EnrollResult{Agent: agent}, nil
+}
+
+// again tells the repeat of an enrolment whose answer was lost: the same token, still alive,
+// and the key that it registered.
+func again(c *model.Enroll, token *model.JoinToken, agent *model.Agent) bool {
+	return agent != nil && agent.Name == token.Site && !token.Used.IsZero() && token.Expires.After(c.At) &&
+		agent.Enrolled.Equal(token.Used) && agent.Key == c.Key && agent.Revoked.IsZero()
+}
+
+// enrollAgain notes another certificate for an agent that has just been enrolled. Its epoch
+// stays: the same store asks.
+func (t *tx) enrollAgain(c *model.Enroll, token *model.JoinToken, agent *model.Agent) *model.EnrollResult {
+	agent.Serial = clip(c.Serial, maxName)
+	put(t, tableAgents, []byte(agent.Name), agent)
+	t.audit(c.At, "agent:"+agent.Name, "agent.enroll.repeated", agent.Name, map[string]any{
+		"token": token.ID, "epoch": agent.Epoch, "serial": agent.Serial,
+	})
+	return &model.EnrollResult{Agent: *agent}
+}
+
+// agents counts the agents by their keys. The statistics of the file do not count what the
+// open transaction has changed, and would differ with how entries were batched.
+func (t *tx) agents() (count int) {
+	t.each(tableAgents, nil, nil, func(_, _ []byte) bool { count++; return true })
+	return count
 }
 
 // refuse notes an attempt with a token that exists.
@@ -88,10 +115,12 @@ func (t *tx) renew(c *model.Renew) *model.Error {
 	if err != nil {
 		return err
 	}
-	newKey := agent.Key != c.Key
-	agent.Key, agent.Serial = c.Key, clip(c.Serial, maxName)
+	if agent.Key != c.Key {
+		return model.Errorf(model.Forbidden, "agent %s was enrolled again with another key meanwhile", agent.Name)
+	}
+	agent.Serial = clip(c.Serial, maxName)
 	put(t, tableAgents, []byte(agent.Name), agent)
-	t.audit(c.At, "agent:"+agent.Name, "agent.renew", agent.Name, map[string]any{"serial": agent.Serial, "newKey": newKey})
+	t.audit(c.At, "agent:"+agent.Name, "agent.renew", agent.Name, map[string]any{"serial": agent.Serial})
 	return nil
 }
 

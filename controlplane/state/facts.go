@@ -17,6 +17,8 @@ const (
 	maxID     = 512
 	maxKey    = 1024
 	maxAnswer = 8 << 10
+
+	maxLetterEvents = 1 << 30 // bytes of the events that dead letters keep here
 )
 
 // Where an exception stands in the order table.
@@ -81,11 +83,20 @@ func (t *tx) exceptionFact(agent string, e *model.Exception, at time.Time) error
 	if !strings.HasPrefix(id, agent+"/") {
 		id = agent + "/" + id
 	}
-	if e.At.IsZero() {
-		e.At = at
-	}
-	t.except(&model.Exception{ID: id, Agent: agent, Kind: clip(e.Kind, maxName), Text: clip(e.Text, maxText), At: e.At})
+	t.except(&model.Exception{
+		ID: id, Agent: agent, Kind: clip(e.Kind, maxName), Text: clip(e.Text, maxText), At: believable(e.At, at),
+	})
 	return nil
+}
+
+// believable gives the time that an agent states, or that of the command. JSON takes times
+// that leave the calendar once they are brought to UTC, and no row could hold those.
+func believable(stated, at time.Time) time.Time {
+	stated = stated.UTC()
+	if stated.IsZero() || stated.Year() < 1 || stated.Year() > 9999 {
+		return at
+	}
+	return stated
 }
 
 func exceptionKey(row *exceptionRow) []byte {
@@ -193,9 +204,6 @@ func (t *tx) letterFact(agent string, l *model.DeadLetter, at time.Time) error {
 		if letter.Reason == "" {
 			letter.Reason = row.Letter.Reason
 		}
-		if letter.Event == nil {
-			letter.Event = row.Letter.Event
-		}
 		// Written before the agent heard of the replay: it is still to come.
 		if letter.State == model.DeadLetterOpen && asked != 0 && letter.Attempts <= row.Letter.Attempts {
 			letter.State = row.Letter.State
@@ -221,12 +229,11 @@ func indexKeys(l *model.DeadLetter, number uint64) [][]byte {
 // storeLetter writes a dead letter and its places in the indexes; old is the row before,
 // nil for a new one.
 func (t *tx) storeLetter(old *letterRow, letter *model.DeadLetter, asked uint64, at time.Time) {
-	if letter.At.IsZero() {
-		letter.At = at
-	}
+	letter.At = believable(letter.At, at)
 	row := letterRow{Letter: *letter, Asked: asked}
+	row.Letter.Event = nil
 	if old != nil {
-		row.Number = old.Number
+		row.Number, row.EventBytes = old.Number, old.EventBytes
 		for _, k := range indexKeys(&old.Letter, old.Number) {
 			t.remove(tableLetterIndex, k)
 		}
@@ -236,12 +243,26 @@ func (t *tx) storeLetter(old *letterRow, letter *model.DeadLetter, asked uint64,
 		row.Number = t.n.Letter
 		t.putRaw(tableLetterOrder, key(row.Number), []byte(letter.ID))
 	}
+	t.keepEvent(&row, letter.Event)
 	put(t, tableLetters, []byte(letter.ID), &row)
 	for _, k := range indexKeys(letter, row.Number) {
 		t.putRaw(tableLetterIndex, k, []byte(letter.ID))
 	}
 	t.changed("deadletters")
 	t.dropLetters()
+}
+
+// keepEvent keeps a dead letter's event in a table of its own, so that a list of dead
+// letters need not read them, while there is room: its agent has it in any case. Without
+// an event the one kept before stays.
+func (t *tx) keepEvent(row *letterRow, content []byte) {
+	more := int64(len(content)) - row.EventBytes
+	if len(content) == 0 || t.n.LetterBytes+more > maxLetterEvents {
+		return
+	}
+	put(t, tableLetterEvents, []byte(row.Letter.ID), &bytesRow{content})
+	row.EventBytes += more
+	t.n.LetterBytes += more
 }
 
 // dropLetters forgets the oldest dead letters that are done with, while there are too many.
@@ -264,6 +285,8 @@ func (t *tx) dropLetters() {
 		}
 		t.remove(tableLetterOrder, key(row.Number))
 		t.remove(tableLetters, id)
+		t.remove(tableLetterEvents, id)
 		t.n.Letters--
+		t.n.LetterBytes -= row.EventBytes
 	}
 }

@@ -16,7 +16,7 @@ import (
 const (
 	maxName       = 128
 	maxText       = 4096
-	maxRequestID  = 128
+	maxRequestID  = 2*maxName + 1 // a principal's name, a slash, and what the caller chose
 	maxPrincipals = 10_000
 	maxTokens     = 10_000
 
@@ -214,6 +214,9 @@ func (t *tx) putPrincipal(c *model.PutPrincipal) *model.Error {
 	slices.Sort(p.Roles)
 	p.Roles = slices.Compact(p.Roles)
 	old := get[model.Principal](t.view, tablePrincipals, []byte(p.Name))
+	if c.New && old != nil {
+		return model.Errorf(model.Conflict, "there is a principal %s already; names are never used again", p.Name)
+	}
 	if old != nil {
 		p.Created = old.Created
 		if p.TokenHash == [32]byte{} {

@@ -1,8 +1,10 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,7 +77,7 @@ func TestRevisionsInTheirOrder(t *testing.T) {
 		t.Errorf("active %+v %q", active, bundle)
 	}
 	var states []model.RevisionState
-	for _, r := range f.Revisions() {
+	for _, r := range f.Revisions(0, 0) {
 		states = append(states, r.State)
 	}
 	if want := []model.RevisionState{model.RevisionActive, model.RevisionProposed, model.RevisionSuperseded}; !slices.Equal(states, want) {
@@ -145,6 +147,21 @@ func TestLastAdminStays(t *testing.T) {
 	}
 }
 
+func TestNewPrincipalReplacesNobody(t *testing.T) {
+	f := openMachine(t)
+	f.begin(model.ApprovalsDual, model.Limits{})
+	add := func(role model.Role, token string) *model.PutPrincipal {
+		return &model.PutPrincipal{Asked: f.by("root"), New: true, Principal: model.Principal{Name: "anna", Roles: []model.Role{role}, TokenHash: hashOf(token)}}
+	}
+	f.must(add(model.Author, "first"))
+	f.refused(model.Conflict, add(model.Approver, "second")) // two who add the same name at once
+	f.must(&model.PutPrincipal{Asked: f.by("root"), Principal: model.Principal{Name: "anna", Disabled: true}})
+	f.refused(model.Conflict, add(model.Approver, "third"))
+	if p, ok := f.Principal(hashOf("first")); !ok || !p.Disabled {
+		t.Errorf("principal %+v", p)
+	}
+}
+
 func TestRepeatedRequest(t *testing.T) {
 	f := openMachine(t)
 	f.begin(model.ApprovalsDual, model.Limits{})
@@ -154,7 +171,7 @@ func TestRepeatedRequest(t *testing.T) {
 	}
 	first := f.must(propose("a", "one")).(*model.Revision)
 	again := f.must(propose("a", "one")).(*model.Revision)
-	if again.ID != first.ID || again.Digest != first.Digest || !again.Proposed.Equal(first.Proposed) || len(f.Revisions()) != 1 {
+	if again.ID != first.ID || again.Digest != first.Digest || !again.Proposed.Equal(first.Proposed) || len(f.Revisions(0, 0)) != 1 {
 		t.Errorf("the repeat made %+v, want %+v", again, first)
 	}
 	f.refused(model.Conflict, propose("a", "two"))
@@ -169,6 +186,10 @@ func TestRepeatedRequest(t *testing.T) {
 	f.must(&model.Enroll{At: f.now, Token: "t", Secret: hashOf("t")})
 	f.refused(model.NotFound, &model.Revoke{Asked: ask("c"), Agent: "eu"})
 
+	long := propose(strings.Repeat("n", maxName)+"/"+strings.Repeat("k", 128), "long")
+	if one, again := f.must(long).(*model.Revision), f.must(long).(*model.Revision); one.ID != again.ID {
+		t.Error("the longest request id is not known again")
+	}
 	f.principal("anna", model.Author) // ids are each principal's own
 	other := propose("a", "three")
 	other.By = "anna"
@@ -183,17 +204,20 @@ func TestRepeatedRequest(t *testing.T) {
 	}
 }
 
+func (f *fixture) token(id, site string) {
+	f.must(&model.CreateJoinToken{Asked: f.by("root"), Token: model.JoinToken{ID: id, Hash: hashOf(id), Site: site, Expires: f.now.Add(time.Hour)}})
+}
+
+func (f *fixture) enrolment(id string) *model.Enroll {
+	f.now = f.now.Add(time.Second)
+	return &model.Enroll{At: f.now, Token: id, Secret: hashOf(id), Key: hashOf("key " + id), Serial: "s-" + id}
+}
+
 func TestEnrolment(t *testing.T) {
 	f := openMachine(t)
 	f.begin(model.ApprovalsDual, model.Limits{})
-	token := func(id, site string) {
-		f.must(&model.CreateJoinToken{Asked: f.by("root"), Token: model.JoinToken{ID: id, Hash: hashOf(id), Site: site, Expires: f.now.Add(time.Hour)}})
-	}
-	enroll := func(id string) *model.Enroll {
-		f.now = f.now.Add(time.Second)
-		return &model.Enroll{At: f.now, Token: id, Secret: hashOf(id), Key: hashOf("key " + id), Serial: "s-" + id}
-	}
-	token("one", "eu")
+	enroll := f.enrolment
+	f.token("one", "eu")
 	f.refused(model.Unauthorized, enroll("none"))
 	wrong := enroll("one")
 	wrong.Secret = hashOf("guess")
@@ -209,8 +233,18 @@ func TestEnrolment(t *testing.T) {
 	if got.Agent.Name != "eu" || got.Agent.Site != "eu" || got.Agent.Epoch != 1 || got.Agent.Key != hashOf("key one") {
 		t.Errorf("enrolled %+v", got.Agent)
 	}
+	// The answer may be lost: the same key gets another certificate as long as the token lives.
+	repeat := enroll("one")
+	repeat.Serial = "s-repeat"
+	if r := f.must(repeat).(*model.EnrollResult).Agent; r.Epoch != 1 || r.Serial != "s-repeat" || !r.Enrolled.Equal(got.Agent.Enrolled) {
+		t.Errorf("repeated: %+v", r)
+	}
+	repeat = enroll("one")
+	repeat.At = f.now.Add(2 * time.Hour)
+	f.refused(model.Forbidden, repeat)
+	stolen := func() *model.Enroll { c := enroll("one"); c.Key = hashOf("another key"); return c }
 	audited := len(f.Audit(0, 1000))
-	f.refused(model.Forbidden, enroll("one"))
+	f.refused(model.Forbidden, stolen())
 	entries := f.Audit(0, 1000)
 	if len(entries) != audited+1 || entries[audited].Action != "agent.enroll.refused" || entries[audited].Object != "one" {
 		t.Errorf("the second use was not audited: %+v", entries[audited:])
@@ -219,16 +253,27 @@ func TestEnrolment(t *testing.T) {
 		t.Errorf("the second use changed the agent: %+v", a)
 	}
 	for range 2 * maxAuditedRefusals {
-		f.refused(model.Forbidden, enroll("one"))
+		f.refused(model.Forbidden, stolen())
 	}
 	if n := len(f.Audit(0, 1000)); n > audited+maxAuditedRefusals {
 		t.Errorf("a spent token wrote %d entries", n-audited)
 	}
+	if err := f.VerifyAudit(); err != nil {
+		t.Error(err)
+	}
+}
 
+func TestEnrolledAgain(t *testing.T) {
+	f := openMachine(t)
+	f.begin(model.ApprovalsDual, model.Limits{})
+	enroll := f.enrolment
+	f.token("one", "eu")
+	f.must(enroll("one"))
 	f.must(&model.Revoke{Asked: f.by("root"), Agent: "eu"})
 	f.refused(model.Forbidden, &model.Ack{At: f.now, Agent: "eu"})
 	f.refused(model.Forbidden, &model.Renew{At: f.now, Agent: "eu"})
-	token("two", "eu")
+	f.refused(model.Forbidden, enroll("one")) // revoked: the token does not bring it back
+	f.token("two", "eu")
 	again := f.must(enroll("two")).(*model.EnrollResult).Agent
 	if again.Epoch != 2 || !again.Revoked.IsZero() || again.Key != hashOf("key two") {
 		t.Errorf("enrolled again: %+v", again)
@@ -236,6 +281,18 @@ func TestEnrolment(t *testing.T) {
 	// The old store's epoch is fenced.
 	text := cut(t, "eu", 1, []block.Lane{{Agent: block.Control, First: 1}}, []byte("x"))
 	f.refused(model.Forbidden, &model.Push{At: f.now, Agent: "eu", Epoch: 1, Blocks: [][]byte{text}})
+	// A renewal of the former copy that was under way meanwhile does not bring its key back.
+	f.refused(model.Forbidden, &model.Renew{At: f.now, Agent: "eu", Key: hashOf("key one"), Serial: "s-old"})
+	f.refused(model.Forbidden, enroll("one"))
+	f.must(&model.Renew{At: f.now, Agent: "eu", Key: again.Key, Serial: "s3"})
+	// A later token with the same key is another enrolment; the one before has had its day.
+	f.token("three", "eu")
+	three := enroll("three")
+	three.Key = again.Key
+	if r := f.must(three).(*model.EnrollResult).Agent; r.Epoch != 3 {
+		t.Errorf("enrolled with the key of before: %+v", r)
+	}
+	f.refused(model.Forbidden, enroll("two"))
 	f.must(&model.Renew{At: f.now, Agent: "eu", Key: again.Key, Serial: "s3"})
 	if a, _ := f.Agent("eu"); a.Serial != "s3" {
 		t.Errorf("renewed: %+v", a)
@@ -253,7 +310,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	f.report("eu", factBody(t, model.Fact{DeadLetter: &model.DeadLetter{ID: "eu/1/erp"}}), factBody(t, model.Fact{Exception: &model.Exception{ID: "x"}}))
 	f.must(&model.Resolve{Asked: f.by("root"), DeadLetter: "eu/1/erp"})
 	f.must(&model.ResolveException{Asked: f.by("root"), Exception: "eu/x"})
-	f.must(&model.Renew{At: f.now, Agent: "eu"})
+	f.must(&model.Renew{At: f.now, Agent: "eu", Key: hashOf("eu")})
 	f.must(&model.Revoke{Asked: f.by("root"), Agent: "eu"})
 	var got []string
 	for i, e := range f.Audit(0, 100) {
@@ -278,6 +335,20 @@ func TestOldBundlesGo(t *testing.T) {
 		if i == 1 {
 			f.must(&model.Approve{Asked: f.by("root"), Number: r.ID.Number, Digest: r.Digest})
 		}
+	}
+	var numbers []uint64
+	for before := uint64(0); ; {
+		list := f.Revisions(before, 100)
+		if len(list) == 0 {
+			break
+		}
+		for _, r := range list {
+			numbers = append(numbers, r.ID.Number)
+		}
+		before = numbers[len(numbers)-1]
+	}
+	if len(numbers) != bundlesKept+3 || numbers[0] != bundlesKept+3 || !slices.IsSortedFunc(numbers, func(a, b uint64) int { return cmp.Compare(b, a) }) {
+		t.Errorf("%d revisions in pages, from %d", len(numbers), numbers[0])
 	}
 	for number, want := range map[uint64]bool{1: false, 2: true, 3: false, 4: true} {
 		if _, ok := f.RevisionBundle(number); ok != want {

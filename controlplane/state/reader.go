@@ -194,12 +194,16 @@ func (r *Reader) Active() (revision model.Revision, ok bool) {
 	return revision, ok
 }
 
-// Revisions lists the revisions, the newest first.
-func (r *Reader) Revisions() (list []model.Revision) {
+// Revisions lists the revisions below a number, the newest first; 0 begins with the newest.
+func (r *Reader) Revisions(before uint64, limit int) (list []model.Revision) {
+	if before == 0 {
+		before = math.MaxUint64
+	}
+	limit = page(limit)
 	r.read(func(v view) {
-		v.eachBack(tableRevisions, nil, key(uint64(math.MaxUint64)), func(k, value []byte) bool {
+		v.eachBack(tableRevisions, nil, key(before), func(k, value []byte) bool {
 			list = append(list, *parse[model.Revision](tableRevisions, k, value))
-			return len(list) < model.MaxPage
+			return len(list) < limit
 		})
 	})
 	return list
@@ -232,7 +236,8 @@ func page(limit int) int {
 // cursor still goes on.
 const maxScanned = 20_000
 
-// DeadLetters lists dead letters, the newest first, and the cursor of the next page.
+// DeadLetters lists dead letters without their events, the newest first, and the cursor of
+// the next page.
 func (r *Reader) DeadLetters(f model.DeadLetterFilter) (letters []model.DeadLetter, next uint64) {
 	table, prefix := tableLetterOrder, []byte(nil)
 	switch {
@@ -272,10 +277,19 @@ func matches(l *model.DeadLetter, f model.DeadLetterFilter) bool {
 		(f.State == "" || l.State == f.State) && (f.Key == "" || l.Key == f.Key)
 }
 
-// DeadLetter finds a dead letter.
-func (r *Reader) DeadLetter(id string) (model.DeadLetter, bool) {
-	row, ok := one[letterRow](r, tableLetters, []byte(id))
-	return row.Letter, ok
+// DeadLetter finds a dead letter, with its event.
+func (r *Reader) DeadLetter(id string) (letter model.DeadLetter, ok bool) {
+	r.read(func(v view) {
+		row := get[letterRow](v, tableLetters, []byte(id))
+		if row == nil {
+			return
+		}
+		letter, ok = row.Letter, true
+		if content := get[bytesRow](v, tableLetterEvents, []byte(id)); content != nil {
+			letter.Event = content.Bytes
+		}
+	})
+	return letter, ok
 }
 
 // Exceptions lists exceptions, those that nobody has resolved first, the newest first.

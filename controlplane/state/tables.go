@@ -30,6 +30,7 @@ var (
 	tableLetters        = []byte("letters")         // id -> letterRow
 	tableLetterOrder    = []byte("letter-order")    // number -> id
 	tableLetterIndex    = []byte("letter-index")    // kind, value, number -> id
+	tableLetterEvents   = []byte("letter-events")   // id -> bytesRow
 	tableExceptions     = []byte("exceptions")      // id -> exceptionRow
 	tableExceptionOrder = []byte("exception-order") // resolved or not, number -> id
 	tableAnswers        = []byte("answers")         // principal, request id -> answerRow
@@ -40,7 +41,7 @@ var (
 var tables = [][]byte{
 	tableMeta, tablePrincipals, tablePrincipalHash, tableTokens, tableAgents, tableRevisions, tableBundles,
 	tableLanes, tableBlocks, tableBlockRefs, tableMail, tableBoxes, tableCommands, tableLetters, tableLetterOrder,
-	tableLetterIndex, tableExceptions, tableExceptionOrder, tableAnswers, tableAnswerTimes, tableAudit,
+	tableLetterIndex, tableLetterEvents, tableExceptions, tableExceptionOrder, tableAnswers, tableAnswerTimes, tableAudit,
 }
 
 var (
@@ -70,8 +71,11 @@ type countersRow struct {
 	Dropped    uint64 // exceptions lost for want of room
 	Blocks     uint64
 	RelayBytes int64
-	Audit      uint64
-	AuditHash  [32]byte
+
+	LetterBytes int64 // of the events that dead letters keep
+
+	Audit     uint64
+	AuditHash [32]byte
 }
 
 type (
@@ -96,8 +100,10 @@ type (
 	}
 	letterRow struct {
 		Number uint64
-		Letter model.DeadLetter
-		Asked  uint64 // number of the agent's command that is under way
+		Letter model.DeadLetter // but for its event
+		Asked  uint64           // number of the agent's command that is under way
+
+		EventBytes int64 // of the event that is kept
 	}
 	exceptionRow struct {
 		Number    uint64

@@ -107,6 +107,14 @@ func splitPush(p *model.Push) []model.Push {
 		part.Blocks = append(part.Blocks, p.Blocks[i])
 		size += len(b)
 	}
+	gaps := 0
+	for i := range p.Gaps {
+		gaps += len(p.Gaps[i].Destination) + len(p.Gaps[i].Cause) + gapOverhead
+	}
+	if size > 0 && size+gaps > fillEntry {
+		parts = append(parts, part)
+		part.Blocks = nil
+	}
 	part.Gaps = p.Gaps
 	return append(parts, part)
 }

@@ -41,9 +41,9 @@ func (s *Store) start() (n *node, err error) {
 	if n.snapshots, err = raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, snapshotsKept, logger); err != nil {
 		return nil, fmt.Errorf("store: open the snapshots in %s: %w", s.path("snapshots"), err)
 	}
-	existing, err := raft.HasExistingState(n.log, n.log, n.snapshots)
+	existing, err := s.existing(n)
 	if err != nil {
-		return nil, fmt.Errorf("store: read the log: %w", err)
+		return nil, err
 	}
 	if err := s.catchUp(n, existing); err != nil {
 		return nil, err
@@ -66,6 +66,37 @@ func (s *Store) start() (n *node, err error) {
 	}
 	return n, nil
 }
+
+// existing reports whether the log has begun. Raft writes its first term before its first
+// entry; a first start that was cut short between the two leaves a log that raft takes for
+// one of another start, and that nobody would ever lead. It is begun anew.
+func (s *Store) existing(n *node) (bool, error) {
+	existing, err := raft.HasExistingState(n.log, n.log, n.snapshots)
+	if err != nil {
+		return false, fmt.Errorf("store: read the log: %w", err)
+	}
+	if !existing || s.cfg.Stream != nil || s.AppliedIndex() > 0 {
+		return existing, nil
+	}
+	last, err := n.log.LastIndex()
+	if err != nil {
+		return false, fmt.Errorf("store: read the log: %w", err)
+	}
+	list, err := n.snapshots.List()
+	if err != nil {
+		return false, fmt.Errorf("store: list the snapshots: %w", err)
+	}
+	if last > 0 || len(list) > 0 {
+		return true, nil
+	}
+	if err := n.log.SetUint64([]byte(currentTerm), 0); err != nil {
+		return false, fmt.Errorf("store: begin the log anew: %w", err)
+	}
+	return false, nil
+}
+
+// currentTerm is raft's name for it in the stable store.
+const currentTerm = "CurrentTerm"
 
 func (s *Store) raftConfig(logger logger) *raft.Config {
 	c := raft.DefaultConfig()

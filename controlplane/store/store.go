@@ -27,6 +27,7 @@ import (
 const (
 	MaxEntry      = 2 << 20 // bytes of one command, and about what an entry of the log may have
 	fillEntry     = 1 << 20 // bytes from which an entry takes no further command
+	gapOverhead   = 128     // bytes of a gap in a command, beside its texts
 	maxBatch      = 512     // commands of one entry
 	maxWaiting    = 1024    // commands that wait to be put into an entry
 	maxInFlight   = 2       // entries on their way; while they are, the next one fills

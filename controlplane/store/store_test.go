@@ -11,11 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/state"
@@ -233,6 +235,53 @@ func TestSplitPushKeepsEverything(t *testing.T) {
 		if blocks != len(push.Blocks) || gaps != len(push.Gaps) {
 			t.Fatalf("%d of %d blocks, %d of %d gaps", blocks, len(push.Blocks), gaps, len(push.Gaps))
 		}
+	}
+}
+
+func TestSplitPushWithManyGaps(t *testing.T) {
+	push := &model.Push{Agent: "eu", Epoch: 7, Blocks: [][]byte{make([]byte, block.MaxBytes)}, Gaps: make([]model.Gap, 1024)}
+	for i := range push.Gaps {
+		push.Gaps[i] = model.Gap{Source: "eu", Epoch: 7, Destination: "na", First: 1, Last: 2, Cause: strings.Repeat("x", 1024)}
+	}
+	gaps := 0
+	for _, part := range splitPush(push) {
+		if _, err := state.Encode(&part); err != nil {
+			t.Error(err)
+		}
+		gaps += len(part.Gaps)
+	}
+	if gaps != len(push.Gaps) {
+		t.Errorf("%d of %d gaps", gaps, len(push.Gaps))
+	}
+}
+
+// Power may fail in the first second of a node's life, between raft's two first writes.
+func TestFirstStartCutShort(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	log, err := wal.Open(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(log.SetUint64([]byte(currentTerm), 1), log.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(testConfig(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	end := make(chan error, 1)
+	go func() { end <- s.Run(ctx) }()
+	if err := s.WaitReady(ctx); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-end; err != nil {
+		t.Error(err)
 	}
 }
 

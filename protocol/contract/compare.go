@@ -97,8 +97,8 @@ func (c *comparer) compare(w, r any, path string) {
 	if w == any(false) {
 		return
 	}
-	writer := merge(c.writer, w, 0)
-	for _, part := range conjuncts(c.reader, r, 0) {
+	writer := merge(c.writer, w, c.steps)
+	for _, part := range conjuncts(c.reader, r, 0, c.steps) {
 		c.comparePart(writer, part, path)
 	}
 }
@@ -123,7 +123,7 @@ func (c *comparer) comparePart(w, r map[string]any, path string) {
 		// Every alternative of the writer has to fit, each with what stands beside it.
 		base := without(w, wKeyword)
 		for _, branch := range wAlternatives {
-			c.comparePart(merge(c.writer, map[string]any{"allOf": []any{branch, base}}, 0), r, path)
+			c.comparePart(merge(c.writer, map[string]any{"allOf": []any{branch, base}}, c.steps), r, path)
 		}
 		return
 	}

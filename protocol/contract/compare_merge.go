@@ -13,13 +13,17 @@ const unresolved = "$ref"
 const maxRefs = 32
 
 // conjuncts takes a schema apart into parts that all have to hold: itself, what it refers
-// to, and its allOf.
-func conjuncts(document, schema any, depth int) []map[string]any {
+// to, and its allOf. Each part is a step: a few references that lead to each other make
+// more parts than could ever be looked at.
+func conjuncts(document, schema any, depth int, steps *int) []map[string]any {
 	s, ok := schema.(map[string]any)
 	if !ok {
 		if schema == any(false) {
 			return []map[string]any{{"not": map[string]any{}}}
 		}
+		return nil
+	}
+	if *steps++; *steps > maxSteps {
 		return nil
 	}
 	own := without(s, "$ref", "allOf")
@@ -29,7 +33,7 @@ func conjuncts(document, schema any, depth int) []map[string]any {
 		if !found || depth > maxRefs {
 			own[unresolved] = ref
 		} else {
-			out = append(out, conjuncts(document, target, depth+1)...)
+			out = append(out, conjuncts(document, target, depth+1, steps)...)
 		}
 	}
 	all, _ := s["allOf"].([]any)
@@ -38,7 +42,7 @@ func conjuncts(document, schema any, depth int) []map[string]any {
 		return out
 	}
 	for _, part := range all {
-		out = append(out, conjuncts(document, part, depth+1)...)
+		out = append(out, conjuncts(document, part, depth+1, steps)...)
 	}
 	return out
 }
@@ -46,9 +50,9 @@ func conjuncts(document, schema any, depth int) []map[string]any {
 // merge makes one schema of all conjuncts. Where two speak of the same keyword and no
 // better is known, the first stays: leaving a constraint of the writer out makes the
 // comparison more careful, never less.
-func merge(document, schema any, depth int) map[string]any {
+func merge(document, schema any, steps *int) map[string]any {
 	out := map[string]any{}
-	for _, part := range conjuncts(document, schema, depth) {
+	for _, part := range conjuncts(document, schema, 0, steps) {
 		for _, keyword := range slices.Sorted(maps.Keys(part)) {
 			value := part[keyword]
 			old, has := out[keyword]

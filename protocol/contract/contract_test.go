@@ -381,3 +381,31 @@ func BenchmarkValidate(b *testing.B) {
 		}
 	}
 }
+
+// A few references that lead to each other stand for more parts than there is time.
+func TestCompareEntangledReferences(t *testing.T) {
+	var defs strings.Builder
+	for i := range 14 {
+		ref := fmt.Sprintf(`{"$ref":"#/$defs/d%d"}`, i+1)
+		fmt.Fprintf(&defs, `"d%d":{"allOf":[%s]},`, i, strings.TrimSuffix(strings.Repeat(ref+",", 10), ","))
+	}
+	schema := []byte(`{"$defs":{` + defs.String() + `"d14":{"type":"object"}},"$ref":"#/$defs/d0"}`)
+	var versions []*Version
+	for _, semver := range []string{"1.0.0", "1.1.0"} {
+		v, err := Compile("x", semver, Active, time.Time{}, schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		versions = append(versions, v)
+	}
+	done := make(chan []Incompatibility, 1)
+	go func() { done <- Compare(versions[0], versions[1], CompatibilityFull) }()
+	select {
+	case found := <-done:
+		if len(found) == 0 || !strings.Contains(fmt.Sprint(found), "too entangled") {
+			t.Errorf("got %v", found)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the comparison does not end")
+	}
+}

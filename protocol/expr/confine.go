@@ -18,12 +18,16 @@ const (
 	maxFew    = 4096    // elements of an array that is compared with another, each with each
 	maxIndex  = 100_000 // index that may be assigned to
 	maxBigInt = 4096    // bits of an integer
+
+	maxMatched = 16 << 10 // bytes of a string whose matches are listed: each match counts again from the beginning
+	maxParts   = 10_000   // of a program: the compiler's time grows with their square
 )
 
 const (
 	guardSize   = "_guard_size"
 	guardFew    = "_guard_few"
 	guardFactor = "_guard_factor"
+	guardMatch  = "_guard_match"
 	guardIndex  = "_guard_index"
 	guardPath   = "_guard_path"
 	guardItem   = "_guard_item"
@@ -49,6 +53,12 @@ func guards() []gojq.CompilerOption {
 				return fmt.Errorf("a string cannot be multiplied here; for decimal strings use dec_mul(a; b)")
 			}
 			return measured(v)
+		}),
+		gojq.WithFunction(guardMatch, 0, 0, func(v any, _ []any) any {
+			if s, ok := v.(string); ok && len(s) > maxMatched {
+				return fmt.Errorf("%w: matches of a string of more than %d bytes", ErrLimit, maxMatched)
+			}
+			return v
 		}),
 		gojq.WithFunction(guardIndex, 0, 0, func(v any, _ []any) any {
 			if err := checkIndex(v); err != nil {
@@ -118,6 +128,7 @@ var wholeInput = map[string]string{
 	"unique_by": guardSize, "transpose": guardSize, "min": guardSize, "max": guardSize, "min_by": guardSize,
 	"max_by": guardSize, "bsearch": guardSize, "contains": guardFew, "inside": guardFew,
 	"indices": guardFew, "index": guardFew, "rindex": guardFew, "format": guardSize,
+	"match": guardMatch, "capture": guardMatch, "scan": guardMatch, "splits": guardMatch, "sub": guardMatch, "gsub": guardMatch,
 }
 
 // confine refuses what reaches out of a program, and puts the guards into it.
@@ -136,8 +147,11 @@ func confine(source string, query *gojq.Query) error {
 			refused = &SyntaxError{line, column, fmt.Sprintf("%s cannot be used: an expression sees its value only, not %s", name, what)}
 		}
 	}
+	parts := 0
 	visit(reflect.ValueOf(query), func(node any) {
 		switch n := node.(type) {
+		case *gojq.Query:
+			parts++
 		case *gojq.Func:
 			refuse(n.Name)
 		case *gojq.FuncDef:
@@ -146,6 +160,9 @@ func confine(source string, query *gojq.Query) error {
 			refuse(n.Name)
 		}
 	})
+	if refused == nil && parts > maxParts {
+		refused = &SyntaxError{1, 1, fmt.Sprintf("the expression has %d parts, the limit is %d", parts, maxParts)}
+	}
 	if refused != nil {
 		return refused
 	}
@@ -226,6 +243,8 @@ func guardTerm(t *gojq.Term) {
 	switch {
 	case t.Type == gojq.TermTypeFunc && wholeInput[t.Func.Name] != "":
 		guard = wholeInput[t.Func.Name]
+	case t.Type == gojq.TermTypeFunc && t.Func.Name == "split" && len(t.Func.Args) == 2: // by a pattern
+		guard = guardMatch
 	case t.Type == gojq.TermTypeFunc && t.Func.Name == "setpath" && len(t.Func.Args) == 2:
 		t.Func.Args[0] = guarded(t.Func.Args[0], guardPath)
 		return

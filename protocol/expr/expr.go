@@ -24,10 +24,10 @@ import (
 
 // Limits on one expression and one evaluation.
 const (
-	MaxSource      = 64 << 10               // bytes of an expression's text
-	MaxResult      = event.MaxSize          // bytes of a result, as JSON, roughly
-	MaxNodes       = 100_000                // values in a result
-	DefaultTimeout = time.Second // of one evaluation; far above what any takes, as a pause of the machine must fail none
+	MaxSource      = 64 << 10      // bytes of an expression's text
+	MaxResult      = event.MaxSize // bytes of a result, as JSON, roughly
+	MaxNodes       = 100_000       // values in a result
+	DefaultTimeout = time.Second   // of one evaluation; far above what any takes, as a pause of the machine must fail none
 )
 
 var (

@@ -29,6 +29,10 @@ type compiler struct {
 	used     map[string]bool  // files that a document refers to
 	later    []func()
 
+	documents   int
+	referred    int // bytes of files that documents refer to, each time that one does
+	expressions int
+
 	destinations map[string]place // of "route\x00system", for what is found about both
 }
 
@@ -47,11 +51,17 @@ func Compile(b Bundle) (*Set, Problems) {
 		return nil, c.problems
 	}
 	for _, name := range slices.Sorted(maps.Keys(b)) {
-		if !documentFile(name) {
+		if !documentFile(name) || c.problems.full() || c.documents > maxAllDocuments {
 			continue
 		}
 		for _, doc := range parseFile(name, b[name], &c.problems) {
-			c.document(doc)
+			if c.documents++; c.documents > maxAllDocuments {
+				c.errorAt(doc.place, "", "the policy has more than %d documents", maxAllDocuments)
+				break
+			}
+			if c.document(doc); c.problems.full() {
+				break
+			}
 		}
 	}
 	if len(c.first) == 0 && !c.problems.Failed() {
@@ -60,7 +70,9 @@ func Compile(b Bundle) (*Set, Problems) {
 	slices.SortFunc(c.set.Routes, func(a, b *Route) int { return cmp.Compare(a.Name, b.Name) })
 	c.set.index()
 	for _, check := range c.later {
-		check()
+		if check(); c.problems.full() {
+			break
+		}
 	}
 	c.checkLoops()
 	c.unusedFiles()
@@ -136,6 +148,15 @@ func (c *compiler) document(doc node) {
 
 const maxName = 128
 
+// Limits on what a bundle may unfold to: a file or an expression of a few bytes costs time
+// and memory again wherever it stands.
+const (
+	maxAllDocuments = 10_000
+	maxReferred     = MaxOpened
+	maxExpressions  = 10_000
+	maxHops         = 1_000_000
+)
+
 var (
 	nameForm   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	dottedForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
@@ -193,6 +214,10 @@ func (c *compiler) file(f field, what string) ([]byte, bool) {
 		return nil, false
 	}
 	c.used[name] = true
+	if c.referred += len(content); c.referred > maxReferred {
+		c.errorAt(f.place, "refer to fewer files, or to smaller ones", "the files that documents refer to make more than %d bytes, each counted as often as it is used", maxReferred)
+		return nil, false
+	}
 	return content, true
 }
 
@@ -212,6 +237,16 @@ func (c *compiler) unusedFiles() {
 			c.warnAt(place{file: name}, "remove it, or refer to it", "no document uses this file")
 		}
 	}
+}
+
+// expression compiles, as long as there are not too many.
+func (c *compiler) expression(f field, source string) (e *expr.Expr, err error, ok bool) {
+	if c.expressions++; c.expressions > maxExpressions {
+		c.errorAt(f.place, "", "the policy has more than %d expressions", maxExpressions)
+		return nil, nil, false
+	}
+	e, err = expr.Compile(source)
+	return e, err, true
 }
 
 func syntax(err error) (line, column int, message string) {

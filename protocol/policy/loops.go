@@ -18,7 +18,11 @@ type hop struct {
 // checkLoops reports circles of event types: an event that goes round one may call forth
 // itself again without end. Each circle is reported once, at its first route.
 func (c *compiler) checkLoops() {
-	graph := c.hops()
+	graph, ok := c.hops()
+	if !ok {
+		c.errorAt(place{}, "let systems publish less, or routes lead to fewer of them", "there are more than %d ways between event types, too many to look for circles", maxHops)
+		return
+	}
 	reported := map[string]bool{}
 	for _, start := range slices.Sorted(maps.Keys(graph)) {
 		circle := shortestCircle(graph, start)
@@ -53,7 +57,7 @@ func (c *compiler) checkLoops() {
 
 // hops builds the graph of event types. Shadow deliveries are left out: they cause nothing.
 // So is the way from an answer back to what it answers, where a route says so.
-func (c *compiler) hops() map[string][]hop {
+func (c *compiler) hops() (graph map[string][]hop, ok bool) {
 	published := map[string][]string{} // system to event types
 	for name, s := range c.set.Systems {
 		for eventType, t := range c.set.types {
@@ -63,11 +67,15 @@ func (c *compiler) hops() map[string][]hop {
 		}
 		slices.Sort(published[name])
 	}
-	graph := map[string][]hop{}
+	graph = map[string][]hop{}
+	count := 0
 	for _, r := range c.set.Routes {
 		for _, d := range r.To {
 			if d.Shadow {
 				continue
+			}
+			if count += len(published[d.System]); count > maxHops {
+				return nil, false
 			}
 			for _, eventType := range published[d.System] {
 				if eventType == r.Answers && eventType != r.Type {
@@ -77,7 +85,7 @@ func (c *compiler) hops() map[string][]hop {
 			}
 		}
 	}
-	return graph
+	return graph, true
 }
 
 // shortestCircle finds the fewest hops from a type back to itself.

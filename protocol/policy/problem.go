@@ -42,8 +42,22 @@ func (p Problem) String() string {
 // Problems is everything found about a bundle, ordered by place.
 type Problems []Problem
 
-// add appends a finding, an error unless it says otherwise.
+// maxProblems bounds what is found about one bundle. Nobody reads more, and each may cost
+// a search for what was meant.
+const maxProblems = 500
+
+// full says that looking further is of no use.
+func (p *Problems) full() bool { return len(*p) > maxProblems }
+
+// add appends a finding, an error unless it says otherwise. Beyond the limit only the first
+// error counts, which says so.
 func (p *Problems) add(one Problem) {
+	if len(*p) >= maxProblems {
+		if p.full() || one.Severity == SeverityWarning {
+			return
+		}
+		one = Problem{File: one.File, Line: one.Line, Column: one.Column, Message: fmt.Sprintf("there are more than %d problems; the rest is not shown", maxProblems)}
+	}
 	if one.Severity == "" {
 		one.Severity = SeverityError
 	}

@@ -236,7 +236,10 @@ func (o *object) mapping(name string) *expr.Expr {
 	if !ok {
 		return nil
 	}
-	e, err := expr.Compile(string(content))
+	e, err, ok := o.c.expression(f, string(content))
+	if !ok {
+		return nil
+	}
 	if err != nil {
 		line, column, message := syntax(err)
 		o.c.errorAt(place{file: f.str(), line: line, column: column}, "", "expression: %s", message)
@@ -245,8 +248,8 @@ func (o *object) mapping(name string) *expr.Expr {
 }
 
 func (c *compiler) inline(f field, what string) *expr.Expr {
-	e, err := expr.Compile(f.str())
-	if err == nil {
+	e, err, ok := c.expression(f, f.str())
+	if err == nil || !ok {
 		return e
 	}
 	line, column, message := syntax(err)

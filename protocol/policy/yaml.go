@@ -16,6 +16,7 @@ const (
 	maxDepth     = 32
 	maxBrackets  = 200 // nested in the text, jq expressions included
 	maxDocuments = 1000
+	maxEntries   = 4096 // of one mapping or list: some are looked up one by one
 )
 
 // place is where something stands in the bundle.
@@ -145,6 +146,9 @@ func (c *converter) convert(n ast.Node, depth int) node {
 	case *ast.MappingValueNode:
 		return c.mapping(at, []*ast.MappingValueNode{v}, depth)
 	case *ast.SequenceNode:
+		if len(v.Values) > maxEntries {
+			return c.refuse(at, fmt.Sprintf("a list of more than %d items", maxEntries), "")
+		}
 		out := make([]node, 0, len(v.Values))
 		for _, item := range v.Values {
 			out = append(out, c.convert(item, depth+1))
@@ -168,22 +172,26 @@ func (c *converter) convert(n ast.Node, depth int) node {
 }
 
 func (c *converter) mapping(at place, pairs []*ast.MappingValueNode, depth int) node {
-	m := &mapping{}
+	if len(pairs) > maxEntries {
+		return c.refuse(at, fmt.Sprintf("a mapping of more than %d fields", maxEntries), "")
+	}
+	m, lines := &mapping{}, map[string]int{}
 	if len(pairs) > 0 {
 		at = c.at(pairs[0].Key)
 	}
 	for _, pair := range pairs {
 		key := c.convert(pair.Key, depth+1)
-		if _, ok := key.value.(string); !ok {
+		name, ok := key.value.(string)
+		if !ok {
 			if _, known := key.value.(refused); !known {
 				c.refuse(key.place, "a field's name must be a plain text", "")
 			}
 			continue
 		}
-		for _, other := range m.keys {
-			if other.value == key.value {
-				c.refuse(key.place, fmt.Sprintf("field %s stands twice", key.value), fmt.Sprintf("the first is in line %d", other.line))
-			}
+		if first, twice := lines[name]; twice {
+			c.refuse(key.place, fmt.Sprintf("field %s stands twice", name), fmt.Sprintf("the first is in line %d", first))
+		} else {
+			lines[name] = key.line
 		}
 		m.keys = append(m.keys, key)
 		m.values = append(m.values, c.convert(pair.Value, depth+1))

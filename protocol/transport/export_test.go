@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"time"
 
 	"connectrpc.com/connect"
 )
@@ -36,3 +37,6 @@ func RawCall(ctx context.Context, s *Session, procedure string, body []byte) err
 	}
 	return connect.NewError(answer.Code, io.EOF)
 }
+
+// SetStrangerTime changes how long a call without a certificate may take to arrive.
+func (s *Server) SetStrangerTime(d time.Duration) { s.strangerTime.Store(int64(d)) }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -42,6 +43,12 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, limit)
+	if limit == maxStranger {
+		// Anybody can begin such a call; nobody may hold it open by sending no end of it.
+		if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Duration(g.server.strangerTime.Load()))); err != nil {
+			cfg.Logger.Debug("no deadline for the body of a call", "error", err)
+		}
+	}
 	if isStream(r) {
 		// A stream has no end of its own: it ends when the server stops.
 		stopping, cancel := context.WithCancel(ctx)

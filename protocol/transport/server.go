@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -45,6 +46,8 @@ type Server struct {
 	stopping context.Context // done when Run is about to stop
 	stop     context.CancelFunc
 	close    sync.Once
+
+	strangerTime atomic.Int64 // a time.Duration; tests change it
 }
 
 // Listen opens the two sockets; Run serves them.
@@ -72,6 +75,7 @@ func Listen(cfg ServerConfig) (*Server, error) {
 		return nil, fmt.Errorf("sync listener: %w", err)
 	}
 	s := &Server{cfg: cfg, udp: udp, tcp: tcp}
+	s.strangerTime.Store(int64(strangerTimeout))
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }

@@ -33,7 +33,8 @@ const (
 	handshakeIdle     = 15 * time.Second // links of 2 s are slow, not dead
 	raceHandshakeIdle = 3 * time.Second
 	headerTimeout     = 5 * time.Second
-	unusedTimeout     = 5 * time.Minute // a connection without calls
+	strangerTimeout   = 30 * time.Second // for a request without a certificate to arrive
+	unusedTimeout     = 5 * time.Minute  // a connection without calls
 	pingAfter         = 15 * time.Second
 	pingTimeout       = 15 * time.Second
 	stopTimeout       = 5 * time.Second

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -87,6 +89,42 @@ func TestExpiredMayRenew(t *testing.T) {
 			t.Fatalf("%s: renewal: %v", mode, err)
 		}
 		s.Close()
+	}
+}
+
+// A control plane whose clock went back still knows its own certificates.
+func TestCertificateOfTheFuture(t *testing.T) {
+	b := newBench(t)
+	for _, mode := range bothModes {
+		b.session(b.dialer(mode, transport.AgentTLS(b.ca.agent(cluster, "berlin", time.Now().Add(24*time.Hour+30*time.Minute)), b.ca.pool())))
+	}
+}
+
+// Nobody without a certificate may hold a call open by sending no end of it.
+func TestStrangerMustComeToAnEnd(t *testing.T) {
+	b := newBench(t)
+	b.server.SetStrangerTime(50 * time.Millisecond)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: b.ca.pool(), MinVersion: tls.VersionTLS13}, Protocols: protocols,
+	}}
+	defer client.CloseIdleConnections()
+	body, never := io.Pipe()
+	defer never.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+b.server.Addr()+syncpbconnect.SyncEnrollProcedure, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/proto")
+	answer, err := client.Do(r)
+	if err == nil {
+		answer.Body.Close()
+	}
+	if ctx.Err() != nil {
+		t.Errorf("the call lasts for ever: %v", err)
 	}
 }
 

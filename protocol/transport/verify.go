@@ -99,10 +99,15 @@ func (s *Server) verify(cs *tls.ConnectionState) (Identity, *refusal) {
 	if err != nil {
 		return id, refuse(connect.CodeUnauthenticated, causeIdentity, "%v: enrol again", err)
 	}
-	// The chain is checked as of the certificate's own time; judge looks at the clock.
+	// The chain is checked as of the certificate's own time; judge looks at the clock. A
+	// certificate that begins in the future was given out by a clock that has gone back
+	// since, and is none the worse for it.
 	at := s.cfg.Now()
 	if at.After(leaf.NotAfter) {
 		at = leaf.NotAfter
+	}
+	if at.Before(leaf.NotBefore) {
+		at = leaf.NotBefore
 	}
 	between := x509.NewCertPool()
 	for _, c := range cs.PeerCertificates[1:] {
