@@ -23,7 +23,7 @@ build: need-go ## both binaries and the demo into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./controlplane/cmd/crossdock ./agent/cmd/crossdock-agent ./deploy/demo/cmd/crossdock-demo
 
 run: build ## the demo: a control plane, four agents, real orders (UNTIL=done OUTAGE=eu:20s ORDERS=100)
-	$(BIN)/crossdock-demo run --bin $(BIN) $(if $(UNTIL),--until $(UNTIL)) $(if $(OUTAGE),--outage $(OUTAGE)) $(if $(ORDERS),--orders $(ORDERS))
+	@$(BIN)/crossdock-demo run --bin $(BIN) $(if $(UNTIL),--until $(UNTIL)) $(if $(OUTAGE),--outage $(OUTAGE)) $(if $(ORDERS),--orders $(ORDERS))
 
 test: need-go lint vet-windows ## everything that must hold: linters, layers, unit, fault and system tests with the race detector
 	@test -n "$(RACE)" || { echo "race detector off: no C compiler; install gcc"; test "$(REQUIRE)" != all; }
@@ -44,6 +44,7 @@ bench: need-go ## speed as ratios measured side by side
 
 generate: need-go ## protobuf and OpenAPI code
 	cd scripts/generate && $(GO) run .
+	$(GO) generate ./controlplane/api
 
 check: need-go ## slower checks: generated code is current, every fuzz target for FUZZTIME (10s)
 	sh scripts/check.sh

@@ -92,6 +92,13 @@ func (l *Line) Up() bool {
 	return l.carries()
 }
 
+// UDPBlocked reports whether UDP is dropped.
+func (l *Line) UDPBlocked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.noUDP
+}
+
 func (l *Line) carries() bool {
 	select {
 	case <-l.open:

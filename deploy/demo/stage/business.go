@@ -178,8 +178,11 @@ func (s *Stage) Table(ctx context.Context) []Row {
 	var out []Row
 	for _, site := range s.Sites {
 		row := Row{Site: site.Name, Line: "up", Link: "not running"}
-		if !site.Line.Up() {
+		switch {
+		case !site.Line.Up():
 			row.Line = "cut"
+		case site.Line.UDPBlocked():
+			row.Line = "no udp"
 		}
 		if err := fill(ctx, site, &row); err != nil && site.agent.running() != nil {
 			row.Link = "ended"

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -62,6 +63,7 @@ type Stage struct {
 	control *process
 	admin   []string // environment of the operator's commands
 
+	Control    net.Listener // where a person tells the demo what to do; it marks this machine as taken
 	Sites      []*Site
 	Shops      map[string]*systems.Shop
 	Warehouses map[string]*systems.Warehouse
@@ -77,12 +79,26 @@ var regions = []struct {
 	port int
 }{{northwind.Europe, 17100}, {northwind.NorthAmerica, 17200}, {northwind.LatinAmerica, 17300}}
 
-// New reads the data and empties the directory.
+// New makes sure that no other demo runs on this machine, reads the data and empties the
+// directory.
 func New(cfg Config) (*Stage, error) {
 	company, err := northwind.Load()
 	if err != nil {
 		return nil, err
 	}
+	control, err := net.Listen("tcp", ControlAddr)
+	if err != nil {
+		return nil, fmt.Errorf("a demo seems to be running on this machine already: %w", err)
+	}
+	s, err := prepare(cfg, company)
+	if err != nil {
+		return nil, errors.Join(err, control.Close())
+	}
+	s.Control = control
+	return s, nil
+}
+
+func prepare(cfg Config, company *northwind.Company) (*Stage, error) {
 	if cfg.Orders > 0 && cfg.Orders < len(company.Orders) {
 		company.Orders = company.Orders[:cfg.Orders]
 	}
@@ -136,7 +152,13 @@ func (s *Stage) startControlPlane(ctx context.Context) error {
 		return err
 	}
 	s.admin = []string{"CROSSDOCK_DATA=" + s.path("controlplane")}
-	return s.await(ctx, "http://"+cpOpsAddr+"/readyz", s.control)
+	if err := s.await(ctx, "http://"+cpOpsAddr+"/readyz", s.control); err != nil {
+		return err
+	}
+	if _, err := s.Crossdock(ctx, "", "status"); err != nil {
+		return errors.Join(err, s.control.running()) // another program may have answered on the port
+	}
+	return nil
 }
 
 // quote writes a path so that YAML reads it back, a Windows one too.
@@ -336,6 +358,7 @@ func (s *Stage) Health() error {
 // TearDown ends everything, the doors first.
 func (s *Stage) TearDown() {
 	const grace = 15 * time.Second
+	_ = s.Control.Close() // whoever served it has ended
 	for _, site := range s.Sites {
 		site.Line.Restore()
 		if site.agent != nil {

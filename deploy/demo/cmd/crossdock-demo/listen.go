@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -17,11 +18,15 @@ func listenCommand(out io.Writer) *cobra.Command {
 	var status int
 	c := &cobra.Command{Use: "listen", Short: "An HTTP endpoint that prints what is delivered to it", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			server := &http.Server{Addr: address, Handler: printer(out, status), ReadHeaderTimeout: 5 * time.Second}
+			listener, err := net.Listen("tcp", address)
+			if err != nil {
+				return err
+			}
+			server := &http.Server{Handler: printer(out, status), ReadHeaderTimeout: 5 * time.Second}
 			stop := context.AfterFunc(cmd.Context(), func() { _ = server.Close() })
 			defer stop()
-			fmt.Fprintf(out, "listening on http://%s\n", address)
-			if err := server.ListenAndServe(); cmd.Context().Err() == nil {
+			fmt.Fprintf(out, "listening on http://%s\n", listener.Addr())
+			if err := server.Serve(listener); cmd.Context().Err() == nil {
 				return err
 			}
 			return nil

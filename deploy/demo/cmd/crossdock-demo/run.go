@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -33,11 +32,15 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.AddCommand(runCommand(out, errOut), reconcileCommand(out), listenCommand(out))
-	for _, c := range []struct{ verb, what, path string }{
-		{"cut", "SITE", "/line"}, {"restore", "SITE", "/line"}, {"block-udp", "SITE", "/line"},
-		{"stop", "SYSTEM", "/system"}, {"start", "SYSTEM", "/system"}, {"kill", "AGENT", "/agent"},
+	for _, c := range []struct{ verb, what, path, short string }{
+		{"cut", "SITE", "/line", "cut the line of a site"},
+		{"restore", "SITE", "/line", "let the line of a site carry everything again"},
+		{"block-udp", "SITE", "/line", "drop UDP on the line of a site, as a firewall does"},
+		{"stop", "SYSTEM", "/system", "close the port of a system"},
+		{"start", "SYSTEM", "/system", "open the port of a system again"},
+		{"kill", "AGENT", "/agent", "kill -9 an agent and start it again"},
 	} {
-		root.AddCommand(&cobra.Command{Use: c.verb + " " + c.what, Short: "In a running demo: " + c.verb + " a " + strings.ToLower(c.what),
+		root.AddCommand(&cobra.Command{Use: c.verb + " " + c.what, Short: "In a running demo: " + c.short,
 			Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 				return tell(cmd.Context(), out, c.path+"/"+args[0]+"/"+c.verb)
 			}})
@@ -77,11 +80,7 @@ func perform(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	introduce(out, o, s)
-	stop, err := listen(s)
-	if err != nil {
-		return err
-	}
-	defer stop()
+	defer listen(s)()
 	for _, outage := range o.outages {
 		if err := schedule(ctx, out, s, outage); err != nil {
 			return err
@@ -101,7 +100,7 @@ func perform(ctx context.Context, o options, out io.Writer) error {
 func introduce(out io.Writer, o options, s *stage.Stage) {
 	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, "\nwhere things are:")
-	fmt.Fprintf(t, "  control plane\t%s crossdock --data %s status\n", o.Bin+"/", filepath.Join(o.Dir, "controlplane"))
+	fmt.Fprintf(t, "  control plane\t%s --data %s status\n", filepath.Join(o.Bin, "crossdock"), filepath.Join(o.Dir, "controlplane"))
 	for _, site := range s.Sites {
 		fmt.Fprintf(t, "  agent %s\tevents http://%s/v1/events\tmetrics http://%s/metrics\n", site.Name, site.Intake, site.Ops)
 	}
@@ -224,7 +223,7 @@ func reconcileCommand(out io.Writer) *cobra.Command {
 }
 
 // listen takes what a person tells the demo from a second terminal.
-func listen(s *stage.Stage) (stop func(), err error) {
+func listen(s *stage.Stage) (stop func()) {
 	mux := http.NewServeMux()
 	handle := func(kind string, do func(name, act string) error) {
 		mux.HandleFunc("POST /"+kind+"/{name}/{act}", func(w http.ResponseWriter, r *http.Request) {
@@ -238,13 +237,9 @@ func listen(s *stage.Stage) (stop func(), err error) {
 	handle("line", s.Cut)
 	handle("system", s.Switch)
 	handle("agent", func(name, _ string) error { return s.Kill(name) })
-	listener, err := net.Listen("tcp", stage.ControlAddr)
-	if err != nil {
-		return nil, err
-	}
 	server := &http.Server{Handler: http.NewCrossOriginProtection().Handler(mux), ReadHeaderTimeout: 5 * time.Second}
-	go func() { _ = server.Serve(listener) }() // ends with stop
-	return func() { _ = server.Close() }, nil
+	go func() { _ = server.Serve(s.Control) }() // ends with stop
+	return func() { _ = server.Close() }
 }
 
 // tell sends a word to the running demo.
