@@ -35,7 +35,10 @@ func (s submitter) Submit(ctx context.Context, events []intake.Admitted) ([]inta
 		in[i] = journal.Admitted{Event: e.Event, Encoded: e.Data, Key: e.Key, System: e.System, Revision: e.Revision, Targets: e.Targets}
 	}
 	receipts, err := s.journal.Submit(ctx, in)
-	if errors.Is(err, journal.ErrFull) {
+	var full *journal.FullError
+	if errors.As(err, &full) {
+		return nil, &intake.FullError{Level: full.Level, Limit: full.Limit}
+	} else if errors.Is(err, journal.ErrFull) {
 		return nil, fmt.Errorf("%w: %w", intake.ErrFull, err)
 	} else if err != nil {
 		return nil, err

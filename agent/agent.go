@@ -38,6 +38,10 @@ const (
 	trimEvery = time.Minute
 	// overLevel is the part of the quota from which delivered history goes before its time.
 	overLevel = 0.75
+	// attemptTimeout bounds one attempt to open a session. An attempt begun while the line was
+	// down finds out late that it is up, for TCP repeats ever more rarely: a new one is sooner
+	// there. It still leaves room for a handshake over 2 s of delay.
+	attemptTimeout = 10 * time.Second
 )
 
 // Agent is one agent. New opens its stores; Run runs it.
@@ -59,6 +63,8 @@ type Agent struct {
 	uplink   *uplink.Uplink
 	ops      *ops.Server
 	started  time.Time
+
+	intakeAddress string // set by Run
 }
 
 // New opens the agent's stores and binds its ports. It starts nothing; Close if Run is
@@ -96,7 +102,14 @@ func (a *Agent) openStores() (err error) {
 	}
 	a.alarms = newAlarms(a.identity.Agent, a.log)
 	damaged := func(first, last uint64, err error) {
-		a.log.Error("events in the journal are damaged and set aside", "first", first, "last", last, "err", err)
+		a.log.Error("events in the journal cannot be read and are set aside", "first", first, "last", last, "err", err)
+		var foreign *journal.ForeignError
+		if errors.As(err, &foreign) {
+			a.alarms.raise("unreadable-block", fmt.Sprint(first), fmt.Sprintf(
+				"agent %s sent a block (position %d of the journal here) that cannot be opened; it is not this disk: %v; its events are lost here: look at agent %s",
+				foreign.Agent, first, foreign.Err, foreign.Agent))
+			return
+		}
 		a.alarms.raise("journal-damage", fmt.Sprint(first), fmt.Sprintf(
 			"positions %d to %d of the journal cannot be read; events there that this site was still to get or to send are lost: %v", first, last, err))
 	}
@@ -189,8 +202,8 @@ func (a *Agent) openUplink() error {
 func NewDialer(cfg Config, id *identity.Identity, log *slog.Logger) (*transport.Dialer, error) {
 	config := transport.DialerConfig{
 		Addresses: cfg.ControlPlane.Addresses, Mode: transport.Mode(cfg.ControlPlane.Transport), Logger: log,
-		RetryQUIC: cfg.Tuning.RetryQUIC,
-		TLS:       func() (*tls.Config, error) { return id.TLS(), nil },
+		RetryQUIC: cfg.Tuning.RetryQUIC, AttemptTimeout: attemptTimeout,
+		TLS: func() (*tls.Config, error) { return id.TLS(), nil },
 	}
 	proxy, err := ProxyOf(cfg)
 	if err != nil {
@@ -228,10 +241,13 @@ func (a *Agent) ready() error {
 
 // Run runs the agent until ctx ends or a part fails, and closes it.
 func (a *Agent) Run(ctx context.Context) error {
-	if _, err := a.intake.Listen(); err != nil {
+	address, err := a.intake.Listen()
+	if err != nil {
 		return errors.Join(err, a.Close())
 	}
-	err := runParts(ctx, []part{
+	a.intakeAddress = address
+	defer context.AfterFunc(ctx, func() { a.log.Info("stopping") })()
+	err = runParts(ctx, []part{
 		{"intake", a.intake.Run},     // first: nothing new is accepted
 		{"delivery", a.delivery.Run}, // attempts in flight finish while their drivers are open
 		{"drivers", a.runDrivers},    // publishers stop handing in
@@ -242,11 +258,21 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"journal", a.journal.Run}, // commits what the parts above have handed in
 		{"queue", a.queue.Run},
 	})
-	return errors.Join(err, a.Close())
+	err = errors.Join(err, a.Close())
+	a.log.Info("stopped")
+	return err
 }
 
 func (a *Agent) runDrivers(ctx context.Context) error {
-	return a.drivers.run(ctx, a.revision.Set, a.revision.Changed, a.delivery.PolicyChanged)
+	told := false
+	return a.drivers.run(ctx, a.revision.Set, a.revision.Changed, func() {
+		a.delivery.PolicyChanged()
+		if told || a.revision.Set() == nil {
+			return
+		}
+		told = true
+		a.log.Info("ready to accept events", "intake", a.intakeAddress, "ops", a.ops.Addr(), "revision", a.revision.Held().String(), "version", a.cfg.Version)
+	})
 }
 
 // runTrim lets go of history that nobody needs: what is delivered, taken and older than

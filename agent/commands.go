@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +25,7 @@ const (
 	maxTraceHops  = 5000
 	maxHopDetail  = 500
 	traceTimeForm = "2006-01-02T15:04:05.000Z07:00"
+	localOperator = "local operator" // who uses the queue commands
 )
 
 // command carries out what the control plane asks for.
@@ -146,6 +146,11 @@ func (a *Agent) hops(item journal.ScanItem) ([]Hop, error) {
 	}
 	if item.Source == a.identity.Agent {
 		add(func(h *Hop) { h.Hop, h.System, h.At = "accepted", item.Head.System, stamp(item.Head.Received) })
+		if len(item.Head.Targets) == 0 {
+			add(func(h *Hop) {
+				h.Hop, h.At, h.Detail = "unrouted", stamp(item.Head.Received), "no route of the revision wanted this event; it goes nowhere"
+			})
+		}
 		for _, destination := range a.outbox.waits(item.Numbers) {
 			add(func(h *Hop) { h.Hop, h.Peer, h.At = "pending", destination, stamp(item.Head.Received) })
 		}
@@ -158,14 +163,25 @@ func (a *Agent) hops(item journal.ScanItem) ([]Hop, error) {
 		return nil, err
 	}
 	for _, target := range item.Head.TargetsAt(a.identity.Agent) {
-		i := slices.IndexFunc(delivered, func(d delivery.Hop) bool { return d.System == target.System && d.Shadow == target.Shadow })
-		add(func(h *Hop) {
-			h.Hop, h.System, h.Route, h.Shadow, h.At = "pending", target.System, target.Route, target.Shadow, stamp(item.Received)
-			if i >= 0 {
-				d := delivered[i]
-				h.Hop, h.At, h.Attempts, h.Status = d.State, stamp(d.At), d.Attempts, d.Status
+		known := false
+		for _, d := range delivered {
+			if d.System != target.System || d.Shadow != target.Shadow {
+				continue
 			}
-		})
+			known = true
+			add(func(h *Hop) {
+				h.Hop, h.System, h.Route, h.Shadow = d.State, target.System, target.Route, target.Shadow
+				if h.At = stamp(d.At); h.At == "" {
+					h.At = stamp(item.Received)
+				}
+				h.Attempts, h.Status = d.Attempts, d.Status
+			})
+		}
+		if !known {
+			add(func(h *Hop) {
+				h.Hop, h.System, h.Route, h.Shadow, h.At = "pending", target.System, target.Route, target.Shadow, stamp(item.Received)
+			})
+		}
 	}
 	return out, nil
 }
@@ -179,14 +195,26 @@ func (q opsQueue) Inspect() (any, error) { return q.agent.queue.Inspect() }
 
 func (q opsQueue) Verify() (any, error) { return q.agent.queue.Verify() }
 
-func (q opsQueue) DeadLetters() (any, error) { return q.agent.delivery.DeadLetters() }
+func (q opsQueue) DeadLetters() (any, error) {
+	letters, err := q.agent.delivery.DeadLetters()
+	if letters == nil {
+		letters = []delivery.DeadLetter{} // an empty list in JSON, not null
+	}
+	return letters, err
+}
 
 func (q opsQueue) Export(w io.Writer, from uint64) error {
 	return q.agent.queue.Export(from, func(r queue.Record) error { return ExportRecord(w, r) })
 }
 
 func (q opsQueue) Retry(ctx context.Context, id string, confirm bool) error {
-	err := q.agent.delivery.Replay(ctx, delivery.Command{ID: uuid.NewString(), DeadLetter: id, By: "local operator", Confirm: confirm})
+	err := q.agent.delivery.Replay(ctx, delivery.Command{ID: uuid.NewString(), DeadLetter: id, By: localOperator, Confirm: confirm})
+	log := q.agent.log.With("deadLetter", id, "by", localOperator, "confirmed", confirm)
+	if err != nil {
+		log.Info("replay refused", "err", err)
+	} else {
+		log.Info("replay begun")
+	}
 	switch {
 	case errors.Is(err, delivery.ErrNoDeadLetter):
 		return fmt.Errorf("%w: %w", ops.ErrNotFound, err)

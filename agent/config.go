@@ -116,8 +116,21 @@ func DefaultConfig() Config {
 	}
 }
 
-// ReadConfig reads a file over the defaults. Unknown keys are errors with their place.
+// ReadConfig reads a file over the defaults and checks the whole.
 func ReadConfig(path string) (Config, error) {
+	cfg, err := ReadUnchecked(path)
+	if err != nil {
+		return cfg, err
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, fmt.Errorf("%s: %w", path, err)
+	}
+	return cfg, nil
+}
+
+// ReadUnchecked reads a file over the defaults, for who completes it and then calls
+// Validate. Unknown keys are errors with their place.
+func ReadUnchecked(path string) (Config, error) {
 	cfg := DefaultConfig()
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -126,9 +139,6 @@ func ReadConfig(path string) (Config, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField())
 	if err := decoder.Decode(&cfg); err != nil && !errors.Is(err, io.EOF) { // an empty file is all defaults
 		return cfg, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, true))
-	}
-	if err := cfg.Validate(); err != nil {
-		return cfg, fmt.Errorf("%s: %w", path, err)
 	}
 	return cfg, nil
 }

@@ -115,8 +115,9 @@ func examineDriver(ctx context.Context, name string, driver systems.Driver) []do
 	examiner, ok := driver.(systems.Examiner)
 	if !ok {
 		f := doctor.Finding{ID: "system-" + name, Level: doctor.OK, Seen: "it could be reached"}
+		begun := time.Now()
 		if err := driver.Check(ctx); err != nil {
-			f.Level, f.Seen, f.Todo = doctor.Fail, err.Error(), "see whether the system runs and the System document names it rightly"
+			f.Level, f.Seen, f.Todo = doctor.Fail, doctor.Plain(err, time.Since(begun)), "see whether the system runs and the System document names it rightly"
 		}
 		return []doctor.Finding{f}
 	}

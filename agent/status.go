@@ -32,7 +32,7 @@ type PolicyStatus struct {
 
 // QueueStatus is how full the journal is and what waits in it.
 type QueueStatus struct {
-	Accepted uint64  `json:"accepted"` // over the life of the journal
+	Accepted uint64  `json:"accepted"` // from systems, over the life of the journal
 	Received uint64  `json:"received"`
 	Repeats  uint64  `json:"repeats"`
 	Outgoing uint64  `json:"outgoing"` // not taken by the relay yet
@@ -69,7 +69,7 @@ type report struct {
 	Accepted    uint64         `json:"accepted"`
 	Outgoing    uint64         `json:"outgoing"`
 	Received    uint64         `json:"received"`
-	Pending     uint64         `json:"pending"`
+	Pending     uint64         `json:"pending"` // at all systems, parked ones apart
 	Delivered   uint64         `json:"delivered"`
 	DeadLetters uint64         `json:"deadLetters"`
 	Parked      uint64         `json:"parked"`
@@ -89,7 +89,7 @@ func (a *Agent) report() json.RawMessage {
 		r.Delivered += system.Delivered
 		r.DeadLetters += uint64(system.DeadLetters)
 		r.Parked += uint64(system.Parked)
-		r.OldestMs = max(r.OldestMs, system.OldestAge.Milliseconds())
+		r.OldestMs = max(r.OldestMs, system.OldestAgeMs)
 	}
 	text, err := json.Marshal(r)
 	if err != nil {

@@ -45,6 +45,8 @@ type courier struct {
 	dead     int // open dead letters
 	lastErr  string
 	errAt    time.Time
+	down     bool      // told to be unreachable, and not yet to be back
+	toldDown time.Time // when last
 	oldest   time.Time // parked event, as of lookedAt
 	lookedAt time.Time
 

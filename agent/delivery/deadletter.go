@@ -72,6 +72,7 @@ func (c *courier) bury(q *keyQueue, j *job, res *result) {
 	}
 	q.blocked = id
 	c.park(q, res.at)
+	c.tellWaiting(q) // also those that were parked before
 }
 
 func buryCause(j *job, res *result) string {

@@ -35,6 +35,9 @@ func TestPark(t *testing.T) {
 	b.run(t)
 	dl := b.awaitDead(t, 1)[0]
 	await(t, "four wait, and it is told", func() bool { return b.facts.last(dl.ID).Waiting == 4 && b.of("erp").Parked == 4 })
+	if s := b.of("erp"); s.State != SystemDeadLetters || s.Pending != 0 || s.LastError == "" || s.LastErrorAt.IsZero() {
+		t.Errorf("status %+v", s)
+	}
 	if f := b.facts.last(dl.ID); f.State != DeadLetterOpen || f.EventID != "k0" || f.Answer != "no k0" || f.Route != "r-erp" || f.OnExhausted != onPark || len(f.Event) == 0 {
 		t.Errorf("told %+v", f)
 	}
@@ -58,7 +61,14 @@ func TestPark(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.awaitSettled(t, 6)
-	await(t, "it is told", func() bool { return b.facts.last(dl.ID).State == DeadLetterDelivered })
+	await(t, "it is told, and who wanted it", func() bool {
+		f := b.facts.last(dl.ID)
+		return f.State == DeadLetterDelivered && f.By == "eva"
+	})
+	if hops, err := b.Hops(1, 0); err != nil || len(hops) != 2 || hops[0].State != StateDead || hops[0].Attempts != 2 || hops[1].State != StateDelivered {
+		t.Errorf("hops %+v, %v", hops, err)
+	}
+	await(t, "all is well, and the old failure is not shown", func() bool { s := b.of("erp"); return s.State == SystemOK && s.LastError == "" })
 	if err := b.Discard(t.Context(), Command{ID: "c3", DeadLetter: dl.ID}); !errors.Is(err, ErrNotOpen) {
 		t.Errorf("discard of a delivered one: %v", err)
 	}
@@ -90,7 +100,7 @@ func TestDiscard(t *testing.T) {
 		return f.State == DeadLetterDiscarded && f.By == "eva" && f.Reason == "test order"
 	})
 	hops, err := b.Hops(1, 0)
-	if err != nil || len(hops) != 1 || hops[0].State != StateDiscarded {
+	if err != nil || len(hops) != 2 || hops[0].State != StateDead || hops[1].State != StateDiscarded {
 		t.Errorf("hops %+v, %v", hops, err)
 	}
 	if err := b.Replay(t.Context(), Command{ID: "c2", DeadLetter: "berlin/9.9/erp"}); !errors.Is(err, ErrNoDeadLetter) {

@@ -165,7 +165,7 @@ type Config struct {
 	MaxParked    int64              // bytes of parked copies for one system; beyond it the system is not read for; default 1 GiB
 	Window       int                // events above a cursor; default and most MaxWindow
 	StopGrace    time.Duration      // for attempts in flight when Run is told to stop; default 5s
-	ReportEvery  time.Duration      // facts about what only changed its waiting count; default 5s
+	ReportEvery  time.Duration      // facts about what only changed its waiting count; default 1s
 	FlushEvery   time.Duration      // cursors that moved over nothing of their system; default 1s
 	Hook         func(step string)  // tests: called at BeforeSend and AfterSend
 }
@@ -202,7 +202,7 @@ func (c *Config) withDefaults() error {
 		value time.Duration
 	}{
 		{&c.ParkAfter, 30 * time.Second}, {&c.RolloutLimit, 24 * time.Hour}, {&c.StopGrace, 5 * time.Second},
-		{&c.ReportEvery, 5 * time.Second}, {&c.FlushEvery, time.Second},
+		{&c.ReportEvery, time.Second}, {&c.FlushEvery, time.Second},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value

@@ -19,7 +19,8 @@ type Hop struct {
 }
 
 // Hops tells what became of the event at pos.index at each system: what the receipts hold,
-// and as pending what the journal has for systems without one.
+// and as pending what the journal has for systems without one. What was a dead letter before
+// comes as that too, as long as its record is kept.
 func (e *Engine) Hops(pos uint64, index int) ([]Hop, error) {
 	var out []Hop
 	known := map[string]bool{}
@@ -36,6 +37,9 @@ func (e *Engine) Hops(pos uint64, index int) ([]Hop, error) {
 					return fmt.Errorf("receipt of %d.%d at %s: %w", pos, index, system, err)
 				}
 				known[fmt.Sprint(string(system), shadow)] = true
+				if r.state == StateDelivered || r.state == StateDiscarded {
+					out = append(out, e.deadBefore(tx, Ref{pos, index}, string(system), shadow)...)
+				}
 				out = append(out, Hop{System: string(system), Shadow: shadow, State: r.state, At: r.at,
 					Attempts: r.attempts, Status: r.status, Duration: r.took})
 			}
@@ -61,6 +65,15 @@ func (e *Engine) Hops(pos uint64, index int) ([]Hop, error) {
 		}
 	}
 	return out, nil
+}
+
+// deadBefore gives the hop of a closed dead letter.
+func (e *Engine) deadBefore(tx *bolt.Tx, ref Ref, system string, shadow bool) []Hop {
+	rec, _, err := readDead(tx, fmt.Sprintf("%s/%s/%s", e.cfg.Agent, ref, system))
+	if err != nil || rec.Job.Shadow != shadow { // there was none, or what is left of it cannot be read
+		return nil
+	}
+	return []Hop{{System: system, Shadow: shadow, State: StateDead, At: rec.At, Attempts: rec.Job.Tries, Status: rec.Status}}
 }
 
 // maxForget is how many records one transaction of ForgetBefore drops.

@@ -29,6 +29,7 @@ func (c *courier) finish(q *keyQueue, j *job, done func(error), retry policy.Ret
 		c.schedule(q, now)
 		return
 	}
+	c.noteReach(res, now)
 	c.e.cfg.Metrics.attempt(c.name, res)
 	if res.fault == "" {
 		j.Tries++
@@ -48,6 +49,25 @@ func (c *courier) finish(q *keyQueue, j *job, done func(error), retry policy.Ret
 		c.bury(q, j, res)
 	default:
 		c.again(q, j, retry, res, pause, now)
+	}
+}
+
+// noteReach logs when the system stops answering and when it does again: the change, not
+// each attempt, and for a system that comes and goes at most once in tellPause.
+func (c *courier) noteReach(res *result, now time.Time) {
+	const tellPause = 10 * time.Second
+	f := res.failure
+	switch {
+	case res.fault != "": // nothing was sent
+	case f == nil || f.Class == Rejected || f.Class == Throttled: // it answered
+		if c.down {
+			c.down = false
+			c.e.cfg.Logger.Info("system is back", "system", c.name, "after", now.Sub(c.toldDown).Round(time.Millisecond))
+		}
+	case !c.down && now.Sub(c.toldDown) >= tellPause:
+		c.down, c.toldDown = true, now
+		c.e.cfg.Logger.Warn("system does not take events; its deliveries wait and are tried again",
+			"system", c.name, "class", string(f.Class), "err", causeOf(res))
 	}
 }
 

@@ -32,10 +32,10 @@ func newReporter(e *Engine) *reporter {
 // mark notes a dead letter as to be told: now, or soon when only its count changed.
 func (r *reporter) mark(id string, urgent bool) {
 	at := time.Now()
-	if !urgent {
-		at = at.Add(r.e.cfg.ReportEvery)
-	}
 	r.mu.Lock()
+	if !urgent { // the more there are, the slower each: ten in ReportEvery, however many keys are blocked
+		at = at.Add(r.e.cfg.ReportEvery + r.e.cfg.ReportEvery*time.Duration(len(r.dirty))/10)
+	}
 	if old, ok := r.dirty[id]; !ok || at.Before(old) {
 		r.dirty[id] = at
 	}

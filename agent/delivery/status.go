@@ -12,9 +12,10 @@ import (
 // The states of a system.
 const (
 	SystemOK            = "ok"
-	SystemRetrying      = "retrying"  // some deliveries failed and are tried again
-	SystemThrottled     = "throttled" // it asked everybody to wait
-	SystemOpen          = "open"      // the breaker is open: not read for, probed
+	SystemDeadLetters   = "dead letters" // it takes events, and some deliveries failed for good: somebody must look
+	SystemRetrying      = "retrying"     // some deliveries failed and are tried again, or wait for those
+	SystemThrottled     = "throttled"    // it asked everybody to wait
+	SystemOpen          = "open"         // the breaker is open: not read for, probed
 	SystemMisconfigured = "misconfigured"
 	SystemNoDriver      = "no driver"
 	SystemUnknown       = "unknown" // not in the policy of this site
@@ -23,20 +24,20 @@ const (
 
 // SystemStatus is what one system looks like from here.
 type SystemStatus struct {
-	System      string        `json:"system"`
-	State       string        `json:"state"`
-	LastError   string        `json:"lastError,omitempty"`
-	LastErrorAt time.Time     `json:"lastErrorAt,omitzero"`
-	LastSuccess time.Time     `json:"lastSuccess,omitzero"`
-	Cursor      uint64        `json:"cursor"`
-	Pending     uint64        `json:"pending"` // not yet delivered, parked ones included; an estimate
-	Parked      int           `json:"parked"`
-	DeadLetters int           `json:"deadLetters"` // open
-	Delivered   uint64        `json:"delivered"`
-	Shadow      uint64        `json:"shadow"`
-	InFlight    int           `json:"inFlight"`
-	Window      int           `json:"window"` // events read and not yet passed by the cursor
-	OldestAge   time.Duration `json:"oldestAge"`
+	System      string    `json:"system"`
+	State       string    `json:"state"`
+	LastError   string    `json:"lastError,omitempty"` // none once all is well again
+	LastErrorAt time.Time `json:"lastErrorAt,omitzero"`
+	LastSuccess time.Time `json:"lastSuccess,omitzero"`
+	Cursor      uint64    `json:"cursor"`
+	Pending     uint64    `json:"pending"` // not yet delivered: in the journal or in memory; parked ones apart; an estimate
+	Parked      int       `json:"parked"`
+	DeadLetters int       `json:"deadLetters"` // open
+	Delivered   uint64    `json:"delivered"`
+	Shadow      uint64    `json:"shadow"`
+	InFlight    int       `json:"inFlight"`
+	Window      int       `json:"window"` // events read and not yet passed by the cursor
+	OldestAgeMs int64     `json:"oldestAgeMs"`
 }
 
 // Status lists the systems, sorted by name.
@@ -62,11 +63,14 @@ func (e *Engine) Status() []SystemStatus {
 // publish shows the courier's state to Status and to the metrics.
 func (c *courier) publish(now time.Time) {
 	s := SystemStatus{
-		State: c.state(), LastError: c.lastErr, LastErrorAt: c.errAt, LastSuccess: c.row.LastSuccess, Cursor: c.row.Cursor,
+		State: c.state(), LastSuccess: c.row.LastSuccess, Cursor: c.row.Cursor,
 		Parked: c.parked, DeadLetters: c.dead, Delivered: c.row.Delivered, Shadow: c.row.Shadow,
 		InFlight: c.inflight, Window: c.window.count,
 	}
-	s.Pending, s.OldestAge = uint64(c.window.undone+c.parked), c.oldestAge(now)
+	if s.State != SystemOK || c.errAt.After(s.LastSuccess) {
+		s.LastError, s.LastErrorAt = c.lastErr, c.errAt
+	}
+	s.Pending, s.OldestAgeMs = uint64(c.window.undone), c.oldestAge(now).Milliseconds()
 	if seen := c.seen.Load(); seen > c.admitted {
 		s.Pending += seen - c.admitted
 	}
@@ -119,7 +123,9 @@ func (c *courier) state() string {
 		return SystemThrottled
 	case c.row.ParkedBytes >= c.e.cfg.MaxParked:
 		return SystemFull
-	case c.timed.Len() > 0:
+	case c.dead > 0:
+		return SystemDeadLetters
+	case c.timed.Len() > 0, c.parked > 0:
 		return SystemRetrying
 	}
 	return SystemOK
@@ -155,7 +161,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "attempt_duration_seconds", Help: "How long attempts took.", Buckets: prometheus.DefBuckets}, bySystem),
 		shadows:     counter("shadow_total", "Shadow deliveries, by outcome.", []string{"system", "outcome"}),
 		deadLetters: counter("dead_letters_total", "Deliveries that became dead letters.", bySystem),
-		pending:     gauge("pending", "Events not yet delivered, an estimate."),
+		pending:     gauge("pending", "Events not yet delivered, parked ones apart; an estimate."),
 		parked:      gauge("parked", "Events that wait in copies of their own."),
 		openDead:    gauge("dead_letters_open", "Dead letters that nobody has resolved."),
 		window:      gauge("window", "Events read and not yet passed by the cursor."),

@@ -10,12 +10,14 @@ package doctor
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -67,18 +69,54 @@ type Reached struct {
 // Link checks one transport by a whole handshake and a real hello.
 func Link(ctx context.Context, transport string, probe func(context.Context) (Reached, error)) Finding {
 	f := Finding{ID: "link-" + transport}
+	begun := time.Now()
 	r, err := probe(ctx)
 	if err == nil {
 		f.Level, f.Seen = OK, fmt.Sprintf("%s answered over %s in %d ms", r.Address, transport, r.Took.Milliseconds())
 		return f
 	}
-	f.Level, f.Seen = Fail, err.Error()
+	f.Level, f.Seen = Fail, Plain(err, time.Since(begun))
 	f.Todo = "let this server connect out to the control plane's port over TCP; check names, firewall and proxy"
 	if transport == "quic" {
 		f.Level = Warn // TCP serves as well, only slower on a bad line
 		f.Todo = "let this server send UDP to the control plane's port and receive the answers; until then TCP is used"
 	}
+	if refused(err) {
+		f.Todo = "does the control plane run there? nobody listens at that address and port; then: " + f.Todo
+	}
 	return f
+}
+
+// refused tells a machine that answered, and has nobody at the port, from one that is silent.
+func refused(err error) bool {
+	return strings.Contains(err.Error(), "refused") // errno differs from system to system, the words do not
+}
+
+// Plain puts an error into one line, and one that only says that time ran out into words.
+func Plain(err error, took time.Duration) string {
+	var timeout interface{ Timeout() bool }
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Sprintf("no answer within %s", max(took.Round(time.Second), time.Second))
+	}
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+}
+
+// Summary counts what is not well.
+func Summary(findings []Finding) string {
+	failed, warnings := 0, 0
+	for _, f := range findings {
+		switch f.Level {
+		case Fail:
+			failed++
+		case Warn:
+			warnings++
+		}
+	}
+	noun := "warnings"
+	if warnings == 1 {
+		noun = "warning"
+	}
+	return fmt.Sprintf("%d failed, %d %s", failed, warnings, noun)
 }
 
 // Clock compares clocks by what the probes saw.

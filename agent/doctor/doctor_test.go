@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -41,6 +43,26 @@ func TestFindings(t *testing.T) {
 	check(t, Disk(t.TempDir(), 100<<30, 10<<30)[0], OK)
 	check(t, Disk(t.TempDir(), 1<<20, 10<<30)[0], Warn)
 	check(t, Disk(filepath.Join(t.TempDir(), "none"), 100<<30, 10<<30)[1], Fail)
+}
+
+func TestWords(t *testing.T) {
+	probe := func(err error) func(context.Context) (Reached, error) {
+		return func(context.Context) (Reached, error) { return Reached{}, err }
+	}
+	f := Link(t.Context(), "tcp", probe(errors.New("dial tcp 10.0.0.1:7443: connect: connection refused")))
+	if !strings.HasPrefix(f.Todo, "does the control plane run there?") {
+		t.Errorf("refused: %+v", f)
+	}
+	f = Link(t.Context(), "tcp", probe(fmt.Errorf("hello: %w", context.DeadlineExceeded)))
+	if f.Seen != "no answer within 1s" || strings.Contains(f.Todo, "run there") {
+		t.Errorf("silent: %+v", f)
+	}
+	if got := Plain(errors.New("quic: a\ntcp: b"), 0); got != "quic: a; tcp: b" {
+		t.Errorf("got %q", got)
+	}
+	if got := Summary([]Finding{{Level: Fail}, {Level: Warn}, {Level: OK}}); got != "1 failed, 1 warning" {
+		t.Errorf("got %q", got)
+	}
 }
 
 func TestPort(t *testing.T) {

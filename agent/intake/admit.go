@@ -69,7 +69,11 @@ func (v *view) admit(ctx context.Context, from *policy.System, e *event.Event) (
 	}
 	decoded, violations, err := version.Validate(e.Data)
 	if err != nil {
-		return admission{}, refusal(err).at("/data", "json", err.Error())
+		p := refusal(err).at("/data", "json", err.Error())
+		if p.Code == CodeInvalidEvent {
+			p.locate(e.Data, "data")
+		}
+		return admission{}, p
 	}
 	for n := 1; n < tries && unchecked(violations); n++ {
 		violations = version.ValidateDecoded(decoded)
@@ -175,7 +179,7 @@ func (s *Service) submit(ctx context.Context, events []admission, batch bool) ([
 	receipts, err := s.parts.Journal.Submit(ctx, in)
 	switch {
 	case errors.Is(err, ErrFull):
-		p := problem(CodeQueueFull, "nothing was taken; send again when the agent's disk has space").because(err)
+		p := problem(CodeQueueFull, "nothing was taken%s; send again when the agent's disk has space", fullness(err)).because(err)
 		p.retryAfter = 30
 		return nil, p
 	case err != nil:
@@ -189,7 +193,7 @@ func (s *Service) submit(ctx context.Context, events []admission, batch bool) ([
 			s.count(&events[i], r)
 			continue
 		}
-		p := receiptProblem(r.Err)
+		p := receiptProblem(r.Err, len(receipts) > 1)
 		if batch {
 			p = p.within(i)
 		}
@@ -202,10 +206,23 @@ func (s *Service) submit(ctx context.Context, events []admission, batch bool) ([
 	return receipts, refused
 }
 
-func receiptProblem(err error) *Problem {
+// fullness says how full the journal is, if it said so.
+func fullness(err error) string {
+	var full *FullError
+	if !errors.As(err, &full) {
+		return ""
+	}
+	return fmt.Sprintf(": %.0f %% of the journal's quota is used, and it refuses events from %.0f %% on", full.Level*100, full.Limit*100)
+}
+
+func receiptProblem(err error, others bool) *Problem {
 	switch {
 	case errors.Is(err, ErrConflict):
-		return problem(CodeConflict, "use a new id for a new event; other events of the same request were taken").
+		detail := "use a new id for a new event"
+		if others {
+			detail += "; the other events of the same request that are not listed here were taken"
+		}
+		return problem(CodeConflict, "%s", detail).
 			because(err).at("/id", "unique", ErrConflict.Error())
 	case errors.Is(err, ErrFull):
 		return problem(CodeQueueFull, "send again when the agent's disk has space").because(err)

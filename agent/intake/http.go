@@ -214,7 +214,9 @@ func (s *Service) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	unused := newUnused()
 	server := &http.Server{
+		ConnState:         unused.follow,
 		Handler:           s.http,
 		TLSConfig:         s.cfg.TLS,
 		ReadHeaderTimeout: s.cfg.ReadHeaderTimeout,
@@ -240,6 +242,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ShutdownTimeout)
 	defer cancel()
+	unused.close()
 	if err := server.Shutdown(stop); err != nil {
 		server.Close()
 		return fmt.Errorf("intake: requests were cut off after %s: %w", s.cfg.ShutdownTimeout, err)

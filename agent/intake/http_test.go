@@ -316,11 +316,11 @@ func TestJournalRefusals(t *testing.T) {
 		r.send(t, structured("1", goodData), "Content-Type", structuredType)
 		other := structured("1", `{"orderId":"B","lines":[]}`)
 		a := r.send(t, other, "Content-Type", structuredType)
-		if p := a.problem(t); a.status != 409 || p.Code != CodeConflict || p.Errors[0].Pointer != "/id" {
+		if p := a.problem(t); a.status != 409 || p.Code != CodeConflict || p.Errors[0].Pointer != "/id" || strings.Contains(p.Detail, "other events") {
 			t.Errorf("got %d %s", a.status, a.body)
 		}
 		a = r.send(t, "["+structured("2", goodData)+","+other+"]", "Content-Type", batchType)
-		if p := a.problem(t); a.status != 409 || p.Errors[0].Pointer != "/1/id" {
+		if p := a.problem(t); a.status != 409 || p.Errors[0].Pointer != "/1/id" || !strings.Contains(p.Detail, "other events") {
 			t.Errorf("batch: got %d %s", a.status, a.body)
 		}
 	})

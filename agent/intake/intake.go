@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -37,6 +38,17 @@ var (
 	ErrConflict = errors.New("the same source and id came before with other content")
 	ErrFull     = errors.New("the journal is full")
 )
+
+// FullError is ErrFull with how full the journal is, and from where on it refuses: parts
+// of its quota, 0 to 1.
+type FullError struct{ Level, Limit float64 }
+
+func (e *FullError) Error() string {
+	return fmt.Sprintf("%v: %.0f %% used, refused from %.0f %% on", ErrFull, e.Level*100, e.Limit*100)
+}
+
+// Is makes it one of ErrFull.
+func (e *FullError) Is(target error) bool { return target == ErrFull }
 
 // Admitted is an event that passed the door, with the decision of where it goes.
 type Admitted struct {

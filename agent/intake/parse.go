@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -82,6 +83,27 @@ func parse(m mode, h http.Header, body []byte) ([]*event.Event, *Problem) {
 	if !utf8.Valid(body) {
 		return nil, problem(CodeInvalidEvent, "the body is not UTF-8")
 	}
+	events, p := parseAs(m, h, body)
+	switch {
+	case p == nil || p.Code != CodeInvalidEvent:
+	case m != binaryMode:
+		p.locate(body, "body")
+	case strings.Contains(p.Detail, "JSON"): // the headers may be at fault as well
+		p.locate(body, "data")
+	}
+	return events, p
+}
+
+// locate says where JSON breaks, if that is what is wrong with it.
+func (p *Problem) locate(body []byte, what string) {
+	var text json.RawMessage
+	var broken *json.SyntaxError
+	if err := json.Unmarshal(body, &text); errors.As(err, &broken) && !strings.Contains(broken.Error(), "max depth") {
+		p.Detail = fmt.Sprintf("malformed JSON at byte %d of the %s: %v", broken.Offset, what, broken)
+	}
+}
+
+func parseAs(m mode, h http.Header, body []byte) ([]*event.Event, *Problem) {
 	switch m {
 	case batchMode:
 		return parseBatch(body)

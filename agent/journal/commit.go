@@ -69,6 +69,17 @@ type commit struct {
 	stats   Stats
 }
 
+// FullError is ErrFull with how full the journal is, and from where on it refuses: parts
+// of its quota, 0 to 1.
+type FullError struct{ Level, Limit float64 }
+
+func (e *FullError) Error() string {
+	return fmt.Sprintf("%v: %.0f %% of its quota is used, this is refused from %.0f %% on; it goes on by itself when space returns", ErrFull, e.Level*100, e.Limit*100)
+}
+
+// Is makes it one of ErrFull.
+func (e *FullError) Is(target error) bool { return target == ErrFull }
+
 type lane struct {
 	source string
 	epoch  uint64
@@ -96,7 +107,7 @@ func (j *Journal) commit(batch []*request) error {
 	c.stats.Level = level
 	for _, r := range batch {
 		if level >= r.limit {
-			r.err = fmt.Errorf("%w: %.0f %% of its quota is used, this is refused from %.0f %% on; it goes on by itself when space returns", ErrFull, level*100, r.limit*100)
+			r.err = &FullError{Level: level, Limit: r.limit}
 			c.stats.Full++
 			continue
 		}
@@ -308,7 +319,13 @@ func (c *commit) write() error {
 	if j.unsaved {
 		c.markAll()
 	}
-	c.countTotals(len(events))
+	accepted := 0
+	for _, e := range events {
+		if !c.j.isFact(e.prepared) {
+			accepted++
+		}
+	}
+	c.countTotals(accepted)
 	j.hook("before-commit")
 	first, err := j.cfg.Log.Append(records, c.marks)
 	if err != nil {
@@ -319,7 +336,7 @@ func (c *commit) write() error {
 		c.stats.Bytes += uint64(len(r))
 	}
 	c.stats.Commits++
-	c.stats.Accepted += uint64(len(events))
+	c.stats.Accepted += uint64(accepted)
 	c.takeOver(events, first, first+uint64(len(records)))
 	return nil
 }

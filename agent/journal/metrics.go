@@ -18,7 +18,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		return f.NewCounter(prometheus.CounterOpts{Namespace: "crossdock", Subsystem: "journal", Name: name, Help: help})
 	}
 	return &Metrics{
-		accepted:  counter("accepted_total", "Events accepted here."),
+		accepted:  counter("accepted_total", "Events accepted here from systems."),
 		received:  counter("received_total", "Events received from other agents."),
 		repeats:   counter("repeats_total", "Events that had been accepted before."),
 		conflicts: counter("conflicts_total", "Events refused because their id came before with other content."),

@@ -12,6 +12,19 @@ import (
 // ErrNotHeld says that a Ref names nothing that the journal still holds.
 var ErrNotHeld = errors.New("not in the journal any more, or never was")
 
+// ForeignError says that a received block, whole as it was sent, cannot be opened: its
+// sender made it so.
+type ForeignError struct {
+	Agent string // that sent it
+	Err   error
+}
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("a block of agent %s, whose checksums are right, cannot be opened: %v", e.Agent, e.Err)
+}
+
+func (e *ForeignError) Unwrap() error { return e.Err }
+
 // stored is one record as Each gave it.
 type stored struct {
 	pos, last uint64
@@ -183,6 +196,9 @@ func (j *Journal) items(pos uint64, r record, wanted func(*block.Head) bool) []S
 		}
 		if bodies == nil && fault == nil {
 			if _, bodies, fault = block.Open(r.block); fault != nil {
+				if _, err := block.ParseEnvelope(r.block); err == nil { // whole as it came: not this disk's doing
+					fault = &ForeignError{Agent: envelope.Origin.Agent, Err: fault}
+				}
 				j.report(pos, pos, fault)
 			}
 		}

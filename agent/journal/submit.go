@@ -60,7 +60,7 @@ func (j *Journal) Submit(ctx context.Context, events []Admitted) ([]Receipt, err
 	for i := range events {
 		p := j.prepare(&events[i])
 		r.size += len(p.body)
-		if !isControl(p.destinations) || len(p.head.TargetsAt(j.cfg.Self)) > 0 {
+		if !j.isFact(&p) {
 			r.limit = SubmitLevel
 		}
 		r.events = append(r.events, p)
@@ -74,8 +74,9 @@ func (j *Journal) Submit(ctx context.Context, events []Admitted) ([]Receipt, err
 	return r.receipts, r.err
 }
 
-func isControl(destinations []string) bool {
-	return len(destinations) == 1 && destinations[0] == block.Control
+// isFact tells what the agent itself has to say to the control plane from events of systems.
+func (j *Journal) isFact(p *prepared) bool {
+	return len(p.destinations) == 1 && p.destinations[0] == block.Control && len(p.head.TargetsAt(j.cfg.Self)) == 0
 }
 
 func (j *Journal) prepare(a *Admitted) prepared {

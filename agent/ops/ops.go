@@ -61,6 +61,7 @@ type Server struct {
 	token    []byte
 	listener net.Listener
 	http     *http.Server
+	unused   *unused
 }
 
 // New binds the port.
@@ -73,9 +74,9 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ops.listen: %w", err)
 	}
-	s := &Server{cfg: cfg, token: token, listener: listener}
+	s := &Server{cfg: cfg, token: token, listener: listener, unused: newUnused()}
 	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10}
+		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10, ConnState: s.unused.follow}
 	return s, nil
 }
 
@@ -100,6 +101,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
+		s.unused.close()
 		_ = s.http.Shutdown(ctx) // an export that goes on is cut
 		_ = s.http.Close()
 	})

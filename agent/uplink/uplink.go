@@ -166,7 +166,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		CallTimeout: 30 * time.Second, Silence: 30 * time.Second, StatusEvery: 5 * time.Second, FullRetry: 2 * time.Second,
-		ReconnectMin: 200 * time.Millisecond, ReconnectMax: 15 * time.Second, DisconnectLog: time.Minute,
+		ReconnectMin: 200 * time.Millisecond, ReconnectMax: 5 * time.Second, DisconnectLog: time.Minute,
 	}
 }
 
@@ -216,8 +216,10 @@ func (u *Uplink) setState(change func(*State)) {
 // Run keeps a session until ctx ends. Nothing that the other side or the line does ends
 // it: an agent that cannot connect goes on alone.
 func (u *Uplink) Run(ctx context.Context) error {
-	retry := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(u.cfg.ReconnectMin), backoff.WithMaxInterval(u.cfg.ReconnectMax), backoff.WithMaxElapsedTime(0))
+	// A pause is up to half as long again as the interval, by chance: agents that were cut off
+	// together do not come back together. ReconnectMax bounds the pause.
+	retry := backoff.NewExponentialBackOff(backoff.WithInitialInterval(u.cfg.ReconnectMin), backoff.WithRandomizationFactor(0.5),
+		backoff.WithMaxInterval(max(u.cfg.ReconnectMin, u.cfg.ReconnectMax*2/3)), backoff.WithMaxElapsedTime(0))
 	var logged time.Time
 	for ctx.Err() == nil {
 		err := u.session(ctx)

@@ -32,16 +32,23 @@ func (p *program) doctorCommand() *cobra.Command {
 				body.Close()
 			}
 			findings := agent.Examine(cmd.Context(), cfg, err == nil)
-			if err := p.print(findings, func(w io.Writer) { printFindings(w, findings) }); err != nil {
-				return err
-			}
+			var outcome error
 			switch worst := doctor.Worst(findings); {
 			case worst == doctor.Fail:
-				return errors.New("something is not well")
+				outcome = errors.New(doctor.Summary(findings))
 			case worst == doctor.Warn && strict:
-				return withCode(exitWarnings, errors.New("there are warnings"))
+				outcome = withCode(exitWarnings, errors.New(doctor.Summary(findings)))
 			}
-			return nil
+			err = p.print(findings, func(w io.Writer) {
+				printFindings(w, findings)
+				if outcome == nil {
+					fmt.Fprintln(w, doctor.Summary(findings))
+				}
+			})
+			if err != nil {
+				return err
+			}
+			return outcome
 		},
 	}
 	c.Flags().BoolVar(&strict, "strict", false, "exit with 8 if there are warnings")

@@ -29,7 +29,7 @@ The token comes from "crossdock token create --site SITE" and works once, for a 
 It is read from a file or from standard input, so that it shows in no process list. An agent
 that was enrolled before gets a new epoch; its journal stays.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.load()
+			cfg, _, err := p.loadUnchecked()
 			if err != nil {
 				return err
 			}
@@ -70,6 +70,9 @@ func readToken(in io.Reader, file string) (string, error) {
 		return "", err
 	}
 	token := strings.TrimSpace(string(text))
+	if token == "" && file == "-" {
+		return "", errors.New("no token arrived on standard input; pipe it in, or name its file with --token-file")
+	}
 	if strings.Count(token, ".") != 3 {
 		return "", errors.New(`that is not a join token: it has four parts with dots between them, as "crossdock token create" prints it`)
 	}

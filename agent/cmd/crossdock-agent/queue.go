@@ -19,7 +19,7 @@ import (
 
 func (p *program) queueCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "queue", Short: "Look into the journal, check it, export it, replay dead letters",
+		RunE: p.group, Use: "queue", Short: "Look into the journal, check it, export it, replay dead letters",
 		Long: "Look into the journal, check it, export it, replay dead letters.\n\n" +
 			"inspect, verify and export work on a running and on a stopped agent.",
 	}
@@ -126,7 +126,13 @@ func (p *program) deadCommand() *cobra.Command {
 			if err := p.local(cfg).get(cmd.Context(), http.MethodGet, "/v1/deadletters", nil, &letters); err != nil {
 				return err
 			}
+			if letters == nil { // another version of the agent may say null
+				letters = []delivery.DeadLetter{}
+			}
 			return p.print(letters, func(w io.Writer) {
+				if len(letters) == 0 {
+					fmt.Fprintln(w, "no dead letters")
+				}
 				for _, l := range letters {
 					fmt.Fprintf(w, "%s  %s  key %s  %s: %s (%d attempts, %d waiting)\n", l.ID, l.Type, l.Key, l.State, l.Cause, l.Attempts, l.Waiting)
 				}

@@ -71,6 +71,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		Short:         "The agent at a site: accepts, keeps, routes and delivers the events of the site's systems",
 		Long:          "The agent at a site: accepts, keeps, routes and delivers the events of the site's systems.\n\n" + exitCodes,
 		Version:       version,
+		RunE:          p.group,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -89,7 +90,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(exitUsage, err) })
-	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.configCommand())
+	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.configCommand(), p.versionCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(errOut, "crossdock-agent: %v\n", err)
 		return exitCode(err)
@@ -112,26 +113,61 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// load reads the configuration and applies the flags that stand above it.
+// group answers for a command that is nothing without one of its subcommands.
+func (p *program) group(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return withCode(exitUsage, fmt.Errorf("unknown command %q for %q; see %s --help", args[0], cmd.CommandPath(), cmd.CommandPath()))
+	}
+	cmd.SetOut(p.err)
+	if err := cmd.Help(); err != nil {
+		return err
+	}
+	return withCode(exitUsage, fmt.Errorf("%s needs one of the commands above", cmd.CommandPath()))
+}
+
+func (p *program) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Say which version this is", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := struct {
+				Version string `json:"version"`
+			}{version}
+			return p.print(v, func(w io.Writer) { fmt.Fprintf(w, "crossdock-agent version %s\n", version) })
+		},
+	}
+}
+
+// load reads the configuration, applies the flags that stand above it and checks the file.
 func (p *program) load() (agent.Config, error) {
-	cfg := agent.DefaultConfig()
-	path := p.config
+	cfg, path, err := p.loadUnchecked()
+	if err != nil || path == "" {
+		return cfg, err
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, withCode(exitUsage, fmt.Errorf("%s: %w", path, err))
+	}
+	return cfg, nil
+}
+
+// loadUnchecked leaves the check to a command whose own flags complete the configuration.
+// path is the file, empty if there is none.
+func (p *program) loadUnchecked() (cfg agent.Config, path string, err error) {
+	cfg, path = agent.DefaultConfig(), p.config
 	if path == "" {
 		if _, err := os.Stat(defaultConfigPath()); err == nil {
 			path = defaultConfigPath()
 		}
 	}
 	if path != "" {
-		var err error
-		if cfg, err = agent.ReadConfig(path); err != nil {
-			return cfg, withCode(exitUsage, err)
+		if cfg, err = agent.ReadUnchecked(path); err != nil {
+			return cfg, path, withCode(exitUsage, err)
 		}
 	}
 	if p.data != "" {
 		cfg.Data, cfg.Secrets = p.data, ""
 	}
 	cfg.Version = version
-	return cfg, nil
+	return cfg, path, nil
 }
 
 // print writes v as JSON, or as the text that the command makes of it.
@@ -167,7 +203,7 @@ func (p *program) runCommand() *cobra.Command {
 }
 
 func (p *program) configCommand() *cobra.Command {
-	config := &cobra.Command{Use: "config", Short: "Look at the configuration"}
+	config := &cobra.Command{RunE: p.group, Use: "config", Short: "Look at the configuration"}
 	config.AddCommand(&cobra.Command{
 		Use: "check", Short: "Say what is wrong with the configuration", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -178,8 +214,10 @@ func (p *program) configCommand() *cobra.Command {
 			if err := cfg.Validate(); err != nil {
 				return withCode(exitUsage, err)
 			}
-			fmt.Fprintln(p.out, "the configuration is valid")
-			return nil
+			valid := struct {
+				Valid bool `json:"valid"`
+			}{true}
+			return p.print(valid, func(w io.Writer) { fmt.Fprintln(w, "the configuration is valid") })
 		},
 	})
 	return config

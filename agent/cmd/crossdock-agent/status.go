@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/delivery"
 )
 
 // local talks to the running agent of this machine.
@@ -124,11 +125,23 @@ func printStatus(w io.Writer, s agent.Status) {
 	if len(s.Systems) == 0 {
 		return
 	}
-	fmt.Fprintln(t, "\nSYSTEM\tSTATE\tDELIVERED\tPENDING\tPARKED\tDEAD\tLAST ERROR")
+	fmt.Fprintln(t, "\nSYSTEM\tSTATE\tDELIVERED\tPENDING\tPARKED\tDEAD LETTERS\tLAST ERROR")
 	for _, y := range s.Systems {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", y.System, y.State, y.Delivered, y.Pending, y.Parked, y.DeadLetters, y.LastError)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", y.System, y.State, y.Delivered, y.Pending, y.Parked, y.DeadLetters, lastError(y))
 	}
 	_ = t.Flush()
+}
+
+// lastError says what went wrong last, when, and whether something went well since.
+func lastError(y delivery.SystemStatus) string {
+	if y.LastError == "" {
+		return ""
+	}
+	text := y.LastErrorAt.Local().Format(time.DateTime)
+	if y.LastSuccess.After(y.LastErrorAt) {
+		text += " (before the last success)"
+	}
+	return text + ": " + y.LastError
 }
 
 func megabytes(n int64) float64 { return float64(n) / (1 << 20) }

@@ -60,12 +60,14 @@ func (c *Client) examineTCP(ctx context.Context, address string) systems.Finding
 	f := systems.Finding{Name: "connection to " + address}
 	conn, err := c.dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		f.Seen, f.Todo = err.Error(), todo(err)
+		f.Seen, f.Todo = plain(address, err), todo(err)
 		return f
 	}
 	defer conn.Close()
 	f.OK, f.Seen = true, "open, from "+conn.LocalAddr().String()
-	f.Todo = "use https if the system can: this connection is not encrypted"
+	if to, ok := conn.RemoteAddr().(*net.TCPAddr); !ok || !to.IP.IsLoopback() { // loopback leaves the machine nowhere
+		f.Todo = "use https if the system can: this connection is not encrypted"
+	}
 	return f
 }
 
@@ -73,7 +75,7 @@ func (c *Client) examineTLS(ctx context.Context, address string) systems.Finding
 	f := systems.Finding{Name: "connection to " + address}
 	conn, err := c.dialTLS(ctx, "tcp", address)
 	if err != nil {
-		f.Seen, f.Todo = err.Error(), todo(err)
+		f.Seen, f.Todo = plain(address, err), todo(err)
 		return f
 	}
 	defer conn.Close()
@@ -86,6 +88,15 @@ func (c *Client) examineTLS(ctx context.Context, address string) systems.Finding
 		f.Todo = fmt.Sprintf("have the system's certificate renewed before %s", leaf.NotAfter.UTC().Format(time.DateOnly))
 	}
 	return f
+}
+
+// plain puts an error that only says that time ran out into words.
+func plain(address string, err error) string {
+	var timeout net.Error
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
+		return "no answer from " + address + " in time"
+	}
+	return err.Error()
 }
 
 // todo says what a person can do about a connection that does not open.

@@ -150,3 +150,15 @@ func FuzzParseRetryAfter(f *testing.F) {
 		}
 	})
 }
+
+// What does not leave the machine needs no encryption.
+func TestLoopbackIsNoWarning(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	c, u := client(t, server, "127.0.0.1")
+	for _, f := range c.Examine(t.Context(), u) {
+		if !f.OK || f.Todo != "" {
+			t.Errorf("got %+v", f)
+		}
+	}
+}
