@@ -212,8 +212,8 @@ func (s *site) awaitIdle() {
 			return fmt.Sprintf("%d events to send", st.Queue.Outgoing)
 		}
 		for _, y := range st.Systems {
-			if y.Pending > 0 || y.InFlight > 0 {
-				return fmt.Sprintf("%s: %d pending, %d in flight, %s %s", y.System, y.Pending, y.InFlight, y.State, y.LastError)
+			if y.Pending > 0 || y.Parked > 0 || y.InFlight > 0 {
+				return fmt.Sprintf("%s: %d pending, %d parked, %d in flight, %s %s", y.System, y.Pending, y.Parked, y.InFlight, y.State, y.LastError)
 			}
 		}
 		return ""
