@@ -88,12 +88,14 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 		err = running.wait(ctx)
 	}
 	c.setServing(false)
+	c.log.Info("stopping")
 	// The reverse of the start: first the API, so that nobody begins a change that would be
 	// cut off; then the agents' door, whose last acknowledgements still reach the store;
 	// then the store; monitoring last, so that it sees the end.
 	if stopped := running.stop(); err == nil {
 		err = stopped
 	}
+	c.log.Info("stopped")
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil // asked to end before it had begun
 	}

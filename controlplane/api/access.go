@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
@@ -133,6 +134,10 @@ func (s *Server) CreateToken(ctx context.Context, r CreateTokenRequestObject) (C
 				items: []ProblemItem{{Pointer: "/lifetime", Detail: "a duration such as 10m, at most 24h"}},
 			}
 		}
+	}
+	if active, known := s.store.Active(); known && !slices.Contains(active.Sites, r.Body.Site) {
+		return nil, model.Errorf(model.Invalid, "revision %d, which is in force, has no site %q; its sites are %s",
+			active.ID.Number, r.Body.Site, strings.Join(active.Sites, ", "))
 	}
 	minted, err := s.mint(r.Body.Site)
 	if err != nil {

@@ -117,6 +117,9 @@ func (s *Server) compile(ctx context.Context, bundle policy.Bundle) (*policy.Set
 
 // LintBundle checks documents without keeping them.
 func (s *Server) LintBundle(ctx context.Context, r LintBundleRequestObject) (LintBundleResponseObject, error) {
+	if err := mayCompile(ctx); err != nil {
+		return nil, err
+	}
 	bundle, err := takeBundle(r.Body.Bundle)
 	if err != nil {
 		return nil, err
@@ -126,6 +129,18 @@ func (s *Server) LintBundle(ctx context.Context, r LintBundleRequestObject) (Lin
 		return nil, err
 	}
 	return LintBundle200JSONResponse{Ok: !problems.Failed(), Digest: toDigest(bundle.Digest()), Problems: toLint(problems)}, nil
+}
+
+// mayCompile keeps those who only read from making the node work. Who may propose is for
+// the state machine to say.
+func mayCompile(ctx context.Context) error {
+	p := principalFrom(ctx)
+	for _, role := range []model.Role{model.Author, model.Approver, model.Admin} {
+		if slices.Contains(p.Roles, role) {
+			return nil
+		}
+	}
+	return model.Errorf(model.Forbidden, "%s is neither author, approver nor admin, so no documents are checked for it", p.Name)
 }
 
 // takeBundle refuses what is not text before anything reads it.
@@ -140,6 +155,9 @@ func takeBundle(documents Documents) (policy.Bundle, error) {
 
 // ProposeRevision offers a bundle for approval.
 func (s *Server) ProposeRevision(ctx context.Context, r ProposeRevisionRequestObject) (ProposeRevisionResponseObject, error) {
+	if err := mayCompile(ctx); err != nil {
+		return nil, err
+	}
 	bundle, err := takeBundle(r.Body.Bundle)
 	if err != nil {
 		return nil, err

@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -17,6 +20,12 @@ func newLogger(to *slog.Logger) logger {
 	return l
 }
 
+// elections begin the lines that every healthy start brings, the first of them as a warning.
+var elections = []string{
+	"initial configuration", "entering follower state", "entering candidate state", "entering leader state",
+	"heartbeat timeout reached, starting election", "pre-vote successful", "pre-vote is disabled", "election won",
+}
+
 type sink struct{ to *slog.Logger }
 
 var _ hclog.SinkAdapter = sink{}
@@ -28,5 +37,15 @@ func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	if !known {
 		to = slog.LevelDebug
 	}
-	s.to.Log(context.Background(), to, msg, append([]any{"from", name}, args...)...)
+	if slices.ContainsFunc(elections, func(begin string) bool { return strings.HasPrefix(msg, begin) }) {
+		to = slog.LevelDebug
+	}
+	pairs := []any{"from", name}
+	for _, arg := range args {
+		if format, is := arg.(hclog.Format); is && len(format) > 0 {
+			arg = fmt.Sprintf(fmt.Sprint(format[0]), format[1:]...)
+		}
+		pairs = append(pairs, arg)
+	}
+	s.to.Log(context.Background(), to, msg, pairs...)
 }

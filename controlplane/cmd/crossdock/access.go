@@ -115,7 +115,7 @@ func (a *app) agentsCommand() *cobra.Command {
 }
 
 func (a *app) principalsCommand() *cobra.Command {
-	cmd := a.group(&cobra.Command{Use: "principals", Short: "People and programs that may act"})
+	cmd := &cobra.Command{Use: "principals", Short: "People and programs that may act", Args: cobra.NoArgs}
 	list := &cobra.Command{
 		Use: "list", Short: "List principals", Args: cobra.NoArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
@@ -149,6 +149,7 @@ func (a *app) principalsCommand() *cobra.Command {
 			return a.show(out, func(w io.Writer) { fmt.Fprintf(w, "%s is disabled\n", clean(out.Name)) })
 		}),
 	}
+	cmd.RunE = list.RunE
 	cmd.AddCommand(list, a.principalsAddCommand(), disable)
 	return cmd
 }

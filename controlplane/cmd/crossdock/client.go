@@ -112,6 +112,7 @@ func (a *app) newClient(server, token, caFile string) (*client, error) {
 }
 
 // noteApprovals says on stderr, once, that one person may approve their own changes here.
+// JSON goes to stdout and is not disturbed by it.
 func (a *app) noteApprovals(h http.Header) {
 	if h.Get(api.ApprovalsHeader) == string(model.ApprovalsSingle) && !a.toldSingle {
 		a.toldSingle = true
@@ -119,7 +120,7 @@ func (a *app) noteApprovals(h http.Header) {
 	}
 }
 
-const singleNote = "approvals: single (one person may approve their own changes in this cluster)"
+const singleNote = "approvals: single"
 
 func firstOf(values ...string) string {
 	for _, v := range values {

@@ -89,7 +89,7 @@ Where the control plane is, in this order:
   on the node itself: --data or CROSSDOCK_DATA, the server's data directory
 
 ` + exitHelp,
-		SilenceUsage: true, SilenceErrors: true,
+		SilenceUsage: true, SilenceErrors: true, Version: versionText(),
 	}
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.output, "output", "o", "text", "text or json")
@@ -102,6 +102,7 @@ Where the control plane is, in this order:
 		a.policyCommand(), a.eventsCommand(), a.deadLettersCommand(), a.exceptionsCommand(), a.auditCommand(),
 		a.versionCommand(),
 	)
+	root.SetVersionTemplate("crossdock {{.Version}}\n")
 	a.group(root)
 	return root
 }
