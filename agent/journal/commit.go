@@ -130,13 +130,13 @@ func (j *Journal) commit(batch []*request) error {
 	default:
 		err = fmt.Errorf("journal: %w", err)
 	}
+	j.count(c.stats) // first: who has its answer finds itself counted
 	for _, r := range batch {
 		if err != nil && r.err == nil {
 			r.err, r.receipts, r.received = err, nil, Received{}
 		}
 		close(r.done)
 	}
-	j.count(c.stats)
 	if errors.Is(err, ErrFull) {
 		return nil
 	}
