@@ -21,8 +21,10 @@ type Asked struct {
 // Bootstrap begins a cluster; it is refused on a state that has one.
 type Bootstrap struct {
 	Asked
-	Cluster Cluster
-	Admin   Principal
+	Cluster   Cluster
+	Admin     Principal
+	Node      Node
+	Authority Authority // the first one, active
 }
 
 // PutPrincipal adds or replaces a principal. A zero token hash keeps the one it has.
@@ -47,6 +49,8 @@ type Enroll struct {
 	Agent  string
 	Key    [32]byte
 	Serial string
+
+	Authority string // ID of the one that signs
 }
 
 // EnrollResult is the answer to Enroll.
@@ -55,12 +59,20 @@ type EnrollResult struct {
 }
 
 // Renew notes a new certificate of an agent for the key that it registered. With another
-// key it is refused: that would be a former copy, overtaken by a new enrolment.
+// key it is refused: that would be a former copy, overtaken by a new enrolment. A renewal
+// with an expired certificate is a recovery, and counted: a count that is not the one known
+// here means a second copy of the key, and is refused unless an operator has allowed it.
+// Answer: RenewResult.
 type Renew struct {
 	At     time.Time
 	Agent  string
 	Key    [32]byte
 	Serial string
+
+	Authority  string // ID of the one that signs
+	Expired    bool   // the certificate that asks
+	Recoveries uint64 // counted by the agent so far
+	Request    [32]byte
 }
 
 // Revoke ends an agent's right to speak.
@@ -75,6 +87,7 @@ type Propose struct {
 	Bundle []byte
 	Digest [32]byte
 	Sites  []string // names in it: destinations that the relay accepts
+	Moves  []Move   // systems in it that replace another
 	Note   string
 }
 
@@ -84,6 +97,7 @@ type Approve struct {
 	Asked
 	Number uint64
 	Digest [32]byte // what the approver saw
+	Canary []string // sites that get it first; empty: all at once
 }
 
 // Push offers blocks of one agent, the blocks before the gaps. Answer: PushResult.
@@ -117,6 +131,11 @@ type Ack struct {
 	Mailbox uint64
 	Answers []CommandAnswer
 	Status  json.RawMessage
+
+	Node    string         // that took the call
+	Settled []Lane         // Source, Epoch, Settled: inbound lanes that came further
+	Flushed block.Revision // everything accepted under an earlier one has left the agent
+	Moves   []MoveReport
 }
 
 // CommandAnswer is an agent's answer to a durable command.

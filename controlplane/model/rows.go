@@ -36,13 +36,15 @@ const (
 	ApprovalsSingle Approvals = "single"
 )
 
-// Cluster is what was fixed at bootstrap.
+// Cluster is what was fixed at bootstrap, and which life of the cluster this is.
 type Cluster struct {
-	ID         string
-	Generation uint64
-	Approvals  Approvals
-	Created    time.Time
-	Limits     Limits
+	ID          string
+	Generation  uint64 // raised by every restore and recovery
+	Incarnation string // made anew by every restore and recovery: tells two lives with the same generation apart
+	Approvals   Approvals
+	Created     time.Time
+	Limits      Limits
+	Rebuilt     *Rebuilt // the last restore or recovery; nil: none
 }
 
 // Limits bound the tables. They are fixed at bootstrap and kept with the cluster, because
@@ -85,7 +87,8 @@ func (p *Principal) Has(role Role) bool {
 type JoinToken struct {
 	ID      string
 	Hash    [32]byte // SHA-256 of the secret
-	Site    string
+	Site    string   // of the agent that it admits; empty for a node's token
+	Node    string   // name of the node that it admits; empty for an agent's token
 	Created time.Time
 	Expires time.Time
 	By      string
@@ -104,6 +107,16 @@ type Agent struct {
 	Revoked  time.Time // zero: not
 	LastSeen time.Time
 	Status   json.RawMessage // AgentStatus as last reported
+
+	Node       string         // that served it last
+	Authority  string         // ID of the authority that signed its newest certificate
+	Session    uint64         // number of its newest session, counted by the agent on disk
+	Nonce      [16]byte       // of that session
+	EpochNonce [16]byte       // of the request that was granted Epoch; zero: by enrolment
+	Recoveries uint64         // renewals with an expired certificate, counted on both sides
+	Recovery   [32]byte       // SHA-256 of the certificate request of the last of them
+	Allowed    time.Time      // until then an old copy of it is let in once, because an operator said so
+	Flushed    block.Revision // everything it accepted under an earlier revision has left it
 }
 
 // AgentStatus is what an agent reports of itself, cumulative for its epoch.
@@ -132,8 +145,10 @@ type RevisionState string
 // The states of a revision.
 const (
 	RevisionProposed   RevisionState = "proposed"
+	RevisionCanary     RevisionState = "canary" // in force at its canary sites only
 	RevisionActive     RevisionState = "active"
 	RevisionSuperseded RevisionState = "superseded"
+	RevisionWithdrawn  RevisionState = "withdrawn" // was at its canary sites and was taken back
 )
 
 // Revision is one proposed or approved set of policy documents. The bundle is kept apart.
@@ -148,14 +163,19 @@ type Revision struct {
 	Approved time.Time
 	Base     block.Revision // active when it was proposed
 	Sites    []string       // destinations that it names
+	Moves    []Move         // systems in it that replace another
+	Canary   []string       // sites that have it first; empty: all at once
+	Promoted time.Time      // when it went from its canary sites to all
 }
 
-// Lane is the relay's high-water of one lane.
+// Lane is what the control plane knows of one lane.
 type Lane struct {
 	Source      string
 	Epoch       uint64
 	Destination string
-	Highwater   uint64
+	Highwater   uint64 // taken by the relay
+	Acked       uint64 // committed at the destination, as acknowledged
+	Settled     uint64 // up to here every delivery at the destination is done
 }
 
 // Mail is one reference in an agent's mailbox.

@@ -178,6 +178,7 @@ func (x *EnrollResponse) GetEpoch() uint64 {
 type RenewRequest struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	CertificateRequest []byte                 `protobuf:"bytes,1,opt,name=certificate_request,json=certificateRequest,proto3" json:"certificate_request,omitempty"`
+	Recoveries         uint64                 `protobuf:"varint,2,opt,name=recoveries,proto3" json:"recoveries,omitempty"` // renewals with an expired certificate so far, as the agent counts them
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -219,10 +220,18 @@ func (x *RenewRequest) GetCertificateRequest() []byte {
 	return nil
 }
 
+func (x *RenewRequest) GetRecoveries() uint64 {
+	if x != nil {
+		return x.Recoveries
+	}
+	return 0
+}
+
 type RenewResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Certificates  [][]byte               `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`
 	Authorities   [][]byte               `protobuf:"bytes,2,rep,name=authorities,proto3" json:"authorities,omitempty"`
+	Recoveries    uint64                 `protobuf:"varint,3,opt,name=recoveries,proto3" json:"recoveries,omitempty"` // to be kept beside the certificate
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -269,6 +278,13 @@ func (x *RenewResponse) GetAuthorities() [][]byte {
 		return x.Authorities
 	}
 	return nil
+}
+
+func (x *RenewResponse) GetRecoveries() uint64 {
+	if x != nil {
+		return x.Recoveries
+	}
+	return 0
 }
 
 // Lane is the state of the lane between two agents in one epoch of the source.
@@ -400,6 +416,12 @@ type HelloRequest struct {
 	Inbound       []*Lane                `protobuf:"bytes,4,rep,name=inbound,proto3" json:"inbound,omitempty"`   // what the agent has committed of lanes to itself
 	Revision      *Revision              `protobuf:"bytes,5,opt,name=revision,proto3" json:"revision,omitempty"` // in force at the agent
 	NowUnixMs     int64                  `protobuf:"varint,6,opt,name=now_unix_ms,json=nowUnixMs,proto3" json:"now_unix_ms,omitempty"`
+	Session       uint64                 `protobuf:"varint,7,opt,name=session,proto3" json:"session,omitempty"`                   // counted by the agent on disk; each session has a higher one
+	Nonce         []byte                 `protobuf:"bytes,8,opt,name=nonce,proto3" json:"nonce,omitempty"`                        // 16 bytes, made for this session; the same on every path it tries
+	NewEpoch      bool                   `protobuf:"varint,9,opt,name=new_epoch,json=newEpoch,proto3" json:"new_epoch,omitempty"` // the agent runs on an old copy of its data: grant a new epoch
+	Why           string                 `protobuf:"bytes,10,opt,name=why,proto3" json:"why,omitempty"`                           // of new_epoch, for people
+	Generation    uint64                 `protobuf:"varint,11,opt,name=generation,proto3" json:"generation,omitempty"`            // of the control plane, as last heard of
+	Incarnation   string                 `protobuf:"bytes,12,opt,name=incarnation,proto3" json:"incarnation,omitempty"`           // likewise
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -476,6 +498,48 @@ func (x *HelloRequest) GetNowUnixMs() int64 {
 	return 0
 }
 
+func (x *HelloRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *HelloRequest) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *HelloRequest) GetNewEpoch() bool {
+	if x != nil {
+		return x.NewEpoch
+	}
+	return false
+}
+
+func (x *HelloRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *HelloRequest) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *HelloRequest) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
 type HelloResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Protocol      uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"` // version to speak
@@ -484,7 +548,10 @@ type HelloResponse struct {
 	Generation    uint64                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	Outbound      []*Lane                `protobuf:"bytes,5,rep,name=outbound,proto3" json:"outbound,omitempty"` // the relay's high-waters of lanes from the agent, all destinations
 	NowUnixMs     int64                  `protobuf:"varint,6,opt,name=now_unix_ms,json=nowUnixMs,proto3" json:"now_unix_ms,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"` // granted to the agent; blocks of an older one are refused
+	Epoch         uint64                 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`            // granted to the agent; blocks of an older one are refused
+	Stale         bool                   `protobuf:"varint,8,opt,name=stale,proto3" json:"stale,omitempty"`            // a later session of this epoch was opened by another copy: ask for a new epoch
+	Incarnation   string                 `protobuf:"bytes,9,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of the control plane: another one after every restore
+	Nodes         []string               `protobuf:"bytes,10,rep,name=nodes,proto3" json:"nodes,omitempty"`            // host:port of all nodes, for agents to remember
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -566,6 +633,27 @@ func (x *HelloResponse) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *HelloResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *HelloResponse) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *HelloResponse) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
 }
 
 // Gap moves a lane's high-water over events that cannot travel, with the cause.
@@ -1010,7 +1098,7 @@ func (x *PolicyRevision) GetBundle() []byte {
 type Command struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`           // trace, replay, discard, show
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`           // trace, replay, discard, show, release
 	Arguments     []byte                 `protobuf:"bytes,3,opt,name=arguments,proto3" json:"arguments,omitempty"` // JSON
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1289,7 +1377,10 @@ type AckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mailbox       uint64                 `protobuf:"varint,1,opt,name=mailbox,proto3" json:"mailbox,omitempty"` // everything up to here is committed at the agent
 	Answers       []*CommandAnswer       `protobuf:"bytes,2,rep,name=answers,proto3" json:"answers,omitempty"`
-	Status        []byte                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"` // JSON, the agent's counters of this epoch, whole
+	Status        []byte                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`   // JSON, the agent's counters of this epoch, whole
+	Settled       []*Lane                `protobuf:"bytes,4,rep,name=settled,proto3" json:"settled,omitempty"` // inbound lanes whose deliveries are all done up to a number (highwater), where that has moved
+	Flushed       *Revision              `protobuf:"bytes,5,opt,name=flushed,proto3" json:"flushed,omitempty"` // everything that was accepted under an earlier revision has left the agent
+	Moves         []*Move                `protobuf:"bytes,6,rep,name=moves,proto3" json:"moves,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1345,6 +1436,88 @@ func (x *AckRequest) GetStatus() []byte {
 	return nil
 }
 
+func (x *AckRequest) GetSettled() []*Lane {
+	if x != nil {
+		return x.Settled
+	}
+	return nil
+}
+
+func (x *AckRequest) GetFlushed() *Revision {
+	if x != nil {
+		return x.Flushed
+	}
+	return nil
+}
+
+func (x *AckRequest) GetMoves() []*Move {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+// Move is what an agent says of a system that takes the place of another.
+type Move struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	System        string                 `protobuf:"bytes,1,opt,name=system,proto3" json:"system,omitempty"`    // the new one
+	Pending       uint64                 `protobuf:"varint,2,opt,name=pending,proto3" json:"pending,omitempty"` // deliveries to the old one that are not done; of the old one's agent
+	Holding       bool                   `protobuf:"varint,3,opt,name=holding,proto3" json:"holding,omitempty"` // the new one is held; of its agent
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Move) Reset() {
+	*x = Move{}
+	mi := &file_sync_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Move) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Move) ProtoMessage() {}
+
+func (x *Move) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Move.ProtoReflect.Descriptor instead.
+func (*Move) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Move) GetSystem() string {
+	if x != nil {
+		return x.System
+	}
+	return ""
+}
+
+func (x *Move) GetPending() uint64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *Move) GetHolding() bool {
+	if x != nil {
+		return x.Holding
+	}
+	return false
+}
+
 type AckResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1353,7 +1526,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_sync_proto_msgTypes[20]
+	mi := &file_sync_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1538,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[20]
+	mi := &file_sync_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1551,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{20}
+	return file_sync_proto_rawDescGZIP(), []int{21}
 }
 
 var File_sync_proto protoreflect.FileDescriptor
@@ -1398,12 +1571,18 @@ const file_sync_proto_rawDesc = "" +
 	"\x04site\x18\x03 \x01(\tR\x04site\x12\"\n" +
 	"\fcertificates\x18\x04 \x03(\fR\fcertificates\x12 \n" +
 	"\vauthorities\x18\x05 \x03(\fR\vauthorities\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"?\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"_\n" +
 	"\fRenewRequest\x12/\n" +
-	"\x13certificate_request\x18\x01 \x01(\fR\x12certificateRequest\"U\n" +
+	"\x13certificate_request\x18\x01 \x01(\fR\x12certificateRequest\x12\x1e\n" +
+	"\n" +
+	"recoveries\x18\x02 \x01(\x04R\n" +
+	"recoveries\"u\n" +
 	"\rRenewResponse\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\fR\fcertificates\x12 \n" +
-	"\vauthorities\x18\x02 \x03(\fR\vauthorities\"t\n" +
+	"\vauthorities\x18\x02 \x03(\fR\vauthorities\x12\x1e\n" +
+	"\n" +
+	"recoveries\x18\x03 \x01(\x04R\n" +
+	"recoveries\"t\n" +
 	"\x04Lane\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12 \n" +
@@ -1413,14 +1592,23 @@ const file_sync_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
-	"\x06number\x18\x02 \x01(\x04R\x06number\"\xe6\x01\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\"\x87\x03\n" +
 	"\fHelloRequest\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x121\n" +
 	"\ainbound\x18\x04 \x03(\v2\x17.crossdock.sync.v1.LaneR\ainbound\x127\n" +
 	"\brevision\x18\x05 \x01(\v2\x1b.crossdock.sync.v1.RevisionR\brevision\x12\x1e\n" +
-	"\vnow_unix_ms\x18\x06 \x01(\x03R\tnowUnixMs\"\xe4\x01\n" +
+	"\vnow_unix_ms\x18\x06 \x01(\x03R\tnowUnixMs\x12\x18\n" +
+	"\asession\x18\a \x01(\x04R\asession\x12\x14\n" +
+	"\x05nonce\x18\b \x01(\fR\x05nonce\x12\x1b\n" +
+	"\tnew_epoch\x18\t \x01(\bR\bnewEpoch\x12\x10\n" +
+	"\x03why\x18\n" +
+	" \x01(\tR\x03why\x12\x1e\n" +
+	"\n" +
+	"generation\x18\v \x01(\x04R\n" +
+	"generation\x12 \n" +
+	"\vincarnation\x18\f \x01(\tR\vincarnation\"\xb2\x02\n" +
 	"\rHelloResponse\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -1430,7 +1618,11 @@ const file_sync_proto_rawDesc = "" +
 	"generation\x123\n" +
 	"\boutbound\x18\x05 \x03(\v2\x17.crossdock.sync.v1.LaneR\boutbound\x12\x1e\n" +
 	"\vnow_unix_ms\x18\x06 \x01(\x03R\tnowUnixMs\x12\x14\n" +
-	"\x05epoch\x18\a \x01(\x04R\x05epoch\"g\n" +
+	"\x05epoch\x18\a \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05stale\x18\b \x01(\bR\x05stale\x12 \n" +
+	"\vincarnation\x18\t \x01(\tR\vincarnation\x12\x14\n" +
+	"\x05nodes\x18\n" +
+	" \x03(\tR\x05nodes\"g\n" +
 	"\x03Gap\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
@@ -1477,12 +1669,19 @@ const file_sync_proto_rawDesc = "" +
 	"\rCommandAnswer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x16\n" +
-	"\x06result\x18\x03 \x01(\fR\x06result\"z\n" +
+	"\x06result\x18\x03 \x01(\fR\x06result\"\x93\x02\n" +
 	"\n" +
 	"AckRequest\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\x04R\amailbox\x12:\n" +
 	"\aanswers\x18\x02 \x03(\v2 .crossdock.sync.v1.CommandAnswerR\aanswers\x12\x16\n" +
-	"\x06status\x18\x03 \x01(\fR\x06status\"\r\n" +
+	"\x06status\x18\x03 \x01(\fR\x06status\x121\n" +
+	"\asettled\x18\x04 \x03(\v2\x17.crossdock.sync.v1.LaneR\asettled\x125\n" +
+	"\aflushed\x18\x05 \x01(\v2\x1b.crossdock.sync.v1.RevisionR\aflushed\x12-\n" +
+	"\x05moves\x18\x06 \x03(\v2\x17.crossdock.sync.v1.MoveR\x05moves\"R\n" +
+	"\x04Move\x12\x16\n" +
+	"\x06system\x18\x01 \x01(\tR\x06system\x12\x18\n" +
+	"\apending\x18\x02 \x01(\x04R\apending\x12\x18\n" +
+	"\aholding\x18\x03 \x01(\bR\aholding\"\r\n" +
 	"\vAckResponse2\xc7\x03\n" +
 	"\x04Sync\x12M\n" +
 	"\x06Enroll\x12 .crossdock.sync.v1.EnrollRequest\x1a!.crossdock.sync.v1.EnrollResponse\x12J\n" +
@@ -1504,7 +1703,7 @@ func file_sync_proto_rawDescGZIP() []byte {
 	return file_sync_proto_rawDescData
 }
 
-var file_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_sync_proto_goTypes = []any{
 	(*EnrollRequest)(nil),  // 0: crossdock.sync.v1.EnrollRequest
 	(*EnrollResponse)(nil), // 1: crossdock.sync.v1.EnrollResponse
@@ -1526,7 +1725,8 @@ var file_sync_proto_goTypes = []any{
 	(*Beat)(nil),           // 17: crossdock.sync.v1.Beat
 	(*CommandAnswer)(nil),  // 18: crossdock.sync.v1.CommandAnswer
 	(*AckRequest)(nil),     // 19: crossdock.sync.v1.AckRequest
-	(*AckResponse)(nil),    // 20: crossdock.sync.v1.AckResponse
+	(*Move)(nil),           // 20: crossdock.sync.v1.Move
+	(*AckResponse)(nil),    // 21: crossdock.sync.v1.AckResponse
 }
 var file_sync_proto_depIdxs = []int32{
 	4,  // 0: crossdock.sync.v1.HelloRequest.inbound:type_name -> crossdock.sync.v1.Lane
@@ -1542,23 +1742,26 @@ var file_sync_proto_depIdxs = []int32{
 	15, // 10: crossdock.sync.v1.PullResponse.command:type_name -> crossdock.sync.v1.Command
 	17, // 11: crossdock.sync.v1.PullResponse.beat:type_name -> crossdock.sync.v1.Beat
 	18, // 12: crossdock.sync.v1.AckRequest.answers:type_name -> crossdock.sync.v1.CommandAnswer
-	0,  // 13: crossdock.sync.v1.Sync.Enroll:input_type -> crossdock.sync.v1.EnrollRequest
-	2,  // 14: crossdock.sync.v1.Sync.Renew:input_type -> crossdock.sync.v1.RenewRequest
-	6,  // 15: crossdock.sync.v1.Sync.Hello:input_type -> crossdock.sync.v1.HelloRequest
-	9,  // 16: crossdock.sync.v1.Sync.Push:input_type -> crossdock.sync.v1.PushRequest
-	12, // 17: crossdock.sync.v1.Sync.Pull:input_type -> crossdock.sync.v1.PullRequest
-	19, // 18: crossdock.sync.v1.Sync.Ack:input_type -> crossdock.sync.v1.AckRequest
-	1,  // 19: crossdock.sync.v1.Sync.Enroll:output_type -> crossdock.sync.v1.EnrollResponse
-	3,  // 20: crossdock.sync.v1.Sync.Renew:output_type -> crossdock.sync.v1.RenewResponse
-	7,  // 21: crossdock.sync.v1.Sync.Hello:output_type -> crossdock.sync.v1.HelloResponse
-	11, // 22: crossdock.sync.v1.Sync.Push:output_type -> crossdock.sync.v1.PushResponse
-	16, // 23: crossdock.sync.v1.Sync.Pull:output_type -> crossdock.sync.v1.PullResponse
-	20, // 24: crossdock.sync.v1.Sync.Ack:output_type -> crossdock.sync.v1.AckResponse
-	19, // [19:25] is the sub-list for method output_type
-	13, // [13:19] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	4,  // 13: crossdock.sync.v1.AckRequest.settled:type_name -> crossdock.sync.v1.Lane
+	5,  // 14: crossdock.sync.v1.AckRequest.flushed:type_name -> crossdock.sync.v1.Revision
+	20, // 15: crossdock.sync.v1.AckRequest.moves:type_name -> crossdock.sync.v1.Move
+	0,  // 16: crossdock.sync.v1.Sync.Enroll:input_type -> crossdock.sync.v1.EnrollRequest
+	2,  // 17: crossdock.sync.v1.Sync.Renew:input_type -> crossdock.sync.v1.RenewRequest
+	6,  // 18: crossdock.sync.v1.Sync.Hello:input_type -> crossdock.sync.v1.HelloRequest
+	9,  // 19: crossdock.sync.v1.Sync.Push:input_type -> crossdock.sync.v1.PushRequest
+	12, // 20: crossdock.sync.v1.Sync.Pull:input_type -> crossdock.sync.v1.PullRequest
+	19, // 21: crossdock.sync.v1.Sync.Ack:input_type -> crossdock.sync.v1.AckRequest
+	1,  // 22: crossdock.sync.v1.Sync.Enroll:output_type -> crossdock.sync.v1.EnrollResponse
+	3,  // 23: crossdock.sync.v1.Sync.Renew:output_type -> crossdock.sync.v1.RenewResponse
+	7,  // 24: crossdock.sync.v1.Sync.Hello:output_type -> crossdock.sync.v1.HelloResponse
+	11, // 25: crossdock.sync.v1.Sync.Push:output_type -> crossdock.sync.v1.PushResponse
+	16, // 26: crossdock.sync.v1.Sync.Pull:output_type -> crossdock.sync.v1.PullResponse
+	21, // 27: crossdock.sync.v1.Sync.Ack:output_type -> crossdock.sync.v1.AckResponse
+	22, // [22:28] is the sub-list for method output_type
+	16, // [16:22] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_sync_proto_init() }
@@ -1578,7 +1781,7 @@ func file_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sync_proto_rawDesc), len(file_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
