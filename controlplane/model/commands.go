@@ -132,6 +132,7 @@ type Ack struct {
 	Answers []CommandAnswer
 	Status  json.RawMessage
 
+	Epoch   uint64         // the agent's: an older one is fenced here too; 0 is not checked
 	Node    string         // that took the call
 	Settled []Lane         // Source, Epoch, Settled: inbound lanes that came further
 	Flushed block.Revision // everything accepted under an earlier one has left the agent

@@ -1,6 +1,10 @@
 package model
 
-import "time"
+import (
+	"time"
+
+	"github.com/crossdock/crossdock/protocol/block"
+)
 
 // Node is one node of the control plane, as it tells the others about itself. Raft knows
 // it by its ID only; where it listens may change.
@@ -54,9 +58,10 @@ type Authority struct {
 
 // Verdict is what the nodes' hashes of state say.
 type Verdict struct {
-	Index  uint64 // entry of the newest beacon that a majority answered
-	Agreed bool
-	Halted string // why nothing is written any more; empty: it is
+	Index    uint64 // entry of the newest beacon that came to a verdict
+	Agreed   bool   // a majority of the voters was of one mind
+	Halted   string // why nothing is written any more; empty: it is
+	Diverged string // why this very node must not go on: a majority has another hash; empty: it may
 }
 
 // Move is a system that takes the place of another, at the same site or elsewhere. Its
@@ -81,6 +86,7 @@ const (
 // MoveStatus is a move under way or done.
 type MoveStatus struct {
 	Move
+	Revision block.Revision // that brought it
 	Since    time.Time
 	State    MoveState
 	Waiting  []string // agents that it waits for

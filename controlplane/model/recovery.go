@@ -95,6 +95,7 @@ type NewEpochResult struct {
 type Behind struct {
 	At      time.Time
 	Agent   string
+	Epoch   uint64 // the agent's: a fenced copy moves no lane; 0 is not checked
 	Inbound []Lane // Source, Epoch, Highwater; a lane that is missing is at 0
 }
 
@@ -190,7 +191,7 @@ type RemoveAuthority struct {
 	ID string
 }
 
-// The kinds of durable commands of recovery. CommandRelease serves a system that was held.
+// CommandRelease is the kind of the durable command that serves a system that was held.
 const CommandRelease = "release"
 
 // ReleaseArguments are the arguments of release, as JSON.

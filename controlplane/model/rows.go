@@ -117,6 +117,7 @@ type Agent struct {
 	Recovery   [32]byte       // SHA-256 of the certificate request of the last of them
 	Allowed    time.Time      // until then an old copy of it is let in once, because an operator said so
 	Flushed    block.Revision // everything it accepted under an earlier revision has left it
+	Forgotten  time.Time      // revoked for good: what is sent to it is taken and not kept; zero: not
 }
 
 // AgentStatus is what an agent reports of itself, cumulative for its epoch.
@@ -184,6 +185,7 @@ type Mail struct {
 	Relayed  time.Time
 	Block    []byte // nil for a gap
 	Gap      *Gap
+	Damaged  string // why the block cannot be read at this node; then there is neither block nor gap
 }
 
 // Gap moves a lane over events that cannot travel.

@@ -12,94 +12,21 @@ import (
 	"github.com/crossdock/crossdock/controlplane/model"
 )
 
-// MaxCommand bounds one encoded command.
+// MaxCommand bounds one encoded command, and one encoded result.
 const MaxCommand = 2 << 20
 
 // version is that of the commands' encoding. A node that meets a newer one must stop:
 // passing it over would leave it with other rows than the rest.
 const version = 1
 
+// frameHead is what stands before the CBOR of a command or a result.
+const frameHead = 6
+
 // ErrFatal marks what no node can go on from: a command that it does not understand, a
 // damaged row, a write that failed. The process has to end.
 var ErrFatal = errors.New("the state cannot go on")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// The kinds of commands. Numbers are for ever.
-const (
-	kindBootstrap byte = 1 + iota
-	kindPutPrincipal
-	kindCreateJoinToken
-	kindEnroll
-	kindRenew
-	kindRevoke
-	kindPropose
-	kindApprove
-	kindPush
-	kindAck
-	kindResolve
-	kindResolveException
-)
-
-func kindOf(cmd model.Command) (byte, error) {
-	switch cmd.(type) {
-	case *model.Bootstrap:
-		return kindBootstrap, nil
-	case *model.PutPrincipal:
-		return kindPutPrincipal, nil
-	case *model.CreateJoinToken:
-		return kindCreateJoinToken, nil
-	case *model.Enroll:
-		return kindEnroll, nil
-	case *model.Renew:
-		return kindRenew, nil
-	case *model.Revoke:
-		return kindRevoke, nil
-	case *model.Propose:
-		return kindPropose, nil
-	case *model.Approve:
-		return kindApprove, nil
-	case *model.Push:
-		return kindPush, nil
-	case *model.Ack:
-		return kindAck, nil
-	case *model.Resolve:
-		return kindResolve, nil
-	case *model.ResolveException:
-		return kindResolveException, nil
-	}
-	return 0, fmt.Errorf("encode command: %T has no kind", cmd)
-}
-
-func newCommand(kind byte) model.Command {
-	switch kind {
-	case kindBootstrap:
-		return &model.Bootstrap{}
-	case kindPutPrincipal:
-		return &model.PutPrincipal{}
-	case kindCreateJoinToken:
-		return &model.CreateJoinToken{}
-	case kindEnroll:
-		return &model.Enroll{}
-	case kindRenew:
-		return &model.Renew{}
-	case kindRevoke:
-		return &model.Revoke{}
-	case kindPropose:
-		return &model.Propose{}
-	case kindApprove:
-		return &model.Approve{}
-	case kindPush:
-		return &model.Push{}
-	case kindAck:
-		return &model.Ack{}
-	case kindResolve:
-		return &model.Resolve{}
-	case kindResolveException:
-		return &model.ResolveException{}
-	}
-	return nil
-}
 
 type codecs struct {
 	enc cbor.EncMode
@@ -132,6 +59,18 @@ var codec = sync.OnceValue(func() codecs {
 	return codecs{enc, dec}
 })
 
+// frame puts kind, version and the CRC-32C of the rest before a value's CBOR.
+func frame(kind byte, value any) ([]byte, error) {
+	body, err := codec().enc.Marshal(value)
+	if err != nil {
+		return nil, fmt.Errorf("encode %T: %w", value, err)
+	}
+	out := make([]byte, frameHead, frameHead+len(body))
+	out[0], out[1] = kind, version
+	binary.BigEndian.PutUint32(out[2:], crc32.Checksum(body, castagnoli))
+	return append(out, body...), nil
+}
+
 // Encode writes a command: kind, version, CRC-32C of the rest, CBOR. The log below does
 // not check what it reads back, so every command brings its own checksum.
 func Encode(cmd model.Command) ([]byte, error) {
@@ -139,32 +78,29 @@ func Encode(cmd model.Command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := codec().enc.Marshal(cmd)
+	out, err := frame(kind, cmd)
 	if err != nil {
-		return nil, fmt.Errorf("encode %T: %w", cmd, err)
+		return nil, err
 	}
-	if len(body) > MaxCommand {
-		return nil, model.Errorf(model.TooLarge, "the command has %d bytes, the limit is %d", len(body), MaxCommand)
+	if size := len(out) - frameHead; size > MaxCommand {
+		return nil, model.Errorf(model.TooLarge, "the command has %d bytes, the limit is %d", size, MaxCommand)
 	}
-	out := make([]byte, 6, 6+len(body))
-	out[0], out[1] = kind, version
-	binary.BigEndian.PutUint32(out[2:], crc32.Checksum(body, castagnoli))
-	return append(out, body...), nil
+	return out, nil
 }
 
 // Decode reads a command. Any error is for the process to end with.
 func Decode(text []byte) (model.Command, error) {
-	if len(text) < 6 {
+	if len(text) < frameHead {
 		return nil, fmt.Errorf("%w: a command of %d bytes", ErrFatal, len(text))
 	}
 	cmd := newCommand(text[0])
 	if cmd == nil || text[1] != version {
 		return nil, fmt.Errorf("%w: command of kind %d, version %d is unknown to this program; install the newer one", ErrFatal, text[0], text[1])
 	}
-	if crc32.Checksum(text[6:], castagnoli) != binary.BigEndian.Uint32(text[2:]) {
+	if crc32.Checksum(text[frameHead:], castagnoli) != binary.BigEndian.Uint32(text[2:]) {
 		return nil, fmt.Errorf("%w: checksum of a command of kind %d", ErrFatal, text[0])
 	}
-	if err := codec().dec.Unmarshal(text[6:], cmd); err != nil {
+	if err := codec().dec.Unmarshal(text[frameHead:], cmd); err != nil {
 		return nil, fmt.Errorf("%w: command of kind %d: %w", ErrFatal, text[0], err)
 	}
 	return cmd, nil

@@ -30,6 +30,26 @@ func everyCommand() []model.Command {
 		&model.Ack{At: at, Agent: "eu", Mailbox: 9, Answers: []model.CommandAnswer{{ID: "c1", Error: "e"}}, Status: json.RawMessage(`{"a":1}`)},
 		&model.Resolve{Asked: a, DeadLetter: "eu/1/erp", Replay: true, Confirm: true, Reason: "why"},
 		&model.ResolveException{Asked: a, Exception: "eu/x", Reason: "why"},
+		&model.PutNode{At: at, Node: model.Node{ID: "n1", Peer: "h:1", Sync: []string{"h:2"}, Joined: at}},
+		&model.AdmitNode{At: at, Token: "t", Secret: hashOf("s"), Node: "n2"},
+		&model.RemoveNode{Asked: a, Node: "n2"},
+		&model.Beacon{At: at, Voters: []string{"n1", "n2"}},
+		&model.BeaconReport{Node: "n1", Index: 1 << 50, Hash: hashOf("h")},
+		&model.Rebuild{At: at, Incarnation: "i", Rebuilt: model.Rebuilt{At: at, Cause: model.RebuiltFromBackup, From: at, Index: 9, Node: "n1"}},
+		&model.RaiseGeneration{At: at, Above: 3, Agent: "eu"},
+		&model.Greet{At: at, Agent: "eu", Epoch: 2, Session: 7, Nonce: [16]byte{1}, Node: "n1"},
+		&model.NewEpoch{At: at, Agent: "eu", Epoch: 2, Nonce: [16]byte{2}, Why: "image"},
+		&model.Behind{At: at, Agent: "eu", Epoch: 2, Inbound: []model.Lane{{Source: "na", Epoch: 1, Highwater: 5}}},
+		&model.LoseMail{At: at, Agent: "eu", Position: 4, Node: "n1", Why: "crc"},
+		&model.Readmit{At: at, Agent: "eu", Site: "eu", Key: hashOf("k"), Serial: "3", Issued: at, Epoch: 4},
+		&model.AllowAgent{Asked: a, Agent: "eu"},
+		&model.ForgetAgent{Asked: a, Agent: "eu"},
+		&model.Promote{Asked: a, Number: 2},
+		&model.Withdraw{Asked: a, Number: 2, Reason: "why"},
+		&model.ReleaseSystem{Asked: a, System: "erp2"},
+		&model.AddAuthority{Asked: a, Authority: model.Authority{ID: "x", Certificate: []byte{1}, State: model.AuthorityNext}},
+		&model.ActivateAuthority{Asked: a, ID: "x"},
+		&model.RemoveAuthority{Asked: a, ID: "x"},
 	}
 }
 
@@ -49,14 +69,15 @@ func TestCommandsRoundTrip(t *testing.T) {
 		}
 		seen[text[0]] = true
 	}
-	if len(seen) != int(kindResolveException) {
-		t.Errorf("%d of %d kinds are tested", len(seen), kindResolveException)
+	if len(seen) != int(kindsEnd)-1 {
+		t.Errorf("%d of %d kinds are tested", len(seen), kindsEnd-1)
 	}
 }
 
 // The numbers of the kinds stand in logs that are read for ever.
 func TestKindsAreFixed(t *testing.T) {
-	if kindBootstrap != 1 || kindPush != 9 || kindAck != 10 || kindResolveException != 12 {
+	if kindBootstrap != 1 || kindPush != 9 || kindAck != 10 || kindResolveException != 12 || kindPutNode != 13 ||
+		kindGreet != 20 || kindForgetAgent != 26 || kindRemoveAuthority != 32 {
 		t.Error("a kind has got another number")
 	}
 }

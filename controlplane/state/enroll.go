@@ -19,8 +19,14 @@ func (t *tx) enroll(c *model.Enroll) (*model.EnrollResult, *model.Error) {
 	if c.Token == "" || token == nil {
 		return nil, model.Errorf(model.Unauthorized, "the join token is not known")
 	}
+	refuse := func(code model.Code, why string) *model.Error {
+		return t.refuse(token, attempt{c.At, "agent:" + clip(c.Agent, maxName), "agent.enroll.refused", c.Secret}, code, why)
+	}
 	if subtle.ConstantTimeCompare(token.Hash[:], c.Secret[:]) != 1 {
-		return nil, t.refuse(c, token, model.Unauthorized, "the join token is not known")
+		return nil, refuse(model.Unauthorized, "the join token is not known")
+	}
+	if token.Site == "" {
+		return nil, refuse(model.Forbidden, "the join token is for node "+token.Node+", not for an agent")
 	}
 	name := c.Agent
 	if name == "" {
@@ -31,16 +37,17 @@ func (t *tx) enroll(c *model.Enroll) (*model.EnrollResult, *model.Error) {
 	case again(c, token, old):
 		return t.enrollAgain(c, token, old), nil
 	case !token.Used.IsZero():
-		return nil, t.refuse(c, token, model.Forbidden, "the join token was used at "+token.Used.Format(time.RFC3339)+"; ask for a new one")
+		return nil, refuse(model.Forbidden, "the join token was used at "+token.Used.Format(time.RFC3339)+"; ask for a new one")
 	case !token.Expires.After(c.At):
-		return nil, t.refuse(c, token, model.Forbidden, "the join token expired at "+token.Expires.Format(time.RFC3339)+"; ask for a new one")
+		return nil, refuse(model.Forbidden, "the join token expired at "+token.Expires.Format(time.RFC3339)+"; ask for a new one")
 	case name != token.Site:
-		return nil, t.refuse(c, token, model.Forbidden, "the join token is for site "+token.Site+", whose agent has that name")
+		return nil, refuse(model.Forbidden, "the join token is for site "+token.Site+", whose agent has that name")
 	}
 	if old == nil && t.agents() >= maxAgents {
 		return nil, model.Errorf(model.TooLarge, "there are %d agents already, which is the limit", maxAgents)
 	}
-	agent := model.Agent{Name: name, Site: token.Site, Epoch: 1, Key: c.Key, Serial: clip(c.Serial, maxName), Enrolled: c.At}
+	agent := model.Agent{Name: name, Site: token.Site, Epoch: 1, Key: c.Key, Serial: clip(c.Serial, maxName), Enrolled: c.At,
+		Authority: clip(c.Authority, maxName)}
 	if old != nil {
 		// The old store is gone, or is a clone: what it numbered is fenced off.
 		agent.Epoch = old.Epoch + 1
@@ -71,7 +78,7 @@ func again(c *model.Enroll, token *model.JoinToken, agent *model.Agent) bool {
 // enrollAgain notes another certificate for an agent that has just been enrolled. Its epoch
 // stays: the same store asks.
 func (t *tx) enrollAgain(c *model.Enroll, token *model.JoinToken, agent *model.Agent) *model.EnrollResult {
-	agent.Serial = clip(c.Serial, maxName)
+	agent.Serial, agent.Authority = clip(c.Serial, maxName), clip(c.Authority, maxName)
 	put(t, tableAgents, []byte(agent.Name), agent)
 	t.audit(c.At, "agent:"+agent.Name, "agent.enroll.repeated", agent.Name, map[string]any{
 		"token": token.ID, "epoch": agent.Epoch, "serial": agent.Serial,
@@ -86,13 +93,21 @@ func (t *tx) agents() (count int) {
 	return count
 }
 
+// attempt is one use of a token that was refused.
+type attempt struct {
+	at     time.Time
+	by     string
+	action string
+	secret [32]byte
+}
+
 // refuse notes an attempt with a token that exists.
-func (t *tx) refuse(c *model.Enroll, token *model.JoinToken, code model.Code, why string) *model.Error {
+func (t *tx) refuse(token *model.JoinToken, a attempt, code model.Code, why string) *model.Error {
 	token.Refused++
 	put(t, tableTokens, []byte(token.ID), token)
 	if token.Refused <= maxAuditedRefusals {
-		t.audit(c.At, "agent:"+clip(c.Agent, maxName), "agent.enroll.refused", token.ID, map[string]any{
-			"why": why, "secretMatches": subtle.ConstantTimeCompare(token.Hash[:], c.Secret[:]) == 1,
+		t.audit(a.at, a.by, a.action, token.ID, map[string]any{
+			"why": why, "secretMatches": subtle.ConstantTimeCompare(token.Hash[:], a.secret[:]) == 1,
 		})
 	}
 	return model.Errorf(code, "%s", why)
@@ -110,20 +125,6 @@ func (t *tx) speaker(name string) (*model.Agent, *model.Error) {
 	return agent, nil
 }
 
-func (t *tx) renew(c *model.Renew) *model.Error {
-	agent, err := t.speaker(c.Agent)
-	if err != nil {
-		return err
-	}
-	if agent.Key != c.Key {
-		return model.Errorf(model.Forbidden, "agent %s was enrolled again with another key meanwhile", agent.Name)
-	}
-	agent.Serial = clip(c.Serial, maxName)
-	put(t, tableAgents, []byte(agent.Name), agent)
-	t.audit(c.At, "agent:"+agent.Name, "agent.renew", agent.Name, map[string]any{"serial": agent.Serial})
-	return nil
-}
-
 func (t *tx) revoke(c *model.Revoke) *model.Error {
 	if err := t.need(c.By, model.Operator); err != nil {
 		return err
@@ -139,6 +140,7 @@ func (t *tx) revoke(c *model.Revoke) *model.Error {
 	put(t, tableAgents, []byte(agent.Name), agent)
 	t.changed("revoked")
 	t.changed("agents")
+	t.flushMoves(c.At)
 	t.audit(c.At, c.By, "agent.revoke", agent.Name, map[string]any{"epoch": agent.Epoch, "serial": agent.Serial})
 	return nil
 }

@@ -26,7 +26,7 @@ type fixture struct {
 	now time.Time
 }
 
-func testConfig(dir string) Config { return Config{Dir: dir, MaxSize: 256 << 20, noSync: true} }
+func testConfig(dir string) Config { return Config{Dir: dir, MaxSize: 256 << 20, NoSync: true} }
 
 func openMachine(t testing.TB) *fixture {
 	t.Helper()

@@ -86,6 +86,15 @@ func (t *tx) bootstrap(c *model.Bootstrap) *model.Error {
 	if admin.Created.IsZero() {
 		admin.Created = c.At
 	}
+	if c.Authority.ID != "" {
+		if err := checkAuthority(&c.Authority); err != nil {
+			return err
+		}
+	}
+	if c.Node.ID != "" && !validName(c.Node.ID) {
+		return model.Errorf(model.Invalid, "node %q: lower case letters, digits, dot, dash and underscore are allowed", clip(c.Node.ID, maxName))
+	}
+	cluster.Rebuilt = nil
 	withDefaults(&cluster.Limits)
 	put(t, tableMeta, keyCluster, &cluster)
 	t.storePrincipal(nil, &admin)
@@ -96,6 +105,12 @@ func (t *tx) bootstrap(c *model.Bootstrap) *model.Error {
 	t.audit(c.At, by, "cluster.bootstrap", cluster.ID, map[string]any{
 		"approvals": cluster.Approvals, "admin": admin.Name, "roles": admin.Roles,
 	})
+	if c.Authority.ID != "" {
+		t.firstAuthority(c.Authority, c.At)
+	}
+	if c.Node.ID != "" {
+		return t.putNode(&model.PutNode{At: c.At, Node: c.Node})
+	}
 	return nil
 }
 
@@ -262,13 +277,18 @@ func (t *tx) storePrincipal(old, p *model.Principal) {
 }
 
 func (t *tx) createJoinToken(c *model.CreateJoinToken) *model.Error {
-	if err := t.need(c.By, model.Operator); err != nil {
+	token, role := c.Token, model.Operator
+	if token.Node != "" {
+		role = model.Admin // a node holds all that the cluster has
+	}
+	if err := t.need(c.By, role); err != nil {
 		return err
 	}
-	token := c.Token
 	switch {
-	case !validName(token.ID) || !validName(token.Site):
-		return model.Errorf(model.Invalid, "a token's id and site are lower case letters, digits, dot, dash and underscore")
+	case (token.Site == "") == (token.Node == ""):
+		return model.Errorf(model.Invalid, "a token is for a site or for a node")
+	case !validName(token.ID) || !validName(token.Site+token.Node):
+		return model.Errorf(model.Invalid, "a token's id and site or node are lower case letters, digits, dot, dash and underscore")
 	case token.Hash == [32]byte{}:
 		return model.Errorf(model.Invalid, "the token has no secret")
 	case !token.Expires.After(c.At):
@@ -281,7 +301,7 @@ func (t *tx) createJoinToken(c *model.CreateJoinToken) *model.Error {
 	}
 	token.By, token.Created, token.Used, token.Refused = c.By, c.At, time.Time{}, 0
 	put(t, tableTokens, []byte(token.ID), &token)
-	t.audit(c.At, c.By, "token.create", token.ID, map[string]any{"site": token.Site, "expires": token.Expires})
+	t.audit(c.At, c.By, "token.create", token.ID, map[string]any{"site": token.Site, "node": token.Node, "expires": token.Expires})
 	return nil
 }
 

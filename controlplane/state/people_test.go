@@ -196,7 +196,7 @@ func TestRepeatedRequest(t *testing.T) {
 	f.must(other)
 
 	f.now = f.now.Add(answersKept + time.Hour)
-	if late := f.must(propose("a", "one")).(*model.Revision); late.ID == first.ID {
+	if late := f.must(propose("a", "four")).(*model.Revision); late.ID == first.ID {
 		t.Error("the answer was kept for longer than a day")
 	}
 	if n := f.rows(tableAnswers); n != 1 || f.rows(tableAnswerTimes) != 1 {

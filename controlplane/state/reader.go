@@ -10,6 +10,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/block"
 )
 
 // read runs one short transaction. A closed file reads as empty; a damaged row ends the
@@ -58,10 +59,34 @@ func (r *Reader) StateHash() (hash [32]byte) {
 	return hash
 }
 
-// Size is the length of the file in bytes.
+// Size is the length of the file in bytes. It never shrinks; what is free in it is used again.
 func (r *Reader) Size() (size int64) {
 	r.read(func(v view) { size = v.bolt.Size() })
 	return size
+}
+
+// MaxSize is the length that the file cannot pass. A write that needs more ends the node.
+func (r *Reader) MaxSize() int64 { return int64(r.maxSize) }
+
+// What is kept free in the file, one part in so many, for what empties it again:
+// acknowledgements, policy, removals. A changed page is a new page before the old one is
+// free. At the end of the file there is room in one piece; what is free further in is in
+// pieces, and a block needs one that is long enough, so there it has to be more.
+const (
+	reservedEnd  = 8
+	reservedFree = 2
+)
+
+// Full says that the file is so full that no more mail should be taken. It does not count
+// as free what a snapshot under way still holds.
+func (r *Reader) Full() (full bool) {
+	r.read(func(v view) {
+		db := v.bolt.DB()
+		limit := r.MaxSize() - int64(db.AllocSize) // it never grows by less
+		free := int64(db.Stats().FreePageN) * int64(db.Info().PageSize)
+		full = v.bolt.Size() > limit-limit/reservedEnd && free < limit/reservedFree
+	})
+	return full
 }
 
 // Cluster gives what was fixed at bootstrap; false before it.
@@ -107,12 +132,24 @@ func (r *Reader) Lanes(source string, epoch uint64) (lanes []model.Lane) {
 	prefix := key(source, epoch)
 	r.read(func(v view) {
 		v.each(tableLanes, prefix, nil, func(k, value []byte) bool {
-			row := parse[laneRow](tableLanes, k, value)
-			lanes = append(lanes, model.Lane{Source: source, Epoch: epoch, Destination: string(k[len(prefix):]), Highwater: row.Highwater})
+			lanes = append(lanes, parse[laneRow](tableLanes, k, value).lane(source, epoch, string(k[len(prefix):])))
 			return true
 		})
 	})
 	return lanes
+}
+
+// readBlock copies a block out. One that is not as it came is not for the process to end
+// with, as a damaged row is: its source can send it again.
+func readBlock(v view, id uint64) (text []byte, damaged string) {
+	stored := v.raw(tableBlocks, key(id))
+	if stored == nil {
+		return nil, "it is not there"
+	}
+	if _, err := block.ParseEnvelope(stored); err != nil {
+		return nil, err.Error()
+	}
+	return bytes.Clone(stored), ""
 }
 
 // Mail lists an agent's mail beyond a position, up to so many bytes, but at least one.
@@ -130,7 +167,7 @@ func (r *Reader) Mail(agent string, after uint64, maxBytes int) (mail []model.Ma
 			}
 			m := model.Mail{Position: last8(k), Relayed: row.Relayed, Gap: row.Gap}
 			if row.Gap == nil {
-				m.Block = bytes.Clone(v.raw(tableBlocks, key(row.Block)))
+				m.Block, m.Damaged = readBlock(v, row.Block)
 			}
 			mail = append(mail, m)
 			return true

@@ -7,9 +7,6 @@ import (
 	"github.com/crossdock/crossdock/controlplane/model"
 )
 
-// maxCommands bounds what waits for one agent.
-const maxCommands = 10_000
-
 // resolve leaves a durable command for the agent that holds the dead letter: only there can
 // it be replayed or given up.
 func (t *tx) resolve(c *model.Resolve) *model.Error {

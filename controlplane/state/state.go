@@ -9,15 +9,12 @@
 package state
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +26,7 @@ import (
 // Limits of the file.
 const (
 	DefaultMaxSize = 8 << 30
+	allocShare     = 16 // the file grows by no more than one in so many of its limit
 	lockTimeout    = 2 * time.Second
 	fileName       = "state.db"
 )
@@ -40,7 +38,7 @@ type Config struct {
 	Logger  *slog.Logger // nil: none
 	Fatal   func(error)  // told of a damaged row met while reading; nil: it panics
 
-	noSync bool // for tests of rules, which do not pull the plug
+	NoSync bool // for fault tests that must lose data; never set it elsewhere
 }
 
 // Entry is one entry of the replicated log.
@@ -62,6 +60,11 @@ type Result struct {
 type Outcome struct {
 	Results [][]Result // for each entry its commands' results; nil for an entry passed over
 	Topics  []string   // what changed, sorted
+	Index   uint64     // of the last entry applied
+
+	Beacon   uint64   // entry of the newest beacon in the batch, to be reported; 0: none
+	Hash     [32]byte // this node's own hash at that entry
+	Diverged string   // why this node must stop; empty: it may go on
 }
 
 // Machine is the state machine. Apply, Snapshot and Restore are for one goroutine; reads
@@ -77,6 +80,8 @@ type Reader struct {
 	mu    sync.RWMutex // held for reading while db is used, for writing while it is replaced
 	db    *bolt.DB
 	fatal func(error)
+
+	maxSize int // of the file
 }
 
 // Open opens or begins the file in a directory.
@@ -103,7 +108,7 @@ func Open(cfg Config) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Machine{Reader: &Reader{db: db, fatal: cfg.Fatal}, cfg: cfg}, nil
+	return &Machine{Reader: &Reader{db: db, fatal: cfg.Fatal, maxSize: cfg.MaxSize}, cfg: cfg}, nil
 }
 
 func openFile(path string, cfg Config) (*bolt.DB, error) {
@@ -112,7 +117,7 @@ func openFile(path string, cfg Config) (*bolt.DB, error) {
 		NoFreelistSync: true, // else it is written whole with every commit
 		FreelistType:   bolt.FreelistMapType,
 		MaxSize:        cfg.MaxSize,
-		NoSync:         cfg.noSync,
+		NoSync:         cfg.NoSync,
 		// Mapped whole from the start, because a remap has to wait for every open
 		// read, and a snapshot's is a long one.
 		InitialMmapSize: cfg.MaxSize,
@@ -124,6 +129,7 @@ func openFile(path string, cfg Config) (*bolt.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state %s (is another process using it?): %w", path, err)
 	}
+	db.AllocSize = min(db.AllocSize, cfg.MaxSize/allocShare)
 	err = db.Update(func(b *bolt.Tx) error {
 		for _, name := range tables {
 			if _, err := b.CreateBucketIfNotExists(name); err != nil {
@@ -179,129 +185,4 @@ func catch(fn func() error) (err error) {
 		}
 	}()
 	return fn()
-}
-
-func applyAll(b *bolt.Tx, entries []Entry) (Outcome, error) {
-	v := view{b}
-	at := v.applied()
-	t := &tx{view: v, n: v.counters(), topics: map[string]struct{}{}}
-	before := t.n
-	out := Outcome{Results: make([][]Result, len(entries))}
-	moved := false
-	for i, e := range entries {
-		if e.Index <= at.Index {
-			continue
-		}
-		results, err := t.entry(e)
-		if err != nil {
-			return Outcome{}, fmt.Errorf("entry %d: %w", e.Index, err)
-		}
-		out.Results[i] = results
-		at = appliedRow{Index: e.Index, Term: e.Term, Hash: chain(at.Hash, e)}
-		moved = true
-	}
-	if !moved {
-		return out, nil
-	}
-	if t.n != before {
-		put(t, tableMeta, keyCounters, &t.n)
-	}
-	put(t, tableMeta, keyApplied, &at)
-	for topic := range t.topics {
-		out.Topics = append(out.Topics, topic)
-	}
-	slices.Sort(out.Topics)
-	return out, nil
-}
-
-// chain hashes all that has been applied, so that nodes can tell that they are of one mind.
-func chain(previous [32]byte, e Entry) [32]byte {
-	h := sha256.New()
-	h.Write(previous[:])
-	var head [17]byte
-	binary.BigEndian.PutUint64(head[:], e.Index)
-	binary.BigEndian.PutUint64(head[8:], e.Term)
-	head[16] = e.Type
-	h.Write(head[:])
-	h.Write(e.Data)
-	return [32]byte(h.Sum(nil))
-}
-
-func (t *tx) entry(e Entry) ([]Result, error) {
-	if e.Empty {
-		return nil, nil
-	}
-	texts, err := splitEntry(e.Data)
-	if err != nil {
-		return nil, err
-	}
-	results := make([]Result, len(texts))
-	for i, text := range texts {
-		cmd, err := Decode(text)
-		if err != nil {
-			return nil, err
-		}
-		results[i] = t.command(cmd)
-	}
-	return results, nil
-}
-
-// command applies one command. A rule that refuses one has changed nothing but what it
-// writes down about the refusal.
-func (t *tx) command(cmd model.Command) Result {
-	if c, ok := cmd.(*model.Bootstrap); ok {
-		return result(nil, t.bootstrap(c))
-	}
-	if t.cluster() == nil {
-		return result(nil, model.Errorf(model.Unavailable, "the cluster has not been bootstrapped"))
-	}
-	switch c := cmd.(type) {
-	case *model.Push:
-		return answer(t.push(c))
-	case *model.Ack:
-		return result(nil, t.ack(c))
-	case *model.Enroll:
-		return answer(t.enroll(c))
-	case *model.Renew:
-		return result(nil, t.renew(c))
-	case asked:
-		return t.once(c)
-	}
-	panic(fault{fmt.Errorf("no rule for %T", cmd)})
-}
-
-// asked is a command of a person or program.
-type asked interface {
-	model.Command
-	Request() *model.Asked
-}
-
-func (t *tx) apply(cmd asked) Result {
-	switch c := cmd.(type) {
-	case *model.PutPrincipal:
-		return result(nil, t.putPrincipal(c))
-	case *model.CreateJoinToken:
-		return result(nil, t.createJoinToken(c))
-	case *model.Revoke:
-		return result(nil, t.revoke(c))
-	case *model.Propose:
-		return answer(t.propose(c))
-	case *model.Approve:
-		return answer(t.approve(c))
-	case *model.Resolve:
-		return result(nil, t.resolve(c))
-	case *model.ResolveException:
-		return result(nil, t.resolveException(c))
-	}
-	panic(fault{fmt.Errorf("no rule for %T", cmd)})
-}
-
-func result(value any, err *model.Error) Result { return Result{Value: value, Err: err} }
-
-// answer keeps a nil pointer from becoming a value that is not nil.
-func answer[T any](value *T, err *model.Error) Result {
-	if value == nil || err != nil {
-		return Result{Err: err}
-	}
-	return Result{Value: value}
 }

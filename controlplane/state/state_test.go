@@ -32,7 +32,7 @@ func history(f *fixture, seed uint64) {
 			next[l.Destination] = l.Highwater
 		}
 		dest := []string{"ho", "later", "nowhere"}[rnd.IntN(3)]
-		switch rnd.IntN(7) {
+		switch rnd.IntN(12) {
 		case 0, 1, 2:
 			to := []block.Lane{{Agent: dest, First: next[dest] + uint64(1+rnd.IntN(2)*rnd.IntN(2))}, {Agent: "na", First: next["na"] + 1}}
 			f.do(&model.Push{At: f.now, Agent: agent, Epoch: a.Epoch, Blocks: [][]byte{cut(f, agent, a.Epoch, to, plain(3, 100+rnd.IntN(300))...)}})
@@ -49,15 +49,46 @@ func history(f *fixture, seed uint64) {
 			}
 		case 6:
 			f.do(&model.Push{At: f.now, Agent: agent, Epoch: a.Epoch, Gaps: []model.Gap{{Destination: dest, First: next[dest] + 1, Last: next[dest] + 2, Cause: "x"}}})
+		default:
+			recoveries(f, rnd, agent, a.Epoch)
 		}
 		f.now = f.now.Add(time.Minute)
 	}
 	f.join("eu")
 }
 
+// recoveries adds what only happens when something went wrong.
+func recoveries(f *fixture, rnd *rand.Rand, agent string, epoch uint64) {
+	n := [16]byte{byte(rnd.IntN(40) + 1)}
+	switch rnd.IntN(11) {
+	case 0, 1:
+		f.do(&model.Greet{At: f.now, Agent: agent, Epoch: epoch - uint64(rnd.IntN(2)), Session: uint64(rnd.IntN(9)), Nonce: n, Node: "n1"})
+	case 2:
+		f.do(&model.NewEpoch{At: f.now, Agent: agent, Epoch: epoch, Nonce: n, Why: "image"})
+	case 3, 4:
+		var holds []model.Lane
+		for _, l := range f.InboundLanes(agent) {
+			holds = append(holds, model.Lane{Source: l.Source, Epoch: l.Epoch, Highwater: l.Acked - min(l.Acked, uint64(rnd.IntN(4)))})
+		}
+		f.do(&model.Behind{At: f.now, Agent: agent, Epoch: epoch, Inbound: holds})
+	case 5:
+		f.do(&model.LoseMail{At: f.now, Agent: agent, Position: f.Mailbox(agent).First + uint64(rnd.IntN(3)), Node: "n1", Why: "crc"})
+	case 6:
+		f.do(&model.Renew{At: f.now, Agent: agent, Key: hashOf(agent), Serial: "s", Expired: true, Recoveries: uint64(rnd.IntN(3)), Request: hashOf(string(n[:]))})
+	case 7:
+		f.apply(&model.Beacon{At: f.now, Voters: []string{"n1"}}, &model.BeaconReport{Node: "n1", Index: uint64(len(f.log))})
+	case 8:
+		f.do(&model.Rebuild{At: f.now, Incarnation: fmt.Sprint("life", rnd.IntN(3)), Rebuilt: model.Rebuilt{Node: "n1", From: f.now}})
+	case 9:
+		f.do(&model.RaiseGeneration{At: f.now, Above: uint64(rnd.IntN(6)), Agent: agent})
+	case 10:
+		f.do(&model.PutNode{At: f.now, Node: model.Node{ID: fmt.Sprint("n", rnd.IntN(3)), Peer: fmt.Sprint("h:", rnd.IntN(3))}})
+	}
+}
+
 // The same entries give the same rows, however they come in batches, and over a restart.
 func TestSameEntriesSameRows(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(8) {
 		first, second := openMachine(t), openMachine(t)
 		history(first, seed)
 		rnd := rand.New(rand.NewPCG(seed, 2))
@@ -105,13 +136,13 @@ func TestEntriesAreAppliedOnce(t *testing.T) {
 
 func TestHashCoversEveryField(t *testing.T) {
 	base := Entry{Index: 1, Term: 2, Type: 3, Data: []byte("x")}
-	seen := map[[32]byte]bool{chain([32]byte{}, base): true, chain([32]byte{1}, base): true}
+	seen := map[[32]byte]bool{chain([32]byte{}, base, nil): true, chain([32]byte{1}, base, nil): true, chain([32]byte{}, base, []byte("w")): true}
 	for _, e := range []Entry{{Index: 2, Term: 2, Type: 3, Data: base.Data}, {Index: 1, Term: 1, Type: 3, Data: base.Data},
-		{Index: 1, Term: 2, Type: 4, Data: base.Data}, {Index: 1, Term: 2, Type: 3, Data: []byte("y")}} {
-		seen[chain([32]byte{}, e)] = true
+		{Index: 1, Term: 2, Type: 4, Data: base.Data}, {Index: 1, Term: 2, Type: 3, Data: []byte("y")}, {Index: 1, Term: 2, Type: 3, Data: []byte("xw")}} {
+		seen[chain([32]byte{}, e, nil)] = true
 	}
-	if len(seen) != 6 {
-		t.Errorf("%d different hashes of 6 entries", len(seen))
+	if len(seen) != 8 {
+		t.Errorf("%d different hashes of 8 entries", len(seen))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -36,18 +37,25 @@ var (
 	tableAnswers        = []byte("answers")         // principal, request id -> answerRow
 	tableAnswerTimes    = []byte("answer-times")    // time, number -> key in answers
 	tableAudit          = []byte("audit")           // number -> model.AuditEntry
+	tableInbound        = []byte("inbound")         // destination, source, epoch -> nothing: the lanes by where they go
+	tableNodes          = []byte("nodes")           // id -> model.Node
+	tableBeacons        = []byte("beacons")         // entry -> beaconRow; not in the hash
+	tableAuthorities    = []byte("authorities")     // id -> model.Authority
+	tableMoves          = []byte("moves")           // system -> model.MoveStatus
 )
 
 var tables = [][]byte{
 	tableMeta, tablePrincipals, tablePrincipalHash, tableTokens, tableAgents, tableRevisions, tableBundles,
 	tableLanes, tableBlocks, tableBlockRefs, tableMail, tableBoxes, tableCommands, tableLetters, tableLetterOrder,
 	tableLetterIndex, tableLetterEvents, tableExceptions, tableExceptionOrder, tableAnswers, tableAnswerTimes, tableAudit,
+	tableInbound, tableNodes, tableBeacons, tableAuthorities, tableMoves,
 }
 
 var (
 	keyApplied  = []byte("applied")
 	keyCluster  = []byte("cluster")
 	keyCounters = []byte("counters")
+	keyVerdict  = []byte("verdict") // verdictRow; not in the hash
 )
 
 // appliedRow is where the machine stands in the log, and the hash over all that it has applied.
@@ -62,6 +70,7 @@ type countersRow struct {
 	Block      uint64 // last id given
 	Revision   uint64
 	Active     uint64 // number of the active revision
+	Canary     uint64 // number of the revision that canary sites have; 0: none
 	Command    uint64
 	Letter     uint64
 	Exception  uint64
@@ -80,8 +89,14 @@ type countersRow struct {
 
 type (
 	bytesRow struct{ Bytes []byte }
-	laneRow  struct{ Highwater uint64 }
-	refsRow  struct {
+	laneRow  struct {
+		Highwater uint64
+		Acked     uint64
+		Settled   uint64
+		Peak      uint64 // the highest that Highwater ever was: below it the source sends again
+		Dropped   uint64 // events taken and not kept, because the destination is forgotten
+	}
+	refsRow struct {
 		Refs  uint64
 		Bytes int64
 	}
@@ -91,6 +106,11 @@ type (
 		Relayed time.Time
 		Bytes   int64 // that it counts for
 		Events  uint64
+
+		Source string // of its lane, with the epoch
+		Epoch  uint64
+		First  uint64 // numbers on the lane
+		Last   uint64
 	}
 	boxRow struct {
 		Acked  uint64
@@ -218,10 +238,16 @@ type tx struct {
 	view
 	n      countersRow // written back at the end of the batch
 	topics map[string]struct{}
-	sites  map[string]bool // of the active revision; nil until asked for
+	sites  map[string]bool // of the revisions in force; nil until asked for
+	hash   hash.Hash       // over the writes of the entry under way; nil: nobody counts
+	halted *string         // why only few commands pass; nil until asked for
+
+	entryAt uint64 // index of the entry under way
+	beacons bool   // it holds a beacon: this node's own hash is to be noted
 }
 
 func (t *tx) putRaw(table, k, value []byte) {
+	t.note(wrotePut, table, k, value)
 	if err := t.bolt.Bucket(table).Put(k, value); err != nil {
 		panic(fault{fmt.Errorf("write to table %s: %w", table, err)})
 	}
@@ -236,6 +262,7 @@ func put[T any](t *tx, table, k []byte, row *T) {
 }
 
 func (t *tx) remove(table, k []byte) {
+	t.note(wroteRemove, table, k, nil)
 	if err := t.bolt.Bucket(table).Delete(k); err != nil {
 		panic(fault{fmt.Errorf("delete from table %s: %w", table, err)})
 	}

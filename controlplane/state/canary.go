@@ -1,0 +1,118 @@
+package state
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+// canary is the revision that canary sites have, as this batch has left it.
+func (t *tx) canary() *model.Revision {
+	if t.n.Canary == 0 {
+		return nil
+	}
+	return get[model.Revision](t.view, tableRevisions, key(t.n.Canary))
+}
+
+// approveCanary puts a revision in force at some of its sites only.
+func (t *tx) approveCanary(r *model.Revision, c *model.Approve, detail map[string]any) *model.Error {
+	sites, err := siteNames(c.Canary)
+	if err != nil {
+		return err
+	}
+	for _, s := range sites {
+		if !slices.Contains(r.Sites, s) {
+			return model.Errorf(model.Invalid, "revision %s has no site %s to try it at", r.ID, s)
+		}
+	}
+	if t.n.Active == 0 {
+		return model.Errorf(model.Conflict, "there is no revision in force that the other sites could keep: approve revision %s for all", r.ID)
+	}
+	r.State, r.Approver, r.Approved, r.Canary = model.RevisionCanary, c.By, c.At, sites
+	put(t, tableRevisions, key(r.ID.Number), r)
+	t.n.Canary = r.ID.Number
+	t.policyChanged()
+	detail["canary"] = sites
+	t.audit(c.At, c.By, "policy.approve", r.ID.String(), detail)
+	return nil
+}
+
+// atCanary finds the revision that is at its canary sites, by the number that was asked for.
+func (t *tx) atCanary(number uint64) (*model.Revision, *model.Error) {
+	r := get[model.Revision](t.view, tableRevisions, key(number))
+	switch {
+	case r == nil:
+		return nil, model.Errorf(model.NotFound, "there is no revision %d", number)
+	case r.State != model.RevisionCanary:
+		return nil, model.Errorf(model.Conflict, "revision %s is %s, not at canary sites", r.ID, r.State)
+	}
+	return r, nil
+}
+
+func (t *tx) promote(c *model.Promote) (*model.Revision, *model.Error) {
+	r, err := t.atCanary(c.Number)
+	if err != nil {
+		return nil, err
+	}
+	own, err := t.approver(r, c.By)
+	if err != nil {
+		return nil, err
+	}
+	r.Promoted = c.At
+	t.n.Canary = 0
+	t.enforce(r, c.At)
+	t.audit(c.At, c.By, "policy.promote", r.ID.String(), map[string]any{
+		"digest": hexOf(r.Digest), "author": r.Author, "canary": r.Canary, "single": own,
+	})
+	return r, nil
+}
+
+// withdraw takes a canary revision back. Sites only go to higher numbers, so the active
+// content gets a new one; who wrote and approved it stays, as nothing of it is new.
+func (t *tx) withdraw(c *model.Withdraw) (*model.Revision, *model.Error) {
+	r, err := t.atCanary(c.Number)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.need(c.By, model.Approver, model.Author, model.Admin); err != nil {
+		return nil, err
+	}
+	active := t.inForce()
+	bundle := get[bytesRow](t.view, tableBundles, key(t.n.Active))
+	if active == nil || bundle == nil {
+		panic(fault{fmt.Errorf("revision %s is in canary, but the active revision %d is not kept", r.ID, t.n.Active)})
+	}
+	reason := clip(c.Reason, maxText/2)
+	r.State = model.RevisionWithdrawn
+	put(t, tableRevisions, key(r.ID.Number), r)
+	t.n.Canary = 0
+	again := &model.Revision{
+		Digest: active.Digest, Note: fmt.Sprintf("content of %s again, as %s was withdrawn: %s", active.ID, r.ID, reason),
+		Author: active.Author, Approver: active.Approver, Proposed: c.At, Approved: c.At, Base: active.ID, Sites: active.Sites, Moves: active.Moves,
+	}
+	t.storeRevision(again, bundle.Bytes)
+	t.enforce(again, c.At)
+	t.audit(c.At, c.By, "policy.withdraw", r.ID.String(), map[string]any{
+		"digest": hexOf(r.Digest), "canary": r.Canary, "again": again.ID.String(), "reason": reason,
+	})
+	return again, nil
+}
+
+// RevisionFor gives the revision that is in force at a site, without its bundle: the canary
+// revision at its canary sites, else the active one.
+func (r *Reader) RevisionFor(site string) (revision model.Revision, ok bool) {
+	r.read(func(v view) {
+		n := v.counters()
+		if n.Canary != 0 {
+			if row := get[model.Revision](v, tableRevisions, key(n.Canary)); row != nil && slices.Contains(row.Canary, site) {
+				revision, ok = *row, true
+				return
+			}
+		}
+		if row := v.active(); row != nil {
+			revision, ok = *row, true
+		}
+	})
+	return revision, ok
+}

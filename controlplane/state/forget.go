@@ -1,0 +1,80 @@
+package state
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+// forgetAgent gives up what waits for a revoked agent. From then on its lanes count as
+// done, so that their sources go on; should it be enrolled again, it begins behind them.
+func (t *tx) forgetAgent(c *model.ForgetAgent) *model.Error {
+	if err := t.need(c.By, model.Operator); err != nil {
+		return err
+	}
+	agent := get[model.Agent](t.view, tableAgents, []byte(c.Agent))
+	switch {
+	case c.Agent == "" || agent == nil:
+		return model.Errorf(model.NotFound, "there is no agent %q", clip(c.Agent, maxName))
+	case agent.Revoked.IsZero():
+		return model.Errorf(model.Conflict, "agent %s is not revoked: revoke it first", agent.Name)
+	case !agent.Forgotten.IsZero():
+		return model.Errorf(model.Conflict, "agent %s was forgotten at %s already", agent.Name, agent.Forgotten.Format(time.RFC3339))
+	}
+	box := t.box(agent.Name)
+	events, dropped := box.Events, map[laneName]uint64{}
+	for _, m := range t.takeOut(agent.Name, box, func(uint64, *mailRow) bool { return true }, math.MaxUint64) {
+		if m.Gap == nil {
+			dropped[laneName{m.Source, m.Epoch}] += m.Events
+			t.release(m.Block)
+		}
+	}
+	box.Acked = box.Last
+	put(t, tableBoxes, []byte(agent.Name), box)
+	for _, l := range t.inboundLanes(agent.Name) {
+		k := key(l.Source, l.Epoch, []byte(agent.Name))
+		row := get[laneRow](t.view, tableLanes, k)
+		row.Acked, row.Settled = row.Highwater, row.Highwater
+		row.Dropped += dropped[laneName{l.Source, l.Epoch}]
+		put(t, tableLanes, k, row)
+		if row.Dropped > 0 {
+			t.forgotten(agent.Name, l.Source, l.Epoch, row.Dropped, c.At)
+		}
+	}
+	for _, cmd := range t.commands(agent.Name) {
+		t.answered(agent.Name, model.CommandAnswer{ID: cmd.ID, Error: "its agent was revoked and forgotten"}, c.At)
+	}
+	agent.Forgotten = c.At
+	put(t, tableAgents, []byte(agent.Name), agent)
+	t.changed("agents")
+	t.audit(c.At, c.By, "agent.forget", agent.Name, map[string]any{"events": events})
+	return nil
+}
+
+func (t *tx) commands(agent string) (list []*model.AgentCommand) {
+	t.each(tableCommands, key(agent), nil, func(k, value []byte) bool {
+		list = append(list, parse[model.AgentCommand](tableCommands, k, value))
+		return true
+	})
+	return list
+}
+
+// forgotten keeps the one exception that counts what was given up of a lane. A person who
+// has resolved it is not asked again with every block.
+func (t *tx) forgotten(agent, source string, epoch, dropped uint64, at time.Time) {
+	e := model.Exception{
+		ID: fmt.Sprintf("%s/forgotten/%s/%d", agent, source, epoch), Agent: agent, Kind: "forgotten", At: at,
+		Text: fmt.Sprintf("%d events from %s for %s were given up, because %s is revoked and forgotten. They still stand in the journal of %s "+
+			"for as long as it keeps them. Change the routes so that nothing goes there any more.", dropped, source, agent, agent, source),
+	}
+	row := get[exceptionRow](t.view, tableExceptions, []byte(e.ID))
+	if row == nil {
+		t.except(&e)
+		return
+	}
+	row.Exception.Text, row.Exception.At = e.Text, at
+	put(t, tableExceptions, []byte(e.ID), row)
+	t.changed("exceptions")
+}

@@ -1,0 +1,106 @@
+package state
+
+import (
+	"crypto/subtle"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+// Limits on nodes.
+const (
+	maxNodes     = 16
+	maxAddress   = 256
+	maxAddresses = 16
+)
+
+func (t *tx) nodes() (count int) {
+	t.each(tableNodes, nil, nil, func(_, _ []byte) bool { count++; return true })
+	return count
+}
+
+func (t *tx) putNode(c *model.PutNode) *model.Error {
+	n := c.Node
+	if !validName(n.ID) {
+		return model.Errorf(model.Invalid, "node %q: lower case letters, digits, dot, dash and underscore are allowed", clip(n.ID, maxName))
+	}
+	if len(n.Sync) > maxAddresses {
+		return model.Errorf(model.Invalid, "node %s listens at %d addresses, the limit is %d", n.ID, len(n.Sync), maxAddresses)
+	}
+	n.Peer, n.API, n.Version = clip(n.Peer, maxAddress), clip(n.API, maxAddress), clip(n.Version, maxName)
+	n.Sync = slices.Clone(n.Sync)
+	for i := range n.Sync {
+		n.Sync[i] = clip(n.Sync[i], maxAddress)
+	}
+	old := get[model.Node](t.view, tableNodes, []byte(n.ID))
+	switch {
+	case old != nil:
+		n.Joined = old.Joined
+	case t.nodes() >= maxNodes:
+		return model.Errorf(model.TooLarge, "there are %d nodes already, which is the limit", maxNodes)
+	case n.Joined.IsZero():
+		n.Joined = c.At
+	}
+	if old != nil && reflect.DeepEqual(*old, n) {
+		return nil
+	}
+	put(t, tableNodes, []byte(n.ID), &n)
+	t.changed("nodes")
+	t.audit(c.At, "node:"+n.ID, "node.put", n.ID, map[string]any{"peer": n.Peer, "sync": n.Sync, "api": n.API, "version": n.Version})
+	return nil
+}
+
+// admitNode uses up a node's join token. The row of the node comes with its PutNode.
+func (t *tx) admitNode(c *model.AdmitNode) *model.Error {
+	token := get[model.JoinToken](t.view, tableTokens, []byte(c.Token))
+	if c.Token == "" || token == nil {
+		return model.Errorf(model.Unauthorized, "the join token is not known")
+	}
+	refuse := func(code model.Code, why string) *model.Error {
+		return t.refuse(token, attempt{c.At, "node:" + clip(c.Node, maxName), "node.admit.refused", c.Secret}, code, why)
+	}
+	if subtle.ConstantTimeCompare(token.Hash[:], c.Secret[:]) != 1 {
+		return refuse(model.Unauthorized, "the join token is not known")
+	}
+	switch {
+	case token.Node == "":
+		return refuse(model.Forbidden, "the join token is for an agent, not for a node")
+	case c.Node != token.Node:
+		return refuse(model.Forbidden, "the join token is for node "+token.Node)
+	case !token.Expires.After(c.At):
+		return refuse(model.Forbidden, "the join token expired at "+token.Expires.Format(time.RFC3339)+"; ask for a new one")
+	case !token.Used.IsZero():
+		return nil // the answer was lost
+	case t.raw(tableNodes, []byte(c.Node)) != nil:
+		return refuse(model.Conflict, "there is a node "+c.Node+" already; remove it first, or choose another name")
+	case t.nodes() >= maxNodes:
+		return model.Errorf(model.TooLarge, "there are %d nodes already, which is the limit", maxNodes)
+	}
+	token.Used = c.At
+	put(t, tableTokens, []byte(token.ID), token)
+	t.audit(c.At, "node:"+c.Node, "node.admit", c.Node, map[string]any{"token": token.ID})
+	return nil
+}
+
+func (t *tx) removeNode(c *model.RemoveNode) *model.Error {
+	if err := t.need(c.By, model.Admin); err != nil {
+		return err
+	}
+	switch {
+	case c.Node == "" || t.raw(tableNodes, []byte(c.Node)) == nil:
+		return model.Errorf(model.NotFound, "there is no node %q", clip(c.Node, maxName))
+	case t.nodes() == 1:
+		return model.Errorf(model.Conflict, "node %s is the only one", c.Node)
+	}
+	t.remove(tableNodes, []byte(c.Node))
+	// Whoever still has the token that it joined with must not come back in its name.
+	t.voidTokens(c.At, func(token *model.JoinToken) bool { return token.Node == c.Node })
+	t.changed("nodes")
+	t.audit(c.At, c.By, "node.remove", c.Node, map[string]any{})
+	return nil
+}
+
+// Nodes lists the nodes of the control plane by name.
+func (r *Reader) Nodes() []model.Node { return all[model.Node](r, tableNodes, nil) }
