@@ -16,11 +16,23 @@ import (
 // request is one command on its way into the log.
 type request struct {
 	text []byte
-	done chan state.Result // takes one, never blocks
+	done chan answer // takes one, never blocks
 }
 
-// Apply gives a command its place in the log and waits for its effect. An error is always
-// a *model.Error; only with code Unknown may the command have been done, or be done later.
+// answer is what came of a command.
+type answer struct {
+	state.Result
+	index uint64 // of its entry; 0: it surely got or may have got none, as Err says
+	again bool   // surely not done, and another leader might
+}
+
+func failed(code model.Code, err error) answer {
+	return answer{Result: state.Result{Err: model.Errorf(code, "%v", err)}}
+}
+
+// Apply gives a command its place in the log and waits for its effect, here or by way of
+// the node that leads; after that this node's reads show it. An error is always a
+// *model.Error; only with code Unknown may the command have been done, or be done later.
 func (s *Store) Apply(ctx context.Context, cmd model.Command) (any, error) {
 	began := time.Now()
 	result := s.apply(ctx, cmd)
@@ -33,42 +45,108 @@ func (s *Store) Apply(ctx context.Context, cmd model.Command) (any, error) {
 
 func (s *Store) apply(ctx context.Context, cmd model.Command) state.Result {
 	if err := s.Ready(); err != nil {
-		return failed(model.Unavailable, err)
+		return failed(model.Unavailable, err).Result
 	}
 	push, ok := cmd.(*model.Push)
 	if !ok {
-		return s.wait(ctx, s.submit(ctx, cmd))
+		return s.everywhere(ctx, []model.Command{cmd})[0].Result
 	}
 	parts := splitPush(push)
-	requests := make([]*request, len(parts))
+	commands := make([]model.Command, len(parts))
 	for i := range parts {
-		requests[i] = s.submit(ctx, &parts[i])
+		commands[i] = &parts[i]
 	}
-	results := make([]state.Result, len(parts))
-	for i, r := range requests {
-		results[i] = s.wait(ctx, r)
-	}
-	return joinPush(results)
+	return joinPush(s.everywhere(ctx, commands))
 }
 
-func failed(code model.Code, err error) state.Result {
-	return state.Result{Err: model.Errorf(code, "%v", err)}
+// everywhere takes commands, in their order, to whoever leads. What was surely not done is
+// tried once more when another leads; after that it is for the caller to come again.
+func (s *Store) everywhere(ctx context.Context, commands []model.Command) []answer {
+	leader, _ := s.Leader()
+	if leader == "" {
+		s.awaitLeader(ctx, "")
+		leader, _ = s.Leader()
+	}
+	answers := s.toLeader(ctx, commands)
+	for i := range answers {
+		if !answers[i].again || ctx.Err() != nil {
+			continue
+		}
+		s.awaitLeader(ctx, leader)
+		return append(answers[:i], s.toLeader(ctx, commands[i:])...)
+	}
+	return answers
 }
 
-// submit hands a command to the loop that fills entries. The order of submissions by one
-// goroutine is their order in the log.
-func (s *Store) submit(ctx context.Context, cmd model.Command) *request {
-	r := &request{done: make(chan state.Result, 1)}
+// toLeader gives the commands' answers; after one that was not done the rest may be missing.
+func (s *Store) toLeader(ctx context.Context, commands []model.Command) []answer {
+	leader, self := s.Leader()
+	switch {
+	case self:
+		return s.here(ctx, commands)
+	case leader == "":
+		return []answer{{Result: failed(model.Unavailable, errors.New("no node leads the cluster")).Result, again: true}}
+	}
+	var answers []answer
+	for _, cmd := range commands {
+		answers = append(answers, s.forward(ctx, leader, cmd))
+		if answers[len(answers)-1].Err != nil {
+			break
+		}
+	}
+	return answers
+}
+
+// here puts commands into this node's log.
+func (s *Store) here(ctx context.Context, commands []model.Command) []answer {
+	waits := make([]func() answer, len(commands))
+	for i, cmd := range commands {
+		text, err := encode(cmd)
+		if err != nil {
+			waits[i] = func() answer { return answer{Result: state.Result{Err: err}} }
+			continue
+		}
+		waits[i] = s.offer(ctx, cmd, text)
+	}
+	answers := make([]answer, len(commands))
+	for i, wait := range waits {
+		answers[i] = wait()
+	}
+	return answers
+}
+
+func encode(cmd model.Command) ([]byte, *model.Error) {
 	text, err := state.Encode(cmd)
 	if err != nil {
 		code := model.CodeOf(err)
 		if code == model.Unknown {
 			code = model.Invalid
 		}
-		r.done <- failed(code, err)
-		return r
+		return nil, model.Errorf(code, "%v", err)
 	}
-	r.text = text
+	return text, nil
+}
+
+// offer submits a command, unless it is a push for which the disk has no room.
+func (s *Store) offer(ctx context.Context, cmd model.Command, text []byte) (wait func() answer) {
+	switch cmd := cmd.(type) {
+	case *model.Beacon, *model.BeaconReport:
+	case *model.Push:
+		s.beacon.dirty.Store(true)
+		if s.disk.full.Load() {
+			return s.offerFull(ctx, cmd)
+		}
+	default:
+		s.beacon.dirty.Store(true)
+	}
+	r := s.submit(ctx, text)
+	return func() answer { return s.wait(ctx, r) }
+}
+
+// submit hands a command to the loop that fills entries. The order of submissions by one
+// goroutine is their order in the log.
+func (s *Store) submit(ctx context.Context, text []byte) *request {
+	r := &request{text: text, done: make(chan answer, 1)}
 	select {
 	case s.requests <- r:
 	case <-ctx.Done():
@@ -79,7 +157,7 @@ func (s *Store) submit(ctx context.Context, cmd model.Command) *request {
 	return r
 }
 
-func (s *Store) wait(ctx context.Context, r *request) state.Result {
+func (s *Store) wait(ctx context.Context, r *request) answer {
 	select {
 	case result := <-r.done:
 		return result
@@ -90,7 +168,7 @@ func (s *Store) wait(ctx context.Context, r *request) state.Result {
 	case result := <-r.done:
 		return result
 	default:
-		return state.Result{Err: model.Errorf(model.Unknown, "gave up waiting; it may have been done or be done yet")}
+		return failed(model.Unknown, errors.New("gave up waiting; it may have been done or be done yet"))
 	}
 }
 
@@ -120,19 +198,19 @@ func splitPush(p *model.Push) []model.Push {
 }
 
 // joinPush makes one answer of the parts': for each lane the newest, and the first error.
-func joinPush(results []state.Result) state.Result {
+func joinPush(results []answer) state.Result {
 	if len(results) == 1 {
-		return results[0]
+		return results[0].Result
 	}
 	joined := &model.PushResult{}
 	at := map[string]int{}
 	for _, r := range results {
 		if r.Err != nil {
-			return r
+			return r.Result
 		}
 		part, ok := r.Value.(*model.PushResult)
 		if !ok {
-			return failed(model.Unknown, fmt.Errorf("a push was answered with %T", r.Value))
+			return failed(model.Unknown, fmt.Errorf("a push was answered with %T", r.Value)).Result
 		}
 		for _, l := range part.Lanes {
 			i, known := at[l.Destination]
@@ -219,9 +297,9 @@ func distribute(batch []*request, future raft.ApplyFuture) {
 	}
 	for i, q := range batch {
 		if err != nil {
-			q.done <- state.Result{Err: err}
+			q.done <- answer{Result: state.Result{Err: err}, again: err.Code == model.Unavailable}
 		} else {
-			q.done <- results[i]
+			q.done <- answer{Result: results[i], index: future.Index()}
 		}
 	}
 }

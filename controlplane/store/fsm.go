@@ -23,7 +23,7 @@ func (f fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 func (f fsm) ApplyBatch(logs []*raft.Log) []any {
 	entries := make([]state.Entry, len(logs))
 	for i, l := range logs {
-		entries[i] = state.Entry{Index: l.Index, Term: l.Term, Type: uint8(l.Type), Data: l.Data, Empty: l.Type != raft.LogCommand}
+		entries[i] = entryOf(l)
 	}
 	responses := make([]any, len(logs))
 	guard := f.s.deadline("apply entries to the state")
@@ -39,11 +39,16 @@ func (f fsm) ApplyBatch(logs []*raft.Log) []any {
 	for i, results := range out.Results {
 		responses[i] = results
 	}
+	f.s.applied(&out)
 	f.s.cfg.Metrics.entries.Add(float64(len(logs)))
 	for _, topic := range out.Topics {
 		f.s.hub.publish(topic)
 	}
 	return responses
+}
+
+func entryOf(l *raft.Log) state.Entry {
+	return state.Entry{Index: l.Index, Term: l.Term, Type: uint8(l.Type), Data: l.Data, Empty: l.Type != raft.LogCommand}
 }
 
 func (f fsm) Snapshot() (raft.FSMSnapshot, error) {
@@ -60,6 +65,8 @@ func (f fsm) Restore(from io.ReadCloser) error {
 		f.s.fail(err)
 		return err
 	}
+	f.s.cfg.Metrics.restores.Inc()
+	f.s.progress.advance(f.s.AppliedIndex())
 	f.s.hub.publishAll()
 	return nil
 }

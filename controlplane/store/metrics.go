@@ -19,6 +19,9 @@ type Metrics struct {
 	logBytes       prometheus.Gauge
 	snapshots      prometheus.Counter
 	snapshotErrors prometheus.Counter
+	restores       prometheus.Counter
+	diskFree       prometheus.Gauge
+	diskFull       prometheus.Gauge
 }
 
 // NewMetrics makes and registers them.
@@ -46,8 +49,18 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		snapshotErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "crossdock_store_snapshot_errors_total", Help: "Snapshots that failed.",
 		}),
+		restores: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "crossdock_store_restores_total", Help: "Snapshots received from a leader because this node was too far behind.",
+		}),
+		diskFree: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "crossdock_store_disk_free_bytes", Help: "Bytes free on the disk of the store.",
+		}),
+		diskFull: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "crossdock_store_full", Help: "1 while pushes are refused for want of room on the disks.",
+		}),
 	}
-	r.MustRegister(m.commands, m.seconds, m.entries, m.leads, m.logBytes, m.snapshots, m.snapshotErrors)
+	r.MustRegister(m.commands, m.seconds, m.entries, m.leads, m.logBytes, m.snapshots, m.snapshotErrors, m.restores,
+		m.diskFree, m.diskFull)
 	return m
 }
 
@@ -61,9 +74,16 @@ func (m *Metrics) applied(cmd model.Command, err *model.Error, took time.Duratio
 	m.seconds.Observe(took.Seconds())
 }
 
-func (m *Metrics) leader(leads bool) {
-	m.leads.Set(0)
-	if leads {
-		m.leads.Set(1)
+func (m *Metrics) leader(leads bool) { m.leads.Set(oneIf(leads)) }
+
+func (m *Metrics) disk(free int64, full bool) {
+	m.diskFree.Set(float64(free))
+	m.diskFull.Set(oneIf(full))
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
 	}
+	return 0
 }

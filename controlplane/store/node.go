@@ -1,16 +1,13 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 )
 
 // node is raft and what it stands on, while the store runs.
@@ -18,6 +15,7 @@ type node struct {
 	raft      *raft.Raft
 	log       *guardedLog
 	snapshots raft.SnapshotStore
+	links     *links // nil: alone
 }
 
 // start opens the log, brings the state to where raft expects it and starts raft.
@@ -28,7 +26,7 @@ func (s *Store) start() (n *node, err error) {
 			return nil, fmt.Errorf("store: %w", err)
 		}
 	}
-	log, err := wal.Open(s.path("log"), wal.WithLogger(logger.Named("log")))
+	log, err := openLog(s.path("log"), logger.Named("log"))
 	if err != nil {
 		return nil, fmt.Errorf("store: open the log in %s: %w", s.path("log"), err)
 	}
@@ -48,16 +46,16 @@ func (s *Store) start() (n *node, err error) {
 	if err := s.catchUp(n, existing); err != nil {
 		return nil, err
 	}
-	transport := s.transport(logger)
+	transport, links := s.transport(logger)
+	n.links = links
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, transport.Close())
 		}
 	}()
 	config := s.raftConfig(logger)
-	if !existing && s.cfg.Stream == nil {
-		alone := raft.Configuration{Servers: []raft.Server{{ID: config.LocalID, Address: transport.LocalAddr()}}}
-		if err := raft.BootstrapCluster(config, n.log, n.log, n.snapshots, transport, alone); err != nil {
+	if !existing && s.begins() {
+		if err := raft.BootstrapCluster(config, n.log, n.log, n.snapshots, transport, single(s.cfg.NodeID)); err != nil {
 			return nil, fmt.Errorf("store: begin the log: %w", err)
 		}
 	}
@@ -65,6 +63,14 @@ func (s *Store) start() (n *node, err error) {
 		return nil, fmt.Errorf("store: start raft: %w", err)
 	}
 	return n, nil
+}
+
+// begins reports whether this node may begin a log.
+func (s *Store) begins() bool { return s.cfg.Begin || s.cfg.Peers == nil }
+
+// single is the configuration of a cluster of one node. Raft knows nodes by their IDs only.
+func single(id string) raft.Configuration {
+	return raft.Configuration{Servers: []raft.Server{{ID: raft.ServerID(id), Address: raft.ServerAddress(id)}}}
 }
 
 // existing reports whether the log has begun. Raft writes its first term before its first
@@ -75,7 +81,7 @@ func (s *Store) existing(n *node) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("store: read the log: %w", err)
 	}
-	if !existing || s.cfg.Stream != nil || s.AppliedIndex() > 0 {
+	if !existing || !s.begins() || s.AppliedIndex() > 0 {
 		return existing, nil
 	}
 	last, err := n.log.LastIndex()
@@ -103,14 +109,14 @@ func (s *Store) raftConfig(logger logger) *raft.Config {
 	c.LocalID = raft.ServerID(s.cfg.NodeID)
 	c.Logger = logger
 	timeout := s.cfg.Timeout
-	if s.cfg.Stream == nil {
+	if s.cfg.Peers == nil {
 		// Alone, and not to be reached by others: there is nobody whose leadership an
 		// election that comes too early could end.
 		timeout = min(timeout, 100*time.Millisecond)
 	}
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = timeout, timeout, timeout
 	c.MaxAppendEntries = appendEntries
-	c.TrailingLogs = trailingLogs
+	c.TrailingLogs = 0                   // set before each snapshot, by bytes
 	c.SnapshotThreshold = math.MaxUint64 // the store counts bytes instead
 	c.SnapshotInterval = time.Hour
 	c.NoSnapshotRestoreOnStart = true // the state has its own index, and is there
@@ -143,6 +149,7 @@ func (s *Store) catchUp(n *node, existing bool) error {
 		if err := s.machine.Restore(from); err != nil {
 			return fmt.Errorf("store: snapshot %s: %w", list[0].ID, err)
 		}
+		s.progress.advance(s.AppliedIndex())
 	}
 	first, err := n.log.FirstIndex()
 	if err != nil {
@@ -154,6 +161,8 @@ func (s *Store) catchUp(n *node, existing bool) error {
 	return n.countLog(list)
 }
 
+// countLog counts the log beyond the newest snapshot. What lies before it is not read: the
+// next snapshot lets go of it.
 func (n *node) countLog(list []*raft.SnapshotMeta) error {
 	first, err := n.log.FirstIndex()
 	if err != nil {
@@ -171,89 +180,7 @@ func (n *node) countLog(list []*raft.SnapshotMeta) error {
 		if err := n.log.GetLog(i, &entry); err != nil {
 			return fmt.Errorf("store: read entry %d of the log: %w", i, err)
 		}
-		n.log.written.Add(int64(len(entry.Data)))
+		n.log.sizes.add(i, len(entry.Data))
 	}
 	return nil
-}
-
-// snapshots takes one whenever the log has outgrown the state: then reading the snapshot
-// is less work than reading the log.
-func (s *Store) snapshots(ctx context.Context, n *node) {
-	tick := time.NewTicker(s.cfg.SnapshotCheck)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		written := n.log.written.Load()
-		s.cfg.Metrics.logBytes.Set(float64(written))
-		if written <= max(s.cfg.SnapshotBytes, s.Size()) {
-			continue
-		}
-		began := time.Now()
-		switch err := n.raft.Snapshot().Error(); {
-		case err == nil:
-			n.log.written.Add(-written)
-			s.cfg.Metrics.snapshots.Inc()
-			s.cfg.Logger.Info("snapshot taken", "log", written, "state", s.Size(), "took", time.Since(began))
-		case errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown):
-		default:
-			s.cfg.Metrics.snapshotErrors.Inc()
-			s.cfg.Logger.Error("snapshot failed; the log keeps growing", "error", err)
-		}
-	}
-}
-
-// guardedLog is the log, ending the process when a write fails or hangs. A node that went
-// on would keep its leadership by heartbeats and answer nobody, or have a log with holes.
-type guardedLog struct {
-	*wal.WAL
-	s       *Store
-	written atomic.Int64 // bytes since the newest snapshot
-}
-
-var (
-	_ raft.LogStore          = (*guardedLog)(nil)
-	_ raft.StableStore       = (*guardedLog)(nil)
-	_ raft.MonotonicLogStore = (*guardedLog)(nil)
-)
-
-// deadline ends the process unless it is stopped in time.
-func (s *Store) deadline(what string) *time.Timer {
-	return time.AfterFunc(s.cfg.WriteDeadline, func() {
-		s.fail(fmt.Errorf("store: %s: not done after %s; look at the disk of %s", what, s.cfg.WriteDeadline, s.cfg.Dir))
-	})
-}
-
-func (g *guardedLog) guard(what string, write func() error) error {
-	timer := g.s.deadline(what)
-	err := write()
-	timer.Stop()
-	if err != nil && !errors.Is(err, wal.ErrClosed) {
-		g.s.fail(fmt.Errorf("store: %s in %s: %w", what, g.s.cfg.Dir, err))
-	}
-	return err
-}
-
-func (g *guardedLog) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }
-
-func (g *guardedLog) StoreLogs(logs []*raft.Log) error {
-	for _, l := range logs {
-		g.written.Add(int64(len(l.Data)))
-	}
-	return g.guard("write to the log", func() error { return g.WAL.StoreLogs(logs) })
-}
-
-func (g *guardedLog) DeleteRange(first, last uint64) error {
-	return g.guard("shorten the log", func() error { return g.WAL.DeleteRange(first, last) })
-}
-
-func (g *guardedLog) Set(key, value []byte) error {
-	return g.guard("write raft's own state", func() error { return g.WAL.Set(key, value) })
-}
-
-func (g *guardedLog) SetUint64(key []byte, value uint64) error {
-	return g.guard("write raft's own state", func() error { return g.WAL.SetUint64(key, value) })
 }

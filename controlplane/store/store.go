@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -31,35 +32,71 @@ const (
 	maxBatch      = 512     // commands of one entry
 	maxWaiting    = 1024    // commands that wait to be put into an entry
 	maxInFlight   = 2       // entries on their way; while they are, the next one fills
-	trailingLogs  = 256     // entries kept behind a snapshot: 512 MiB at the very most
 	snapshotsKept = 2
-	appendEntries = 8
+	appendEntries = 8 // of one call between nodes
+	poolSize      = 3 // connections to one node that are kept
 	enqueueWait   = 5 * time.Second
 	closeWait     = 10 * time.Second
 	retryBarrier  = 100 * time.Millisecond
+	recheck       = time.Second      // of a node that is not ready
+	leaderWait    = 3 * time.Second  // of a command for somebody to lead
+	forwardWait   = 30 * time.Second // of a command for the leader's answer
+	ownWait       = 10 * time.Second // of a forwarded command for this node's own state
+	memberWait    = 30 * time.Second // of one step in a change of the members
+	reportWait    = 10 * time.Second // of one try to report a hash
+	drainPause    = time.Minute      // between two tries to give leadership away
 )
+
+// Peers is how this node reaches the others. Addresses are node IDs.
+type Peers interface {
+	raft.StreamLayer
+
+	// Apply hands an encoded command to a node that should lead, and gives its encoded
+	// answer. Errors are *model.Error; Unavailable means: surely not done.
+	Apply(ctx context.Context, node string, command []byte) (answer []byte, err error)
+
+	// Barrier asks the leading node for an entry up to which a reader has to have applied
+	// to be current.
+	Barrier(ctx context.Context, node string) (index uint64, err error)
+}
 
 // Config of a Store.
 type Config struct {
 	Dir    string // everything of this node is below it
 	NodeID string // default "node-1"; stays the same for a data directory
 
+	// Peers reaches the other nodes. Nil is a cluster of this node alone, which no other can
+	// reach.
+	Peers Peers
+
+	// Begin lets this node begin the log of a new cluster when its directory is empty. It is
+	// for exactly one node of a cluster. Without it the log stays empty until the leader adds
+	// this node; a node that is alone begins in any case.
+	Begin bool
+
 	// Fatal must end the process: what called it may hang in the disk for ever. Nil: only
 	// Run returns the error.
 	Fatal func(error)
+
+	// Others tells the bytes free on the disks of the other nodes, as far as they answer.
+	// Nil: nobody knows.
+	Others func(context.Context) map[string]int64
 
 	Logger  *slog.Logger
 	Metrics *Metrics     // nil: counted for nobody
 	State   state.Config // Dir and Fatal are filled in
 
-	// Stream carries raft between nodes. Nil is a cluster of this node alone, which no
-	// other can reach.
-	Stream raft.StreamLayer
-
 	Timeout       time.Duration // of heartbeat, election and lease among several; default 2 s
+	Contact       time.Duration // a follower that has not heard from a leader for so long is not ready; default 10 s
 	WriteDeadline time.Duration // a write to log or state that takes longer ends the process; default 10 s
 	SnapshotBytes int64         // log since the last snapshot; default 256 MiB, or the state's size if that is more
-	SnapshotCheck time.Duration // how often that is looked at; default 5 s
+	TrailingBytes int64         // log kept behind a snapshot for nodes that were away; default 512 MiB
+	SnapshotCheck time.Duration // how often the log and the disk are looked at; default 5 s
+	BeaconEvery   uint64        // entries after which nodes compare their states; default 1024
+	BeaconAfter   time.Duration // and how long after a change, if fewer come; default 10 min
+	Reserve       int64         // bytes on the disk that pushes leave free; default 512 MiB
+
+	Free func(dir string) (int64, error) // bytes free on the disk; nil: asks the system
 }
 
 func (c *Config) defaults() error {
@@ -75,19 +112,25 @@ func (c *Config) defaults() error {
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(prometheus.NewRegistry())
 	}
-	if c.Timeout <= 0 {
-		c.Timeout = 2 * time.Second
+	if c.Free == nil {
+		c.Free = freeBytes
 	}
-	if c.WriteDeadline <= 0 {
-		c.WriteDeadline = 10 * time.Second
-	}
-	if c.SnapshotBytes <= 0 {
-		c.SnapshotBytes = 256 << 20
-	}
-	if c.SnapshotCheck <= 0 {
-		c.SnapshotCheck = 5 * time.Second
-	}
+	setDefault(&c.Timeout, timeoutOf(2*time.Second))
+	setDefault(&c.Contact, 10*time.Second)
+	setDefault(&c.WriteDeadline, 10*time.Second)
+	setDefault(&c.SnapshotBytes, 256<<20)
+	setDefault(&c.TrailingBytes, 512<<20)
+	setDefault(&c.SnapshotCheck, 5*time.Second)
+	setDefault(&c.BeaconEvery, 1024)
+	setDefault(&c.BeaconAfter, 10*time.Minute)
+	setDefault(&c.Reserve, 512<<20)
 	return nil
+}
+
+func setDefault[T int64 | uint64 | time.Duration](value *T, to T) {
+	if *value <= 0 {
+		*value = to
+	}
 }
 
 // Store is one node. Reads are of this node's state.
@@ -97,8 +140,16 @@ type Store struct {
 	machine  *state.Machine
 	hub      hub
 	requests chan *request
+	node     atomic.Pointer[node] // nil until raft runs
+	progress progress             // of the state
 	ready    atomic.Bool
-	turned   hub           // topic "" when ready changes
+	leads    atomic.Uint64 // term in which this node leads with everything applied; 0: it does not
+	caughtUp atomic.Bool   // in this run this node had once applied what the cluster had
+	turned   hub           // topic "" when ready or the leader changes
+	assess   chan struct{} // one token: look again at who leads
+	silent   silent        // nodes that do not answer while this one leads
+	disk     disk
+	beacon   beacon
 	ended    chan struct{} // closed when Run has ended
 	started  atomic.Bool
 	closing  sync.Once
@@ -116,10 +167,17 @@ func New(cfg Config) (*Store, error) {
 	if err := cfg.defaults(); err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, requests: make(chan *request, maxWaiting), ended: make(chan struct{})}
+	for name, text := range stops {
+		if _, err := os.Stat(filepath.Join(cfg.Dir, name)); err == nil {
+			return nil, fmt.Errorf("store: %s", text)
+		}
+	}
+	s := &Store{cfg: cfg, requests: make(chan *request, maxWaiting), assess: make(chan struct{}, 1), ended: make(chan struct{})}
 	s.failure.done = make(chan struct{})
+	s.beacon.due, s.beacon.report = make(chan struct{}, 1), make(chan model.BeaconReport, 1)
 	sc := cfg.State
 	sc.Dir, sc.Fatal = cfg.Dir, s.fail
+	sc.NoSync = sc.NoSync || stateUnsynced
 	if sc.Logger == nil {
 		sc.Logger = cfg.Logger
 	}
@@ -128,7 +186,16 @@ func New(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s.machine, s.Reader = machine, machine.Reader
+	s.progress.advance(s.AppliedIndex())
+	s.beacon.last.Store(s.AppliedIndex())
+	s.beacon.dirty.Store(true)
 	return s, nil
+}
+
+// stops are the names in a node's directory that keep it from starting, and what to do.
+var stops = map[string]string{
+	divergedName: "this node's state went another way than that of the others; remove this node from the cluster and join it again with an empty directory",
+	rebuildName:  "a restore or recovery of this node's directory was cut short; run the same command again",
 }
 
 // fail notes the first error that this node cannot go on from, and ends the process.
@@ -154,12 +221,17 @@ func (s *Store) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}
+	s.node.Store(node)
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
 	var group sync.WaitGroup
 	group.Go(func() { s.propose(inner, node.raft) })
 	group.Go(func() { s.follow(inner, node.raft) })
+	group.Go(func() { s.reach(inner) })
 	group.Go(func() { s.snapshots(inner, node) })
+	group.Go(func() { s.watchDisk(inner) })
+	group.Go(func() { s.beacons(inner) })
+	group.Go(func() { s.reports(inner) })
 
 	var cause error
 	select {
@@ -173,8 +245,9 @@ func (s *Store) Run(ctx context.Context) error {
 	// reason for the end from being told.
 	done := make(chan error, 1)
 	go func() {
-		s.setReady(false)
-		err := node.raft.Shutdown().Error()
+		shut := node.raft.Shutdown()
+		node.links.close() // calls that wait for another node would keep raft waiting
+		err := shut.Error()
 		group.Wait()
 		done <- errors.Join(err, node.log.Close(), s.Close())
 	}()
@@ -190,77 +263,6 @@ func (s *Store) Run(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.closing.Do(func() { s.closeErr = s.machine.Close() })
 	return s.closeErr
-}
-
-// follow keeps ready in step with leadership: a new leader is ready when all that former
-// ones have committed is in its state.
-func (s *Store) follow(ctx context.Context, r *raft.Raft) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case leads := <-r.LeaderCh():
-			s.setReady(leads && s.barrier(ctx, r))
-		}
-	}
-}
-
-// barrier waits until what is in the log is in the state, for as long as this node leads.
-func (s *Store) barrier(ctx context.Context, r *raft.Raft) bool {
-	for r.State() == raft.Leader {
-		err := r.Barrier(s.cfg.Timeout).Error()
-		if err == nil {
-			return true
-		}
-		s.cfg.Logger.Warn("this node leads but has not applied its log yet", "error", err)
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(retryBarrier):
-		}
-	}
-	return false
-}
-
-func (s *Store) setReady(ready bool) {
-	if s.ready.Swap(ready) != ready {
-		s.cfg.Metrics.leader(ready)
-		s.turned.publish("")
-	}
-}
-
-// Leader reports whether this node leads and has everything applied.
-func (s *Store) Leader() bool { return s.ready.Load() }
-
-// Ready says why this node cannot take commands.
-func (s *Store) Ready() error {
-	select {
-	case <-s.failure.done:
-		return s.failure.err
-	default:
-	}
-	if !s.ready.Load() {
-		return model.Errorf(model.Unavailable, "this node does not lead the cluster")
-	}
-	return nil
-}
-
-// WaitReady waits until Ready has nothing to say.
-func (s *Store) WaitReady(ctx context.Context) error {
-	turned, cancel := s.turned.watch("")
-	defer cancel()
-	for s.Ready() != nil {
-		select {
-		case <-turned:
-		case <-s.failure.done:
-			return s.failure.err
-		case <-s.ended:
-			return model.Errorf(model.Unavailable, "the store has ended")
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the store: %w", context.Cause(ctx))
-		}
-	}
-	return nil
 }
 
 // Watch gives a channel that gets a token when something of a topic has changed; several

@@ -63,6 +63,11 @@ func (r *running) must(cmd model.Command) any {
 	return value
 }
 
+func leads(s *Store) bool {
+	_, self := s.Leader()
+	return self
+}
+
 func (r *running) end() {
 	r.Helper()
 	if err := r.stop(); err != nil {
@@ -140,7 +145,7 @@ func TestBeforeRun(t *testing.T) {
 	if _, err := s.Apply(context.Background(), tokenOf("x")); model.CodeOf(err) != model.Unavailable {
 		t.Errorf("apply: %v", err)
 	}
-	if _, ok := s.Cluster(); ok || s.Ready() == nil || s.Leader() {
+	if _, ok := s.Cluster(); ok || s.Ready() == nil || leads(s) {
 		t.Error("a store that does not run is ready")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -414,7 +419,7 @@ func TestFatal(t *testing.T) {
 	}
 	t.Run("an entry that cannot be applied", func(t *testing.T) {
 		failing(t, func(s *running) {
-			r := &request{text: []byte("nonsense"), done: make(chan state.Result, 1)}
+			r := &request{text: []byte("nonsense"), done: make(chan answer, 1)}
 			s.requests <- r
 			if got := <-r.done; got.Err == nil || got.Err.Code != model.Unknown {
 				t.Errorf("its sender got %+v", got)
@@ -458,12 +463,12 @@ func TestOutcomes(t *testing.T) {
 func TestGivenUpIsUnknown(t *testing.T) {
 	s := &Store{ended: make(chan struct{}), requests: make(chan *request, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
-	first := s.submit(ctx, tokenOf("a")) // taken, but nobody works
+	first := s.submit(ctx, []byte("a")) // taken, but nobody works
 	cancel()
 	if r := s.wait(ctx, first); r.Err == nil || r.Err.Code != model.Unknown {
 		t.Errorf("handed over, then given up: %+v", r.Err)
 	}
-	second := s.submit(ctx, tokenOf("b")) // no room
+	second := s.submit(ctx, []byte("b")) // no room
 	if r := s.wait(ctx, second); r.Err == nil || r.Err.Code != model.Unavailable {
 		t.Errorf("never handed over: %+v", r.Err)
 	}

@@ -1,6 +1,11 @@
 package store
 
 import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+
 	"github.com/hashicorp/raft"
 )
 
@@ -21,16 +26,97 @@ type serial struct{ transporter }
 // SetHeartbeatHandler ignores the handler.
 func (serial) SetHeartbeatHandler(func(raft.RPC)) {}
 
-func (s *Store) transport(logger logger) transporter {
-	if s.cfg.Stream == nil {
-		_, memory := raft.NewInmemTransport(raft.ServerAddress(s.cfg.NodeID))
-		return serial{memory}
+func guarded(t transporter) transporter {
+	if heartbeatsPastTheLoop {
+		return t
 	}
-	return serial{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream:          s.cfg.Stream,
+	return serial{t}
+}
+
+// transport gives raft its way to the other nodes, and the connections of that.
+func (s *Store) transport(logger logger) (transporter, *links) {
+	if s.cfg.Peers == nil {
+		_, memory := raft.NewInmemTransport(raft.ServerAddress(s.cfg.NodeID))
+		return guarded(memory), nil
+	}
+	l := &links{StreamLayer: s.cfg.Peers, id: nodeID(s.cfg.NodeID), open: map[net.Conn]struct{}{}}
+	return guarded(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream:          l,
 		Logger:          logger.Named("transport"),
-		MaxPool:         3,
+		MaxPool:         poolSize,
 		MaxRPCsInFlight: 1, // more is the pipeline, in which replication can stop for ever
 		Timeout:         s.cfg.WriteDeadline,
-	})}
+	})), l
+}
+
+// nodeID is a node's address: whatever listens beneath, raft knows nodes by their IDs.
+type nodeID string
+
+var _ net.Addr = nodeID("")
+
+// Network names the kind of the address.
+func (nodeID) Network() string { return "node" }
+
+func (n nodeID) String() string { return string(n) }
+
+// links are the connections of raft. Raft ends only when its calls have, and a call waits
+// for a node that is cut off until its deadline; so at the end they are all closed.
+type links struct {
+	raft.StreamLayer
+	id nodeID
+
+	mu     sync.Mutex
+	open   map[net.Conn]struct{}
+	closed bool
+}
+
+// Addr is where others reach this node.
+func (l *links) Addr() net.Addr { return l.id }
+
+// Accept takes a connection from another node.
+func (l *links) Accept() (net.Conn, error) { return l.keep(l.StreamLayer.Accept()) }
+
+// Dial makes a connection to another node.
+func (l *links) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return l.keep(l.StreamLayer.Dial(to, timeout))
+}
+
+func (l *links) keep(c net.Conn, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, errors.Join(net.ErrClosed, c.Close())
+	}
+	l.open[c] = struct{}{}
+	return &link{c, l}, nil
+}
+
+func (l *links) close() {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for c := range l.open {
+		_ = c.Close() // what was under way has an unknown end in any case
+	}
+	clear(l.open)
+}
+
+// link is one of them.
+type link struct {
+	net.Conn
+	of *links
+}
+
+// Close closes it.
+func (l *link) Close() error {
+	l.of.mu.Lock()
+	delete(l.of.open, l.Conn)
+	l.of.mu.Unlock()
+	return l.Conn.Close()
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"net"
 	"testing"
 	"time"
@@ -8,11 +9,16 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-type stream struct{ net.Listener }
+// tcpPeers reaches nodes by their addresses as IDs.
+type tcpPeers struct{ net.Listener }
 
-func (stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+func (tcpPeers) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	return net.DialTimeout("tcp", string(address), timeout)
 }
+
+func (tcpPeers) Apply(context.Context, string, []byte) ([]byte, error) { panic("not asked for") }
+
+func (tcpPeers) Barrier(context.Context, string) (uint64, error) { panic("not asked for") }
 
 func tcpTransport(t *testing.T) transporter {
 	t.Helper()
@@ -21,14 +27,14 @@ func tcpTransport(t *testing.T) transporter {
 		t.Fatal(err)
 	}
 	cfg := testConfig(t.TempDir())
-	cfg.Stream = stream{l}
+	cfg.Peers, cfg.NodeID = tcpPeers{l}, l.Addr().String()
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	tr := s.transport(newLogger(s.cfg.Logger))
-	t.Cleanup(func() { tr.Close() })
+	tr, links := s.transport(newLogger(s.cfg.Logger))
+	t.Cleanup(func() { links.close(); tr.Close() })
 	return tr
 }
 
@@ -67,7 +73,8 @@ func TestNoPipeline(t *testing.T) {
 
 func TestAloneIsSerialToo(t *testing.T) {
 	s := &Store{cfg: testConfig("")}
-	if _, ok := s.transport(newLogger(nil)).(serial); !ok {
+	tr, _ := s.transport(newLogger(nil))
+	if _, ok := tr.(serial); !ok {
 		t.Error("the transport of a single node is not wrapped")
 	}
 }
