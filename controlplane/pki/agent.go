@@ -68,11 +68,14 @@ func (a *Authority) SignAgent(der []byte, site, agent, serial string, life time.
 	if !ok || number.Sign() <= 0 || number.BitLen() > 127 {
 		return nil, fmt.Errorf("serial number %q is none", serial)
 	}
-	current := a.current()
+	current, err := a.signing()
+	if err != nil {
+		return nil, err
+	}
 	leaf, err := current.sign(&x509.Certificate{
 		SerialNumber: number,
 		Subject:      pkix.Name{CommonName: agent},
-		URIs:         []*url.URL{transport.Identity{Cluster: current.cluster, Site: site, Agent: agent}.URI()},
+		URIs:         []*url.URL{transport.Identity{Cluster: a.cfg.Cluster, Site: site, Agent: agent}.URI()},
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}, request.PublicKey, life, now)
 	if err != nil {

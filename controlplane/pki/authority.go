@@ -1,32 +1,33 @@
 // Package pki is the control plane's own certificate authority: it says who is a node and
 // who is an agent of this cluster.
 //
-// It owns the authority's key and what is signed with it. It refuses to know who may have
-// a certificate: tokens, agents and revocations are rows of the state. Its invariant: a
-// certificate carries only what the control plane decided, never a name out of a request,
-// and no certificate of an agent can stand for a node.
+// It owns what is signed with the authorities' keys, and how these keys are sealed. It
+// refuses to know who may have a certificate: tokens, agents, revocations and the
+// authorities themselves are rows of the state. Its invariant: a certificate carries only
+// what the control plane decided, never a name out of a request, and no certificate of an
+// agent can stand for a node.
 package pki
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
+	"log/slog"
 	"math/big"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"sync"
 	"time"
 
+	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/protocol/transport"
 )
 
@@ -35,208 +36,230 @@ const (
 	AuthorityLife = 10 * 365 * 24 * time.Hour
 	NodeLife      = 90 * 24 * time.Hour
 	AgentLife     = 24 * time.Hour
-	skew          = time.Hour // by which an agent's clock may be behind
+	skew          = time.Hour // by which another's clock may be behind
 )
 
-// Files of an authority's directory.
-const (
-	certificateFile = "ca.pem"
-	keyFile         = "ca-key.pem"
-)
+// maxPath is how many rotations an agent may have slept through and still verify a node:
+// each is one certificate between the authority that it knows and the one that signs.
+const maxPath = 4
 
-// What may go wrong with an authority's directory.
-var (
-	ErrNone   = errors.New("no certificate authority")
-	ErrExists = errors.New("there is a certificate authority already")
-)
+// ErrNone marks a cluster, or a copy of its state, that holds no authority yet.
+var ErrNone = errors.New("no certificate authority")
 
 // The names that a certificate may carry: those that the state takes.
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,127}$`)
 
-// Authority signs certificates. It is safe for concurrent use.
+// Config is what an Authority is made of.
+type Config struct {
+	Dir     string // of the sealing key and of the files for others
+	Cluster string
+	Rows    func() []model.Authority // in the state, as it is now
+	Logger  *slog.Logger
+}
+
+// Authority signs with the active one of the cluster's authorities and trusts them all. It
+// is safe for concurrent use, and follows the rows.
 type Authority struct {
-	dir string
+	cfg Config
 
-	mu  sync.RWMutex // guards now
-	now loaded
+	mu   sync.Mutex // guards what follows
+	seen []byte     // which rows set was made of
+	set  *set
 }
 
-type loaded struct {
-	cluster     string
+// set is what follows from the rows. It is never changed.
+type set struct {
+	trusted []trusted // active first
+	pool    *x509.CertPool
+	key     crypto.Signer // of the active one; nil with keyErr
+	keyErr  error
+}
+
+type trusted struct {
+	row         model.Authority
 	certificate *x509.Certificate
-	key         crypto.Signer
 }
 
-// Create makes an authority for a new cluster. It never replaces one: that would cut off
-// every agent. A key without a certificate is what a start leaves that was cut short, and
-// is used, so that tokens and certificates that name it stay good in any case.
-func Create(dir, cluster string, now time.Time) (*Authority, error) {
-	if !nameForm.MatchString(cluster) {
-		return nil, fmt.Errorf("cluster id %q: use small letters, digits, dot, dash and underscore", cluster)
+// New gives the authority over rows. There need not be any yet.
+func New(cfg Config) (*Authority, error) {
+	if cfg.Dir == "" || cfg.Rows == nil {
+		return nil, errors.New("pki: directory and rows must be given")
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+	if !nameForm.MatchString(cfg.Cluster) {
+		return nil, fmt.Errorf("pki: cluster id %q: use small letters, digits, dot, dash and underscore", cfg.Cluster)
 	}
-	if _, err := os.Lstat(filepath.Join(dir, certificateFile)); !errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.Join(fmt.Errorf("%s: %w", filepath.Join(dir, certificateFile), ErrExists), err)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	key, err := ownKey(dir)
-	if err != nil {
-		return nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber:          newSerial(),
-		Subject:               pkix.Name{CommonName: "Crossdock " + cluster},
-		URIs:                  []*url.URL{{Scheme: "spiffe", Host: cluster}},
-		NotBefore:             now.Add(-skew),
-		NotAfter:              now.Add(AuthorityLife),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		MaxPathLenZero:        true,
-		KeyUsage:              x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, err
-	}
-	// The certificate is written last: a directory without it holds no authority yet.
-	if err := write(dir, certificateFile, "CERTIFICATE", der, 0o644); err != nil {
-		return nil, err
-	}
-	return Open(dir)
+	return &Authority{cfg: cfg}, nil
 }
 
-// ownKey reads the key in dir, or makes one.
-func ownKey(dir string) (*ecdsa.PrivateKey, error) {
-	private, err := read(dir, keyFile, "PRIVATE KEY", x509.ParsePKCS8PrivateKey)
-	if err == nil {
-		key, ok := private.(*ecdsa.PrivateKey)
-		if !ok {
-			return nil, fmt.Errorf("%s: not a key of an authority", filepath.Join(dir, keyFile))
-		}
-		return key, nil
-	}
-	if !errors.Is(err, ErrNone) {
-		return nil, err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return key, write(dir, keyFile, "PRIVATE KEY", der, 0o600)
-}
+// Cluster is the id of the cluster that the authority speaks for.
+func (a *Authority) Cluster() string { return a.cfg.Cluster }
 
-// write makes a file durable before it gets its name, and then the name.
-func write(dir, name, kind string, der []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(dir, "."+name+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone after the rename
-	err = errors.Join(f.Chmod(mode), pem.Encode(f, &pem.Block{Type: kind, Bytes: der}), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes a rename last. Windows has no such call and needs none.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close() // opened for reading
-	return d.Sync()
-}
-
-// Open reads the authority in dir.
-func Open(dir string) (*Authority, error) {
-	a := &Authority{dir: dir}
-	return a, a.Reload()
-}
-
-// Reload reads the files again, after a restore. What was read before stays when it fails.
-func (a *Authority) Reload() error {
-	certificate, err := read(a.dir, certificateFile, "CERTIFICATE", x509.ParseCertificate)
-	if err != nil {
-		return err
-	}
-	private, err := read(a.dir, keyFile, "PRIVATE KEY", x509.ParsePKCS8PrivateKey)
-	if err != nil {
-		return err
-	}
-	key, ok := private.(*ecdsa.PrivateKey)
-	if !ok || !key.PublicKey.Equal(certificate.PublicKey) {
-		return fmt.Errorf("%s: the key is not that of %s: restore both files from one backup", filepath.Join(a.dir, keyFile), certificateFile)
-	}
-	if !certificate.IsCA || len(certificate.URIs) != 1 || !nameForm.MatchString(certificate.URIs[0].Host) {
-		return fmt.Errorf("%s: not the certificate of a cluster's authority", filepath.Join(a.dir, certificateFile))
+// current follows the rows. Without rows a node that has just joined trusts what it was
+// given then.
+func (a *Authority) current() (*set, error) {
+	rows := a.cfg.Rows()
+	var seen []byte
+	for i := range rows {
+		seen = append(seen, rows[i].ID...)
+		seen = append(seen, rows[i].State...)
+		seen = append(seen, '\n')
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.now = loaded{cluster: certificate.URIs[0].Host, certificate: certificate, key: key}
-	return nil
+	if a.set != nil && bytes.Equal(seen, a.seen) && len(rows) > 0 {
+		return a.set, nil
+	}
+	if len(rows) == 0 {
+		return a.joined()
+	}
+	fresh, err := a.read(rows)
+	if err != nil {
+		return nil, err
+	}
+	if fresh.keyErr == nil { // a sealing key that is brought back is noticed
+		a.set, a.seen = fresh, seen
+	}
+	if err := a.publish(fresh); err != nil {
+		a.cfg.Logger.Error("the trusted authorities could not be written for commands on this machine", "file", a.path(bundleFile), "error", err)
+	}
+	return fresh, nil
 }
 
-func read[T any](dir, name, kind string, parse func([]byte) (T, error)) (T, error) {
-	var none T
-	path := filepath.Join(dir, name)
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return none, fmt.Errorf("%w: %w", ErrNone, err)
-	} else if err != nil {
-		return none, err
+// read makes a set of rows.
+func (a *Authority) read(rows []model.Authority) (*set, error) {
+	out := &set{pool: x509.NewCertPool()}
+	for i := range rows {
+		certificate, err := x509.ParseCertificate(rows[i].Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("pki: authority %s: %w", rows[i].ID, err)
+		}
+		one := trusted{rows[i], certificate}
+		out.pool.AddCert(certificate)
+		if rows[i].State != model.AuthorityActive {
+			out.trusted = append(out.trusted, one)
+			continue
+		}
+		out.trusted = append([]trusted{one}, out.trusted...)
+		out.key, out.keyErr = a.unseal(&rows[i], certificate)
 	}
-	b, _ := pem.Decode(text)
-	if b == nil || b.Type != kind {
-		return none, fmt.Errorf("%s: no PEM block %q in it", path, kind)
-	}
-	out, err := parse(b.Bytes)
-	if err != nil {
-		return none, fmt.Errorf("%s: %w", path, err)
+	if len(out.trusted) > 0 && out.trusted[0].row.State != model.AuthorityActive {
+		return nil, fmt.Errorf("pki: none of %d authorities is active", len(rows))
 	}
 	return out, nil
 }
 
-func (a *Authority) current() loaded {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	return a.now
+func (a *Authority) unseal(row *model.Authority, certificate *x509.Certificate) (crypto.Signer, error) {
+	seal, err := ReadSeal(a.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	key, err := seal.open(a.cfg.Cluster, row)
+	if err != nil {
+		return nil, err
+	}
+	if !key.PublicKey.Equal(certificate.PublicKey) {
+		return nil, fmt.Errorf("pki: the key of authority %s is not that of its certificate", row.ID)
+	}
+	return key, nil
 }
 
-// Cluster is the id of the cluster that the authority speaks for.
-func (a *Authority) Cluster() string { return a.current().cluster }
-
-// Hash is the SHA-256 of the authority's public key: what join tokens pin.
-func (a *Authority) Hash() [32]byte { return transport.HashKey(a.current().certificate) }
-
-// Pool holds the authority, for verification.
-func (a *Authority) Pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.current().certificate)
-	return pool
+// signing gives the active authority with its key.
+func (a *Authority) signing() (*set, error) {
+	s, err := a.current()
+	switch {
+	case err != nil:
+		return nil, err
+	case len(s.trusted) == 0 || s.trusted[0].row.ID == "":
+		return nil, ErrNone
+	case s.keyErr != nil:
+		return nil, s.keyErr
+	}
+	return s, nil
 }
 
-// Certificates are the authority's certificates, DER, as agents are given them.
-func (a *Authority) Certificates() [][]byte { return [][]byte{a.current().certificate.Raw} }
+// Check reports why this node cannot sign.
+func (a *Authority) Check() error {
+	_, err := a.signing()
+	return err
+}
+
+// trustedNow is current for those who can do nothing about an error.
+func (a *Authority) trustedNow() *set {
+	s, err := a.current()
+	if err != nil {
+		a.cfg.Logger.Error("the certificate authorities cannot be read", "error", err)
+		return &set{pool: x509.NewCertPool()}
+	}
+	return s
+}
+
+// ID is that of the active authority; empty before there is one.
+func (a *Authority) ID() string {
+	if s := a.trustedNow(); len(s.trusted) > 0 {
+		return s.trusted[0].row.ID
+	}
+	return ""
+}
+
+// Hash is the SHA-256 of the active authority's public key: what new join tokens pin.
+func (a *Authority) Hash() (hash [32]byte) {
+	if s := a.trustedNow(); len(s.trusted) > 0 {
+		hash = transport.HashKey(s.trusted[0].certificate)
+	}
+	return hash
+}
+
+// Trusts reports whether a join token's hash is that of a trusted authority.
+func (a *Authority) Trusts(hash [32]byte) bool {
+	for _, t := range a.trustedNow().trusted {
+		if transport.HashKey(t.certificate) == hash {
+			return true
+		}
+	}
+	return false
+}
+
+// Pool holds all trusted authorities, for verification.
+func (a *Authority) Pool() *x509.CertPool { return a.trustedNow().pool }
+
+// Certificates are those of all trusted authorities, DER, as agents are given them.
+func (a *Authority) Certificates() [][]byte {
+	var out [][]byte
+	for _, t := range a.trustedNow().trusted {
+		out = append(out, t.certificate.Raw)
+	}
+	return out
+}
 
 // Bundle is the same as PEM, for people and browsers.
-func (a *Authority) Bundle() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.current().certificate.Raw})
+func (a *Authority) Bundle() []byte { return bundle(a.Certificates()) }
+
+func bundle(certificates [][]byte) (text []byte) {
+	for _, der := range certificates {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: kindCertificate, Bytes: der})...)
+	}
+	return text
 }
 
-// MintToken makes a join token that pins this authority. The state keeps its hash.
+// publish keeps the file of trusted authorities in step with the rows.
+func (a *Authority) publish(s *set) error {
+	var certificates [][]byte
+	for _, t := range s.trusted {
+		certificates = append(certificates, t.certificate.Raw)
+	}
+	text := bundle(certificates)
+	if old, err := os.ReadFile(a.path(bundleFile)); err == nil && bytes.Equal(old, text) {
+		return nil
+	}
+	return writeFile(a.path(bundleFile), text, 0o644)
+}
+
+func (a *Authority) path(name string) string { return filepath.Join(a.cfg.Dir, name) }
+
+// MintToken makes a join token that pins the active authority. The state keeps its hash.
 func (a *Authority) MintToken() transport.Token { return transport.NewToken(a.Hash()) }
 
 // NewSerial gives a serial number for SignAgent, so that it can be recorded first.
@@ -250,16 +273,27 @@ func newSerial() *big.Int {
 }
 
 // sign signs a leaf and bounds its life by the authority's own.
-func (l loaded) sign(template *x509.Certificate, public crypto.PublicKey, life time.Duration, now time.Time) ([]byte, error) {
-	template.Issuer = l.certificate.Subject
+func (s *set) sign(template *x509.Certificate, public crypto.PublicKey, life time.Duration, now time.Time) ([]byte, error) {
+	by := s.trusted[0].certificate
 	template.NotBefore, template.NotAfter = now.Add(-skew), now.Add(life)
-	if template.NotAfter.After(l.certificate.NotAfter) {
-		template.NotAfter = l.certificate.NotAfter
+	if template.NotAfter.After(by.NotAfter) {
+		template.NotAfter = by.NotAfter
 	}
 	if !now.Before(template.NotAfter) {
-		return nil, fmt.Errorf("the certificate authority of cluster %s expired at %s", l.cluster, l.certificate.NotAfter.Format(time.RFC3339))
+		return nil, fmt.Errorf("pki: certificate authority %s expired at %s: add and activate another",
+			s.trusted[0].row.ID, by.NotAfter.Format(time.RFC3339))
 	}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.BasicConstraintsValid = true
-	return x509.CreateCertificate(rand.Reader, template, l.certificate, public, l.key)
+	return x509.CreateCertificate(rand.Reader, template, by, public, s.key)
+}
+
+// idOf names an authority as join tokens pin it.
+func idOf(key *ecdsa.PrivateKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:]), nil
 }

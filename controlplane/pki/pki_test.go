@@ -10,27 +10,57 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/pki"
 	"github.com/crossdock/crossdock/protocol/transport"
 )
 
 var now = time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
 
-func create(t testing.TB) *pki.Authority {
+// rows are authorities as the state would hold them.
+type rows struct {
+	dir  string
+	list []model.Authority
+}
+
+func (r *rows) read() []model.Authority { return slices.Clone(r.list) }
+
+func createIn(t testing.TB, r *rows) *pki.Authority {
 	t.Helper()
-	a, err := pki.Create(t.TempDir(), "c1", now)
+	a, err := pki.New(pki.Config{Dir: r.dir, Cluster: "c1", Rows: r.read})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return a
+}
+
+func begin(t testing.TB) (*rows, *pki.Authority) {
+	t.Helper()
+	r := &rows{dir: filepath.Join(t.TempDir(), "pki")}
+	if _, err := pki.OpenSeal(r.dir); err != nil {
+		t.Fatal(err)
+	}
+	first, err := pki.First(r.dir, "c1", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.list = []model.Authority{first}
+	return r, createIn(t, r)
+}
+
+func create(t testing.TB) *pki.Authority {
+	t.Helper()
+	_, a := begin(t)
 	return a
 }
 
@@ -56,83 +86,216 @@ func p256(t testing.TB, curve elliptic.Curve) crypto.Signer {
 	return key
 }
 
-func TestCreateOpenReload(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "pki")
-	if _, err := pki.Open(dir); !errors.Is(err, pki.ErrNone) {
-		t.Errorf("open of nothing: %v", err)
+func TestAuthorityOverRows(t *testing.T) {
+	r, a := begin(t)
+	if err := a.Check(); err != nil || a.ID() != r.list[0].ID || !a.Trusts(a.Hash()) || a.Trusts([32]byte{1}) {
+		t.Errorf("check %v, id %s", err, a.ID())
 	}
-	if _, err := pki.Create(dir, "C 1", now); err == nil {
-		t.Error("a bad cluster id was taken")
-	}
-	a, err := pki.Create(dir, "c1", now)
-	if err != nil || a.Cluster() != "c1" {
-		t.Fatalf("%v %v", a, err)
-	}
-	if _, err := pki.Create(dir, "c2", now); !errors.Is(err, pki.ErrExists) {
-		t.Errorf("second create: %v", err)
-	}
-	info, err := os.Stat(filepath.Join(dir, "ca-key.pem"))
+	info, err := os.Stat(filepath.Join(r.dir, "seal.key"))
 	if err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
-		t.Errorf("key file: %v %v", info, err)
+		t.Errorf("sealing key: %v %v", info, err)
 	}
-	b, err := pki.Open(dir)
-	if err != nil || b.Hash() != a.Hash() || string(b.Bundle()) != string(a.Bundle()) {
-		t.Errorf("opened another authority: %v", err)
+	if text, err := os.ReadFile(filepath.Join(r.dir, "ca.pem")); err != nil || string(text) != string(a.Bundle()) {
+		t.Errorf("ca.pem: %v", err)
 	}
-	if token := b.MintToken(); token.CAHash != a.Hash() {
+	if token := a.MintToken(); token.CAHash != a.Hash() {
 		t.Error("token pins another authority")
 	}
-	// A key of another backup is noticed, and what was read stays.
-	other, err := x509.MarshalPKCS8PrivateKey(p256(t, elliptic.P256()))
+	again, err := pki.OpenSeal(r.dir)
+	if first, err2 := pki.ReadSeal(r.dir); err != nil || err2 != nil || again != first {
+		t.Error("the sealing key of a start that was cut short is not used again")
+	}
+	if err := createIn(t, &rows{dir: t.TempDir()}).Check(); !errors.Is(err, pki.ErrNone) {
+		t.Errorf("without rows: %v", err)
+	}
+}
+
+// A key in the state opens with the cluster's sealing key only, for its own cluster and
+// authority only; one that is brought back is noticed.
+func TestSealedKeys(t *testing.T) {
+	r, a := begin(t)
+	seal, err := pki.ReadSeal(r.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: other})
-	if err := os.WriteFile(filepath.Join(dir, "ca-key.pem"), text, 0o600); err != nil {
+	stranger := &rows{dir: t.TempDir(), list: r.list}
+	b := createIn(t, stranger)
+	if err := b.Check(); !errors.Is(err, pki.ErrSeal) {
+		t.Errorf("without a sealing key: %v", err)
+	}
+	if err := pki.WriteSeal(stranger.dir, pki.NewSeal()); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Reload(); err == nil || b.Cluster() != "c1" {
-		t.Errorf("reload with another key: %v", err)
+	if err := b.Check(); !errors.Is(err, pki.ErrSeal) {
+		t.Errorf("with another cluster's sealing key: %v", err)
 	}
-	for _, garbage := range []string{"", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
-		if err := os.WriteFile(filepath.Join(dir, "ca.pem"), []byte(garbage), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := b.Reload(); err == nil {
-			t.Errorf("reload of %q", garbage)
+	if err := pki.WriteSeal(stranger.dir, seal); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Check(); err != nil {
+		t.Errorf("with the sealing key brought back: %v", err)
+	}
+	next, err := a.Next(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mixed := r.list[0]
+	mixed.SealedKey = next.SealedKey
+	if err := createIn(t, &rows{dir: r.dir, list: []model.Authority{mixed}}).Check(); !errors.Is(err, pki.ErrSeal) {
+		t.Errorf("with the key of another authority: %v", err)
+	}
+	other, err := pki.New(pki.Config{Dir: r.dir, Cluster: "c2", Rows: r.read})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Check(); !errors.Is(err, pki.ErrSeal) {
+		t.Errorf("as another cluster: %v", err)
+	}
+}
+
+// activate does to the rows what the state does.
+func (r *rows) activate(id string) {
+	for i := range r.list {
+		switch {
+		case r.list[i].ID == id:
+			r.list[i].State = model.AuthorityActive
+		case r.list[i].State == model.AuthorityActive:
+			r.list[i].State = model.AuthorityRetired
 		}
 	}
 }
 
-// A first start may be cut short between the two files. The key that is there is used.
-func TestCreateAfterACut(t *testing.T) {
-	dir := t.TempDir()
-	a, err := pki.Create(dir, "c1", now)
+func (r *rows) remove(id string) {
+	r.list = slices.DeleteFunc(r.list, func(a model.Authority) bool { return a.ID == id })
+}
+
+// handshake connects as an agent that knows some authorities to a node.
+func handshake(t *testing.T, node *tls.Certificate, known *x509.CertPool) error {
+	t.Helper()
+	one, two := net.Pipe()
+	defer one.Close()
+	defer two.Close()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = tls.Server(one, &tls.Config{Certificates: []tls.Certificate{*node}, MinVersion: tls.VersionTLS13}).Handshake() // the other side says what is wrong
+		one.Close()
+	}()
+	settings := transport.AgentTLS(tls.Certificate{}, known)
+	settings.ServerName, settings.Time = "localhost", func() time.Time { return now.Add(time.Minute) }
+	err := tls.Client(two, settings).Handshake()
+	two.Close()
+	<-served
+	return err
+}
+
+func TestRotation(t *testing.T) {
+	r, a := begin(t)
+	certificate := a.Node("n1", []string{"localhost"}, func() time.Time { return now })
+	node := func() *tls.Certificate {
+		t.Helper()
+		c, err := certificate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	old, first, token := a.Pool(), a.ID(), a.MintToken()
+	accepted := func(c *x509.Certificate) bool {
+		_, err := c.Verify(x509.VerifyOptions{Roots: a.Pool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		return err == nil
+	}
+	early := agentLeaf(t, a)
+	if err := handshake(t, node(), old); err != nil {
+		t.Fatal(err)
+	}
+	// Four rotations, which an agent that knows only the first authority sleeps through.
+	for i := range 4 {
+		next, err := a.Next(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.list = append(r.list, next)
+		if a.ID() == next.ID || len(a.Certificates()) != i+2 {
+			t.Fatal("an authority that is next signs, or is not trusted")
+		}
+		r.activate(next.ID)
+		if a.ID() != next.ID || !a.Trusts(token.CAHash) {
+			t.Fatal("the next authority does not sign, or the one before is not trusted")
+		}
+		if err := handshake(t, node(), old); err != nil {
+			t.Fatalf("rotation %d: an agent that knows only the first authority: %v", i+1, err)
+		}
+		if err := handshake(t, node(), a.Pool()); err != nil {
+			t.Fatalf("rotation %d: an agent that knows all: %v", i+1, err)
+		}
+		if !accepted(early) || !accepted(agentLeaf(t, a)) {
+			t.Fatalf("rotation %d: agents' certificates are refused", i+1)
+		}
+	}
+	r.remove(first)
+	if accepted(early) || a.Trusts(token.CAHash) {
+		t.Error("a removed authority is trusted")
+	}
+	if err := handshake(t, node(), a.Pool()); err != nil {
+		t.Errorf("after the removal: %v", err)
+	}
+	if err := handshake(t, node(), create(t).Pool()); err == nil {
+		t.Error("an agent of another cluster takes the node for its own")
+	}
+	if text, err := os.ReadFile(filepath.Join(r.dir, "ca.pem")); err != nil || string(text) != string(a.Bundle()) {
+		t.Errorf("ca.pem is not up to date: %v", err)
+	}
+}
+
+// A node that has joined shows and trusts what it was given, until it has the state.
+func TestJoinedNode(t *testing.T) {
+	r, a := begin(t)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(dir, "ca.pem")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := pki.Open(dir); !errors.Is(err, pki.ErrNone) {
-		t.Errorf("open: %v", err)
-	}
-	b, err := pki.Create(dir, "c1", now.Add(time.Hour))
+	chain, err := a.SignNode(request(t, key), "n2", nil, time.Hour, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Hash() != a.Hash() {
-		t.Error("another key was made: join tokens and agents are cut off")
-	}
-	if err := os.Remove(filepath.Join(dir, "ca.pem")); err != nil {
+	seal, err := pki.ReadSeal(r.dir)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "ca-key.pem"), []byte("damaged"), 0o600); err != nil {
+	joined := &rows{dir: filepath.Join(t.TempDir(), "pki")}
+	if err := pki.WriteJoined(joined.dir, pki.Joined{Seal: seal, Key: key, Chain: chain, Authorities: a.Certificates()}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pki.Create(dir, "c1", now); err == nil {
-		t.Error("a damaged key was replaced")
+	b := createIn(t, joined)
+	certificate := b.Node("n2", []string{"localhost"}, func() time.Time { return now })
+	got, err := certificate()
+	if err != nil || string(got.Certificate[0]) != string(chain[0]) || !b.Trusts(a.Hash()) {
+		t.Fatalf("before the state: %v", err)
 	}
+	if cluster, node, err := pki.ParseNode(got.Leaf); err != nil || cluster != "c1" || node != "n2" || len(got.Leaf.DNSNames) != 0 {
+		t.Errorf("the certificate is for %s of %s, %v", node, cluster, err)
+	}
+	joined.list = r.list
+	if got, err = certificate(); err != nil || string(got.Certificate[0]) == string(chain[0]) || got.Leaf.VerifyHostname("localhost") != nil {
+		t.Errorf("with the state: %v", err)
+	}
+	if _, _, err := pki.ParseNode(agentLeaf(t, a)); err == nil {
+		t.Error("an agent's certificate names a node")
+	}
+}
+
+func agentLeaf(t *testing.T, a *pki.Authority) *x509.Certificate {
+	t.Helper()
+	chain, err := a.SignAgent(request(t, p256(t, elliptic.P256())), "eu", "eu", a.NewSerial(), time.Hour, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(chain[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // A certificate that was made while the clock was ahead is not kept when it is set right.
@@ -270,7 +433,7 @@ func TestNode(t *testing.T) {
 	if len(first.Certificate) != 2 {
 		t.Error("the chain lacks the authority, enrolment could not check its pin")
 	}
-	for usage, want := range map[x509.ExtKeyUsage]bool{x509.ExtKeyUsageClientAuth: false, x509.ExtKeyUsageServerAuth: true} {
+	for usage, want := range map[x509.ExtKeyUsage]bool{x509.ExtKeyUsageClientAuth: true, x509.ExtKeyUsageServerAuth: true, x509.ExtKeyUsageCodeSigning: false} {
 		_, err := first.Leaf.Verify(x509.VerifyOptions{Roots: a.Pool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
 		if (err == nil) != want {
 			t.Errorf("use %v: %v", usage, err)
@@ -285,8 +448,8 @@ func TestNode(t *testing.T) {
 	} else if get() != second {
 		t.Error("renewed each time")
 	}
-	if _, err := a.NodeCertificate("n1", nil, time.Hour, now); err == nil {
-		t.Error("a node without names has a certificate")
+	if _, err := a.NodeCertificate("N 1", []string{"localhost"}, time.Hour, now); err == nil {
+		t.Error("a bad name was signed")
 	}
 }
 
