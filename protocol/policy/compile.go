@@ -33,7 +33,8 @@ type compiler struct {
 	referred    int // bytes of files that documents refer to, each time that one does
 	expressions int
 
-	destinations map[string]place // of "route\x00system", for what is found about both
+	destinations map[string]place    // of "route\x00system", for what is found about both
+	replaced     map[string][]string // system to those that replace it, once all are read
 }
 
 // Compile reads all documents of a bundle. The set is nil when a problem is an error;

@@ -22,12 +22,17 @@ type Change struct {
 	Name   string   `json:"name"`
 	Change string   `json:"change"`           // added, removed or changed
 	Fields []string `json:"fields,omitempty"` // of a changed one, such as spec.to.0.when
+	// Replaces is the system whose place a System begins to take: a move.
+	Replaces string `json:"replaces,omitempty"`
 }
 
 func (c Change) String() string {
 	text := c.Change + " " + c.Kind + " " + c.Name
 	if len(c.Fields) > 0 {
 		text += ": " + strings.Join(c.Fields, ", ")
+	}
+	if c.Replaces != "" {
+		text += " (replaces " + c.Replaces + ")"
 	}
 	return text
 }
@@ -57,6 +62,9 @@ func Diff(_, _ *Set, oldB, newB Bundle) []Change {
 			if len(change.Fields) == 0 {
 				continue
 			}
+		}
+		if of := b["spec.replaces"]; id[0] == "System" && of != a["spec.replaces"] {
+			change.Replaces = of
 		}
 		out = append(out, change)
 	}

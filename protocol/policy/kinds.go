@@ -180,6 +180,8 @@ func (c *compiler) destination(route string, parent *object, n node) Destination
 			c.errorAt(system.place, "give it http.deliver, webhook or file.deliver", "system %s has no driver that can deliver", d.System)
 		case d.Shadow && !s.Sandbox:
 			c.errorAt(system.place, "set sandbox: true on a system that is safe for it", "system %s cannot take shadow deliveries", d.System)
+		default:
+			c.checkNotReplaced(d, system)
 		}
 	})
 	return d

@@ -21,8 +21,9 @@ func joinShort(names []string) string {
 func (c *compiler) system(meta Meta, o *object) {
 	site := o.required("site", "name the site that it is attached to")
 	publishes := o.texts("publishes")
+	replaces := o.text("replaces")
 	s := &System{
-		Meta: meta, Owner: o.owner(), Site: site.str(), Role: o.text("role").str(),
+		Meta: meta, Owner: o.owner(), Site: site.str(), Role: o.text("role").str(), Replaces: replaces.str(),
 		Publishes: strs(publishes), Sandbox: o.bool("sandbox"),
 	}
 	token := c.intake(s, o)
@@ -36,6 +37,7 @@ func (c *compiler) system(meta Meta, o *object) {
 		for _, f := range publishes {
 			c.checkPublishes(s, f)
 		}
+		c.checkReplaces(s, replaces)
 		feeds := token.set || s.HTTP != nil && s.HTTP.Publish != nil || s.File != nil && s.File.Publish != nil
 		if len(publishes) > 0 && !feeds {
 			c.warnAt(publishes[0].place, "give it an intake token, http.publish or file.publish", "nothing brings in what system %s publishes", s.Name)

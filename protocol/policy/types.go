@@ -64,6 +64,7 @@ type System struct {
 	Owner     string
 	Site      string
 	Role      string   // what contracts name as authority: shop, erp, wms ...
+	Replaces  string   // the system whose place it takes; deliveries to it wait until that one is done
 	Publishes []string // contracts; a system that publishes none has no intake
 	Sandbox   bool     // safe for shadow deliveries
 	Intake    Intake

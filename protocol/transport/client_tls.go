@@ -37,12 +37,16 @@ func pinnedTLS(pin [32]byte) *tls.Config {
 }
 
 func verifyPinned(cs tls.ConnectionState, pin [32]byte) error {
-	roots := x509.NewCertPool()
+	// After a rotation the pinned authority may be the one before: then the chain leads to it
+	// by a certificate that it gave to the new one.
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
 	found := false
-	for _, c := range cs.PeerCertificates {
+	for _, c := range cs.PeerCertificates[1:] {
 		if c.IsCA && HashKey(c) == pin {
 			roots.AddCert(c)
 			found = true
+		} else {
+			between.AddCert(c)
 		}
 	}
 	if !found {
@@ -50,7 +54,7 @@ func verifyPinned(cs tls.ConnectionState, pin [32]byte) error {
 			"a TLS-inspecting proxy, or a token of another cluster; nothing was sent", ErrForeignIssuer, cs.ServerName, issuers(cs.PeerCertificates))
 	}
 	_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{
-		Roots: roots, DNSName: cs.ServerName, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Roots: roots, Intermediates: between, DNSName: cs.ServerName, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	if err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: err}

@@ -9,7 +9,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
@@ -22,6 +24,12 @@ const (
 	DefaultFallbackAfter  = time.Second
 	DefaultRetryQUIC      = 10 * time.Minute
 	DefaultAttemptTimeout = 20 * time.Second
+
+	// quickAttempt bounds the first attempt at each of several addresses: one that does not
+	// answer at all must not keep the agent from the next. Slow ones get a second attempt.
+	quickAttempt = 4 * time.Second
+
+	maxAddresses = 64
 )
 
 // Hello proves that a path carries the protocol: a real call, answered. In a race it runs
@@ -31,7 +39,7 @@ type Hello func(ctx context.Context, client syncpbconnect.SyncClient) error
 
 // DialerConfig is what a dialer is made of.
 type DialerConfig struct {
-	Addresses      []string                         // host:port, tried in turn
+	Addresses      []string                         // host:port, tried in turn, beginning with any
 	TLS            func() (*tls.Config, error)      // asked for every attempt: certificates are renewed
 	Mode           Mode                             // empty: Auto
 	Proxy          func(*url.URL) (*url.URL, error) // for TCP; nil: as the environment says
@@ -39,16 +47,22 @@ type DialerConfig struct {
 	RetryQUIC      time.Duration                    // between tries of QUIC while on TCP
 	AttemptTimeout time.Duration                    // for one address, hello included
 	Logger         *slog.Logger
+
+	// Packets gives the socket of a QUIC connection, which is closed with it. Nil, as
+	// anywhere but in a simulated network: one of the system's.
+	Packets func() (net.PacketConn, error)
 }
 
 // Dialer opens sessions: the first of QUIC and TCP that completes a hello.
 type Dialer struct {
 	cfg DialerConfig
 
-	mu     sync.Mutex // guards what follows
-	next   int        // address to begin with
-	avoid  time.Time  // until then TCP goes first
-	reason string     // why QUIC is avoided
+	mu        sync.Mutex // guards what follows
+	addresses []string   // the configured ones, then those that SetAddresses gave
+	next      int        // address to begin with
+	quick     time.Duration
+	avoid     time.Time // until then TCP goes first
+	reason    string    // why QUIC is avoided
 }
 
 // NewDialer checks the configuration.
@@ -60,6 +74,9 @@ func NewDialer(cfg DialerConfig) (*Dialer, error) {
 		if _, _, err := net.SplitHostPort(a); err != nil {
 			return nil, fmt.Errorf("sync dialer: address %q is not host:port: %w", a, err)
 		}
+	}
+	if len(cfg.Addresses) > maxAddresses {
+		return nil, fmt.Errorf("sync dialer: %d addresses, the limit is %d", len(cfg.Addresses), maxAddresses)
 	}
 	switch cfg.Mode {
 	case "":
@@ -83,33 +100,79 @@ func NewDialer(cfg DialerConfig) (*Dialer, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Dialer{cfg: cfg}, nil
+	// Agents that all have the same configuration do not all go to the same node.
+	return &Dialer{cfg: cfg, addresses: slices.Clone(cfg.Addresses), next: rand.N(len(cfg.Addresses)), quick: quickAttempt}, nil
+}
+
+// SetAddresses tries further addresses behind the configured ones: those of nodes that the
+// control plane has told of. What is no address is passed over.
+func (d *Dialer) SetAddresses(further []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	addresses := slices.Clone(d.cfg.Addresses)
+	for _, a := range further {
+		host, port, err := net.SplitHostPort(a)
+		if err == nil && host != "" && port != "" && len(addresses) < maxAddresses && !slices.Contains(addresses, a) {
+			addresses = append(addresses, a)
+		}
+	}
+	if slices.Equal(addresses, d.addresses) {
+		return
+	}
+	begin := d.addresses[d.next]
+	d.addresses, d.next = addresses, max(slices.Index(addresses, begin), 0)
+}
+
+// round gives the addresses in the order in which they are tried, and the time that each is
+// given at first.
+func (d *Dialer) round() (addresses []string, timeout time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	timeout = d.cfg.AttemptTimeout
+	if len(d.addresses) > 1 {
+		timeout = min(timeout, d.quick)
+	}
+	return append(slices.Clone(d.addresses[d.next:]), d.addresses[:d.next]...), timeout
+}
+
+// beginAt has the next round begin with an address, or with one further on.
+func (d *Dialer) beginAt(address string, further int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if at := slices.Index(d.addresses, address); at >= 0 {
+		d.next = (at + further) % len(d.addresses)
+	}
 }
 
 // Session opens a session at the first address that gives one. No hello of its own runs
 // any more when it returns, except that a session on TCP tries QUIC from time to time.
 func (d *Dialer) Session(ctx context.Context, hello Hello) (*Session, error) {
-	d.mu.Lock()
-	first := d.next
-	d.mu.Unlock()
+	addresses, timeout := d.round()
 	var failed []error
-	for i := range d.cfg.Addresses {
-		n := (first + i) % len(d.cfg.Addresses)
-		address := d.cfg.Addresses[n]
-		s, err := d.attempt(ctx, address, hello)
-		if err == nil {
-			d.mu.Lock()
-			d.next = n
-			d.mu.Unlock()
-			return s, nil
+	for len(addresses) > 0 {
+		var slow []string
+		for _, address := range addresses {
+			s, err := d.attempt(ctx, address, timeout, hello)
+			if err == nil {
+				d.beginAt(address, 0)
+				return s, nil
+			}
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			if errors.Is(err, errSlow) && timeout < d.cfg.AttemptTimeout {
+				slow = append(slow, address)
+				continue
+			}
+			failed = append(failed, fmt.Errorf("%s: %w", address, err))
 		}
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		failed = append(failed, fmt.Errorf("%s: %w", address, err))
+		addresses, timeout = slow, d.cfg.AttemptTimeout
 	}
 	return nil, errors.Join(failed...)
 }
+
+// errSlow marks an attempt whose time was up.
+var errSlow = errors.New("no answer in time")
 
 type outcome struct {
 	transport Mode
@@ -118,12 +181,12 @@ type outcome struct {
 }
 
 // attempt races the two transports to one address.
-func (d *Dialer) attempt(ctx context.Context, address string, hello Hello) (*Session, error) {
+func (d *Dialer) attempt(ctx context.Context, address string, timeout time.Duration, hello Hello) (*Session, error) {
 	conf, err := d.cfg.TLS()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.AttemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	order, reason := d.order()
 	results := make(chan outcome, len(order))
@@ -160,6 +223,13 @@ func (d *Dialer) attempt(ctx context.Context, address string, hello Hello) (*Ses
 				return d.begin(r, address, reason, hello), nil
 			}
 			failed = append(failed, fmt.Errorf("%s: %w", r.transport, r.err))
+			if timeout < d.cfg.AttemptTimeout && running > 0 && errors.Is(r.err, syscall.ECONNREFUSED) {
+				// Most likely nobody listens there on UDP either: others first.
+				cancel()
+			}
+			if ctx.Err() != nil || time.Since(begin) >= timeout*9/10 { // a deadline may fire before its context says so
+				failed = append(failed, errSlow)
+			}
 			if r.transport == QUIC {
 				reason = "QUIC failed: " + r.err.Error()
 			}
@@ -204,9 +274,9 @@ func (d *Dialer) open(ctx context.Context, transport Mode, address string, conf 
 	case transport == TCP:
 		p, err = dialTCP(ctx, address, conf, d.cfg.Proxy)
 	case d.cfg.Mode == QUIC:
-		p, err = dialQUIC(ctx, address, conf, handshakeIdle)
+		p, err = dialQUIC(ctx, address, conf, handshakeIdle, d.cfg.Packets)
 	default:
-		p, err = dialQUIC(ctx, address, conf, raceHandshakeIdle)
+		p, err = dialQUIC(ctx, address, conf, raceHandshakeIdle, d.cfg.Packets)
 	}
 	if err != nil {
 		return nil, explain(err)
@@ -276,9 +346,9 @@ func (d *Dialer) ended(s *Session, cause error) {
 	if errors.Is(cause, ErrClosed) || errors.Is(cause, ErrBetterPath) {
 		return
 	}
+	d.beginAt(s.Address, 1)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.next = (d.next + 1) % len(d.cfg.Addresses)
 	var given *abandoned
 	if errors.As(cause, &given) && s.Transport == string(QUIC) {
 		d.avoid = time.Now().Add(d.cfg.RetryQUIC)

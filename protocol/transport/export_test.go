@@ -40,3 +40,6 @@ func RawCall(ctx context.Context, s *Session, procedure string, body []byte) err
 
 // SetStrangerTime changes how long a call without a certificate may take to arrive.
 func (s *Server) SetStrangerTime(d time.Duration) { s.strangerTime.Store(int64(d)) }
+
+// SetQuickAttempt changes how long the first attempt at each of several addresses may take.
+func (d *Dialer) SetQuickAttempt(quick time.Duration) { d.quick = quick }

@@ -102,7 +102,8 @@ type service struct {
 	syncpbconnect.UnimplementedSyncHandler
 	secrets   atomic.Int64 // tokens that arrived
 	pushes    atomic.Int64
-	mu        sync.Mutex // guards order
+	expired   atomic.Bool // a renewal came with an expired certificate
+	mu        sync.Mutex  // guards order
 	order     []uint64
 	deaf      func(ctx context.Context) bool   // hello never answers
 	authority atomic.Pointer[x509.Certificate] // that an enrolment answers with
@@ -151,6 +152,9 @@ func (s *service) Ack(context.Context, *connect.Request[syncpb.AckRequest]) (*co
 }
 
 func (s *service) Renew(ctx context.Context, _ *connect.Request[syncpb.RenewRequest]) (*connect.Response[syncpb.RenewResponse], error) {
+	if id, _ := transport.IdentityFrom(ctx); id.Expired {
+		s.expired.Store(true)
+	}
 	return connect.NewResponse(&syncpb.RenewResponse{}), nil
 }
 

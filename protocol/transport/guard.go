@@ -83,5 +83,6 @@ func (g *guard) admit(r *http.Request) (context.Context, int64, *refusal) {
 	if refused != nil && (refused.cause != causeExpired || r.URL.Path != syncpbconnect.SyncRenewProcedure) {
 		return nil, 0, refused
 	}
+	id.Expired = refused != nil
 	return WithIdentity(ctx, id), MaxMessage + maxHeader, nil
 }

@@ -17,7 +17,9 @@ type Identity struct {
 	Agent    string
 	Serial   string   // of the certificate, hexadecimal
 	Key      [32]byte // SHA-256 of the public key (SubjectPublicKeyInfo)
+	Issued   time.Time
 	NotAfter time.Time
+	Expired  bool // the call is let through because it may renew the certificate, and no more
 }
 
 // URI is the identity's SPIFFE form.
@@ -35,6 +37,7 @@ func ParseIdentity(cert *x509.Certificate) (Identity, error) {
 		Cluster:  uri.Host,
 		Serial:   cert.SerialNumber.Text(16),
 		Key:      sha256.Sum256(cert.RawSubjectPublicKeyInfo),
+		Issued:   cert.NotBefore,
 		NotAfter: cert.NotAfter,
 	}
 	parts := strings.Split(uri.Path, "/")

@@ -48,6 +48,9 @@ func (l *Link) Session(ctx context.Context, hello Hello) (*Session, error) {
 		err:    func() error { return context.Cause(over) },
 		close: func() {
 			cut(ErrClosed)
+			m.mu.Lock()
+			m.closed = true // no call begins beside the wait
+			m.mu.Unlock()
 			m.calls.Wait()
 		},
 	}
@@ -98,6 +101,20 @@ type memoryPath struct {
 	over     context.Context
 	calls    sync.WaitGroup
 	greeting bool // the hello is under way
+
+	mu     sync.Mutex // guards closed, and the beginning of calls
+	closed bool
+}
+
+// begin runs a call, unless the path is closed.
+func (m *memoryPath) begin(call func()) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false
+	}
+	m.calls.Go(call)
+	return true
 }
 
 var _ http.RoundTripper = (*memoryPath)(nil)
@@ -141,10 +158,12 @@ func (m *memoryPath) unary(r *http.Request, body []byte) (*http.Response, error)
 	var answer bytes.Buffer
 	w := &memoryWriter{header: http.Header{}, status: http.StatusOK, body: &answer}
 	done := make(chan struct{})
-	m.calls.Go(func() {
+	if !m.begin(func() {
 		defer close(done)
 		m.serve(w, r, body)
-	})
+	}) {
+		return nil, ErrClosed
+	}
 	select {
 	case <-done:
 		return w.response(r, io.NopCloser(&answer)), nil
@@ -161,13 +180,17 @@ func (m *memoryPath) stream(r *http.Request, body []byte) (*http.Response, error
 	// A stream that its reader has left, or whose session is over, writes to nobody.
 	stop := context.AfterFunc(r.Context(), func() { write.CloseWithError(r.Context().Err()) })
 	cut := context.AfterFunc(m.over, func() { write.CloseWithError(context.Cause(m.over)) })
-	m.calls.Go(func() {
+	if !m.begin(func() {
 		defer stop()
 		defer cut()
 		m.serve(w, r, body)
 		w.WriteHeader(http.StatusOK)
 		write.Close()
-	})
+	}) {
+		stop()
+		cut()
+		return nil, ErrClosed
+	}
 	select {
 	case <-w.started:
 		return w.response(r, read), nil

@@ -17,7 +17,7 @@ import (
 
 // dialQUIC makes one QUIC connection. It is used directly and not through a pool: a pool
 // would replace a broken connection in silence, and a session is one connection.
-func dialQUIC(ctx context.Context, address string, conf *tls.Config, handshake time.Duration) (*path, error) {
+func dialQUIC(ctx context.Context, address string, conf *tls.Config, handshake time.Duration, packets func() (net.PacketConn, error)) (*path, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -30,12 +30,15 @@ func dialQUIC(ctx context.Context, address string, conf *tls.Config, handshake t
 	if err != nil {
 		return nil, err
 	}
+	if packets == nil {
+		packets = func() (net.PacketConn, error) { return net.ListenUDP("udp", nil) }
+	}
 	conf = conf.Clone()
 	conf.ServerName = host
 	conf.NextProtos = []string{http3.NextProtoH3}
 	var failed []error
 	for _, ip := range ips {
-		p, err := dialQUICAddr(ctx, &net.UDPAddr{IP: ip.IP, Zone: ip.Zone, Port: number}, conf, handshake)
+		p, err := dialQUICAddr(ctx, &net.UDPAddr{IP: ip.IP, Zone: ip.Zone, Port: number}, conf, handshake, packets)
 		if err == nil {
 			p.base = "https://" + address
 			return p, nil
@@ -48,8 +51,8 @@ func dialQUIC(ctx context.Context, address string, conf *tls.Config, handshake t
 	return nil, errors.Join(failed...)
 }
 
-func dialQUICAddr(ctx context.Context, addr *net.UDPAddr, conf *tls.Config, handshake time.Duration) (*path, error) {
-	udp, err := net.ListenUDP("udp", nil)
+func dialQUICAddr(ctx context.Context, addr *net.UDPAddr, conf *tls.Config, handshake time.Duration, packets func() (net.PacketConn, error)) (*path, error) {
+	udp, err := packets()
 	if err != nil {
 		return nil, err
 	}

@@ -36,13 +36,17 @@ type ServerConfig struct {
 	Now         func() time.Time                 // nil: time.Now
 	Logger      *slog.Logger
 	Metrics     *Metrics // nil: counted nowhere
+
+	// Packets is served instead of a socket at Address, and TCP is not served. Nil, as
+	// anywhere but in a simulated network: the system's sockets are.
+	Packets net.PacketConn
 }
 
 // Server serves one handler over QUIC and TCP.
 type Server struct {
 	cfg      ServerConfig
 	udp      net.PacketConn
-	tcp      net.Listener
+	tcp      net.Listener    // nil in a simulated network
 	stopping context.Context // done when Run is about to stop
 	stop     context.CancelFunc
 	close    sync.Once
@@ -70,11 +74,13 @@ func Listen(cfg ServerConfig) (*Server, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics(nil)
 	}
-	tcp, udp, err := listenBoth(cfg.Address)
-	if err != nil {
-		return nil, fmt.Errorf("sync listener: %w", err)
+	s := &Server{cfg: cfg, udp: cfg.Packets}
+	if s.udp == nil {
+		var err error
+		if s.tcp, s.udp, err = listenBoth(cfg.Address); err != nil {
+			return nil, fmt.Errorf("sync listener: %w", err)
+		}
 	}
-	s := &Server{cfg: cfg, udp: udp, tcp: tcp}
 	s.strangerTime.Store(int64(strangerTimeout))
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	return s, nil
@@ -105,13 +111,15 @@ func listenBoth(address string) (net.Listener, net.PacketConn, error) {
 }
 
 // Addr is the address listened on, with the port that was picked.
-func (s *Server) Addr() string { return s.tcp.Addr().String() }
+func (s *Server) Addr() string { return s.udp.LocalAddr().String() }
 
 // Close closes the sockets. Run does it too.
 func (s *Server) Close() {
 	s.close.Do(func() {
 		s.stop()
-		s.tcp.Close() // nothing can be done about a failing close of a listener
+		if s.tcp != nil {
+			s.tcp.Close() // nothing can be done about a failing close of a listener
+		}
 		s.udp.Close()
 	})
 }
@@ -144,6 +152,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error {
+		if s.tcp == nil {
+			return nil
+		}
 		if err := h2.Serve(tls.NewListener(s.tcp, h2.TLSConfig)); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve TCP on %s: %w", s.Addr(), err)
 		}

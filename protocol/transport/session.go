@@ -94,6 +94,13 @@ func (s *Session) Abandon(cause error) {
 	s.work.Wait()
 }
 
+// Leave closes a session with a node that cannot serve it: the next one begins with another
+// address.
+func (s *Session) Leave(cause error) {
+	s.end(cause)
+	s.work.Wait()
+}
+
 type abandoned struct{ error }
 
 func (a *abandoned) Unwrap() error { return a.error }

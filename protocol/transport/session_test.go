@@ -319,39 +319,6 @@ func TestAbandonAvoidsQUIC(t *testing.T) {
 	}
 }
 
-func TestAddressesRotate(t *testing.T) {
-	b := newBench(t)
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := dead.Addr().String()
-	dead.Close()
-	other := b.start(b.config("127.0.0.1:0"))
-	d := b.dialer(transport.TCP, b.tls("berlin"), func(c *transport.DialerConfig) {
-		c.Addresses = []string{nobody, b.server.Addr(), other.Addr()}
-	})
-	s := b.session(d)
-	if s.Address != b.server.Addr() {
-		t.Errorf("first session at %s", s.Address)
-	}
-	s.Close()
-	if s = b.session(d); s.Address != b.server.Addr() {
-		t.Errorf("session after a closed one at %s", s.Address)
-	}
-	s.Abandon(errors.New("no leader"))
-	if s = b.session(d); s.Address != other.Addr() {
-		t.Errorf("session after an abandoned one at %s", s.Address)
-	}
-	alone := b.dialer(transport.Auto, b.tls("berlin"), func(c *transport.DialerConfig) {
-		c.Addresses = []string{nobody}
-		c.AttemptTimeout = time.Second
-	})
-	if _, err := alone.Session(t.Context(), hello); err == nil || !strings.Contains(err.Error(), nobody) {
-		t.Errorf("dial to nobody: %v", err)
-	}
-}
-
 // TCP goes through a CONNECT proxy where one is configured.
 func TestProxy(t *testing.T) {
 	b := newBench(t)
@@ -380,4 +347,48 @@ func TestProxy(t *testing.T) {
 		t.Errorf("by proxy: %q %v, proxy was asked %d times", got, err, asked.Load())
 	}
 	s.Close()
+}
+
+// A node that is gone without a word is left on TCP too, though the line stays open.
+func TestGoneNodeIsLeftOnTCP(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	front, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer front.Close()
+	var frozen atomic.Bool
+	forward := func(to io.WriteCloser, from io.Reader) {
+		defer to.Close()
+		buffer := make([]byte, 16<<10)
+		for {
+			n, err := from.Read(buffer)
+			if err != nil {
+				return
+			}
+			if !frozen.Load() {
+				to.Write(buffer[:n])
+			}
+		}
+	}
+	go func() {
+		c, err := front.Accept()
+		if err != nil {
+			return
+		}
+		up, err := net.Dial("tcp", b.server.Addr())
+		if err != nil {
+			c.Close()
+			return
+		}
+		go forward(up, c)
+		forward(c, up)
+	}()
+	s := b.session(b.dialer(transport.TCP, b.tls("berlin"), at(front.Addr().String())))
+	frozen.Store(true)
+	closed(t, s.Done(), "end of the session") // which waits for 20 s
+	if s.Err() == nil || errors.Is(s.Err(), transport.ErrClosed) {
+		t.Errorf("ended with %v", s.Err())
+	}
 }

@@ -28,15 +28,16 @@ const (
 	streamWindow     = 512 << 10
 	connectionWindow = 768 << 10
 
-	idleTimeout       = 30 * time.Second
-	keepAlive         = 10 * time.Second
+	// A node that is gone is left after at most the two together.
+	idleTimeout       = 8 * time.Second
+	keepAlive         = 3 * time.Second
 	handshakeIdle     = 15 * time.Second // links of 2 s are slow, not dead
 	raceHandshakeIdle = 3 * time.Second
 	headerTimeout     = 5 * time.Second
 	strangerTimeout   = 30 * time.Second // for a request without a certificate to arrive
 	unusedTimeout     = 5 * time.Minute  // a connection without calls
-	pingAfter         = 15 * time.Second
-	pingTimeout       = 15 * time.Second
+	pingAfter         = 4 * time.Second  // likewise on TCP
+	pingTimeout       = 6 * time.Second
 	stopTimeout       = 5 * time.Second
 
 	// Handshakes a second from addresses that have not shown that they can receive; more

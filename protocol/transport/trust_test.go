@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"math/big"
 	"net/http"
 	"net/url"
 	"strings"
@@ -88,7 +89,14 @@ func TestExpiredMayRenew(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: renewal: %v", mode, err)
 		}
+		if !b.service.expired.Swap(false) {
+			t.Errorf("%s: the service does not hear that the certificate has expired", mode)
+		}
 		s.Close()
+		good := b.session(b.dialer(mode, b.tls("berlin")))
+		if _, err := good.Client.Renew(t.Context(), connect.NewRequest(&syncpb.RenewRequest{})); err != nil || b.service.expired.Load() {
+			t.Errorf("%s: renewal in time: %v, expired: %t", mode, err, b.service.expired.Load())
+		}
 	}
 }
 
@@ -252,5 +260,69 @@ func TestParseIdentity(t *testing.T) {
 	}
 	if _, err := transport.ParseIdentity(&x509.Certificate{}); err == nil {
 		t.Error("a certificate without a URI has an identity")
+	}
+}
+
+// rotated is a server whose authority came after another, which signed it.
+func rotated(t *testing.T) (b *bench, before *authority) {
+	before = newAuthority(t, "before")
+	b = &bench{t: t, ca: newAuthority(t, "after"), service: &service{}}
+	cross := before.sign(&x509.Certificate{
+		SerialNumber: big.NewInt(5), Subject: b.ca.cert.Subject, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}, before.cert, b.ca.key.Public())
+	node := b.ca.node()
+	node.Certificate = append(node.Certificate, cross.Raw, before.cert.Raw)
+	cfg := b.config("127.0.0.1:0")
+	cfg.Certificate = func() (*tls.Certificate, error) { return &node, nil }
+	cfg.Authorities = func() *x509.CertPool {
+		pool := b.ca.pool()
+		pool.AddCert(before.cert)
+		return pool
+	}
+	b.server = b.start(cfg)
+	return b, before
+}
+
+// After a rotation an agent that knows only the authority before goes on, and a join token
+// that names either is good.
+func TestRotatedAuthority(t *testing.T) {
+	b, before := rotated(t)
+	b.service.authority.Store(before.cert)
+	for _, mode := range bothModes {
+		for name, pool := range map[string]*x509.CertPool{"before": before.pool(), "after": b.ca.pool()} {
+			for by, ca := range map[string]*authority{"before": before, "after": b.ca} {
+				d := b.dialer(mode, transport.AgentTLS(ca.agent(cluster, "berlin", time.Now().Add(time.Hour)), pool))
+				s, err := d.Session(t.Context(), hello)
+				if err != nil {
+					t.Errorf("%s: agent that trusts the one %s, certified by the one %s: %v", mode, name, by, err)
+					continue
+				}
+				s.Close()
+			}
+		}
+		d := b.dialer(mode, transport.AgentTLS(before.agent(cluster, "berlin", time.Now().Add(time.Hour)), newAuthority(t, "before").pool()))
+		if _, err := d.Session(t.Context(), hello); !errors.Is(err, transport.ErrForeignIssuer) {
+			t.Errorf("%s: an authority of the same name: %v", mode, err)
+		}
+		for _, pinned := range []*x509.Certificate{before.cert, b.ca.cert} {
+			b.service.authority.Store(pinned)
+			cfg := transport.EnrollConfig{Addresses: []string{b.server.Addr()}, Mode: mode, CAHash: transport.HashKey(pinned)}
+			if _, err := transport.Enroll(t.Context(), cfg, &syncpb.EnrollRequest{}); err != nil {
+				t.Errorf("%s: enrolment pinned to %s: %v", mode, pinned.Subject, err)
+			}
+		}
+	}
+}
+
+func TestMark(t *testing.T) {
+	m := transport.Mark{Epoch: 1 << 63, Number: 7, Nonce: [16]byte{1, 15: 0xff}}
+	if got, err := transport.ParseMark(m.String()); err != nil || got != m {
+		t.Errorf("%s is read as %+v, %v", m, got, err)
+	}
+	for _, text := range []string{"", "1.2", "1.2.3", "1.2.3.4", "-1.2." + strings.Repeat("0", 32), "1.x." + strings.Repeat("0", 32), "1.2." + strings.Repeat("g", 32)} {
+		if got, err := transport.ParseMark(text); err == nil {
+			t.Errorf("%q is read as %+v", text, got)
+		}
 	}
 }
