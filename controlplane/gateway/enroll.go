@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/sha256"
 	"net"
 	"sync"
 
@@ -36,7 +37,7 @@ func (g *Gateway) enroll(ctx context.Context, r *syncpb.EnrollRequest) (answer *
 	if err != nil {
 		return nil, "token", connect.NewError(connect.CodeInvalidArgument, err)
 	}
-	if token.CAHash != g.cfg.Authority.Hash() {
+	if !g.cfg.Authority.Trusts(token.CAHash) {
 		return nil, "cluster", g.refuse("enrol_cluster", connect.CodeInvalidArgument, "the join token is of another cluster: ask this one for a token")
 	}
 	key, err := g.cfg.Authority.CheckRequest(r.GetCertificateRequest())
@@ -50,6 +51,7 @@ func (g *Gateway) enroll(ctx context.Context, r *syncpb.EnrollRequest) (answer *
 	now, serial := g.cfg.Now(), g.cfg.Authority.NewSerial()
 	applied, err := g.apply(ctx, &model.Enroll{
 		At: now, Token: token.ID, Secret: token.SecretHash(), Agent: r.GetAgent(), Key: key, Serial: serial,
+		Authority: g.cfg.Authority.ID(),
 	})
 	if err != nil {
 		return nil, connect.CodeOf(err).String(), err
@@ -71,12 +73,13 @@ func (g *Gateway) enroll(ctx context.Context, r *syncpb.EnrollRequest) (answer *
 
 // Renew gives a new certificate for the key that the agent registered. The transport lets
 // an expired certificate come this far within the trust age; the handshake has proven the
-// key once more.
+// key once more. The state decides, and knows the repeat of a request whose answer was lost.
 func (g *Gateway) Renew(ctx context.Context, r *connect.Request[syncpb.RenewRequest]) (*connect.Response[syncpb.RenewResponse], error) {
-	agent, err := g.caller(ctx)
+	agent, err := g.admit(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
+	id, _ := transport.IdentityFrom(ctx)
 	if !g.renews.allowOne(agent.Name) {
 		return nil, g.refuse("renew_rate", connect.CodeResourceExhausted, "agent %s renews its certificate too often: wait a minute and try again", agent.Name)
 	}
@@ -88,15 +91,29 @@ func (g *Gateway) Renew(ctx context.Context, r *connect.Request[syncpb.RenewRequ
 		return nil, g.refuse("other_key", connect.CodePermissionDenied,
 			"agent %s asks for a certificate for another key than it registered: enrol again to change the key", agent.Name)
 	}
-	now, serial := g.cfg.Now(), g.cfg.Authority.NewSerial()
+	now, serial, authority := g.cfg.Now(), g.cfg.Authority.NewSerial(), g.cfg.Authority.ID()
 	chain, err := g.cfg.Authority.SignAgent(r.Msg.GetCertificateRequest(), agent.Site, agent.Name, serial, g.cfg.AgentLife, now)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}
-	if _, err := g.apply(ctx, &model.Renew{At: now, Agent: agent.Name, Key: key, Serial: serial}); err != nil {
+	applied, err := g.apply(ctx, &model.Renew{
+		At: now, Agent: agent.Name, Key: key, Serial: serial, Authority: authority,
+		Expired: id.Expired, Recoveries: r.Msg.GetRecoveries(), Request: sha256.Sum256(r.Msg.GetCertificateRequest()),
+	})
+	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&syncpb.RenewResponse{Certificates: chain, Authorities: g.cfg.Authority.Certificates()}), nil
+	renewed, ok := applied.(*model.RenewResult)
+	if !ok {
+		return nil, g.refuse("internal", connect.CodeInternal, "the state answered a renewal with %T", applied)
+	}
+	if id.Expired {
+		g.cfg.Metrics.Recoveries.WithLabelValues("certificate").Inc()
+		g.cfg.Logger.Warn("agent renewed an expired certificate", "agent", agent.Name, "expired", id.NotAfter, "recoveries", renewed.Recoveries)
+	}
+	return connect.NewResponse(&syncpb.RenewResponse{
+		Certificates: chain, Authorities: g.cfg.Authority.Certificates(), Recoveries: renewed.Recoveries,
+	}), nil
 }
 
 // limiter bounds attempts by address or name, and in all.

@@ -42,6 +42,7 @@ type replica struct {
 	index    uint64
 	watchers map[string][]chan struct{}
 	down     error
+	damaged  map[uint64]bool // positions of mail that cannot be read at this node
 }
 
 var _ gateway.Store = (*replica)(nil)
@@ -86,6 +87,18 @@ func (r *replica) Apply(_ context.Context, cmd model.Command) (any, error) {
 	return result.Value, nil
 }
 
+func (r *replica) Mail(agent string, after uint64, maxBytes int) []model.Mail {
+	mail := r.Machine.Mail(agent, after, maxBytes)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range mail {
+		if r.damaged[mail[i].Position] {
+			mail[i].Block, mail[i].Damaged = nil, "bad checksum"
+		}
+	}
+	return mail
+}
+
 func (r *replica) Ready() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -121,11 +134,20 @@ type node struct {
 var roles = []model.Role{model.Viewer, model.Operator, model.Author, model.Approver, model.Admin}
 
 func newNode(t *testing.T, change ...func(*gateway.Config)) *node {
-	ca, err := pki.Create(t.TempDir(), cluster, time.Now())
+	dir := t.TempDir()
+	if err := pki.WriteSeal(dir, pki.NewSeal()); err != nil {
+		t.Fatal(err)
+	}
+	first, err := pki.First(dir, cluster, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{t: t, store: newReplica(t), pki: ca}
+	store := newReplica(t)
+	ca, err := pki.New(pki.Config{Dir: dir, Cluster: cluster, Rows: store.Authorities})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{t: t, store: store, pki: ca}
 	cfg := gateway.Config{Store: n.store, Authority: ca, Node: "n1", BeatEvery: 20 * time.Millisecond}
 	for _, c := range change {
 		c(&cfg)
@@ -134,7 +156,7 @@ func newNode(t *testing.T, change ...func(*gateway.Config)) *node {
 		t.Fatal(err)
 	}
 	n.must(&model.Bootstrap{Asked: asked(""), Cluster: model.Cluster{ID: cluster, Approvals: model.ApprovalsSingle},
-		Admin: model.Principal{Name: "root", Roles: roles, TokenHash: [32]byte{1}}})
+		Admin: model.Principal{Name: "root", Roles: roles, TokenHash: [32]byte{1}}, Authority: first, Node: model.Node{ID: "n1", Sync: []string{"n1:7400"}}})
 	return n
 }
 

@@ -41,6 +41,8 @@ const (
 	maxText       = 4 << 10 // of an error that an agent answers with
 	mailBatch     = 1 << 20 // bytes of mail read at a time
 	maxAsks       = 64      // live commands under way to one agent
+	maxSettled    = 4096    // lanes
+	maxMoves      = 256
 	maxVersionLen = 128
 )
 
@@ -51,10 +53,13 @@ type Store interface {
 	Cluster() (model.Cluster, bool)
 	Agent(name string) (model.Agent, bool)
 	Lanes(source string, epoch uint64) []model.Lane
+	InboundLanes(destination string) []model.Lane
+	Nodes() []model.Node
 	// Mail lists what waits beyond a position: at least one piece if there is any.
 	Mail(agent string, after uint64, maxBytes int) []model.Mail
 	Mailbox(agent string) model.Mailbox
-	Active() (model.Revision, bool)
+	// RevisionFor gives the revision that is in force at a site.
+	RevisionFor(site string) (model.Revision, bool)
 	RevisionBundle(number uint64) ([]byte, bool)
 	Commands(agent string) []model.AgentCommand
 	// Watch gives a channel that gets a token after something of a topic has changed.
@@ -66,8 +71,9 @@ type Authority interface {
 	CheckRequest(csr []byte) (key [32]byte, err error)
 	NewSerial() string
 	SignAgent(csr []byte, site, agent, serial string, life time.Duration, now time.Time) (chain [][]byte, err error)
-	Certificates() [][]byte
-	Hash() [32]byte
+	Certificates() [][]byte    // of all trusted authorities
+	ID() string                // of the one that signs
+	Trusts(hash [32]byte) bool // reports whether a join token's hash is of a trusted one
 }
 
 // Config is what a gateway is made of. Store, Authority and Node are required.
@@ -122,8 +128,9 @@ type Gateway struct {
 	enrolls *limiter
 	renews  *limiter
 
-	mu      sync.Mutex // guards streams
+	mu      sync.Mutex // guards what follows
 	streams map[string]*stream
+	rewinds map[string]*rewind // of sessions whose stream has not begun yet, by agent
 }
 
 var _ syncpbconnect.SyncHandler = (*Gateway)(nil)
@@ -135,7 +142,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	cfg.defaults()
 	return &Gateway{cfg: cfg, enrolls: newLimiter(cfg.EnrollRate, cfg.EnrollBurst),
-		renews: newLimiter(cfg.RenewRate, cfg.RenewBurst), streams: map[string]*stream{}}, nil
+		renews: newLimiter(cfg.RenewRate, cfg.RenewBurst), streams: map[string]*stream{}, rewinds: map[string]*rewind{}}, nil
 }
 
 // Handler is the gateway as HTTP, for a transport's server.
@@ -146,11 +153,17 @@ func (g *Gateway) Handler() http.Handler {
 }
 
 // Revoked reports whether a proven identity may not speak any more: its agent is revoked,
-// or was enrolled again with another key. An agent that this node does not know may be
-// one that it has not heard of yet; its calls are answered so.
+// or was enrolled again with another key. An agent that this node does not know, or not by
+// a key as new as this one, may be one that it has not heard of yet; its calls are answered so.
 func (g *Gateway) Revoked(id transport.Identity) bool {
 	agent, ok := g.cfg.Store.Agent(id.Agent)
-	return ok && (!agent.Revoked.IsZero() || agent.Key != id.Key)
+	return ok && !newerThan(id, &agent) && (!agent.Revoked.IsZero() || agent.Key != id.Key)
+}
+
+// newerThan reports whether a certificate shows an enrolment that this node has not heard of:
+// the key is another one, and was certified after all that is known here.
+func newerThan(id transport.Identity, agent *model.Agent) bool {
+	return agent.Key != id.Key && id.Issued.After(agent.Enrolled) && id.Issued.After(agent.Revoked)
 }
 
 // caller gives the agent that calls, as the state knows it.
@@ -160,9 +173,9 @@ func (g *Gateway) caller(ctx context.Context) (model.Agent, error) {
 		return model.Agent{}, g.refuse("no_identity", connect.CodeUnauthenticated, "no client certificate: enrol first")
 	}
 	agent, ok := g.cfg.Store.Agent(id.Agent)
-	if !ok {
+	if !ok || newerThan(id, &agent) {
 		return agent, g.refuse("unknown", connect.CodeUnavailable,
-			"agent %s is not known at node %s: it has not heard of the enrolment yet, or its data is older; try again or enrol again", id.Agent, g.cfg.Node)
+			"agent %s is not known at node %s with this key: it has not heard of the enrolment yet, or its data is older; try again or enrol again", id.Agent, g.cfg.Node)
 	}
 	cluster, _ := g.cfg.Store.Cluster()
 	switch {
@@ -190,35 +203,6 @@ func (g *Gateway) apply(ctx context.Context, cmd model.Command) (any, error) {
 	return result, nil
 }
 
-// Hello opens a session: it tells the agent what the relay holds of its lanes, and which
-// epoch it was granted. The agent draws the conclusions: it may be behind or ahead.
-func (g *Gateway) Hello(ctx context.Context, r *connect.Request[syncpb.HelloRequest]) (*connect.Response[syncpb.HelloResponse], error) {
-	agent, err := g.caller(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if r.Msg.GetProtocol() < ProtocolOldest {
-		return nil, g.refuse("protocol", connect.CodeFailedPrecondition,
-			"agent %s speaks version %d of the sync protocol, this node speaks %d to %d: upgrade the agent", agent.Name, r.Msg.GetProtocol(), ProtocolOldest, ProtocolNewest)
-	}
-	if r.Msg.GetEpoch() != agent.Epoch {
-		g.cfg.Metrics.Epochs.Inc()
-		g.cfg.Logger.Warn("agent's epoch is not the one granted", "agent", agent.Name, "epoch", r.Msg.GetEpoch(), "granted", agent.Epoch)
-	}
-	cluster, ok := g.cfg.Store.Cluster()
-	if !ok {
-		return nil, connect.NewError(connect.CodeUnavailable, errors.New("this node holds no cluster yet"))
-	}
-	answer := &syncpb.HelloResponse{
-		Protocol: min(r.Msg.GetProtocol(), ProtocolNewest), Cluster: cluster.ID, Node: g.cfg.Node,
-		Generation: cluster.Generation, Epoch: agent.Epoch, NowUnixMs: g.cfg.Now().UnixMilli(),
-	}
-	for _, l := range g.cfg.Store.Lanes(agent.Name, agent.Epoch) {
-		answer.Outbound = append(answer.Outbound, &syncpb.Lane{Source: l.Source, Epoch: l.Epoch, Destination: l.Destination, Highwater: l.Highwater})
-	}
-	return connect.NewResponse(answer), nil
-}
-
 // Push offers blocks and gaps to the relay. Blocks are looked at here so that a bad one
 // costs no entry in the log; the state looks again.
 func (g *Gateway) Push(ctx context.Context, r *connect.Request[syncpb.PushRequest]) (*connect.Response[syncpb.PushResponse], error) {
@@ -226,10 +210,13 @@ func (g *Gateway) Push(ctx context.Context, r *connect.Request[syncpb.PushReques
 	if err != nil {
 		return nil, err
 	}
+	if _, err := g.current(agent, r.Header()); err != nil {
+		return nil, err
+	}
 	push := &model.Push{At: g.cfg.Now(), Agent: agent.Name, Epoch: r.Msg.GetEpoch(), Blocks: r.Msg.GetBlocks()}
 	if push.Epoch != agent.Epoch {
 		return nil, g.refuse("epoch", connect.CodePermissionDenied,
-			"epoch %d of agent %s is fenced, its epoch is %d: a copy of this agent was enrolled later", push.Epoch, agent.Name, agent.Epoch)
+			"epoch %d of agent %s is fenced, its epoch is %d: another copy of this agent has a later one", push.Epoch, agent.Name, agent.Epoch)
 	}
 	if len(push.Blocks)+len(r.Msg.GetGaps()) == 0 || len(push.Blocks) > maxBlocks || len(r.Msg.GetGaps()) > maxGaps {
 		return nil, g.refuse("size", connect.CodeInvalidArgument, "push of %d blocks and %d gaps: give at least one of them, at most %d and %d",
@@ -272,38 +259,4 @@ func (g *Gateway) checkBlock(agent model.Agent, i int, text []byte) error {
 			i, clip(e.Origin.Agent), e.Origin.Epoch, agent.Name, agent.Epoch)
 	}
 	return nil
-}
-
-// Ack releases mail and commands, and takes the agent's status.
-func (g *Gateway) Ack(ctx context.Context, r *connect.Request[syncpb.AckRequest]) (*connect.Response[syncpb.AckResponse], error) {
-	agent, err := g.caller(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if len(r.Msg.GetAnswers()) > maxAnswers || len(r.Msg.GetStatus()) > maxStatus {
-		return nil, g.refuse("size", connect.CodeInvalidArgument, "ack with %d answers and a status of %d bytes; the limits are %d and %d",
-			len(r.Msg.GetAnswers()), len(r.Msg.GetStatus()), maxAnswers, maxStatus)
-	}
-	live := g.stream(agent.Name)
-	ack := &model.Ack{At: g.cfg.Now(), Agent: agent.Name, Mailbox: r.Msg.GetMailbox(), Status: r.Msg.GetStatus()}
-	// A position is a number in one history of the mailbox. What was not sent on the open
-	// stream is of another one, and would remove mail that the agent has never seen.
-	if ack.Mailbox > 0 && (live == nil || ack.Mailbox > live.sent.Load()) {
-		return nil, g.refuse("position", connect.CodeFailedPrecondition,
-			"agent %s acknowledges mail %d, which was not sent to it on an open stream: pull again and acknowledge what comes", agent.Name, ack.Mailbox)
-	}
-	for _, a := range r.Msg.GetAnswers() {
-		if isLive(a.GetId()) {
-			live.answered(a) // one that nobody waits for any more is dropped
-			continue
-		}
-		ack.Answers = append(ack.Answers, model.CommandAnswer{ID: a.GetId(), Error: clip(a.GetError())})
-	}
-	if ack.Mailbox > 0 || len(ack.Answers) > 0 || len(ack.Status) > 0 {
-		if _, err := g.apply(ctx, ack); err != nil {
-			return nil, err
-		}
-	}
-	live.settled(ack.Answers)
-	return connect.NewResponse(&syncpb.AckResponse{}), nil
 }

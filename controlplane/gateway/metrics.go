@@ -10,6 +10,8 @@ type Metrics struct {
 	Enrolled *prometheus.CounterVec // by result: ok, or the cause of the refusal
 	Refused  *prometheus.CounterVec // calls, by cause
 	Epochs   prometheus.Counter     // hellos in another epoch than the one granted
+
+	Recoveries *prometheus.CounterVec // what a copy, a restore or damage made necessary, by kind
 }
 
 // NewMetrics makes the metrics and registers them where reg is not nil.
@@ -27,9 +29,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Enrolled: vector("enrolments_total", "Attempts to enrol by result.", "result"),
 		Refused:  vector("refused_calls_total", "Calls of agents that were refused, by cause.", "cause"),
 		Epochs:   counter("epoch_mismatches_total", "Hellos of agents in another epoch than the one granted."),
+
+		Recoveries: vector("recoveries_total", "Recoveries after a copy, a restore or damage, by kind.", "kind"),
 	}
 	if reg != nil {
-		reg.MustRegister(m.Streams, m.Blocks, m.Mail, m.Enrolled, m.Refused, m.Epochs)
+		reg.MustRegister(m.Streams, m.Blocks, m.Mail, m.Enrolled, m.Refused, m.Epochs, m.Recoveries)
 	}
 	return m
 }

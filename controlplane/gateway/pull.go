@@ -15,11 +15,15 @@ import (
 	"github.com/crossdock/crossdock/protocol/transport"
 )
 
-var errReplaced = errors.New("a newer stream of this agent has begun")
+var (
+	errReplaced = errors.New("a newer stream of this agent has begun")
+	errRewound  = errors.New("the relay has gone back on a lane of this agent, because its destination or the relay has lost what it had: open a new session")
+)
 
 // stream is the open Pull of one agent.
 type stream struct {
 	agent  string
+	site   string
 	peer   transport.Peer
 	since  time.Time
 	cancel context.CancelCauseFunc
@@ -65,18 +69,27 @@ func (g *Gateway) Pull(ctx context.Context, r *connect.Request[syncpb.PullReques
 	if err != nil {
 		return err
 	}
+	mark, err := g.current(agent, r.Header())
+	if err != nil {
+		return err
+	}
+	if err := g.cfg.Store.Ready(); err != nil { // what it holds may be old: revoked agents, acknowledged mail
+		return g.refuse("no_leader", connect.CodeUnavailable, "node %s: %v", g.cfg.Node, err)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := &stream{
-		agent: agent.Name, since: g.cfg.Now(), cancel: cancel,
+		agent: agent.Name, site: agent.Site, since: g.cfg.Now(), cancel: cancel,
 		asks: make(chan *syncpb.Command, maxAsks), waiting: map[string]chan<- *syncpb.CommandAnswer{}, given: map[string]bool{},
 	}
 	s.peer, _ = transport.PeerFrom(ctx)
+	back := g.takeRewinds(agent.Name)
+	defer back.cancel()
 	g.begin(s)
 	defer s.hangUp()
 	defer g.end(s)
 	p := &puller{
-		g: g, s: s, out: out, key: agent.Key,
+		g: g, s: s, out: out, key: agent.Key, epoch: agent.Epoch, mark: mark, rewound: back.changed,
 		held: block.Revision{Generation: r.Msg.GetRevision().GetGeneration(), Number: r.Msg.GetRevision().GetNumber()},
 	}
 	p.position = g.resume(agent.Name, r.Msg.GetMailbox())
@@ -84,6 +97,9 @@ func (g *Gateway) Pull(ctx context.Context, r *connect.Request[syncpb.PullReques
 	err = p.run(ctx)
 	if errors.Is(context.Cause(ctx), errReplaced) {
 		return connect.NewError(connect.CodeAborted, errReplaced)
+	}
+	if errors.Is(err, errRewound) {
+		return connect.NewError(connect.CodeAborted, err)
 	}
 	if ctx.Err() != nil {
 		return connect.NewError(connect.CodeUnavailable, errors.New("the stream was ended; open a new session"))
@@ -107,6 +123,9 @@ type puller struct {
 	s        *stream
 	out      *connect.ServerStream[syncpb.PullResponse]
 	key      [32]byte // of the agent that called
+	epoch    uint64   // likewise
+	mark     transport.Mark
+	rewound  <-chan struct{}
 	held     block.Revision
 	position uint64
 	lost     time.Time // since when there is no leader; zero: there is one
@@ -115,7 +134,7 @@ type puller struct {
 func (p *puller) run(ctx context.Context) error {
 	store := p.g.cfg.Store
 	wake := make(chan struct{}, 1)
-	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "policy", "revoked"} {
+	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "epoch/" + p.s.agent, "policy", "revoked"} {
 		changed, cancel := store.Watch(topic)
 		defer cancel()
 		go forward(ctx, changed, wake)
@@ -134,6 +153,8 @@ func (p *puller) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-p.rewound:
+			return errRewound
 		case <-wake:
 		case ask := <-p.s.asks:
 			if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Command{Command: ask}}); err != nil {
@@ -186,11 +207,30 @@ func (p *puller) sendAll(ctx context.Context) error {
 			return nil
 		}
 		for i := range batch {
+			if batch[i].Damaged != "" {
+				if err := p.lose(ctx, &batch[i]); err != nil {
+					return err
+				}
+				break // what follows of its lane is gone with it, and must not be sent
+			}
 			if err := p.mail(&batch[i]); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// lose gives up a piece of mail that this node cannot read, so that its source sends it
+// again.
+func (p *puller) lose(ctx context.Context, m *model.Mail) error {
+	p.g.cfg.Logger.Error("mail cannot be read; its source is asked to send it again", "agent", p.s.agent, "position", m.Position, "why", m.Damaged)
+	_, err := p.g.apply(ctx, &model.LoseMail{At: p.g.cfg.Now(), Agent: p.s.agent, Position: m.Position, Node: p.g.cfg.Node, Why: clip(m.Damaged)})
+	if err != nil {
+		return err
+	}
+	p.g.cfg.Metrics.Recoveries.WithLabelValues("mail").Inc()
+	p.position = m.Position
+	return nil
 }
 
 // live sends the live commands that wait. Somebody waits for their answers, and an agent
@@ -208,18 +248,61 @@ func (p *puller) live() error {
 	}
 }
 
-// standing looks whether the one who called is still the agent.
+// standing looks whether the one who called is still the agent, and its lanes where it was
+// told they are.
 func (p *puller) standing() error {
+	select {
+	case <-p.rewound:
+		return errRewound
+	default:
+	}
 	agent, ok := p.g.cfg.Store.Agent(p.s.agent)
 	if !ok || !agent.Revoked.IsZero() || agent.Key != p.key {
 		return p.g.refuse("revoked", connect.CodePermissionDenied,
 			"agent %s is revoked, or another copy of it was enrolled: enrol again with a new join token", p.s.agent)
 	}
-	return nil
+	if agent.Epoch != p.epoch {
+		return p.g.refuse("epoch", connect.CodePermissionDenied,
+			"epoch %d of agent %s is fenced, its epoch is %d: another copy of this agent has a later one", p.epoch, agent.Name, agent.Epoch)
+	}
+	return p.g.checkMark(agent, p.mark)
+}
+
+// rewind tells when a lane of an agent has gone back.
+type rewind struct {
+	changed <-chan struct{}
+	cancel  func()
+}
+
+// watchRewinds begins to watch an agent's lanes before they are told to it, for the stream
+// that is about to begin. A watch that no stream has taken over stays: it saw all that a
+// newer one would.
+func (g *Gateway) watchRewinds(agent string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.rewinds[agent] == nil {
+		g.rewinds[agent] = g.newRewind(agent)
+	}
+}
+
+func (g *Gateway) newRewind(agent string) *rewind {
+	changed, cancel := g.cfg.Store.Watch("rewound/" + agent)
+	return &rewind{changed, cancel}
+}
+
+func (g *Gateway) takeRewinds(agent string) *rewind {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	back := g.rewinds[agent]
+	if back == nil {
+		return g.newRewind(agent)
+	}
+	delete(g.rewinds, agent)
+	return back
 }
 
 func (p *puller) policy() error {
-	active, ok := p.g.cfg.Store.Active()
+	active, ok := p.g.cfg.Store.RevisionFor(p.s.site)
 	if !ok || !p.held.Less(active.ID) {
 		return nil
 	}
