@@ -100,9 +100,9 @@ func (f *facts) Report(ctx context.Context, fact json.RawMessage) error {
 type outbox struct {
 	journal *journal.Journal
 	log     *queue.Log
-	epoch   uint64
 
 	mu      sync.Mutex // guards what follows
+	epoch   uint64
 	taken   map[string]uint64
 	earlier map[string]uint64 // taken in an earlier epoch, until this one has come as far
 }
@@ -119,6 +119,19 @@ func newOutbox(j *journal.Journal, log *queue.Log, epoch uint64) *outbox {
 		}
 	}
 	return o
+}
+
+// begin goes on in another epoch: what the relay took in the one before is told to it, as far
+// as this copy of the agent knows, and not sent twice.
+func (o *outbox) begin(epoch uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.epoch = epoch
+	for destination, taken := range o.taken {
+		if taken > 0 {
+			o.earlier[destination] = taken
+		}
+	}
 }
 
 func takenCursor(destination string) string { return "taken/" + destination }
@@ -207,14 +220,24 @@ func (o *outbox) needed() (uint64, error) {
 type inbox struct {
 	journal *journal.Journal
 	facts   *facts
+
+	alarms  *alarms            // may be nil
+	missing map[string]missing // by source; only the uplink's one stream touches it
+}
+
+// missing is a number that a lane needs next and that did not come.
+type missing struct {
+	epoch, want uint64
+	times       int
 }
 
 var _ uplink.Inbox = (*inbox)(nil)
 
-// Receive takes a block. The relay sends from the oldest mail that was not acknowledged,
-// in order: if a block comes too early, then this agent has acknowledged what it does not
-// hold any more, and nobody will send it again. That is told, noted as a gap, and the lane
-// goes on.
+// sessionsMissing is how often a session is begun anew to get what is missing: the Hello
+// tells the control plane how far this agent is, and it has the source send again.
+const sessionsMissing = 3
+
+// Receive takes a block.
 func (i *inbox) Receive(ctx context.Context, text []byte, relayed time.Time) error {
 	return i.receive(ctx, func() error {
 		_, err := i.journal.Receive(ctx, text, relayed)
@@ -222,10 +245,14 @@ func (i *inbox) Receive(ctx context.Context, text []byte, relayed time.Time) err
 	})
 }
 
+// receive commits. The relay sends from the oldest mail that was not acknowledged, in order:
+// if a block comes too early, then this agent has acknowledged what it does not hold any
+// more. The next sessions give the control plane the chance to bring it; if it never comes,
+// nobody holds it: that is told, noted as a gap, and the lane goes on.
 func (i *inbox) receive(ctx context.Context, commit func() error) error {
 	err := commit()
 	var gap *journal.GapError
-	if errors.As(err, &gap) {
+	if errors.As(err, &gap) && i.given(gap) {
 		if err = i.lost(ctx, gap); err == nil {
 			err = commit()
 		}
@@ -233,8 +260,26 @@ func (i *inbox) receive(ctx context.Context, commit func() error) error {
 	return inboxError(err)
 }
 
+// given reports whether a number has been missing often enough to be given up.
+func (i *inbox) given(gap *journal.GapError) bool {
+	if i.missing == nil {
+		i.missing = map[string]missing{}
+	}
+	m := i.missing[gap.Source]
+	if m.epoch != gap.Epoch || m.want != gap.Want {
+		m = missing{epoch: gap.Epoch, want: gap.Want}
+	}
+	if m.times++; m.times == 1 && i.alarms != nil {
+		i.alarms.raise("fallen-behind", fmt.Sprintf("%s/%d/%d", gap.Source, gap.Epoch, gap.Want), fmt.Sprintf(
+			"this agent needs event %d of the lane from %s (epoch %d) next and was given %d: it has acknowledged what it does not hold, so its data is an older copy; the source is asked to send again",
+			gap.Want, gap.Source, gap.Epoch, gap.Got))
+	}
+	i.missing[gap.Source] = m
+	return m.times >= sessionsMissing
+}
+
 func (i *inbox) lost(ctx context.Context, gap *journal.GapError) error {
-	const cause = "acknowledged by this agent, whose data is an older copy"
+	const cause = "acknowledged by this agent, whose data is an older copy; nobody holds them any more"
 	agent, last := i.facts.agent, gap.Got-1
 	fact, err := exception{
 		ID: fmt.Sprintf("%s/lost-mail/%s/%d/%d", agent, gap.Source, gap.Epoch, gap.Want), Agent: agent, Kind: "lost-mail", At: time.Now(),

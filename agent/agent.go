@@ -35,9 +35,6 @@ import (
 )
 
 const (
-	trimEvery = time.Minute
-	// overLevel is the part of the quota from which delivered history goes before its time.
-	overLevel = 0.75
 	// attemptTimeout bounds one attempt to open a session. An attempt begun while the line was
 	// down finds out late that it is up, for TCP repeats ever more rarely: a new one is sooner
 	// there. It still leaves room for a handshake over 2 s of delay.
@@ -63,8 +60,12 @@ type Agent struct {
 	uplink   *uplink.Uplink
 	ops      *ops.Server
 	started  time.Time
+	flushing flushing
 
-	intakeAddress string // set by Run
+	dataUntil time.Time // when the journal was last written to before this start; zero: never
+
+	addresses     func(nodes []string) // tells the dialer of further nodes; nil where a test brings its own
+	intakeAddress string               // set by Run
 }
 
 // New opens the agent's stores and binds its ports. It starts nothing; Close if Run is
@@ -118,15 +119,15 @@ func (a *Agent) openStores() (err error) {
 	if err != nil {
 		return err
 	}
-	a.journal, err = journal.Open(journal.Config{Log: a.queue, Self: a.identity.Agent, Epoch: a.identity.Epoch, Clock: time.Now,
+	a.journal, err = journal.Open(journal.Config{Log: a.queue, Self: a.identity.Agent, Epoch: a.identity.Epoch(), Clock: time.Now,
 		Logger: a.log, Metrics: journal.NewMetrics(a.registry), OnDamage: damaged, Hook: a.cfg.Hook})
 	if err != nil {
 		return err
 	}
 	a.facts = &facts{agent: a.identity.Agent, journal: a.journal}
 	a.alarms.report = a.facts.Report
-	a.outbox = newOutbox(a.journal, a.queue, a.identity.Epoch)
-	return nil
+	a.outbox = newOutbox(a.journal, a.queue, a.identity.Epoch())
+	return a.noteEpoch()
 }
 
 func (a *Agent) secretStore() *secrets.Store {
@@ -137,9 +138,10 @@ func (a *Agent) openDelivery() (err error) {
 	a.drivers = &drivers{site: a.identity.Site, log: a.log, open: map[string]*attached{}, ready: make(chan struct{}),
 		options: systems.Options{Secrets: a.secretStore(), Logger: a.log, Metrics: systems.NewMetrics(a.registry)}}
 	a.delivery, err = delivery.Open(delivery.Config{
-		Agent: a.identity.Agent, Path: filepath.Join(a.cfg.Data, "delivery.db"), Journal: a.identity.Agent, Source: localSource{a.journal}, Target: a.drivers,
+		Agent: a.identity.Agent, Path: filepath.Join(a.cfg.Data, deliveryFile), Journal: a.identity.Agent, Source: localSource{a.journal}, Target: a.drivers,
 		Policy: a.revision.Set, Facts: a.facts, Logger: a.log,
 		Metrics: delivery.NewMetrics(a.registry), ParkAfter: a.cfg.Tuning.ParkAfter, Hook: a.cfg.Hook,
+		Check: queue.CheckPages, Salvage: queue.SalvagePages, Floor: a.queue.Cursor(settledCursor), OnDamage: a.deliveryDamaged,
 	})
 	return err
 }
@@ -177,13 +179,16 @@ func (a *Agent) openUplink() error {
 		if err != nil {
 			return err
 		}
+		network.SetAddresses(a.identity.Nodes())
+		a.addresses = network.SetAddresses
 		dialer = network
 	}
 	config := uplink.DefaultConfig()
-	config.Agent, config.Epoch, config.Version = a.identity.Agent, a.identity.Epoch, a.cfg.Version
-	config.Dialer, config.Outbox, config.Inbox = dialer, a.outbox, &inbox{journal: a.journal, facts: a.facts}
+	config.Agent, config.Version = a.identity.Agent, a.cfg.Version
+	config.Dialer, config.Outbox, config.Inbox = dialer, a.outbox, &inbox{journal: a.journal, facts: a.facts, alarms: a.alarms}
 	config.Policy, config.Identity = a.revision, a.identity
 	config.Command, config.Status = a.command, a.report
+	a.agree(&config)
 	config.Logger, config.Metrics = a.log, uplink.NewMetrics(a.registry)
 	for _, t := range []struct{ field, value *time.Duration }{
 		{&config.Silence, &a.cfg.Tuning.Silence}, {&config.StatusEvery, &a.cfg.Tuning.StatusEvery},
@@ -195,7 +200,7 @@ func (a *Agent) openUplink() error {
 	}
 	config.ReconnectMin = min(config.ReconnectMin, config.ReconnectMax)
 	a.uplink = uplink.New(config)
-	return nil
+	return a.uplink.Begin() // before intake accepts anything
 }
 
 // NewDialer makes the dialer that an agent's configuration asks for.
@@ -273,52 +278,6 @@ func (a *Agent) runDrivers(ctx context.Context) error {
 		told = true
 		a.log.Info("ready to accept events", "intake", a.intakeAddress, "ops", a.ops.Addr(), "revision", a.revision.Held().String(), "version", a.cfg.Version)
 	})
-}
-
-// runTrim lets go of history that nobody needs: what is delivered, taken and older than
-// the retention; under pressure what is delivered and taken.
-func (a *Agent) runTrim(ctx context.Context) error {
-	every := trimEvery
-	if a.cfg.Tuning.TrimEvery > 0 {
-		every = a.cfg.Tuning.TrimEvery
-	}
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		if err := a.trim(); err != nil {
-			a.log.Error("history cannot be let go", "err", err)
-		}
-	}
-}
-
-func (a *Agent) trim() error {
-	needed, err := a.outbox.needed()
-	if err != nil {
-		return err
-	}
-	needed = min(needed, a.delivery.MinCursor())
-	dropped, err := a.journal.Trim(needed, keptFrom(time.Now(), a.cfg.Journal.Retain, a.queue.Level()))
-	if err != nil {
-		return err
-	}
-	if dropped > 0 {
-		return a.delivery.ForgetBefore(a.journal.First())
-	}
-	return nil
-}
-
-// keptFrom is the age of history that is kept although nobody needs it. Under pressure it
-// is none, which the zero time says: a file's own time may lie ahead if the clock was set.
-func keptFrom(now time.Time, retain time.Duration, level float64) time.Time {
-	if level > overLevel {
-		return time.Time{}
-	}
-	return now.Add(-retain)
 }
 
 // Close closes what New opened. Run does it by itself.

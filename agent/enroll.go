@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/crossdock/crossdock/agent/identity"
+	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/protocol/transport"
 )
@@ -16,6 +18,12 @@ func Enroll(ctx context.Context, cfg Config, token string, authority [32]byte) (
 	if err != nil {
 		return identity.Granted{}, err
 	}
+	// A running agent goes on in its old epoch, and would find itself fenced.
+	release, err := queue.Lock(cfg.JournalDir())
+	if err != nil {
+		return identity.Granted{}, fmt.Errorf("an agent must be stopped while it is enrolled: %w", err)
+	}
+	defer func() { _ = release() }() // nothing was written
 	request, err := identity.NewRequest(cfg.IdentityDir())
 	if err != nil {
 		return identity.Granted{}, err

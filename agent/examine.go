@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/queue"
@@ -49,6 +50,19 @@ func Examine(ctx context.Context, cfg Config, running bool) []doctor.Finding {
 	return append(findings, examinePolicy(ctx, cfg, id, log)...)
 }
 
+// ExamineStatus adds what only a running agent knows.
+func ExamineStatus(s Status) (findings []doctor.Finding) {
+	if s.Link.Fenced != "" {
+		findings = append(findings, doctor.Fenced(s.Link.Fenced))
+	}
+	for _, y := range s.Systems {
+		if y.Held != "" {
+			findings = append(findings, doctor.Held(y.System, y.Held))
+		}
+	}
+	return findings
+}
+
 func examineLink(ctx context.Context, cfg Config, id *identity.Identity, log *slog.Logger) []doctor.Finding {
 	var findings []doctor.Finding
 	var reached []doctor.Reached
@@ -65,7 +79,7 @@ func examineLink(ctx context.Context, cfg Config, id *identity.Identity, log *sl
 			if err != nil {
 				return doctor.Reached{}, err
 			}
-			address, took, skew, err := uplink.Probe(ctx, dialer, id.Epoch, cfg.Version)
+			address, took, skew, err := uplink.Probe(ctx, dialer, id.Epoch(), cfg.Version)
 			r := doctor.Reached{Address: address, Took: took, Skew: skew}
 			if err == nil {
 				reached = append(reached, r)
@@ -88,6 +102,11 @@ func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, log *
 	findings := []doctor.Finding{doctor.Policy(held, holder.Refused())}
 	if holder.Set() == nil {
 		return findings
+	}
+	if held, err := delivery.ReadHolding(filepath.Join(cfg.Data, deliveryFile)); err == nil { // a running agent says it itself
+		for _, h := range held {
+			findings = append(findings, doctor.Held(h.System, h.Why()))
+		}
 	}
 	options := systems.Options{Logger: log, Secrets: secrets.New(secrets.Config{Directory: cfg.Secrets, AllowAbsolute: true})}
 	for _, system := range holder.Set().SystemsAt(id.Site) {

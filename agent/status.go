@@ -15,6 +15,7 @@ type Status struct {
 	Site        string                  `json:"site"`
 	Cluster     string                  `json:"cluster"`
 	Epoch       uint64                  `json:"epoch"`
+	Generation  uint64                  `json:"generation,omitempty"` // of the control plane, as last heard of
 	Version     string                  `json:"version"`
 	Started     time.Time               `json:"started"`
 	Link        uplink.State            `json:"link"`
@@ -46,13 +47,14 @@ type QueueStatus struct {
 func (a *Agent) Status() Status {
 	stats, usage := a.journal.Stats(), a.queue.Usage()
 	s := Status{
-		Agent: a.identity.Agent, Site: a.identity.Site, Cluster: a.identity.Cluster, Epoch: a.identity.Epoch,
+		Agent: a.identity.Agent, Site: a.identity.Site, Cluster: a.identity.Cluster, Epoch: a.identity.Epoch(),
 		Version: a.cfg.Version, Started: a.started, Link: a.uplink.State(), Certificate: a.identity.Certificate().NotAfter,
 		Policy: PolicyStatus{Refused: a.revision.Refused()},
 		Queue: QueueStatus{Accepted: stats.Accepted, Received: stats.Received, Repeats: stats.Repeats, Outgoing: a.outbox.pending(),
 			Records: usage.Records, Bytes: usage.Bytes, Quota: usage.Quota, Level: usage.Level()},
 		Systems: a.delivery.Status(),
 	}
+	s.Generation, _ = a.identity.Known()
 	if held := a.revision.Held(); held != (block.Revision{}) {
 		s.Policy.Revision = held.String()
 	}

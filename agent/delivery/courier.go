@@ -39,16 +39,19 @@ type courier struct {
 	stopping    bool
 	flushed     time.Time
 
-	locked   map[string]int // dead letters with a commit under way
-	deferred []func()       // commands that wait for those
-	parked   int
-	dead     int // open dead letters
-	lastErr  string
-	errAt    time.Time
-	down     bool      // told to be unreachable, and not yet to be back
-	toldDown time.Time // when last
-	oldest   time.Time // parked event, as of lookedAt
-	lookedAt time.Time
+	locked    map[string]int // dead letters with a commit under way
+	deferred  []func()       // commands that wait for those
+	parked    int
+	dead      int // open dead letters
+	blocked   int // keys that one of them blocks
+	storing   int // changes with outcomes under way to the store
+	lastErr   string
+	errAt     time.Time
+	down      bool      // told to be unreachable, and not yet to be back
+	toldDown  time.Time // when last
+	oldest    time.Time // parked event, as of lookedAt
+	unsettled uint64    // likewise
+	lookedAt  time.Time
 
 	// shared
 	wake      chan struct{}
@@ -56,6 +59,7 @@ type courier struct {
 	mu        sync.Mutex
 	posted    []func()     // guarded by mu
 	status    SystemStatus // guarded by mu
+	progress  progress     // guarded by mu
 	committed atomic.Uint64
 	seen      atomic.Uint64 // events for this system that the scout met at or above start
 	start     uint64        // fixed
@@ -173,6 +177,9 @@ func (c *courier) step(ctx context.Context, now time.Time) (next time.Time, err 
 func (c *courier) fill(now time.Time) (more bool, err error) {
 	if len(c.leftover) == 0 {
 		room := c.e.cfg.Window - c.window.count
+		if _, held := c.held(); held {
+			return false, nil
+		}
 		if !c.more || room <= 0 || c.window.bytes >= MaxWindowBytes || c.row.ParkedBytes >= c.e.cfg.MaxParked || !c.gate.reading(now) {
 			return false, nil
 		}
@@ -286,6 +293,9 @@ func (c *courier) awake(q *keyQueue, now time.Time) {
 // dispatch starts attempts while there is leave to, and says when to ask again; zero
 // means after the next result.
 func (c *courier) dispatch(ctx context.Context, now time.Time) (again time.Time) {
+	if _, held := c.held(); held {
+		return time.Time{}
+	}
 	for c.inflight < c.gate.limits.Concurrency {
 		q := c.ready.first()
 		if q == nil {
@@ -362,7 +372,7 @@ func (c *courier) loadFirst(q *keyQueue) {
 			j = job{Ref: ref, Key: q.name.key, Fault: fmt.Sprintf("its parked copy cannot be read: %v", err)}
 		}
 		j.place = inParked
-		q.first = &j
+		q.first, q.firstPos = &j, ref.Pos
 		return nil
 	})
 }
@@ -430,12 +440,18 @@ func (c *courier) flush(now time.Time) {
 		return
 	}
 	r, dones := c.row, c.dones
+	storing := 0
+	if len(c.ops) > 0 {
+		storing = 1
+	}
+	c.storing += storing
 	c.saved, c.flushed = r.Cursor, now
 	c.uncommitted++
 	c.e.committer.submit(change{system: c.name, row: &r, apply: c.ops, done: func() {
 		c.committed.Store(r.Cursor)
 		c.post(func() {
 			c.uncommitted--
+			c.storing -= storing
 			for _, done := range dones {
 				done()
 			}

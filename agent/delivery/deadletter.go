@@ -35,7 +35,7 @@ func (c *courier) bury(q *keyQueue, j *job, res *result) {
 		return
 	}
 	id := fmt.Sprintf("%s/%s/%s", c.e.cfg.Agent, j.Ref, c.name)
-	mode := c.e.onExhausted(j.Route)
+	mode := c.e.onExhausted(j.Route, c.name, j.Shadow)
 	rec := &deadRecord{DeadLetter: DeadLetter{
 		ID: id, Agent: c.e.cfg.Agent, Ref: j.Ref.String(), System: c.name, Route: j.Route, Key: j.Key,
 		Cause: buryCause(j, res), Status: statusOf(res), Answer: answerOf(res), Attempts: j.Tries,
@@ -71,6 +71,7 @@ func (c *courier) bury(q *keyQueue, j *job, res *result) {
 		return
 	}
 	q.blocked = id
+	c.blocked++
 	c.park(q, res.at)
 	c.tellWaiting(q) // also those that were parked before
 }
@@ -129,6 +130,7 @@ func (c *courier) closeDead(q *keyQueue, id string, f func(rec *deadRecord)) {
 	c.dead--
 	if q.blocked == id {
 		q.blocked = ""
+		c.blocked--
 	}
 	q.skipped = slices.DeleteFunc(q.skipped, func(s skipped) bool { return s.id == id })
 	c.e.reporter.setWaiting(id, 0)

@@ -168,6 +168,14 @@ type Config struct {
 	ReportEvery  time.Duration      // facts about what only changed its waiting count; default 1s
 	FlushEvery   time.Duration      // cursors that moved over nothing of their system; default 1s
 	Hook         func(step string)  // tests: called at BeforeSend and AfterSend
+
+	// Check looks at the pages of a bbolt file before it is opened, and Salvage finds the
+	// values in one that is damaged. Such a file is moved aside, and deliveries begin again at
+	// Floor: an Unsettled that was kept elsewhere, and 0 if there is none. All may be left out.
+	Check    func(path string) error
+	Salvage  func(path string, found func(key, value []byte)) error
+	Floor    uint64
+	OnDamage func(Damage)
 }
 
 // Steps at which Config.Hook is called, once for each attempt.

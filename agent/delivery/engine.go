@@ -31,10 +31,13 @@ type Engine struct {
 	stopped   chan struct{} // closed when Run has ended
 
 	mu       sync.Mutex
-	couriers map[string]*courier // guarded by mu
-	start    func(c *courier)    // guarded by mu; nil while Run is not running
-	scouted  uint64              // guarded by mu; below it every system is known
-	saved    uint64              // guarded by mu; scouted as stored
+	couriers map[string]*courier  // guarded by mu
+	start    func(c *courier)     // guarded by mu; nil while Run is not running
+	holds    map[string]*hold     // guarded by mu
+	former   map[string][]*former // guarded by mu; by system
+	revision block.Revision       // guarded by mu; seen last
+	scouted  uint64               // guarded by mu; below it every system is known
+	saved    uint64               // guarded by mu; scouted as stored
 }
 
 // Open opens the delivery file and starts nothing.
@@ -42,19 +45,19 @@ func Open(cfg Config) (*Engine, error) {
 	if err := cfg.withDefaults(); err != nil {
 		return nil, err
 	}
-	db, err := openStore(cfg.Path, cfg.Journal)
-	if err != nil {
+	e := &Engine{cfg: cfg, failed: make(chan struct{}), stopped: make(chan struct{})}
+	if err := e.openWhole(); err != nil {
 		return nil, err
 	}
-	e := &Engine{
-		cfg: cfg, db: db, committer: newCommitter(db, cfg.Metrics),
-		failed: make(chan struct{}), stopped: make(chan struct{}), couriers: map[string]*courier{},
-	}
-	e.reporter = newReporter(e)
-	if err := db.View(e.load); err != nil {
-		return nil, errors.Join(fmt.Errorf("delivery: reading %s: %w", cfg.Path, err), db.Close())
-	}
 	return e, nil
+}
+
+// reset begins with an open file and nothing in memory.
+func (e *Engine) reset(db *bolt.DB) {
+	e.db, e.committer = db, newCommitter(db, e.cfg.Metrics)
+	e.couriers, e.holds, e.former = map[string]*courier{}, map[string]*hold{}, map[string][]*former{}
+	e.reporter = newReporter(e)
+	e.scouted, e.saved, e.revision = 0, 0, block.Revision{}
 }
 
 // Close closes the file; Run must have ended.
@@ -106,9 +109,9 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // PolicyChanged tells that Config.Policy gives another revision now.
 func (e *Engine) PolicyChanged() {
-	index := indexPolicy(e.cfg.Policy())
-	e.index.Store(index)
 	e.mu.Lock()
+	index := e.follow(e.cfg.Policy())
+	e.index.Store(index)
 	for name, sys := range index.systems {
 		if sys.Site == e.cfg.Agent && e.couriers[name] == nil {
 			e.addCourier(name, e.scouted) // below it no event names the system
@@ -351,17 +354,22 @@ func targetsAt(item *Item, agent, system string) []block.Target {
 
 // policyIndex finds the documents of one revision by name.
 type policyIndex struct {
-	systems map[string]*policy.System
-	routes  map[string]*policy.Route
+	systems  map[string]*policy.System
+	routes   map[string]*policy.Route
+	replaced map[string]bool // systems whose place another takes
+	held     map[string]Held // of this site
 }
 
 func indexPolicy(set *policy.Set) *policyIndex {
-	x := &policyIndex{systems: map[string]*policy.System{}, routes: map[string]*policy.Route{}}
+	x := &policyIndex{systems: map[string]*policy.System{}, routes: map[string]*policy.Route{}, replaced: map[string]bool{}, held: map[string]Held{}}
 	if set == nil {
 		return x
 	}
 	for name, s := range set.Systems {
 		x.systems[name] = s
+		if s.Replaces != "" {
+			x.replaced[s.Replaces] = true
+		}
 	}
 	for _, r := range set.Routes {
 		x.routes[r.Name] = r
@@ -385,19 +393,20 @@ func (e *Engine) sandbox(name string) bool {
 
 // destination finds how a route of the revision in force delivers to a system.
 func (e *Engine) destination(route, system string, shadow bool) (*policy.Route, *policy.Destination) {
-	r := e.index.Load().routes[route]
-	if r == nil {
-		return nil, nil
-	}
-	for i := range r.To {
-		if d := &r.To[i]; d.System == system && d.Shadow == shadow {
-			return r, d
+	if r := e.index.Load().routes[route]; r != nil {
+		for i := range r.To {
+			if d := &r.To[i]; d.System == system && d.Shadow == shadow {
+				return r, d
+			}
 		}
 	}
-	return nil, nil
+	return e.formerDestination(route, system, shadow)
 }
 
-func (e *Engine) onExhausted(route string) string {
+func (e *Engine) onExhausted(route, system string, shadow bool) string {
+	if r, _ := e.destination(route, system, shadow); r != nil && r.OnExhausted == onSkip {
+		return onSkip
+	}
 	if r := e.index.Load().routes[route]; r != nil && r.OnExhausted == onSkip {
 		return onSkip
 	}

@@ -61,7 +61,10 @@ type keyQueue struct {
 	first   *job      // the first parked one, once known; its event is loaded when it is sent
 	parked  int       // copies, with those whose commit is under way
 	stored  int       // committed copies
-	queue   []*job    // from the journal, in memory
+
+	firstPos uint64 // no parked copy is of a lower position
+
+	queue []*job // from the journal, in memory
 
 	flying   *job // whose attempt is under way
 	holds    int  // attempts and commits under way that the next attempt waits for

@@ -11,7 +11,12 @@ import (
 
 // load builds what is held in memory from the file.
 func (e *Engine) load(tx *bolt.Tx) error {
-	e.index.Store(indexPolicy(e.cfg.Policy()))
+	if err := e.loadHolds(tx); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.index.Store(e.follow(e.cfg.Policy()))
+	e.mu.Unlock()
 	if text := tx.Bucket(metaBucket).Get(scoutKey); len(text) == 8 {
 		e.scouted = binary.BigEndian.Uint64(text)
 	}
@@ -67,6 +72,7 @@ func (c *courier) restore(tx *bolt.Tx) error {
 		if q == nil || !bytes.Equal(q.prefix, prefix) {
 			q = c.queue(queueName{key: keyOf(b, prefix)})
 			q.prefix = bytes.Clone(prefix)
+			q.firstPos = parseRef(k[len(prefix):]).Pos
 		}
 		q.parked++
 		q.stored++
@@ -104,6 +110,9 @@ func (e *Engine) loadDead(tx *bolt.Tx) error {
 		if rec.OnExhausted == onSkip {
 			q.skipped = append(q.skipped, skipped{id: rec.ID, ref: rec.Job.Ref, overtaken: rec.Overtaken})
 		} else {
+			if q.blocked == "" {
+				c.blocked++
+			}
 			q.blocked = rec.ID
 		}
 		if rec.State == DeadLetterReplaying {

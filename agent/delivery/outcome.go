@@ -196,6 +196,9 @@ func (c *courier) park(q *keyQueue, now time.Time) {
 	if q.parked == 0 && keep == 0 {
 		q.first = jobs[0]
 	}
+	if q.parked == 0 || jobs[0].Ref.Pos < q.firstPos { // one that was under way may be earlier than what is parked
+		q.firstPos = jobs[0].Ref.Pos
+	}
 	q.parked += len(jobs)
 	q.parkAt = time.Time{}
 	c.parked += len(jobs)

@@ -19,6 +19,7 @@ const (
 	SystemMisconfigured = "misconfigured"
 	SystemNoDriver      = "no driver"
 	SystemUnknown       = "unknown" // not in the policy of this site
+	SystemHeld          = "held"    // it takes the place of another that is not done yet
 	SystemFull          = "full"    // its parked copies reached Config.MaxParked
 )
 
@@ -26,6 +27,7 @@ const (
 type SystemStatus struct {
 	System      string    `json:"system"`
 	State       string    `json:"state"`
+	Held        string    `json:"held,omitempty"`      // why, when it is
 	LastError   string    `json:"lastError,omitempty"` // none once all is well again
 	LastErrorAt time.Time `json:"lastErrorAt,omitzero"`
 	LastSuccess time.Time `json:"lastSuccess,omitzero"`
@@ -70,12 +72,16 @@ func (c *courier) publish(now time.Time) {
 	if s.State != SystemOK || c.errAt.After(s.LastSuccess) {
 		s.LastError, s.LastErrorAt = c.lastErr, c.errAt
 	}
+	if h, ok := c.held(); ok {
+		s.Held = h.Why()
+	}
+	c.observe(now)
 	s.Pending, s.OldestAgeMs = uint64(c.window.undone), c.oldestAge(now).Milliseconds()
 	if seen := c.seen.Load(); seen > c.admitted {
 		s.Pending += seen - c.admitted
 	}
 	c.mu.Lock()
-	c.status = s
+	c.status, c.progress = s, c.progressNow()
 	c.mu.Unlock()
 	m := c.e.cfg.Metrics
 	m.pending.WithLabelValues(c.name).Set(float64(s.Pending))
@@ -91,14 +97,6 @@ func (c *courier) publish(now time.Time) {
 
 // oldestAge is how long the event has been here that waits longest, dead letters apart.
 func (c *courier) oldestAge(now time.Time) time.Duration {
-	if now.Sub(c.lookedAt) >= c.e.cfg.FlushEvery {
-		c.lookedAt, c.oldest = now, time.Time{}
-		for _, q := range c.keys {
-			if q.first != nil && (c.oldest.IsZero() || q.first.Received.Before(c.oldest)) {
-				c.oldest = q.first.Received
-			}
-		}
-	}
 	oldest := c.oldest
 	if len(c.window.open) > 0 && (oldest.IsZero() || c.window.open[0].since.Before(oldest)) {
 		oldest = c.window.open[0].since
@@ -110,6 +108,9 @@ func (c *courier) oldestAge(now time.Time) time.Duration {
 }
 
 func (c *courier) state() string {
+	if _, held := c.held(); held {
+		return SystemHeld
+	}
 	switch {
 	case c.e.system(c.name) == nil:
 		return SystemUnknown

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // The buckets. Below receipts and parked stands one bucket for each system.
@@ -47,11 +46,8 @@ func openStore(path, journal string) (*bolt.DB, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{
 		Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
 	})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("delivery: %s is in use by another process, most likely a running agent; stop it first: %w", path, err)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("delivery: opening %s: %w", path, err)
+		return nil, openError(path, err)
 	}
 	if err := db.Update(func(tx *bolt.Tx) error { return prepareStore(tx, journal) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("delivery: %s: %w", path, err), db.Close())
@@ -60,7 +56,7 @@ func openStore(path, journal string) (*bolt.DB, error) {
 }
 
 func prepareStore(tx *bolt.Tx, journal string) error {
-	for _, name := range [][]byte{metaBucket, systemsBucket, receiptsBucket, parkedBucket, deadBucket, dirtyBucket} {
+	for _, name := range [][]byte{metaBucket, systemsBucket, receiptsBucket, parkedBucket, deadBucket, dirtyBucket, holdsBucket, formerBucket} {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return err
 		}

@@ -222,6 +222,18 @@ func Policy(revision, refused string) Finding {
 	return Finding{ID: "policy", Level: OK, Seen: "revision " + revision + " is held"}
 }
 
+// Held tells of a system that gets nothing for now, and why.
+func Held(system, why string) Finding {
+	return Finding{ID: "system-" + system, Level: Warn, Seen: "held: " + why,
+		Todo: "nothing, if the move goes on; see at the control plane what is pending for the old system, or have an operator release the new one"}
+}
+
+// Fenced tells of a copy of this agent that was let in later.
+func Fenced(why string) Finding {
+	return Finding{ID: "fenced", Level: Fail, Seen: why,
+		Todo: "stop one of the two copies; to go on with this one, an operator lets it in with crossdock agents allow, or it is enrolled again"}
+}
+
 // UDPBuffer warns where the kernel gives QUIC little room.
 func UDPBuffer() Finding {
 	const wanted = 7 << 20

@@ -1,9 +1,10 @@
 // Package identity owns who the agent is: its private key, the certificate that the
-// control plane gave it, the authorities that it trusts, and its epoch.
+// control plane gave it, the authorities that it trusts, its epoch, the number of its
+// newest session, and what it remembers of the control plane.
 //
-// It refuses to know how certificates are asked for and what they are used on. Its
-// invariant: the key never leaves the directory, and the directory always holds a
-// certificate for exactly that key.
+// It refuses to know how certificates and epochs are asked for and what they are used on.
+// Its invariant: the key never leaves the directory, the directory always holds a
+// certificate for exactly that key, and what a method has returned as done is on disk.
 package identity
 
 import (
@@ -47,16 +48,22 @@ const (
 	authorityFile = "authorities.pem"
 )
 
+// Files that come and go with an identity. A new enrolment begins without them.
+var ofOneIdentity = []string{recoveriesFile, requestFile, epochFile, baselineFile, knownFile}
+
 // Identity is an enrolled agent's. It is safe for concurrent use.
 type Identity struct {
 	Granted
 	dir string
 	key *ecdsa.PrivateKey
 
-	mu          sync.RWMutex // guards what renewal replaces
+	mu          sync.RWMutex // guards what follows, and Granted.Epoch
 	certificate tls.Certificate
 	leaf        *x509.Certificate
 	authorities *x509.CertPool
+	recoveries  uint64
+	session     uint64 // newest number given; 0: not read yet
+	known       known
 }
 
 // NewRequest makes a key in dir and a certificate request for it. An identity that is
@@ -120,14 +127,34 @@ func Accept(dir string, granted Granted, certificates, authorities [][]byte) err
 	if err := os.Rename(filepath.Join(dir, newKeyFile), filepath.Join(dir, keyFile)); err != nil {
 		return err
 	}
+	for _, name := range ofOneIdentity {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	if err := writeCertificates(dir, certificates, authorities); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(granted, "", "  ")
+	return writeJSON(dir, agentFile, granted)
+}
+
+func writeJSON(dir, name string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(dir, agentFile), text, 0o600)
+	return atomicfile.Write(filepath.Join(dir, name), text, 0o600)
+}
+
+// readJSON reads a file of this directory; ok is false when there is none, or it is damaged.
+func readJSON(dir, name string, value any) (ok bool, err error) {
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	return json.Unmarshal(text, value) == nil, nil
 }
 
 func writeCertificates(dir string, certificates, authorities [][]byte) error {
@@ -157,7 +184,13 @@ func Open(dir string) (*Identity, error) {
 	if err := json.Unmarshal(text, &id.Granted); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, agentFile), err)
 	}
-	return id, id.load()
+	if err := id.load(); err != nil {
+		return nil, err
+	}
+	if _, err := readJSON(dir, knownFile, &id.known); err != nil {
+		return nil, err
+	}
+	return id, id.loadRecoveries()
 }
 
 func (id *Identity) load() error {
@@ -213,25 +246,4 @@ func (id *Identity) Certificate() *x509.Certificate {
 func (id *Identity) RenewAt() time.Time {
 	leaf := id.Certificate()
 	return leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) * 2 / 3)
-}
-
-// Request asks for a new certificate for the registered key.
-func (id *Identity) Request() ([]byte, error) { return requestFor(id.key) }
-
-// Replace puts renewed certificates in force.
-func (id *Identity) Replace(certificates, authorities [][]byte) error {
-	if len(certificates) == 0 || len(authorities) == 0 {
-		return errors.New("renewal gave no certificate")
-	}
-	leaf, err := x509.ParseCertificate(certificates[0])
-	if err != nil {
-		return err
-	}
-	if public, ok := leaf.PublicKey.(*ecdsa.PublicKey); !ok || !public.Equal(&id.key.PublicKey) {
-		return errors.New("renewal gave a certificate for another key")
-	}
-	if err := writeCertificates(id.dir, certificates, authorities); err != nil {
-		return err
-	}
-	return id.load()
 }

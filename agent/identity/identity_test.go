@@ -48,7 +48,7 @@ func (a *authority) sign(t *testing.T, request []byte, begin time.Time, life tim
 	if err := asked.CheckSignature(); err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "eu"}, NotBefore: begin, NotAfter: begin.Add(life)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "eu"}, NotBefore: begin, NotAfter: begin.Add(life)}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, asked.PublicKey, a.key)
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestEnrolAndRenew(t *testing.T) {
 		t.Fatal(err)
 	}
 	later := time.Now().Add(2 * time.Hour)
-	if err := id.Replace(a.sign(t, request, later, 3*time.Hour), [][]byte{a.cert.Raw}); err != nil {
+	if err := id.Replace(a.sign(t, request, later, 3*time.Hour), [][]byte{a.cert.Raw}, 0); err != nil {
 		t.Fatal(err)
 	}
 	again, err := Open(dir)
@@ -119,10 +119,10 @@ func TestWhatIsNotOurs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := id.Replace(a.sign(t, other, time.Now(), time.Hour), [][]byte{a.cert.Raw}); err == nil {
+	if err := id.Replace(a.sign(t, other, time.Now(), time.Hour), [][]byte{a.cert.Raw}, 0); err == nil {
 		t.Error("a certificate for another key was taken")
 	}
-	if err := id.Replace(nil, nil); err == nil {
+	if err := id.Replace(nil, nil, 0); err == nil {
 		t.Error("no certificate was taken")
 	}
 	if _, err := Open(dir); err != nil {

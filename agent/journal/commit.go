@@ -64,7 +64,10 @@ type commit struct {
 	repeats []repeat
 	out     map[string]uint64
 	in      map[lane]uint64
-	records [][]byte // of blocks and gaps; entries come before them
+	records [][]byte     // of blocks and gaps; entries come before them
+	landed  []landed     // what each of records is of
+	blocks  []taken      // blocks among them
+	since   map[lane]int // lanes of new epochs, and which of records is their first
 	marks   map[string]uint64
 	stats   Stats
 }
@@ -85,6 +88,20 @@ type lane struct {
 	epoch  uint64
 }
 
+func laneOf(o block.Origin) lane { return lane{o.Agent, o.Epoch} }
+
+// landed says of one record of a commit up to where it takes its lane.
+type landed struct {
+	lane lane
+	last uint64
+}
+
+// taken are the ids of one block of a commit.
+type taken struct {
+	lane lane
+	ids  map[[16]byte]struct{}
+}
+
 // pending is a new event of this commit.
 type pending struct {
 	*prepared
@@ -102,8 +119,9 @@ func (j *Journal) commit(batch []*request) error {
 	level := j.cfg.Log.Level()
 	c := &commit{
 		j: j, now: j.cfg.Clock(), byID: map[[16]byte]*pending{}, out: j.Outbound(),
-		in: map[lane]uint64{}, marks: map[string]uint64{},
+		in: map[lane]uint64{}, marks: map[string]uint64{}, since: map[lane]int{},
 	}
+	defer j.leave()
 	c.stats.Level = level
 	for _, r := range batch {
 		if level >= r.limit {
@@ -166,6 +184,10 @@ func (c *commit) admit(events []prepared) []Receipt {
 			receipt.Pos = pos
 			continue
 		}
+		if !c.j.enter(p.head.Revision) {
+			receipt.Err = fmt.Errorf("%w: revision %s", ErrOutdated, p.head.Revision)
+			continue
+		}
 		n := &pending{prepared: p, receipt: receipt}
 		c.byID[p.head.ID] = n
 		c.events = append(c.events, n)
@@ -224,19 +246,62 @@ func group(events []*pending) []*pending {
 	return slices.Concat(groups...)
 }
 
-// receive judges a block against its lane's high-water.
+// receive judges a block against its lane's high-water, and its events against what the
+// source sent in earlier epochs.
 func (c *commit) receive(a *arrival) (Received, error) {
-	origin := a.envelope.Origin
-	l := lane{origin.Agent, origin.Epoch}
+	l := laneOf(a.envelope.Origin)
 	last := a.envelope.Last(a.first)
-	known, answer, err := c.advance(l, a.first, last)
+	skip, answer, err := c.advance(l, a.first, last)
 	if err != nil || answer.Duplicate {
 		return answer, err
 	}
-	c.records = append(c.records, appendBlockRecord(int(known), a.relayed, c.now, a.text))
-	answer.Count = a.envelope.Count - int(known)
+	bits, known, err := c.dropped(l, a, int(skip))
+	if err != nil {
+		return Received{}, err
+	}
+	c.land(l, last, appendBlockRecord(int(skip), bits, a.relayed, c.now, a.text))
+	ids := make(map[[16]byte]struct{}, len(a.heads))
+	for i := range a.heads {
+		ids[a.heads[i].ID] = struct{}{}
+	}
+	c.blocks = append(c.blocks, taken{l, ids})
+	answer.Known, answer.Count = known, a.envelope.Count-int(skip)-known
 	c.stats.Received += uint64(answer.Count)
 	return answer, nil
+}
+
+// land adds a record, and moves its lane.
+func (c *commit) land(l lane, last uint64, record []byte) {
+	if c.begins(l) {
+		c.since[l] = len(c.records)
+	}
+	c.records = append(c.records, record)
+	c.landed = append(c.landed, landed{l, last})
+	c.in[l] = last
+	c.marks[laneMark(markIn, l)] = last
+}
+
+// begins reports whether a record of this lane is the first of its epoch, and the source
+// had an earlier one.
+func (c *commit) begins(l lane) bool {
+	if _, ok := c.in[l]; ok {
+		return false
+	}
+	before := c.j.inboundOf(l.source)
+	if _, ok := before[l.epoch]; ok {
+		return false
+	}
+	for epoch := range before {
+		if epoch < l.epoch {
+			return true
+		}
+	}
+	for other := range c.in {
+		if other.source == l.source && other.epoch < l.epoch {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *commit) receiveGap(g *GapRecord) (Received, error) {
@@ -252,13 +317,13 @@ func (c *commit) receiveGap(g *GapRecord) (Received, error) {
 	if err != nil {
 		return Received{}, fmt.Errorf("gap record: %w", err)
 	}
-	c.records = append(c.records, append([]byte{kindGap}, text...))
+	c.land(l, g.Last, append([]byte{kindGap}, text...))
 	c.stats.Gaps++
 	return answer, nil
 }
 
-// advance moves the high-water of a lane to last if first..last continues it. known is
-// how many of the numbers were held before.
+// advance judges whether first..last continues a lane, whose high-water is then last.
+// known is how many of the numbers were held before.
 func (c *commit) advance(l lane, first, last uint64) (known uint64, answer Received, err error) {
 	c.j.mu.Lock()
 	highwater := c.j.in[l.source][l.epoch]
@@ -286,10 +351,7 @@ func (c *commit) advance(l lane, first, last uint64) (known uint64, answer Recei
 	case first > highwater+1:
 		return 0, answer, &GapError{Source: l.source, Epoch: l.epoch, Want: highwater + 1, Got: first}
 	}
-	known = highwater + 1 - first
-	c.in[l] = last
-	c.marks[inboundMark(l.source, l.epoch)] = last
-	return known, Received{Highwater: last}, nil
+	return highwater + 1 - first, Received{Highwater: last}, nil
 }
 
 // write gives numbers to the new events, appends everything and takes over the new state.
@@ -326,10 +388,17 @@ func (c *commit) write() error {
 		}
 	}
 	c.countTotals(accepted)
+	next := j.Next()
+	for l, i := range c.since {
+		c.marks[laneMark(markSince, l)] = next + uint64(len(events)+i)
+	}
 	j.hook("before-commit")
 	first, err := j.cfg.Log.Append(records, c.marks)
 	if err != nil {
 		return err
+	}
+	if first != next {
+		return fmt.Errorf("the log wrote position %d where %d was next; another program may write to it", first, next)
 	}
 	j.hook("after-commit")
 	for _, r := range records {
@@ -358,9 +427,12 @@ func (c *commit) markAll() {
 	for source, epochs := range c.j.in {
 		for epoch, n := range epochs {
 			if _, moved := c.in[lane{source, epoch}]; !moved {
-				c.marks[inboundMark(source, epoch)] = n
+				c.marks[laneMark(markIn, lane{source, epoch})] = n
 			}
 		}
+	}
+	for l, pos := range c.j.since {
+		c.marks[laneMark(markSince, l)] = pos
 	}
 }
 
@@ -375,6 +447,15 @@ func (c *commit) takeOver(events []*pending, first, end uint64) {
 		for _, n := range e.numbers {
 			j.addIndex(n.Agent, n.Seq, pos)
 		}
+		if len(e.numbers) > 0 {
+			j.noteRevision(e.head.Revision, pos)
+		}
+	}
+	for i, r := range c.landed {
+		j.trailOf(r.lane).add(r.last, first+uint64(len(events)+i))
+	}
+	for l, i := range c.since {
+		j.since[l] = first + uint64(len(events)+i)
 	}
 	for _, r := range c.repeats {
 		r.receipt.Pos = r.of.receipt.Pos

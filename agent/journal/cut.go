@@ -9,7 +9,7 @@ import (
 	"github.com/crossdock/crossdock/protocol/block"
 )
 
-const notHeld = "no longer held in the source's journal"
+const notHeld = "no longer held in the source's journal: its history was let go after it had been taken"
 
 // Cut reads the journal from position from and cuts what the lanes in want need next into
 // at most about maxBlocks blocks; want maps a destination to the next number wanted. next
@@ -222,7 +222,7 @@ func (c *cutter) flush() {
 
 // encode cuts one block, or two when heads with many targets make it too large.
 func (c *cutter) encode(lanes []block.Lane, items []block.Item) {
-	origin := block.Origin{Agent: c.j.cfg.Self, Epoch: c.j.cfg.Epoch}
+	origin := block.Origin{Agent: c.j.cfg.Self, Epoch: c.j.epoch.Load()}
 	text, err := block.Cut(origin, lanes, items)
 	switch {
 	case err == nil:

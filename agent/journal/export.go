@@ -21,7 +21,10 @@ func Events(pos uint64, data []byte) ([]LocalItem, error) {
 		return nil, err
 	}
 	var out []LocalItem
-	for i := r.skip; i < len(items); i++ {
+	for i := range items {
+		if r.passes(i) {
+			continue
+		}
 		out = append(out, localItem(pos, i, envelope.Origin.Agent, items[i].Head, items[i].Body))
 	}
 	return out, nil

@@ -47,6 +47,7 @@ var (
 	ErrCorrupt  = block.ErrCorrupt
 	ErrSeek     = errors.New("scan began behind the wanted number; seek first")
 	ErrStopped  = errors.New("the journal has stopped")
+	ErrOutdated = errors.New("routed by a policy revision that has been replaced; hand the event in again")
 )
 
 // GapError is ErrGap with the number that the lane needs next.
@@ -92,11 +93,12 @@ type Log interface {
 type Config struct {
 	Log      Log
 	Self     string // the agent's name
-	Epoch    uint64 // in force for what is sent
+	Epoch    uint64 // in force for what is sent; SetEpoch changes it
 	Clock    func() time.Time
 	Logger   *slog.Logger
 	Metrics  *Metrics
 	Window   int                                 // events among which a repeat is recognised; DedupeWindow
+	Known    int                                 // events remembered of a source's earlier epochs; MaxKnown
 	OnDamage func(first, last uint64, err error) // positions that could not be read
 	Hook     func(step string)                   // failpoints for tests: before-commit, after-commit
 }
@@ -115,14 +117,15 @@ type Admitted struct {
 type Receipt struct {
 	Pos    uint64
 	Repeat bool  // accepted before with the same content; Pos is the first one's
-	Err    error // ErrConflict, ErrInvalid: this event was not accepted
+	Err    error // ErrConflict, ErrInvalid, ErrOutdated: this event was not accepted
 }
 
 // Received answers for a block or a gap.
 type Received struct {
 	Highwater uint64
 	Count     int  // events that were new
-	Duplicate bool // nothing was new
+	Known     int  // events that came in an earlier epoch of the source and were dropped
+	Duplicate bool // the lane had come as far before
 }
 
 // Inbound is the state of a lane to this agent.

@@ -9,9 +9,9 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/crossdock/crossdock/protocol/block"
@@ -41,13 +41,25 @@ type Journal struct {
 	requests chan *request
 	stopped  chan struct{}
 	repeats  *repeats // used by Open and then by Run only
+	epoch    atomic.Uint64
 
-	mu       sync.Mutex
-	end      uint64                       // position behind the last commit; moves with out
-	grown    chan struct{}                // closed and replaced when end moves
-	out      map[string]uint64            // last number given, by destination
-	in       map[string]map[uint64]uint64 // last number committed, by source and epoch
-	index    map[string][]lanePoint
+	mu     sync.Mutex
+	end    uint64                       // position behind the last commit; moves with out
+	grown  chan struct{}                // closed and replaced when end moves
+	out    map[string]uint64            // last number given, by destination
+	in     map[string]map[uint64]uint64 // last number committed, by source and epoch
+	since  map[lane]uint64              // position of an epoch's first record, if the source had an earlier one
+	known  map[string]*known            // by source
+	trails map[lane]*trail
+	index  map[string][]lanePoint
+
+	// What Flushed needs: the order of revisions, what a commit under way holds, and the
+	// revision below which nothing is accepted any more. Before runsFrom the order is not known.
+	runs       []run
+	runsFrom   uint64
+	committing []block.Revision
+	floor      block.Revision
+
 	unsaved  bool // out is ahead of the marks in the log: write all with the next commit
 	stats    Stats
 	reported map[uint64]bool // damaged positions that OnDamage was told of
@@ -73,44 +85,44 @@ func Open(cfg Config) (*Journal, error) {
 	if cfg.Window <= 0 {
 		cfg.Window = DedupeWindow
 	}
+	if cfg.Known <= 0 {
+		cfg.Known = MaxKnown
+	}
 	j := &Journal{
 		cfg: cfg, requests: make(chan *request, queueLength), stopped: make(chan struct{}),
 		repeats: newRepeats(cfg.Window), end: cfg.Log.Next(), grown: make(chan struct{}),
 		out: map[string]uint64{}, in: map[string]map[uint64]uint64{},
 		index: map[string][]lanePoint{}, reported: map[uint64]bool{},
+		since: map[lane]uint64{}, known: map[string]*known{}, trails: map[lane]*trail{},
 	}
+	j.epoch.Store(cfg.Epoch)
 	totals := cfg.Log.Marks("total/")
 	j.stats.Accepted, j.stats.Received = totals[markAccepted], totals[markReceived]
 	for name, n := range cfg.Log.Marks(markOut) {
 		j.out[strings.TrimPrefix(name, markOut)] = n
 	}
 	for name, n := range cfg.Log.Marks(markIn) {
-		if err := j.loadInbound(name, n); err != nil {
-			return nil, err
+		l, ok := parseLane(markIn, name)
+		if !ok {
+			return nil, fmt.Errorf("journal: mark %q does not name an inbound lane", name)
 		}
+		j.setInbound(l.source, l.epoch, n)
+	}
+	for name, pos := range cfg.Log.Marks(markSince) {
+		l, ok := parseLane(markSince, name)
+		if !ok {
+			return nil, fmt.Errorf("journal: mark %q does not name an inbound lane", name)
+		}
+		j.since[l] = pos
 	}
 	if err := j.replay(); err != nil {
 		return nil, err
 	}
+	j.boundEpochs()
 	if cfg.Log.MarksStale() {
 		j.jumpLanes()
 	}
 	return j, nil
-}
-
-func (j *Journal) loadInbound(name string, n uint64) error {
-	rest := strings.TrimPrefix(name, markIn)
-	i := strings.LastIndexByte(rest, '/')
-	epoch, err := strconv.ParseUint(rest[i+1:], 10, 64)
-	if i <= 0 || err != nil {
-		return fmt.Errorf("journal: mark %q does not name an inbound lane", name)
-	}
-	j.setInbound(rest[:i], epoch, n)
-	return nil
-}
-
-func inboundMark(source string, epoch uint64) string {
-	return markIn + source + "/" + strconv.FormatUint(epoch, 10)
 }
 
 func (j *Journal) setInbound(source string, epoch, n uint64) {
@@ -129,25 +141,55 @@ func (j *Journal) replay() error {
 	if window := uint64(j.cfg.Window); j.end > window && !j.cfg.Log.MarksStale() {
 		from = max(from, j.end-window)
 	}
-	return j.each(context.Background(), from, j.end, func(pos uint64, r record) bool {
-		switch {
-		case r.entry != nil:
-			j.repeats.add(r.entry.ID, pos)
-			for _, n := range r.entry.Numbers {
-				j.out[n.Agent] = max(j.out[n.Agent], n.Seq)
-				j.addIndex(n.Agent, n.Seq, pos)
-			}
-		case r.block != nil:
-			if e, err := block.ParseEnvelope(r.block); err == nil {
-				if lane, ok := e.Lane(j.cfg.Self); ok {
-					j.raiseInbound(e.Origin.Agent, e.Origin.Epoch, e.Last(lane.First))
-				}
-			}
-		case r.gap != nil:
-			j.raiseInbound(r.gap.Source, r.gap.Epoch, r.gap.Last)
-		}
+	if from > j.cfg.Log.First() {
+		j.runsFrom = from
+	}
+	err := j.each(context.Background(), from, j.end, func(pos uint64, r record) bool {
+		j.replayOne(pos, r, from)
 		return true
 	})
+	j.retraceRest(from)
+	return err
+}
+
+func (j *Journal) replayOne(pos uint64, r record, from uint64) {
+	switch {
+	case r.entry != nil:
+		j.repeats.add(r.entry.ID, pos)
+		for _, n := range r.entry.Numbers {
+			j.out[n.Agent] = max(j.out[n.Agent], n.Seq)
+			j.addIndex(n.Agent, n.Seq, pos)
+		}
+		if len(r.entry.Numbers) > 0 {
+			j.noteRevision(r.entry.Revision, pos)
+		}
+	case r.block != nil:
+		e, err := block.ParseEnvelope(r.block)
+		if err != nil {
+			return
+		}
+		if to, ok := e.Lane(j.cfg.Self); ok {
+			j.raiseInbound(e.Origin.Agent, e.Origin.Epoch, e.Last(to.First))
+			j.retrace(laneOf(e.Origin), to.First+uint64(r.skip), e.Last(to.First), pos, from)
+		}
+	case r.gap != nil:
+		j.raiseInbound(r.gap.Source, r.gap.Epoch, r.gap.Last)
+		j.retrace(lane{r.gap.Source, r.gap.Epoch}, r.gap.First, r.gap.Last, pos, from)
+	}
+}
+
+// boundEpochs gives a lane whose mark is missing, because it was lost or never written, the
+// end as the place that no earlier epoch of its source comes behind.
+func (j *Journal) boundEpochs() {
+	for source, epochs := range j.in {
+		oldest := slices.Min(slices.Collect(maps.Keys(epochs)))
+		for epoch := range epochs {
+			l := lane{source, epoch}
+			if _, ok := j.since[l]; !ok && epoch > oldest {
+				j.since[l] = j.end
+			}
+		}
+	}
 }
 
 func (j *Journal) raiseInbound(source string, epoch, n uint64) {
@@ -170,6 +212,10 @@ func (j *Journal) addIndex(dest string, number, pos uint64) {
 		j.index[dest] = append(points, lanePoint{number, pos})
 	}
 }
+
+// SetEpoch has blocks cut from now on carry another epoch. The numbers of lanes go on: a
+// number stands for one event however many epochs there are.
+func (j *Journal) SetEpoch(epoch uint64) { j.epoch.Store(epoch) }
 
 // Highest is the last number given on the lane to dest.
 func (j *Journal) Highest(dest string) uint64 {
@@ -240,6 +286,7 @@ func (j *Journal) Trim(before uint64, olderThan time.Time) (dropped uint64, err 
 		i, _ := slices.BinarySearchFunc(points, first, func(p lanePoint, pos uint64) int { return cmp.Compare(p.pos, pos) })
 		j.index[dest] = slices.Clone(points[i:])
 	}
+	j.forget(first)
 	return dropped, err
 }
 

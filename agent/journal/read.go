@@ -190,8 +190,8 @@ func (j *Journal) items(pos uint64, r record, wanted func(*block.Head) bool) []S
 	var out []ScanItem
 	var bodies []block.Item
 	var fault error
-	for i := r.skip; i < len(heads); i++ {
-		if !wanted(&heads[i]) {
+	for i := range heads {
+		if r.passes(i) || !wanted(&heads[i]) {
 			continue
 		}
 		if bodies == nil && fault == nil {

@@ -45,6 +45,7 @@ type prepared struct {
 type arrival struct {
 	text     []byte
 	envelope block.Envelope
+	heads    []block.Head
 	first    uint64
 	relayed  time.Time
 }
@@ -126,7 +127,8 @@ func (j *Journal) Receive(ctx context.Context, text []byte, relayed time.Time) (
 	if err != nil {
 		return Received{}, err
 	}
-	if _, _, err := block.ParseHeads(text); err != nil {
+	_, heads, err := block.ParseHeads(text)
+	if err != nil {
 		return Received{}, err
 	}
 	if len(envelope.Origin.Agent) > maxSource {
@@ -136,8 +138,12 @@ func (j *Journal) Receive(ctx context.Context, text []byte, relayed time.Time) (
 	if !ok || envelope.Origin.Agent == j.cfg.Self {
 		return Received{}, fmt.Errorf("%w: a block from %s that is not for %s", ErrInvalid, envelope.Origin.Agent, j.cfg.Self)
 	}
+	// Here, not under the commit: at the first block of an epoch there may be much to read.
+	if _, err := j.learn(laneOf(envelope.Origin)); err != nil {
+		return Received{}, err
+	}
 	r := &request{
-		block: &arrival{text: text, envelope: envelope, first: lane.First, relayed: relayed},
+		block: &arrival{text: text, envelope: envelope, heads: heads, first: lane.First, relayed: relayed},
 		size:  len(text), count: envelope.Count, limit: ReceiveLevel, done: make(chan struct{}),
 	}
 	return j.doReceive(ctx, r)

@@ -271,35 +271,60 @@ func (l *Log) MarksStale() bool {
 // appended to before olderThan (the zero time: whatever their age). The newest file
 // always stays. It returns how many records went.
 func (l *Log) Trim(before uint64, olderThan time.Time) (dropped uint64, err error) {
+	for {
+		n, written, ok := l.oldest(before)
+		if !ok || !olderThan.IsZero() && !written.Before(olderThan) {
+			return dropped, nil
+		}
+		if err := l.dropOldest(before); err != nil {
+			return dropped, err
+		}
+		dropped += n
+	}
+}
+
+// TrimOne removes the first file if it holds only positions before before and is not the
+// newest. It returns how many records went, and when the last of them was written.
+func (l *Log) TrimOne(before uint64) (dropped uint64, written time.Time, err error) {
+	n, written, ok := l.oldest(before)
+	if !ok {
+		return 0, time.Time{}, nil
+	}
+	return n, written, l.dropOldest(before)
+}
+
+// oldest describes the first file, if it may go.
+func (l *Log) oldest(before uint64) (records uint64, written time.Time, ok bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if len(l.row) < 2 || l.row[0].next > before {
+		return 0, time.Time{}, false
+	}
+	return l.row[0].records, l.row[0].written, true
+}
+
+func (l *Log) dropOldest(before uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed || l.readOnly {
-		return 0, ErrClosed
+		return ErrClosed
 	}
-	removed := false
-	for len(l.row) > 1 {
-		s := l.row[0]
-		if s.next > before || !olderThan.IsZero() && !s.written.Before(olderThan) {
-			break
-		}
-		if s.db != nil {
-			if err := s.db.Close(); err != nil {
-				l.log.Warn("close a file of the queue before removing it", "file", s.path, "error", err)
-			}
-			s.db = nil
-			s.lost = fmt.Errorf("%w: the file was closed to be removed", ErrDamage)
-		}
-		if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return dropped, fmt.Errorf("trim queue: %w", err)
-		}
-		removed = true
-		dropped += s.records
-		l.row = l.row[1:]
+	if len(l.row) < 2 || l.row[0].next > before {
+		return nil // somebody else was quicker
 	}
-	if removed {
-		err = syncDir(l.cfg.Dir)
+	s := l.row[0]
+	if s.db != nil {
+		if err := s.db.Close(); err != nil {
+			l.log.Warn("close a file of the queue before removing it", "file", s.path, "error", err)
+		}
+		s.db = nil
+		s.lost = fmt.Errorf("%w: the file was closed to be removed", ErrDamage)
 	}
-	return dropped, err
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("trim queue: %w", err)
+	}
+	l.row = l.row[1:]
+	return syncDir(l.cfg.Dir)
 }
 
 // Usage is what the log takes now.

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"connectrpc.com/connect"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/crossdock/crossdock/protocol/block"
@@ -23,6 +22,7 @@ var errSilent = errors.New("the control plane has been silent for too long")
 type puller struct {
 	u      *Uplink
 	client syncpbconnect.SyncClient
+	g      *greeting
 	wake   chan struct{} // there is something to acknowledge
 	heard  atomic.Bool   // the stream has carried something
 
@@ -31,10 +31,18 @@ type puller struct {
 	answers []*syncpb.CommandAnswer
 	report  bool            // the status has changed in a way that should not wait
 	running map[string]bool // commands under way, so that a repeat is not run beside itself
+
+	settled map[laneOf]uint64 // as last told in this session; only acknowledge touches it
 }
 
-func newPuller(u *Uplink, client syncpbconnect.SyncClient) *puller {
-	return &puller{u: u, client: client, wake: make(chan struct{}, 1), running: map[string]bool{}}
+// laneOf names an inbound lane.
+type laneOf struct {
+	source string
+	epoch  uint64
+}
+
+func newPuller(u *Uplink, client syncpbconnect.SyncClient, g *greeting) *puller {
+	return &puller{u: u, client: client, g: g, wake: make(chan struct{}, 1), running: map[string]bool{}, settled: map[laneOf]uint64{}}
 }
 
 // run reads the stream until it ends or falls silent.
@@ -44,7 +52,7 @@ func (p *puller) run(ctx context.Context) error {
 	held := p.u.cfg.Policy.Held()
 	// The mailbox position is left at zero: the relay begins with the oldest mail that this
 	// agent has not acknowledged, which is what it has to know in any case.
-	stream, err := p.client.Pull(ctx, connect.NewRequest(&syncpb.PullRequest{
+	stream, err := p.client.Pull(ctx, marked(p.g, &syncpb.PullRequest{
 		Revision: &syncpb.Revision{Generation: held.Generation, Number: held.Number}}))
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
@@ -205,10 +213,46 @@ func (p *puller) acknowledgeOnce(ctx context.Context, report bool) error {
 	p.report = false
 	p.mu.Unlock()
 	if report {
-		request.Status = p.u.cfg.Status()
+		p.tell(request)
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.u.cfg.CallTimeout)
 	defer cancel()
-	_, err := p.client.Ack(ctx, connect.NewRequest(request))
-	return err // answers that are lost with it are asked for again: commands are repeated until answered
+	// What is lost with a call that fails is told again: the session ends with it, and
+	// commands are repeated until they are answered.
+	if _, err := p.client.Ack(ctx, marked(p.g, request)); err != nil {
+		return err
+	}
+	for _, l := range request.Settled {
+		p.settled[laneOf{l.Source, l.Epoch}] = l.Highwater
+	}
+	return nil
+}
+
+// tell adds the status and what goes with it.
+func (p *puller) tell(request *syncpb.AckRequest) {
+	cfg := &p.u.cfg
+	request.Status = cfg.Status()
+	if cfg.Settled != nil {
+		for _, h := range cfg.Settled() {
+			if told, ok := p.settled[laneOf{h.Source, h.Epoch}]; ok && told == h.Number || h.Number == 0 {
+				continue
+			}
+			if len(request.Settled) == maxSettled {
+				break // the rest goes with the next status
+			}
+			request.Settled = append(request.Settled, &syncpb.Lane{Source: h.Source, Epoch: h.Epoch, Destination: cfg.Agent, Highwater: h.Number})
+		}
+	}
+	if cfg.Flushed != nil {
+		flushed := cfg.Flushed()
+		request.Flushed = &syncpb.Revision{Generation: flushed.Generation, Number: flushed.Number}
+	}
+	if cfg.Moves != nil {
+		for _, m := range cfg.Moves() {
+			if len(request.Moves) == maxMoves {
+				break
+			}
+			request.Moves = append(request.Moves, &syncpb.Move{System: m.System, Pending: m.Pending, Holding: m.Holding})
+		}
+	}
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/crossdock/crossdock/protocol/syncpb"
@@ -32,6 +31,7 @@ type lane struct {
 type pusher struct {
 	u       *Uplink
 	client  syncpbconnect.SyncClient
+	g       *greeting
 	lanes   map[string]*lane
 	answers chan answer
 	calls   int    // under way
@@ -43,6 +43,7 @@ type call struct {
 	request *syncpb.PushRequest
 	bytes   int
 	last    map[string]uint64
+	floor   map[string]uint64 // the relay held so much when the call was made
 	turn    map[string]int
 }
 
@@ -52,22 +53,14 @@ type answer struct {
 	err   error
 }
 
-func newPusher(u *Uplink, client syncpbconnect.SyncClient, hello *syncpb.HelloResponse) (*pusher, error) {
-	p := &pusher{u: u, client: client, lanes: map[string]*lane{}, answers: make(chan answer, maxCalls)}
-	if hello.Epoch != 0 && hello.Epoch != u.cfg.Epoch {
-		return nil, fmt.Errorf("this agent is in epoch %d, the control plane granted %d: %w", u.cfg.Epoch, hello.Epoch, errFenced)
-	}
-	given := u.cfg.Outbox.Outbound()
-	for _, l := range hello.Outbound {
-		if l.Epoch != u.cfg.Epoch {
-			continue
+func newPusher(u *Uplink, client syncpbconnect.SyncClient, g *greeting) (*pusher, error) {
+	p := &pusher{u: u, client: client, g: g, lanes: map[string]*lane{}, answers: make(chan answer, maxCalls)}
+	for _, l := range g.answer.Outbound {
+		if l.Epoch == g.mark.Epoch {
+			p.lanes[l.Destination] = &lane{taken: l.Highwater}
 		}
-		if l.Highwater > given[l.Destination] {
-			return nil, fmt.Errorf("lane to %s: %d taken, %d given: %w", l.Destination, l.Highwater, given[l.Destination], errBehind)
-		}
-		p.lanes[l.Destination] = &lane{taken: l.Highwater}
 	}
-	for destination := range given {
+	for destination := range u.cfg.Outbox.Outbound() {
 		l := p.lane(destination)
 		l.base = u.cfg.Outbox.Earlier(destination)
 		if err := p.goBack(destination, l.taken); err != nil {
@@ -181,7 +174,7 @@ func (p *pusher) ready() (want map[string]uint64, err error) {
 // earlier makes the call that moves lanes over what the relay took of them in an earlier
 // epoch of this agent: sent again, it would be received again.
 func (p *pusher) earlier() ([]*call, error) {
-	c := newCall(p.u.cfg.Epoch)
+	c := newCall(p.g.mark.Epoch)
 	now := time.Now()
 	for destination, l := range p.lanes {
 		if l.base == 0 || l.want > l.base || now.Before(l.blocked) {
@@ -230,7 +223,7 @@ func (p *pusher) lowest(want map[string]uint64) (pos uint64) {
 }
 
 func newCall(epoch uint64) *call {
-	return &call{request: &syncpb.PushRequest{Epoch: epoch}, last: map[string]uint64{}, turn: map[string]int{}}
+	return &call{request: &syncpb.PushRequest{Epoch: epoch}, last: map[string]uint64{}, floor: map[string]uint64{}, turn: map[string]int{}}
 }
 
 // cut makes the calls of one round and moves the lanes ahead; it says whether it got any
@@ -259,7 +252,7 @@ func (p *pusher) cut() (calls []*call, moved bool, err error) {
 		cut := &cuts[i]
 		size := len(cut.Block)
 		if len(calls) == 0 || calls[len(calls)-1].bytes+size > maxCallBytes {
-			calls = append(calls, newCall(p.u.cfg.Epoch))
+			calls = append(calls, newCall(p.g.mark.Epoch))
 		}
 		c := calls[len(calls)-1]
 		c.bytes += size
@@ -287,6 +280,10 @@ func (p *pusher) advance(c *call, destination string, last uint64) {
 	l := p.lane(destination)
 	l.want = last + 1
 	c.last[destination], c.turn[destination] = last, l.turn
+	if _, ok := c.floor[destination]; !ok {
+		c.floor[destination] = l.taken
+	}
+	p.u.offered[destination] = max(p.u.offered[destination], last)
 }
 
 func gapToWire(g *Gap) *syncpb.Gap {
@@ -300,7 +297,7 @@ func gapToWire(g *Gap) *syncpb.Gap {
 func (p *pusher) send(ctx context.Context, c *call) {
 	callCtx, cancel := context.WithTimeout(ctx, p.u.cfg.CallTimeout)
 	defer cancel()
-	response, err := p.client.Push(callCtx, connect.NewRequest(c.request))
+	response, err := p.client.Push(callCtx, marked(p.g, c.request))
 	a := answer{call: c, err: err}
 	if err == nil {
 		a.lanes = response.Msg.Lanes
@@ -336,8 +333,11 @@ func (p *pusher) take(a answer) error {
 
 func (p *pusher) takeLane(c *call, answer *syncpb.LaneAnswer) error {
 	l := p.lane(answer.Destination)
-	if answer.Highwater > p.u.cfg.Outbox.Outbound()[answer.Destination] {
-		return errBehind
+	if answer.Highwater > p.u.most(answer.Destination) {
+		return errBehind // the next hello tells so too, and then a new epoch begins
+	}
+	if answer.Highwater < c.floor[answer.Destination] {
+		return errRewound
 	}
 	if answer.Highwater > l.taken {
 		l.taken = answer.Highwater

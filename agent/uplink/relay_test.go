@@ -38,31 +38,84 @@ type relay struct {
 	full     int    // blocks not taken for want of room
 	epoch    uint64 // granted; 0: not said
 	loseAcks int    // answers to Ack that are lost on purpose
+
+	session    uint64 // newest opened, where sessions are counted
+	nonce      string
+	epochNonce string
+	loseHellos int                            // answers to requests for an epoch that are lost on purpose
+	former     map[uint64]map[string][]string // taken, by epoch that is over
+	reports    []*syncpb.AckRequest           // with a status
+	renewals   []*syncpb.RenewRequest
+	loseRenews int
+	generation uint64
+	heard      *syncpb.HelloRequest // the last that opened a session
+	beat       time.Duration
+	patience   time.Duration
+	leaderless bool // greets nobody
 }
 
 func newRelay() *relay {
-	return &relay{taken: map[string][]string{}, room: map[string]int{}, answers: map[string]*syncpb.CommandAnswer{}}
+	return &relay{taken: map[string][]string{}, room: map[string]int{}, answers: map[string]*syncpb.CommandAnswer{},
+		former: map[uint64]map[string][]string{}, beat: 20 * time.Millisecond, patience: 5 * time.Second}
 }
 
-func (r *relay) Hello(context.Context, *connect.Request[syncpb.HelloRequest]) (*connect.Response[syncpb.HelloResponse], error) {
+func (r *relay) Hello(_ context.Context, req *connect.Request[syncpb.HelloRequest]) (*connect.Response[syncpb.HelloResponse], error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	m := req.Msg
+	out := &syncpb.HelloResponse{Protocol: 1, Epoch: r.epoch, NowUnixMs: time.Now().UnixMilli(), Node: "n1",
+		Generation: r.generation, Incarnation: "life", Nodes: []string{"n1:1", "n2:1"}}
+	if len(m.Nonce) == 0 {
+		return connect.NewResponse(out), nil // a look
+	}
 	r.hellos++
-	out := &syncpb.HelloResponse{Protocol: 1, Epoch: r.epoch, NowUnixMs: time.Now().UnixMilli()}
+	if r.leaderless {
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("no leader"))
+	}
+	switch {
+	case m.NewEpoch && r.epochNonce == string(m.Nonce): // once more
+	case m.NewEpoch && m.Epoch != r.epoch:
+		return nil, connect.NewError(connect.CodePermissionDenied, fmt.Errorf("epoch %d is fenced", m.Epoch))
+	case m.NewEpoch:
+		r.former[r.epoch] = r.taken
+		r.taken, r.session, r.nonce, r.epochNonce = map[string][]string{}, 0, "", string(m.Nonce)
+		r.epoch++
+		out.Epoch = r.epoch
+	case m.Session > 0 && m.Epoch == r.epoch:
+		out.Stale = m.Session <= r.session && string(m.Nonce) != r.nonce
+		if !out.Stale {
+			r.session, r.nonce = m.Session, string(m.Nonce)
+		}
+	}
+	if m.NewEpoch && r.loseHellos > 0 {
+		r.loseHellos--
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("lost on purpose"))
+	}
+	r.heard = m
 	for destination, ids := range r.taken {
-		out.Outbound = append(out.Outbound, &syncpb.Lane{Source: "here", Epoch: 1, Destination: destination, Highwater: uint64(len(ids))})
+		out.Outbound = append(out.Outbound, &syncpb.Lane{Source: "here", Epoch: max(r.epoch, 1), Destination: destination, Highwater: uint64(len(ids))})
 	}
 	return connect.NewResponse(out), nil
 }
 
-func (r *relay) Renew(context.Context, *connect.Request[syncpb.RenewRequest]) (*connect.Response[syncpb.RenewResponse], error) {
-	return connect.NewResponse(&syncpb.RenewResponse{}), nil
+func (r *relay) Renew(_ context.Context, req *connect.Request[syncpb.RenewRequest]) (*connect.Response[syncpb.RenewResponse], error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.renewals = append(r.renewals, req.Msg)
+	if r.loseRenews > 0 {
+		r.loseRenews--
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("lost on purpose"))
+	}
+	return connect.NewResponse(&syncpb.RenewResponse{Recoveries: 1}), nil
 }
 
 func (r *relay) Push(_ context.Context, req *connect.Request[syncpb.PushRequest]) (*connect.Response[syncpb.PushResponse], error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	answers := map[string]*syncpb.LaneAnswer{}
+	if req.Msg.Epoch != max(r.epoch, 1) {
+		return nil, connect.NewError(connect.CodePermissionDenied, fmt.Errorf("epoch %d is fenced", req.Msg.Epoch))
+	}
 	for _, text := range req.Msg.Blocks {
 		envelope, items, err := block.Open(text)
 		if err != nil {
@@ -126,7 +179,7 @@ func (r *relay) Pull(ctx context.Context, _ *connect.Request[syncpb.PullRequest]
 			return err
 		}
 	}
-	beat := time.NewTicker(20 * time.Millisecond)
+	beat := time.NewTicker(r.beat)
 	defer beat.Stop()
 	for {
 		select {
@@ -156,6 +209,7 @@ func (r *relay) Ack(_ context.Context, req *connect.Request[syncpb.AckRequest]) 
 	}
 	if req.Msg.Status != nil {
 		r.status++
+		r.reports = append(r.reports, req.Msg)
 	}
 	return connect.NewResponse(&syncpb.AckResponse{}), nil
 }
@@ -169,7 +223,7 @@ func (r *relay) set(change func()) {
 // await polls until the condition on the relay holds.
 func (r *relay) await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(r.patience)
 	for {
 		r.mu.Lock()
 		ok := holds()
@@ -180,7 +234,7 @@ func (r *relay) await(t *testing.T, what string, holds func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("timed out: %s (state of the relay: taken %d lanes, %d rejected)", what, len(r.taken), r.rejected)
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(r.patience / 5000)
 	}
 }
 
@@ -191,6 +245,10 @@ type site struct {
 	given    map[string]uint64
 	taken    map[string]uint64
 	earlier  map[string]uint64
+	epoch    uint64
+	gone     map[string]uint64 // numbers up to this are no longer held
+	why      []string          // of the epochs that were begun
+	prefix   string            // of the ids: tells one copy of an agent from another
 	grown    chan struct{}
 	received []string
 	fullFor  int // Receive answers ErrFull so often
@@ -200,7 +258,7 @@ type site struct {
 }
 
 func newSite() *site {
-	return &site{given: map[string]uint64{}, taken: map[string]uint64{}, grown: make(chan struct{}), commands: map[string]int{}}
+	return &site{epoch: 1, gone: map[string]uint64{}, given: map[string]uint64{}, taken: map[string]uint64{}, grown: make(chan struct{}), commands: map[string]int{}}
 }
 
 // add journals one event for some destinations. Its id is its position.
@@ -224,7 +282,7 @@ func (s *site) lane(destination string) []string {
 	var out []string
 	for i, numbers := range s.entries {
 		if numbers[destination] > 0 {
-			out = append(out, fmt.Sprint(i+1))
+			out = append(out, s.prefix+fmt.Sprint(i+1))
 		}
 	}
 	return out
@@ -237,6 +295,15 @@ func (s *site) Cut(want map[string]uint64, from uint64, maxBlocks int) ([]Cut, u
 	defer s.mu.Unlock()
 	want = maps.Clone(want)
 	var cuts []Cut
+	for d, n := range want {
+		if n <= s.gone[d] {
+			cuts = append(cuts, Cut{Gap: &Gap{Destination: d, First: n, Last: s.gone[d], Cause: "no longer held"}})
+			want[d] = s.gone[d] + 1
+		}
+	}
+	if len(cuts) > 0 {
+		return cuts, from, nil
+	}
 	pos := from
 	for ; int(pos) <= len(s.entries); pos++ {
 		set := map[string]uint64{}
@@ -277,9 +344,9 @@ func (s *site) Cut(want map[string]uint64, from uint64, maxBlocks int) ([]Cut, u
 	for i := range cuts {
 		var items []block.Item
 		for id := range idsOf(cuts[i].Block) {
-			items = append(items, block.Item{Head: block.Head{Type: "t"}, Body: block.AppendBody(nil, "key", []byte(id))})
+			items = append(items, block.Item{Head: block.Head{Type: "t"}, Body: block.AppendBody(nil, "key", []byte(s.prefix+id))})
 		}
-		text, err := block.Cut(block.Origin{Agent: "here", Epoch: 1}, cuts[i].Lanes, items)
+		text, err := block.Cut(block.Origin{Agent: "here", Epoch: s.epoch}, cuts[i].Lanes, items)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -302,6 +369,22 @@ func idsOf(list []byte) func(func(string) bool) {
 			id = ""
 		}
 	}
+}
+
+func (s *site) current() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch
+}
+
+// begin is what the agent does in a new epoch: what the relay had taken as far as it knows
+// is not sent again.
+func (s *site) begin(epoch uint64, why string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch, s.earlier = epoch, maps.Clone(s.taken)
+	s.why = append(s.why, why)
+	return nil
 }
 
 func (s *site) Seek(destination string, number uint64) (uint64, error) {
@@ -352,6 +435,9 @@ func (s *site) Earlier(destination string) uint64 {
 func (s *site) Taken(destination string, number uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if number < s.earlier[destination] {
+		return
+	}
 	s.taken[destination] = number
 }
 
@@ -399,9 +485,16 @@ func (s *site) command(_ context.Context, id, _ string, arguments []byte) ([]byt
 
 type forever struct{}
 
-func (forever) RenewAt() time.Time               { return time.Now().Add(time.Hour) }
-func (forever) Request() ([]byte, error)         { return nil, nil }
-func (forever) Replace([][]byte, [][]byte) error { return nil }
+func (forever) RenewAt() time.Time                       { return time.Now().Add(time.Hour) }
+func (forever) Request() ([]byte, error)                 { return nil, nil }
+func (forever) Recoveries() uint64                       { return 0 }
+func (forever) Replace([][]byte, [][]byte, uint64) error { return nil }
+func (forever) RequestEpoch(string) ([16]byte, error)    { return [16]byte{}, nil }
+func (forever) PendingEpoch() ([16]byte, string, bool)   { return [16]byte{}, "", false }
+func (forever) Agreed() error                            { return nil }
+func (forever) Baseline(given map[string]uint64) (map[string]uint64, error) {
+	return given, nil
+}
 
 // start runs an uplink between a site and a relay over a memory transport.
 func start(t *testing.T, s *site, r *relay, faults transport.Faults) (*Uplink, *transport.Link) {
@@ -411,18 +504,12 @@ func start(t *testing.T, s *site, r *relay, faults transport.Faults) (*Uplink, *
 
 func startWith(t *testing.T, s *site, r *relay, faults transport.Faults, change func(*Config)) (*Uplink, *transport.Link) {
 	t.Helper()
-	mux := http.NewServeMux()
-	mux.Handle(syncpbconnect.NewSyncHandler(r, transport.HandlerOptions()...))
-	link := transport.NewMemory(mux, transport.Identity{Agent: "here", Site: "here"}, faults)
-	cfg := DefaultConfig()
-	cfg.Agent, cfg.Epoch, cfg.Dialer, cfg.Outbox, cfg.Inbox, cfg.Policy, cfg.Identity = "here", 1, link, s, s, s, forever{}
-	cfg.Command = s.command
-	cfg.Status = func() json.RawMessage { return json.RawMessage("{}") }
-	cfg.Logger = slog.New(slog.DiscardHandler)
-	cfg.CallTimeout, cfg.Silence, cfg.FullRetry = 2*time.Second, 200*time.Millisecond, 5*time.Millisecond
-	cfg.ReconnectMin, cfg.ReconnectMax = time.Millisecond, 5*time.Millisecond
-	change(&cfg)
-	u := New(cfg)
+	u, link := newUplink(s, r, faults, change)
+	run(t, u)
+	return u, link
+}
+
+func run(t *testing.T, u *Uplink) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -432,5 +519,43 @@ func startWith(t *testing.T, s *site, r *relay, faults transport.Faults, change 
 		}
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	return u, link
+}
+
+func newUplink(s *site, r *relay, faults transport.Faults, change func(*Config)) (*Uplink, *transport.Link) {
+	link := transport.NewMemory(r.handler(), transport.Identity{Agent: "here", Site: "here"}, faults)
+	cfg := config(s)
+	cfg.Dialer = link
+	change(&cfg)
+	return New(cfg), link
+}
+
+func (r *relay) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(syncpbconnect.NewSyncHandler(r, transport.HandlerOptions()...))
+	return mux
+}
+
+func config(s *site) Config {
+	cfg := DefaultConfig()
+	cfg.Agent, cfg.Outbox, cfg.Inbox, cfg.Policy, cfg.Identity = "here", s, s, s, forever{}
+	cfg.Epoch, cfg.BeginEpoch = s.current, s.begin
+	cfg.Command = s.command
+	cfg.Status = func() json.RawMessage { return json.RawMessage("{}") }
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	cfg.CallTimeout, cfg.Silence, cfg.FullRetry = 2*time.Second, 200*time.Millisecond, 5*time.Millisecond
+	cfg.ReconnectMin, cfg.ReconnectMax = time.Millisecond, 5*time.Millisecond
+	return cfg
+}
+
+type syncClient = syncpbconnect.SyncClient
+
+// spy notes whether a renewal was asked for.
+type spy struct {
+	syncClient
+	renewed bool
+}
+
+func (s *spy) Renew(ctx context.Context, r *connect.Request[syncpb.RenewRequest]) (*connect.Response[syncpb.RenewResponse], error) {
+	s.renewed = true
+	return s.syncClient.Renew(ctx, r)
 }

@@ -12,18 +12,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
-	"connectrpc.com/connect"
 	"github.com/cenkalti/backoff/v4"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/crossdock/crossdock/protocol/block"
-	"github.com/crossdock/crossdock/protocol/syncpb"
-	"github.com/crossdock/crossdock/protocol/syncpb/syncpbconnect"
 	"github.com/crossdock/crossdock/protocol/transport"
 )
 
@@ -40,6 +36,8 @@ const (
 	maxAnswerSize = 1 << 20
 	maxAckAnswers = 2 << 20     // bytes of answers in one Ack
 	maxCause      = 1 << 10     // bytes of why a gap is one; the relay takes no more
+	maxSettled    = 4096        // lanes in one Ack; the relay takes no more
+	maxMoves      = 256         // likewise
 	renewPause    = time.Minute // least time between two renewals, good or bad
 	renewLook     = time.Hour   // how often the clock is looked at again: it may have been set
 )
@@ -53,13 +51,18 @@ var (
 // takenEarlier is the cause of the gap with which a new epoch begins.
 const takenEarlier = "the relay took them in an earlier epoch of this agent; they are not sent twice"
 
-// errBehind says that the relay knows later numbers of a lane than this agent has given:
-// the agent runs on an old copy of its data. Going on would lose the new events as repeats.
-var errBehind = errors.New("the control plane has taken more events from this agent than its journal holds: " +
-	"its data is an old copy; enrol it again to begin a new epoch")
+// errBehind says that the relay holds numbers of a lane that this agent has not sent: it
+// runs on an old copy of its data, or another copy of it is running. Going on would lose
+// its new events as repeats; it needs a new epoch.
+var errBehind = errors.New("the control plane has taken events from this agent that this copy of it has not sent: " +
+	"its data is an old copy, or another copy is running; it needs a new epoch")
 
-// errFenced says that another copy of this agent was enrolled later.
-var errFenced = errors.New("another copy of this agent was enrolled later; stop this one, or enrol it again")
+// errFenced says that another copy of this agent was granted a later epoch.
+var errFenced = errors.New("another copy of this agent has a later epoch: this one keeps its events and sends nothing; " +
+	"stop it, or stop the other one and let this one in with `crossdock agents allow`, or enrol it again")
+
+// errRewound says that the relay holds less of a lane than it did in this session.
+var errRewound = errors.New("the relay has gone back on a lane: the destination or the relay lost what it had; asking again")
 
 // Cut is one block, or one gap, ready to be pushed.
 type Cut struct {
@@ -122,11 +125,22 @@ type Policy interface {
 	Offer(revision block.Revision, digest, bundle []byte) error
 }
 
-// Identity is the agent's certificate, as far as renewal needs it.
+// Identity is the agent's certificate and what has to be on disk before the control plane
+// is told of it.
 type Identity interface {
 	RenewAt() time.Time
+	// Request gives a certificate request: the same one until Replace.
 	Request() ([]byte, error)
-	Replace(certificates, authorities [][]byte) error
+	// Recoveries counts the renewals with an expired certificate.
+	Recoveries() uint64
+	Replace(certificates, authorities [][]byte, recoveries uint64) error
+	// RequestEpoch notes that a new epoch is needed; PendingEpoch says so until one begins.
+	RequestEpoch(why string) (nonce [16]byte, err error)
+	PendingEpoch() (nonce [16]byte, why string, ok bool)
+	// Baseline keeps the numbers given as of when this copy of the agent last began without
+	// agreeing with the control plane, until Agreed.
+	Baseline(given map[string]uint64) (map[string]uint64, error)
+	Agreed() error
 }
 
 // Dialer opens sessions.
@@ -134,10 +148,40 @@ type Dialer interface {
 	Session(ctx context.Context, hello transport.Hello) (*transport.Session, error)
 }
 
-// Config is what an uplink needs. All fields but the durations are required.
+// Move is what this agent knows of a system that takes the place of another.
+type Move struct {
+	System  string // the new one
+	Pending uint64 // deliveries to the old one that are not done; of the old one's agent
+	Holding bool   // the new one is held; of its agent
+}
+
+// Config is what an uplink needs. All fields but the durations are required where nothing
+// else is said.
 type Config struct {
-	Agent    string
-	Epoch    uint64
+	Agent string
+	// Epoch is the one in force.
+	Epoch func() uint64
+	// BeginEpoch makes a granted epoch the one in force, durably, and sees to it that the
+	// journal cuts its lanes in it from now on. It is called between sessions. Without it an
+	// agent on an old copy of its data never speaks.
+	BeginEpoch func(epoch uint64, why string) error
+	// NextSession counts the sessions on disk. Without it the sessions are not counted, and a
+	// copy of this agent may stay unnoticed.
+	NextSession func() (uint64, error)
+	// Known and Remember keep what was heard of the control plane: its generation, its
+	// incarnation and the addresses of its nodes. Both may be nil.
+	Known    func() (generation uint64, incarnation string)
+	Remember func(generation uint64, incarnation string, nodes []string) error
+	// Settled lists up to where all is done of each inbound lane; Flushed is the revision
+	// before which everything that was accepted has left this agent; Moves are the systems
+	// here that replace another or are replaced. They are asked with each status. All may be nil.
+	Settled func() []Highwater
+	Flushed func() block.Revision
+	Moves   func() []Move
+	// Fenced is told whether another copy of this agent has a later epoch, and why; whenever
+	// that changes, and once at the first session. It must not block. It may be nil.
+	Fenced func(fenced bool, why string)
+
 	Version  string
 	Dialer   Dialer
 	Outbox   Outbox
@@ -160,6 +204,7 @@ type Config struct {
 	ReconnectMin  time.Duration
 	ReconnectMax  time.Duration
 	DisconnectLog time.Duration // how often an unreachable control plane is logged
+	RecoverRetry  time.Duration // between renewals of an expired certificate that are refused
 }
 
 // DefaultConfig has the durations of the protocol.
@@ -167,6 +212,7 @@ func DefaultConfig() Config {
 	return Config{
 		CallTimeout: 30 * time.Second, Silence: 30 * time.Second, StatusEvery: 5 * time.Second, FullRetry: 2 * time.Second,
 		ReconnectMin: 200 * time.Millisecond, ReconnectMax: 5 * time.Second, DisconnectLog: time.Minute,
+		RecoverRetry: time.Minute,
 	}
 }
 
@@ -181,6 +227,7 @@ type State struct {
 	Node      string    `json:"node,omitempty"`
 	Cluster   string    `json:"cluster,omitempty"`
 	SkewMs    int64     `json:"skewMs"` // the control plane's clock less ours
+	Fenced    string    `json:"fenced,omitempty"`
 }
 
 // Uplink keeps the session. New starts nothing.
@@ -188,16 +235,27 @@ type Uplink struct {
 	cfg Config
 	log *slog.Logger
 
+	// Only Run and what it calls between sessions touch these; the pusher of a session has
+	// offered meanwhile.
+	given   map[string]uint64 // when this process began
+	offered map[string]uint64 // sent or about to be sent by this process, by destination
+	begun   bool              // given is as the identity keeps it
+	agreed  bool              // the control plane holds nothing that is not of this copy
+	told    bool              // Fenced was
+	refused time.Time         // no renewal of an expired certificate before this
+	refusal error             // and why
+
 	mu    sync.Mutex // guards state
 	state State
 }
 
-// New makes an uplink.
+// New makes an uplink. It is made before anything is accepted: what the journal has given
+// by now is what this copy of the agent began with.
 func New(cfg Config) *Uplink {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics(nil)
 	}
-	return &Uplink{cfg: cfg, log: cfg.Logger, state: State{Since: time.Now()}}
+	return &Uplink{cfg: cfg, log: cfg.Logger, state: State{Since: time.Now()}, given: cfg.Outbox.Outbound(), offered: map[string]uint64{}}
 }
 
 // State tells how the link is.
@@ -231,7 +289,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 			if s.Connected && time.Since(s.Since) > u.cfg.ReconnectMax {
 				retry.Reset()
 			}
-			*s = State{Since: s.Since, LastError: errText(err), Cluster: s.Cluster}
+			*s = State{Since: s.Since, LastError: errText(err), Cluster: s.Cluster, Fenced: s.Fenced}
 			if wasConnected {
 				s.Since = time.Now()
 			}
@@ -264,58 +322,44 @@ func errText(err error) string {
 
 // session opens one session and serves it until its first failure.
 func (u *Uplink) session(ctx context.Context) error {
-	var hello *syncpb.HelloResponse
-	var skew time.Duration
-	var mu sync.Mutex // the dialer may try two hellos at a time
-	session, err := u.cfg.Dialer.Session(ctx, func(ctx context.Context, client syncpbconnect.SyncClient) error {
-		begun := time.Now()
-		answer, err := client.Hello(ctx, connect.NewRequest(u.helloRequest()))
-		if err != nil {
-			return fmt.Errorf("hello: %w", err)
+	session, err := u.cfg.Dialer.Session(ctx, u.look)
+	if errors.Is(err, transport.ErrExpired) {
+		if err = u.recover(ctx); err == nil {
+			session, err = u.cfg.Dialer.Session(ctx, u.look)
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		hello = answer.Msg
-		middle := begun.Add(time.Since(begun) / 2)
-		skew = time.UnixMilli(hello.NowUnixMs).Sub(middle)
-		return nil
-	})
+	}
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	mu.Lock()
-	answer := hello
-	mu.Unlock()
-	u.setState(func(s *State) {
-		*s = State{Connected: true, Transport: session.Transport, Address: session.Address, Reason: session.Reason,
-			Since: time.Now(), Node: answer.Node, Cluster: answer.Cluster, SkewMs: skew.Milliseconds()}
-	})
-	u.cfg.Metrics.connected(session.Transport)
-	u.log.Info("session with the control plane", "transport", session.Transport, "address", session.Address, "reason", session.Reason)
-	return u.serve(ctx, session, answer)
+	err = u.attend(ctx, session)
+	if elsewhere(err) {
+		session.Leave(err)
+	}
+	return err
 }
 
-func (u *Uplink) helloRequest() *syncpb.HelloRequest {
-	held := u.cfg.Policy.Held()
-	request := &syncpb.HelloRequest{
-		Protocol: ProtocolVersion, Version: u.cfg.Version, Epoch: u.cfg.Epoch, NowUnixMs: time.Now().UnixMilli(),
-		Revision: &syncpb.Revision{Generation: held.Generation, Number: held.Number},
-	}
-	for _, h := range u.cfg.Inbox.Highwaters() {
-		request.Inbound = append(request.Inbound, &syncpb.Lane{
-			Source: h.Source, Epoch: h.Epoch, Destination: u.cfg.Agent, Highwater: h.Number})
-	}
-	return request
-}
-
-// serve runs the parts of a session; the first that fails ends all of them.
-func (u *Uplink) serve(ctx context.Context, session *transport.Session, hello *syncpb.HelloResponse) error {
-	push, err := newPusher(u, session.Client, hello)
+func (u *Uplink) attend(ctx context.Context, session *transport.Session) error {
+	g, err := u.greet(ctx, session.Client)
 	if err != nil {
 		return err
 	}
-	pull := newPuller(u, session.Client)
+	u.setState(func(s *State) {
+		*s = State{Connected: true, Transport: session.Transport, Address: session.Address, Reason: session.Reason,
+			Since: time.Now(), Node: g.answer.Node, Cluster: g.answer.Cluster, SkewMs: g.skew.Milliseconds()}
+	})
+	u.cfg.Metrics.connected(session.Transport)
+	u.log.Info("session with the control plane", "transport", session.Transport, "address", session.Address, "reason", session.Reason, "node", g.answer.Node)
+	return u.serve(ctx, session, g)
+}
+
+// serve runs the parts of a session; the first that fails ends all of them.
+func (u *Uplink) serve(ctx context.Context, session *transport.Session, g *greeting) error {
+	push, err := newPusher(u, session.Client, g)
+	if err != nil {
+		return err
+	}
+	pull := newPuller(u, session.Client, g)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		select {
@@ -334,45 +378,4 @@ func (u *Uplink) serve(ctx context.Context, session *transport.Session, hello *s
 		session.Abandon(err) // the path let the handshake through and then carried nothing; a cut line is no such path
 	}
 	return err
-}
-
-// renew replaces the certificate when two thirds of its life are over. A renewal that
-// fails ends nothing: events pass as long as the certificate is good, and a last third of
-// its life is left to try again in.
-func (u *Uplink) renew(ctx context.Context, client syncpbconnect.SyncClient) error {
-	pause := time.Duration(0)
-	for {
-		left := time.Until(u.cfg.Identity.RenewAt())
-		timer := time.NewTimer(max(min(left, renewLook), pause))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
-		}
-		pause = 0
-		if time.Now().Before(u.cfg.Identity.RenewAt()) {
-			continue
-		}
-		pause = renewPause // a clock that is ahead asks for the next renewal at once
-		if err := u.renewOnce(ctx, client); err != nil {
-			u.log.Warn("the certificate could not be renewed; trying again", "pause", pause, "err", err)
-			continue
-		}
-		u.log.Info("certificate renewed", "next", u.cfg.Identity.RenewAt())
-	}
-}
-
-func (u *Uplink) renewOnce(ctx context.Context, client syncpbconnect.SyncClient) error {
-	request, err := u.cfg.Identity.Request()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, u.cfg.CallTimeout)
-	defer cancel()
-	answer, err := client.Renew(ctx, connect.NewRequest(&syncpb.RenewRequest{CertificateRequest: request}))
-	if err != nil {
-		return err
-	}
-	return u.cfg.Identity.Replace(answer.Msg.Certificates, answer.Msg.Authorities)
 }

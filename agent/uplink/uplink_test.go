@@ -77,7 +77,7 @@ func TestOldCopyOfTheJournalSendsNothing(t *testing.T) {
 	s, r := newSite(), newRelay()
 	r.taken["a"] = []string{"1", "2", "3"} // taken from a journal that this one is an old copy of
 	s.add("a")
-	u, _ := start(t, s, r, transport.Faults{})
+	u, _ := startWith(t, s, r, transport.Faults{}, func(c *Config) { c.BeginEpoch = nil }) // nobody could begin an epoch
 	r.await(t, "the refusal to be shown", func() bool { return u.State().LastError != "" })
 	s.add("a")
 	if got := u.State().LastError; got == "" {
@@ -173,6 +173,7 @@ func TestNewEpochDoesNotSendTwice(t *testing.T) {
 
 // hasty asks for a renewal at once, whatever it got, as a clock that is ahead makes it.
 type hasty struct {
+	forever
 	asked atomic.Int64
 	fails bool
 }
@@ -185,7 +186,6 @@ func (h *hasty) Request() ([]byte, error) {
 	}
 	return []byte("request"), nil
 }
-func (*hasty) Replace([][]byte, [][]byte) error { return nil }
 
 func TestRenewalNeitherSpinsNorEndsTheSession(t *testing.T) {
 	for _, fails := range []bool{false, true} {
@@ -208,7 +208,7 @@ func TestRenewalNeitherSpinsNorEndsTheSession(t *testing.T) {
 func TestSessionsThatFailAtOnceAreSpacedOut(t *testing.T) {
 	s, r := newSite(), newRelay()
 	r.taken["a"] = []string{"1", "2"} // more than this journal gave
-	startWith(t, s, r, transport.Faults{}, func(c *Config) { c.ReconnectMin, c.ReconnectMax = 2*time.Millisecond, time.Minute })
+	startWith(t, s, r, transport.Faults{}, func(c *Config) { c.ReconnectMin, c.ReconnectMax, c.BeginEpoch = 2*time.Millisecond, time.Minute, nil })
 	time.Sleep(400 * time.Millisecond)
 	r.set(func() {
 		if r.hellos < 2 || r.hellos > 20 {
@@ -226,8 +226,13 @@ func TestFullLaneIsProbedWithOneBlock(t *testing.T) {
 	}
 	start(t, s, r, transport.Faults{})
 	r.await(t, "the other lane", func() bool { return len(r.taken["here"]) == 200 })
-	time.Sleep(20 * time.Millisecond) // what was under way when the mailbox filled up
 	var rejected, full int
+	r.await(t, "what was under way when the mailbox filled up to be answered", func() bool {
+		if r.rejected != rejected {
+			rejected, full = r.rejected, r.full
+		}
+		return r.full >= full+5
+	})
 	r.set(func() { rejected, full = r.rejected, r.full })
 	time.Sleep(100 * time.Millisecond) // some twenty tries
 	r.set(func() {
@@ -248,5 +253,7 @@ func TestFencedAgentSaysSo(t *testing.T) {
 	r.epoch = 2
 	s.add("a")
 	u, _ := start(t, s, r, transport.Faults{})
-	r.await(t, "the refusal to be shown", func() bool { return strings.Contains(u.State().LastError, "enrolled later") })
+	r.await(t, "the refusal to be shown", func() bool {
+		return strings.Contains(u.State().LastError, "has a later epoch") && u.State().Fenced != ""
+	})
 }

@@ -31,7 +31,12 @@ func (p *program) doctorCommand() *cobra.Command {
 			if err == nil {
 				body.Close()
 			}
-			findings := agent.Examine(cmd.Context(), cfg, err == nil)
+			running := err == nil
+			findings := agent.Examine(cmd.Context(), cfg, running)
+			var status agent.Status
+			if running && p.local(cfg).get(cmd.Context(), http.MethodGet, "/v1/status", nil, &status) == nil {
+				findings = append(findings, agent.ExamineStatus(status)...)
+			}
 			var outcome error
 			switch worst := doctor.Worst(findings); {
 			case worst == doctor.Fail:

@@ -105,6 +105,9 @@ func printStatus(w io.Writer, s agent.Status) {
 		if s.Link.Reason != "" {
 			link += " (" + s.Link.Reason + ")"
 		}
+		if s.Link.Node != "" {
+			link += ", node " + s.Link.Node
+		}
 	}
 	policy := "none yet"
 	if s.Policy.Revision != "" {
@@ -114,7 +117,10 @@ func printStatus(w io.Writer, s agent.Status) {
 		policy += ", refused: " + s.Policy.Refused
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintf(t, "agent\t%s (site %s, cluster %s, epoch %d)\n", s.Agent, s.Site, s.Cluster, s.Epoch)
+	fmt.Fprintf(t, "agent\t%s (site %s, cluster %s, generation %d, epoch %d)\n", s.Agent, s.Site, s.Cluster, s.Generation, s.Epoch)
+	if s.Link.Fenced != "" {
+		fmt.Fprintf(t, "fenced\t%s\n", s.Link.Fenced)
+	}
 	fmt.Fprintf(t, "version\t%s, running since %s\n", s.Version, s.Started.Local().Format(time.DateTime))
 	fmt.Fprintf(t, "link\t%s\n", link)
 	fmt.Fprintf(t, "policy\t%s\n", policy)
@@ -134,6 +140,9 @@ func printStatus(w io.Writer, s agent.Status) {
 
 // lastError says what went wrong last, when, and whether something went well since.
 func lastError(y delivery.SystemStatus) string {
+	if y.Held != "" {
+		return "held: " + y.Held
+	}
 	if y.LastError == "" {
 		return ""
 	}

@@ -1,0 +1,102 @@
+package delivery
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/protocol/expr"
+	"github.com/crossdock/crossdock/protocol/policy"
+)
+
+// No route of a revision leads to a system that is replaced, and what is pending for it has
+// to go there still: as the last revision had it that did lead there.
+
+var formerBucket = []byte("former") // system -> its destinations as they stood last
+
+// former is one destination that routes had.
+type former struct {
+	Route       string       `json:"route"`
+	Shadow      bool         `json:"shadow,omitempty"`
+	Map         string       `json:"map,omitempty"`
+	Retry       policy.Retry `json:"retry"`
+	OnExhausted string       `json:"onExhausted"`
+
+	route *policy.Route // of these, once it is asked for
+	dest  *policy.Destination
+}
+
+// keepFormer notes how the routes of a revision deliver to each system here, for the time
+// when the system is replaced; of one that is, the notes stay. e.mu is held.
+func (e *Engine) keepFormer(x *policyIndex) (ops []func(tx *bolt.Tx) error) {
+	next := map[string][]*former{}
+	for _, r := range x.routes {
+		for _, d := range r.To {
+			s := x.systems[d.System]
+			if s == nil || s.Site != e.cfg.Agent || x.replaced[d.System] && !d.Shadow {
+				continue
+			}
+			f := &former{Route: r.Name, Shadow: d.Shadow, Retry: r.Retry, OnExhausted: r.OnExhausted}
+			if d.Map != nil {
+				f.Map = d.Map.Source()
+			}
+			next[d.System] = append(next[d.System], f)
+		}
+	}
+	for name, s := range x.systems {
+		if s.Site != e.cfg.Agent || x.replaced[name] {
+			continue
+		}
+		slices.SortFunc(next[name], func(a, b *former) int {
+			return strings.Compare(fmt.Sprint(a.Route, a.Shadow), fmt.Sprint(b.Route, b.Shadow))
+		})
+		if slices.EqualFunc(next[name], e.former[name], sameFormer) {
+			continue
+		}
+		e.former[name] = next[name]
+		list := next[name]
+		ops = append(ops, func(tx *bolt.Tx) error {
+			text, err := seal(list, nil)
+			if err != nil {
+				return err
+			}
+			return tx.Bucket(formerBucket).Put([]byte(name), text)
+		})
+	}
+	return ops
+}
+
+func sameFormer(a, b *former) bool {
+	return a.Route == b.Route && a.Shadow == b.Shadow && a.Map == b.Map && a.Retry == b.Retry && a.OnExhausted == b.OnExhausted
+}
+
+// formerDestination is how a system that is replaced was delivered to.
+func (e *Engine) formerDestination(route, system string, shadow bool) (*policy.Route, *policy.Destination) {
+	if !e.index.Load().replaced[system] {
+		return nil, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, f := range e.former[system] {
+		if f.Route != route || f.Shadow != shadow {
+			continue
+		}
+		if f.dest == nil {
+			d := &policy.Destination{System: system, Shadow: shadow}
+			if f.Map != "" {
+				m, err := expr.Compile(f.Map)
+				if err != nil {
+					e.cfg.Logger.Error("the map by which a replaced system was delivered to does not compile any more", "system", system, "route", route, "err", err)
+					return nil, nil
+				}
+				d.Map = m
+			}
+			f.route = &policy.Route{Meta: policy.Meta{Name: route}, Retry: f.Retry, OnExhausted: f.OnExhausted}
+			f.dest = d
+		}
+		return f.route, f.dest
+	}
+	return nil, nil
+}
