@@ -18,7 +18,7 @@ const (
 
 // GetHealth answers without a token, and so says nothing but whether the node serves.
 func (s *Server) GetHealth(_ context.Context, _ GetHealthRequestObject) (GetHealthResponseObject, error) {
-	leader := s.store.Leader()
+	_, leader := s.store.Leader()
 	if err := s.store.Ready(); err != nil {
 		return GetHealth503JSONResponse{Ready: false, Leader: leader, Detail: "not ready; the node's log says why"}, nil
 	}
@@ -41,22 +41,6 @@ func (s *Server) WhoAmI(ctx context.Context, _ WhoAmIRequestObject) (WhoAmIRespo
 	}
 	p := principalFrom(ctx)
 	return WhoAmI200JSONResponse{Name: p.Name, Roles: toRoles(p.Roles), Approvals: Approvals(cluster.Approvals)}, nil
-}
-
-// GetCluster tells what was fixed at bootstrap.
-func (s *Server) GetCluster(_ context.Context, _ GetClusterRequestObject) (GetClusterResponseObject, error) {
-	cluster, err := s.cluster()
-	if err != nil {
-		return nil, err
-	}
-	answer := GetCluster200JSONResponse{
-		ID: cluster.ID, Generation: cluster.Generation, Approvals: Approvals(cluster.Approvals),
-		Created: cluster.Created, Leader: s.store.Leader(),
-	}
-	if active, known := s.store.Active(); known {
-		answer.Active = toRevision(&active)
-	}
-	return answer, nil
 }
 
 // ListPrincipals lists people and programs.
@@ -123,21 +107,14 @@ func (s *Server) ListTokens(_ context.Context, _ ListTokensRequestObject) (ListT
 	return answer, nil
 }
 
-// CreateToken mints a join token for one agent of a site.
+// CreateToken mints a join token for one agent of a site, or for one node.
 func (s *Server) CreateToken(ctx context.Context, r CreateTokenRequestObject) (CreateTokenResponseObject, error) {
-	lifetime := DefaultTokenLifetime
-	if r.Body.Lifetime != "" {
-		var err error
-		if lifetime, err = time.ParseDuration(r.Body.Lifetime); err != nil || lifetime <= 0 || lifetime > MaxTokenLifetime {
-			return nil, &itemError{
-				cause: model.Errorf(model.Invalid, "lifetime %q is not a duration such as 10m, at most %v", r.Body.Lifetime, MaxTokenLifetime),
-				items: []ProblemItem{{Pointer: "/lifetime", Detail: "a duration such as 10m, at most 24h"}},
-			}
-		}
+	lifetime, err := tokenLifetime(r.Body.Lifetime)
+	if err != nil {
+		return nil, err
 	}
-	if active, known := s.store.Active(); known && !slices.Contains(active.Sites, r.Body.Site) {
-		return nil, model.Errorf(model.Invalid, "revision %d, which is in force, has no site %q; its sites are %s",
-			active.ID.Number, r.Body.Site, strings.Join(active.Sites, ", "))
+	if err := s.admits(ctx, r.Body); err != nil {
+		return nil, err
 	}
 	minted, err := s.mint(r.Body.Site)
 	if err != nil {
@@ -145,13 +122,48 @@ func (s *Server) CreateToken(ctx context.Context, r CreateTokenRequestObject) (C
 	}
 	asked := s.asked(ctx, r.Params.IdempotencyKey)
 	token := model.JoinToken{
-		ID: minted.ID, Hash: minted.Hash, Site: r.Body.Site, By: asked.By,
+		ID: minted.ID, Hash: minted.Hash, Site: r.Body.Site, Node: r.Body.Node, By: asked.By,
 		Created: asked.At, Expires: asked.At.Add(lifetime),
 	}
 	if _, err := s.store.Apply(ctx, &model.CreateJoinToken{Asked: asked, Token: token}); err != nil {
 		return nil, err
 	}
-	return CreateToken201JSONResponse{ID: token.ID, Site: token.Site, Expires: token.Expires, Token: minted.Text}, nil
+	_, policed := s.store.Active()
+	return CreateToken201JSONResponse{
+		ID: token.ID, Site: token.Site, Node: token.Node, Expires: token.Expires, Token: minted.Text, Policy: policed,
+	}, nil
+}
+
+func tokenLifetime(text string) (time.Duration, error) {
+	if text == "" {
+		return DefaultTokenLifetime, nil
+	}
+	lifetime, err := time.ParseDuration(text)
+	if err != nil || lifetime <= 0 || lifetime > MaxTokenLifetime {
+		return 0, &itemError{
+			cause: model.Errorf(model.Invalid, "lifetime %q is not a duration such as 10m, at most %v", text, MaxTokenLifetime),
+			items: []ProblemItem{{Pointer: "/lifetime", Detail: "a duration such as 10m, at most 24h"}},
+		}
+	}
+	return lifetime, nil
+}
+
+// admits says whether a token may be made for what it names.
+func (s *Server) admits(ctx context.Context, in *NewToken) error {
+	if (in.Site == "") == (in.Node == "") {
+		return &itemError{
+			cause: model.Errorf(model.Invalid, "a token is for an agent of a site or for a node: name the site or the node"),
+			items: []ProblemItem{{Pointer: "/site", Detail: "name a site or a node, and not both"}},
+		}
+	}
+	if in.Node != "" {
+		return needAdmin(ctx, "make a token for a node")
+	}
+	if active, known := s.store.Active(); known && !slices.Contains(active.Sites, in.Site) {
+		return model.Errorf(model.Invalid, "revision %d, which is in force, has no site %q; its sites are %s",
+			active.ID.Number, in.Site, strings.Join(active.Sites, ", "))
+	}
+	return nil
 }
 
 // ListAgents lists agents by name.
@@ -180,13 +192,29 @@ func (s *Server) GetAgent(_ context.Context, r GetAgentRequestObject) (GetAgentR
 
 // RevokeAgent ends an agent's right to speak.
 func (s *Server) RevokeAgent(ctx context.Context, r RevokeAgentRequestObject) (RevokeAgentResponseObject, error) {
-	cmd := &model.Revoke{Asked: s.asked(ctx, r.Params.IdempotencyKey), Agent: r.Name}
+	a, err := s.changeAgent(ctx, r.Name, &model.Revoke{Asked: s.asked(ctx, r.Params.IdempotencyKey), Agent: r.Name})
+	return RevokeAgent200JSONResponse(a), err
+}
+
+// AllowAgent lets an old copy of an agent in once.
+func (s *Server) AllowAgent(ctx context.Context, r AllowAgentRequestObject) (AllowAgentResponseObject, error) {
+	a, err := s.changeAgent(ctx, r.Name, &model.AllowAgent{Asked: s.asked(ctx, r.Params.IdempotencyKey), Agent: r.Name})
+	return AllowAgent200JSONResponse(a), err
+}
+
+// ForgetAgent gives up what waits for a revoked agent.
+func (s *Server) ForgetAgent(ctx context.Context, r ForgetAgentRequestObject) (ForgetAgentResponseObject, error) {
+	a, err := s.changeAgent(ctx, r.Name, &model.ForgetAgent{Asked: s.asked(ctx, r.Params.IdempotencyKey), Agent: r.Name})
+	return ForgetAgent200JSONResponse(a), err
+}
+
+func (s *Server) changeAgent(ctx context.Context, name string, cmd model.Command) (Agent, error) {
 	if _, err := s.store.Apply(ctx, cmd); err != nil {
-		return nil, err
+		return Agent{}, err
 	}
-	a, known := s.store.Agent(r.Name)
+	a, known := s.store.Agent(name)
 	if !known {
-		return nil, model.Errorf(model.NotFound, "there is no agent %s", r.Name)
+		return Agent{}, model.Errorf(model.NotFound, "there is no agent %s", name)
 	}
-	return RevokeAgent200JSONResponse(s.agent(&a)), nil
+	return s.agent(&a), nil
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"path"
@@ -33,6 +34,27 @@ func (e Approvals) Valid() bool {
 	case ApprovalsDual:
 		return true
 	case ApprovalsSingle:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AuthorityState.
+const (
+	AuthorityStateActive  AuthorityState = "active"
+	AuthorityStateNext    AuthorityState = "next"
+	AuthorityStateRetired AuthorityState = "retired"
+)
+
+// Valid indicates whether the value is a known member of the AuthorityState enum.
+func (e AuthorityState) Valid() bool {
+	switch e {
+	case AuthorityStateActive:
+		return true
+	case AuthorityStateNext:
+		return true
+	case AuthorityStateRetired:
 		return true
 	default:
 		return false
@@ -63,11 +85,73 @@ func (e DeadLetterState) Valid() bool {
 	}
 }
 
+// Defines values for MoveState.
+const (
+	MoveStateDraining MoveState = "draining"
+	MoveStateFlushing MoveState = "flushing"
+	MoveStateReleased MoveState = "released"
+)
+
+// Valid indicates whether the value is a known member of the MoveState enum.
+func (e MoveState) Valid() bool {
+	switch e {
+	case MoveStateDraining:
+		return true
+	case MoveStateFlushing:
+		return true
+	case MoveStateReleased:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for NodeRole.
+const (
+	NodeRoleNonVoter NodeRole = "non-voter"
+	NodeRoleNone     NodeRole = "none"
+	NodeRoleVoter    NodeRole = "voter"
+)
+
+// Valid indicates whether the value is a known member of the NodeRole enum.
+func (e NodeRole) Valid() bool {
+	switch e {
+	case NodeRoleNonVoter:
+		return true
+	case NodeRoleNone:
+		return true
+	case NodeRoleVoter:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RebuiltCause.
+const (
+	RebuiltCauseBackup   RebuiltCause = "backup"
+	RebuiltCauseSurvivor RebuiltCause = "survivor"
+)
+
+// Valid indicates whether the value is a known member of the RebuiltCause enum.
+func (e RebuiltCause) Valid() bool {
+	switch e {
+	case RebuiltCauseBackup:
+		return true
+	case RebuiltCauseSurvivor:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RevisionState.
 const (
 	RevisionStateActive     RevisionState = "active"
+	RevisionStateCanary     RevisionState = "canary"
 	RevisionStateProposed   RevisionState = "proposed"
 	RevisionStateSuperseded RevisionState = "superseded"
+	RevisionStateWithdrawn  RevisionState = "withdrawn"
 )
 
 // Valid indicates whether the value is a known member of the RevisionState enum.
@@ -75,9 +159,13 @@ func (e RevisionState) Valid() bool {
 	switch e {
 	case RevisionStateActive:
 		return true
+	case RevisionStateCanary:
+		return true
 	case RevisionStateProposed:
 		return true
 	case RevisionStateSuperseded:
+		return true
+	case RevisionStateWithdrawn:
 		return true
 	default:
 		return false
@@ -113,7 +201,13 @@ func (e Role) Valid() bool {
 
 // Agent defines model for Agent.
 type Agent struct {
-	// Connected To the node that answered
+	// Allowed Until then an old copy of it is let in once
+	Allowed time.Time `json:"allowed,omitempty,omitzero"`
+
+	// Authority That signed its newest certificate
+	Authority string `json:"authority,omitempty,omitzero"`
+
+	// Connected To any node, as far as the one that answers knows
 	Connected     bool      `json:"connected"`
 	Enrolled      time.Time `json:"enrolled"`
 	Epoch         uint64    `json:"epoch"`
@@ -121,8 +215,14 @@ type Agent struct {
 	MailboxBytes  int64     `json:"mailboxBytes"`
 	MailboxEvents uint64    `json:"mailboxEvents"`
 	Name          string    `json:"name"`
-	Revoked       time.Time `json:"revoked,omitempty,omitzero"`
-	Site          string    `json:"site"`
+
+	// Node That served it last
+	Node string `json:"node,omitempty,omitzero"`
+
+	// Recoveries Renewals with an expired certificate
+	Recoveries uint64    `json:"recoveries,omitempty,omitzero"`
+	Revoked    time.Time `json:"revoked,omitempty,omitzero"`
+	Site       string    `json:"site"`
 
 	// Status The agent's own counters, cumulative for its epoch
 	Status json.RawMessage `json:"status,omitempty,omitzero"`
@@ -135,7 +235,9 @@ type AgentList struct {
 
 // Approval defines model for Approval.
 type Approval struct {
-	Digest Digest `json:"digest"`
+	// Canary Sites that get it first; without them all at once
+	Canary []string `json:"canary,omitempty,omitzero"`
+	Digest Digest   `json:"digest"`
 }
 
 // Approvals single means that one person may approve what they wrote themselves
@@ -167,6 +269,24 @@ type AuditList struct {
 	NextCursor string       `json:"nextCursor,omitempty,omitzero"`
 }
 
+// Authority defines model for Authority.
+type Authority struct {
+	Activated time.Time `json:"activated,omitempty,omitzero"`
+
+	// Agents Agents whose newest certificate is signed by it, without the revoked
+	Agents  int       `json:"agents"`
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires"`
+
+	// ID Hex of the SHA-256 of its public key, as join tokens pin it
+	ID      string         `json:"id"`
+	Retired time.Time      `json:"retired,omitempty,omitzero"`
+	State   AuthorityState `json:"state"`
+}
+
+// AuthorityState defines model for Authority.State.
+type AuthorityState string
+
 // BundleUpload defines model for BundleUpload.
 type BundleUpload struct {
 	// Bundle Slash path to the text of the document
@@ -184,6 +304,9 @@ type Change struct {
 	// Kind Of the document
 	Kind string `json:"kind"`
 	Name string `json:"name"`
+
+	// Replaces The system whose place a System begins to take
+	Replaces string `json:"replaces,omitempty,omitzero"`
 }
 
 // Cluster defines model for Cluster.
@@ -191,13 +314,33 @@ type Cluster struct {
 	Active Revision `json:"active,omitempty,omitzero"`
 
 	// Approvals single means that one person may approve what they wrote themselves
-	Approvals  Approvals `json:"approvals"`
-	Created    time.Time `json:"created"`
-	Generation uint64    `json:"generation"`
-	ID         string    `json:"id"`
+	Approvals   Approvals   `json:"approvals"`
+	Authorities []Authority `json:"authorities"`
+	Canary      Revision    `json:"canary,omitempty,omitzero"`
+	Created     time.Time   `json:"created"`
 
-	// Leader Whether the node that answered is the leader
+	// Generation Raised by every restore and recovery
+	Generation uint64 `json:"generation"`
+	ID         string `json:"id"`
+
+	// Incarnation Made anew by every restore and recovery
+	Incarnation string `json:"incarnation"`
+
+	// Leader Whether the node that answers is the leader
 	Leader bool `json:"leader"`
+
+	// LeaderNode Empty when the node that answers knows of none
+	LeaderNode string `json:"leaderNode"`
+
+	// Node The node that answers
+	Node  string `json:"node"`
+	Nodes []Node `json:"nodes"`
+
+	// Rebuilt The last restore or recovery; what came after `from` may be missing
+	Rebuilt Rebuilt `json:"rebuilt,omitempty,omitzero"`
+
+	// Verdict What the comparison of the nodes' states says
+	Verdict Verdict `json:"verdict"`
 }
 
 // CreatedPrincipal defines model for CreatedPrincipal.
@@ -210,8 +353,12 @@ type CreatedPrincipal struct {
 type CreatedToken struct {
 	Expires time.Time `json:"expires"`
 	ID      string    `json:"id"`
-	Site    string    `json:"site"`
-	Token   string    `json:"token"`
+	Node    string    `json:"node,omitempty,omitzero"`
+
+	// Policy Whether a policy is in force; without one the site is not checked
+	Policy bool   `json:"policy,omitempty,omitzero"`
+	Site   string `json:"site,omitempty,omitzero"`
+	Token  string `json:"token"`
 }
 
 // DeadLetter defines model for DeadLetter.
@@ -317,6 +464,11 @@ type Hop struct {
 	Type     string `json:"type,omitempty,omitzero"`
 }
 
+// Leader defines model for Leader.
+type Leader struct {
+	LeaderNode string `json:"leaderNode"`
+}
+
 // LintProblem defines model for LintProblem.
 type LintProblem struct {
 	Column   int    `json:"column,omitempty,omitzero"`
@@ -334,18 +486,92 @@ type LintResult struct {
 	Problems []LintProblem `json:"problems"`
 }
 
+// Move defines model for Move.
+type Move struct {
+	// By Who released it; missing when it came to its end by itself
+	By string `json:"by,omitempty,omitzero"`
+
+	// Old The system that it replaces
+	Old      string    `json:"old"`
+	OldSite  string    `json:"oldSite"`
+	Released time.Time `json:"released,omitempty,omitzero"`
+	Since    time.Time `json:"since"`
+	Site     string    `json:"site"`
+
+	// State flushing: agents may still have events for the old system; draining: all are at the old system's
+	// agent, which is not done; released: the new system is served
+	State  MoveState `json:"state"`
+	System string    `json:"system"`
+
+	// Waiting Agents that it waits for
+	Waiting []string `json:"waiting"`
+}
+
+// MoveState flushing: agents may still have events for the old system; draining: all are at the old system's
+// agent, which is not done; released: the new system is served
+type MoveState string
+
+// MoveList defines model for MoveList.
+type MoveList struct {
+	Items []Move `json:"items"`
+}
+
 // NewPrincipal defines model for NewPrincipal.
 type NewPrincipal struct {
 	Name  string `json:"name"`
 	Roles []Role `json:"roles"`
 }
 
-// NewToken defines model for NewToken.
+// NewToken Names a site or a node
 type NewToken struct {
 	// Lifetime A duration such as 10m, at most 24h; without it 10m
 	Lifetime string `json:"lifetime,omitempty,omitzero"`
-	Site     string `json:"site"`
+	Node     string `json:"node,omitempty,omitzero"`
+	Site     string `json:"site,omitempty,omitzero"`
 }
+
+// Node defines model for Node.
+type Node struct {
+	// AgeSeconds Since contact
+	AgeSeconds int64 `json:"ageSeconds,omitempty,omitzero"`
+
+	// Agents Connected to it; missing when not known
+	Agents *int `json:"agents,omitempty"`
+
+	// API URL for people and programs
+	API string `json:"api,omitempty,omitzero"`
+
+	// Applied Entries of the log that it has applied
+	Applied uint64 `json:"applied,omitempty,omitzero"`
+
+	// Contact When the node that answers last heard of it
+	Contact time.Time `json:"contact,omitempty,omitzero"`
+
+	// FreeBytes On its data disk; missing when not known
+	FreeBytes *int64 `json:"freeBytes,omitempty"`
+
+	// Hash Hex of its chain of hashes over the state, at applied
+	Hash   string `json:"hash,omitempty,omitzero"`
+	ID     string `json:"id"`
+	Leader bool   `json:"leader"`
+
+	// Peer host:port for other nodes
+	Peer string `json:"peer,omitempty,omitzero"`
+
+	// Problem Why it did not answer, or what is wrong with it
+	Problem string `json:"problem,omitempty,omitzero"`
+	Ready   bool   `json:"ready"`
+
+	// Role none: it is known, but no member now
+	Role NodeRole `json:"role"`
+
+	// Sync host:port for agents
+	Sync    []string `json:"sync,omitempty,omitzero"`
+	Version string   `json:"version,omitempty,omitzero"`
+}
+
+// NodeRole none: it is known, but no member now
+type NodeRole string
 
 // Principal defines model for Principal.
 type Principal struct {
@@ -396,6 +622,20 @@ type Reason struct {
 	Reason string `json:"reason"`
 }
 
+// Rebuilt The last restore or recovery; what came after `from` may be missing
+type Rebuilt struct {
+	At    time.Time    `json:"at"`
+	Cause RebuiltCause `json:"cause"`
+
+	// From Newest change in what it was rebuilt from
+	From  time.Time `json:"from"`
+	Index uint64    `json:"index"`
+	Node  string    `json:"node"`
+}
+
+// RebuiltCause defines model for Rebuilt.Cause.
+type RebuiltCause string
+
 // Replay defines model for Replay.
 type Replay struct {
 	// Confirm Replaying out of order is meant
@@ -410,14 +650,21 @@ type Revision struct {
 	Author   string    `json:"author"`
 
 	// Base Number of the revision in force when it was proposed; 0 for none
-	Base       uint64        `json:"base"`
-	Digest     Digest        `json:"digest"`
-	Generation uint64        `json:"generation"`
-	Note       string        `json:"note"`
-	Number     uint64        `json:"number"`
-	Proposed   time.Time     `json:"proposed"`
-	Sites      []string      `json:"sites,omitempty,omitzero"`
-	State      RevisionState `json:"state"`
+	Base uint64 `json:"base"`
+
+	// Canary Sites that have it first
+	Canary     []string     `json:"canary,omitempty,omitzero"`
+	Digest     Digest       `json:"digest"`
+	Generation uint64       `json:"generation"`
+	Moves      []SystemMove `json:"moves,omitempty,omitzero"`
+	Note       string       `json:"note"`
+	Number     uint64       `json:"number"`
+
+	// Promoted When it went from its canary sites to all
+	Promoted time.Time     `json:"promoted,omitempty,omitzero"`
+	Proposed time.Time     `json:"proposed"`
+	Sites    []string      `json:"sites,omitempty,omitzero"`
+	State    RevisionState `json:"state"`
 }
 
 // RevisionBundle defines model for RevisionBundle.
@@ -444,6 +691,15 @@ type Rollback struct {
 	Note string `json:"note,omitempty,omitzero"`
 }
 
+// SystemMove defines model for SystemMove.
+type SystemMove struct {
+	// Old The system that it replaces
+	Old     string `json:"old"`
+	OldSite string `json:"oldSite"`
+	Site    string `json:"site"`
+	System  string `json:"system"`
+}
+
 // Token defines model for Token.
 type Token struct {
 	By      string    `json:"by"`
@@ -451,10 +707,15 @@ type Token struct {
 	Expires time.Time `json:"expires"`
 	ID      string    `json:"id"`
 
+	// Node That it admits
+	Node string `json:"node,omitempty,omitzero"`
+
 	// Refused Attempts to use it that failed
-	Refused uint64    `json:"refused,omitempty,omitzero"`
-	Site    string    `json:"site"`
-	Used    time.Time `json:"used,omitempty,omitzero"`
+	Refused uint64 `json:"refused,omitempty,omitzero"`
+
+	// Site Of the agent that it admits
+	Site string    `json:"site,omitempty,omitzero"`
+	Used time.Time `json:"used,omitempty,omitzero"`
 }
 
 // TokenList defines model for TokenList.
@@ -489,6 +750,23 @@ type TraceAgent struct {
 	Truncated bool `json:"truncated,omitempty,omitzero"`
 }
 
+// Transfer defines model for Transfer.
+type Transfer struct {
+	// To The node that shall lead
+	To string `json:"to,omitempty,omitzero"`
+}
+
+// Verdict What the comparison of the nodes' states says
+type Verdict struct {
+	Agreed bool `json:"agreed"`
+
+	// Halted Why nothing is written any more; missing when all is well
+	Halted string `json:"halted,omitempty,omitzero"`
+
+	// Index Entry of the newest comparison that a majority answered; 0 before the first
+	Index uint64 `json:"index"`
+}
+
 // WhoAmI defines model for WhoAmI.
 type WhoAmI struct {
 	// Approvals single means that one person may approve what they wrote themselves
@@ -496,6 +774,14 @@ type WhoAmI struct {
 	Name      string    `json:"name"`
 	Roles     []Role    `json:"roles"`
 }
+
+// Withdrawal defines model for Withdrawal.
+type Withdrawal struct {
+	Reason string `json:"reason,omitempty,omitzero"`
+}
+
+// AuthorityID defines model for AuthorityID.
+type AuthorityID = string
 
 // Cursor defines model for Cursor.
 type Cursor = string
@@ -515,8 +801,23 @@ type Limit = int
 // Name defines model for Name.
 type Name = string
 
+// NodeID defines model for NodeID.
+type NodeID = string
+
 // Number defines model for Number.
 type Number = uint64
+
+// AllowAgentParams defines parameters for AllowAgent.
+type AllowAgentParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// ForgetAgentParams defines parameters for ForgetAgent.
+type ForgetAgentParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
 
 // RevokeAgentParams defines parameters for RevokeAgent.
 type RevokeAgentParams struct {
@@ -529,6 +830,36 @@ type ListAuditParams struct {
 	// Cursor nextCursor of the page before
 	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 	Limit  Limit  `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// BeginRotationParams defines parameters for BeginRotation.
+type BeginRotationParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// RemoveAuthorityParams defines parameters for RemoveAuthority.
+type RemoveAuthorityParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// ActivateAuthorityParams defines parameters for ActivateAuthority.
+type ActivateAuthorityParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// RemoveNodeParams defines parameters for RemoveNode.
+type RemoveNodeParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// TransferLeadershipParams defines parameters for TransferLeadership.
+type TransferLeadershipParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // ListDeadLettersParams defines parameters for ListDeadLetters.
@@ -609,8 +940,26 @@ type DiffRevisionParams struct {
 	From uint64 `form:"from,omitempty" json:"from,omitempty,omitzero"`
 }
 
+// PromoteRevisionParams defines parameters for PromoteRevision.
+type PromoteRevisionParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
 // RollbackRevisionParams defines parameters for RollbackRevision.
 type RollbackRevisionParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// WithdrawRevisionParams defines parameters for WithdrawRevision.
+type WithdrawRevisionParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// ReleaseSystemParams defines parameters for ReleaseSystem.
+type ReleaseSystemParams struct {
 	// IdempotencyKey Makes a repeat of the same request harmless
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
@@ -620,6 +969,9 @@ type CreateTokenParams struct {
 	// IdempotencyKey Makes a repeat of the same request harmless
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
+
+// TransferLeadershipJSONRequestBody defines body for TransferLeadership for application/json ContentType.
+type TransferLeadershipJSONRequestBody = Transfer
 
 // DiscardDeadLetterJSONRequestBody defines body for DiscardDeadLetter for application/json ContentType.
 type DiscardDeadLetterJSONRequestBody = Reason
@@ -645,6 +997,9 @@ type ApproveRevisionJSONRequestBody = Approval
 // RollbackRevisionJSONRequestBody defines body for RollbackRevision for application/json ContentType.
 type RollbackRevisionJSONRequestBody = Rollback
 
+// WithdrawRevisionJSONRequestBody defines body for WithdrawRevision for application/json ContentType.
+type WithdrawRevisionJSONRequestBody = Withdrawal
+
 // CreateTokenJSONRequestBody defines body for CreateToken for application/json ContentType.
 type CreateTokenJSONRequestBody = NewToken
 
@@ -656,6 +1011,12 @@ type ServerInterface interface {
 	// GetAgent One agent
 	// (GET /agents/{name})
 	GetAgent(ctx echo.Context, name Name) error
+	// AllowAgent Let an old copy of an agent in, once, within a day
+	// (POST /agents/{name}/allow)
+	AllowAgent(ctx echo.Context, name Name, params AllowAgentParams) error
+	// ForgetAgent Give up what waits for a revoked agent
+	// (POST /agents/{name}/forget)
+	ForgetAgent(ctx echo.Context, name Name, params ForgetAgentParams) error
 	// RevokeAgent End an agent's right to speak
 	// (POST /agents/{name}/revoke)
 	RevokeAgent(ctx echo.Context, name Name, params RevokeAgentParams) error
@@ -665,9 +1026,27 @@ type ServerInterface interface {
 	// VerifyAudit Compute the chain of hashes anew
 	// (GET /audit/verify)
 	VerifyAudit(ctx echo.Context) error
-	// GetCluster What was fixed when the cluster began, and what is in force
+	// GetCluster The cluster, its nodes and what is in force
 	// (GET /cluster)
 	GetCluster(ctx echo.Context) error
+	// BeginRotation Make the next certificate authority
+	// (POST /cluster/authorities)
+	BeginRotation(ctx echo.Context, params BeginRotationParams) error
+	// RemoveAuthority End the trust in a certificate authority that signs no more
+	// (DELETE /cluster/authorities/{authority})
+	RemoveAuthority(ctx echo.Context, authority AuthorityID, params RemoveAuthorityParams) error
+	// ActivateAuthority Let the next certificate authority sign
+	// (POST /cluster/authorities/{authority}/activate)
+	ActivateAuthority(ctx echo.Context, authority AuthorityID, params ActivateAuthorityParams) error
+	// GetBackup The whole state with the keys of the cluster, as one file
+	// (GET /cluster/backup)
+	GetBackup(ctx echo.Context) error
+	// RemoveNode Take a node out of the cluster
+	// (DELETE /cluster/nodes/{node})
+	RemoveNode(ctx echo.Context, node NodeID, params RemoveNodeParams) error
+	// TransferLeadership Let another node lead
+	// (POST /cluster/transfer)
+	TransferLeadership(ctx echo.Context, params TransferLeadershipParams) error
 	// ListDeadLetters Deliveries that failed for good
 	// (GET /deadletters)
 	ListDeadLetters(ctx echo.Context, params ListDeadLettersParams) error
@@ -725,13 +1104,25 @@ type ServerInterface interface {
 	// DiffRevision What a revision changes
 	// (GET /revisions/{number}/diff)
 	DiffRevision(ctx echo.Context, number Number, params DiffRevisionParams) error
+	// PromoteRevision Put a canary revision in force everywhere
+	// (POST /revisions/{number}/promote)
+	PromoteRevision(ctx echo.Context, number Number, params PromoteRevisionParams) error
 	// RollbackRevision Propose the documents of an earlier revision again
 	// (POST /revisions/{number}/rollback)
 	RollbackRevision(ctx echo.Context, number Number, params RollbackRevisionParams) error
+	// WithdrawRevision Take a canary revision back from its sites
+	// (POST /revisions/{number}/withdraw)
+	WithdrawRevision(ctx echo.Context, number Number, params WithdrawRevisionParams) error
+	// ListMoves Systems that take the place of another, and how far they are
+	// (GET /systems/moves)
+	ListMoves(ctx echo.Context) error
+	// ReleaseSystem End a move by your word
+	// (POST /systems/{name}/release)
+	ReleaseSystem(ctx echo.Context, name Name, params ReleaseSystemParams) error
 	// ListTokens Join tokens, without their secrets
 	// (GET /tokens)
 	ListTokens(ctx echo.Context) error
-	// CreateToken Mint a join token; one agent of one site may enrol once with it
+	// CreateToken Mint a join token; one agent of one site, or one node, may join once with it
 	// (POST /tokens)
 	CreateToken(ctx echo.Context, params CreateTokenParams) error
 	// WhoAmI The principal that the token belongs to
@@ -766,6 +1157,78 @@ func (w *ServerInterfaceWrapper) GetAgent(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetAgent(ctx, name)
+	return err
+}
+
+// AllowAgent converts echo context to params.
+func (w *ServerInterfaceWrapper) AllowAgent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AllowAgentParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.AllowAgent(ctx, name, params)
+	return err
+}
+
+// ForgetAgent converts echo context to params.
+func (w *ServerInterfaceWrapper) ForgetAgent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ForgetAgentParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ForgetAgent(ctx, name, params)
 	return err
 }
 
@@ -845,6 +1308,181 @@ func (w *ServerInterfaceWrapper) GetCluster(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetCluster(ctx)
+	return err
+}
+
+// BeginRotation converts echo context to params.
+func (w *ServerInterfaceWrapper) BeginRotation(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params BeginRotationParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.BeginRotation(ctx, params)
+	return err
+}
+
+// RemoveAuthority converts echo context to params.
+func (w *ServerInterfaceWrapper) RemoveAuthority(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "authority" -------------
+	var authority AuthorityID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "authority", ctx.Param("authority"), &authority, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter authority: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RemoveAuthorityParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RemoveAuthority(ctx, authority, params)
+	return err
+}
+
+// ActivateAuthority converts echo context to params.
+func (w *ServerInterfaceWrapper) ActivateAuthority(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "authority" -------------
+	var authority AuthorityID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "authority", ctx.Param("authority"), &authority, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter authority: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ActivateAuthorityParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ActivateAuthority(ctx, authority, params)
+	return err
+}
+
+// GetBackup converts echo context to params.
+func (w *ServerInterfaceWrapper) GetBackup(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetBackup(ctx)
+	return err
+}
+
+// RemoveNode converts echo context to params.
+func (w *ServerInterfaceWrapper) RemoveNode(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "node" -------------
+	var node NodeID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "node", ctx.Param("node"), &node, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter node: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RemoveNodeParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RemoveNode(ctx, node, params)
+	return err
+}
+
+// TransferLeadership converts echo context to params.
+func (w *ServerInterfaceWrapper) TransferLeadership(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params TransferLeadershipParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.TransferLeadership(ctx, params)
 	return err
 }
 
@@ -1309,6 +1947,42 @@ func (w *ServerInterfaceWrapper) DiffRevision(ctx echo.Context) error {
 	return err
 }
 
+// PromoteRevision converts echo context to params.
+func (w *ServerInterfaceWrapper) PromoteRevision(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "number" -------------
+	var number Number
+
+	err = runtime.BindStyledParameterWithOptions("simple", "number", ctx.Param("number"), &number, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "uint64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter number: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PromoteRevisionParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PromoteRevision(ctx, number, params)
+	return err
+}
+
 // RollbackRevision converts echo context to params.
 func (w *ServerInterfaceWrapper) RollbackRevision(ctx echo.Context) error {
 	var err error
@@ -1342,6 +2016,87 @@ func (w *ServerInterfaceWrapper) RollbackRevision(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.RollbackRevision(ctx, number, params)
+	return err
+}
+
+// WithdrawRevision converts echo context to params.
+func (w *ServerInterfaceWrapper) WithdrawRevision(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "number" -------------
+	var number Number
+
+	err = runtime.BindStyledParameterWithOptions("simple", "number", ctx.Param("number"), &number, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "uint64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter number: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params WithdrawRevisionParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.WithdrawRevision(ctx, number, params)
+	return err
+}
+
+// ListMoves converts echo context to params.
+func (w *ServerInterfaceWrapper) ListMoves(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListMoves(ctx)
+	return err
+}
+
+// ReleaseSystem converts echo context to params.
+func (w *ServerInterfaceWrapper) ReleaseSystem(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReleaseSystemParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReleaseSystem(ctx, name, params)
 	return err
 }
 
@@ -1442,6 +2197,12 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/health", wrapper.GetHealth, options.OperationMiddlewares["getHealth"]...)
 	router.GET(options.BaseURL+"/whoami", wrapper.WhoAmI, options.OperationMiddlewares["whoAmI"]...)
 	router.GET(options.BaseURL+"/cluster", wrapper.GetCluster, options.OperationMiddlewares["getCluster"]...)
+	router.DELETE(options.BaseURL+"/cluster/nodes/:node", wrapper.RemoveNode, options.OperationMiddlewares["removeNode"]...)
+	router.POST(options.BaseURL+"/cluster/transfer", wrapper.TransferLeadership, options.OperationMiddlewares["transferLeadership"]...)
+	router.GET(options.BaseURL+"/cluster/backup", wrapper.GetBackup, options.OperationMiddlewares["getBackup"]...)
+	router.POST(options.BaseURL+"/cluster/authorities", wrapper.BeginRotation, options.OperationMiddlewares["beginRotation"]...)
+	router.POST(options.BaseURL+"/cluster/authorities/:authority/activate", wrapper.ActivateAuthority, options.OperationMiddlewares["activateAuthority"]...)
+	router.DELETE(options.BaseURL+"/cluster/authorities/:authority", wrapper.RemoveAuthority, options.OperationMiddlewares["removeAuthority"]...)
 	router.GET(options.BaseURL+"/principals", wrapper.ListPrincipals, options.OperationMiddlewares["listPrincipals"]...)
 	router.POST(options.BaseURL+"/principals", wrapper.CreatePrincipal, options.OperationMiddlewares["createPrincipal"]...)
 	router.POST(options.BaseURL+"/principals/:name/disable", wrapper.DisablePrincipal, options.OperationMiddlewares["disablePrincipal"]...)
@@ -1450,6 +2211,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/agents", wrapper.ListAgents, options.OperationMiddlewares["listAgents"]...)
 	router.GET(options.BaseURL+"/agents/:name", wrapper.GetAgent, options.OperationMiddlewares["getAgent"]...)
 	router.POST(options.BaseURL+"/agents/:name/revoke", wrapper.RevokeAgent, options.OperationMiddlewares["revokeAgent"]...)
+	router.POST(options.BaseURL+"/agents/:name/allow", wrapper.AllowAgent, options.OperationMiddlewares["allowAgent"]...)
+	router.POST(options.BaseURL+"/agents/:name/forget", wrapper.ForgetAgent, options.OperationMiddlewares["forgetAgent"]...)
 	router.GET(options.BaseURL+"/revisions", wrapper.ListRevisions, options.OperationMiddlewares["listRevisions"]...)
 	router.POST(options.BaseURL+"/revisions", wrapper.ProposeRevision, options.OperationMiddlewares["proposeRevision"]...)
 	router.GET(options.BaseURL+"/revisions/active", wrapper.GetActiveRevision, options.OperationMiddlewares["getActiveRevision"]...)
@@ -1457,8 +2220,12 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/revisions/:number/bundle", wrapper.GetBundle, options.OperationMiddlewares["getBundle"]...)
 	router.GET(options.BaseURL+"/revisions/:number/diff", wrapper.DiffRevision, options.OperationMiddlewares["diffRevision"]...)
 	router.POST(options.BaseURL+"/revisions/:number/approve", wrapper.ApproveRevision, options.OperationMiddlewares["approveRevision"]...)
+	router.POST(options.BaseURL+"/revisions/:number/promote", wrapper.PromoteRevision, options.OperationMiddlewares["promoteRevision"]...)
+	router.POST(options.BaseURL+"/revisions/:number/withdraw", wrapper.WithdrawRevision, options.OperationMiddlewares["withdrawRevision"]...)
 	router.POST(options.BaseURL+"/revisions/:number/rollback", wrapper.RollbackRevision, options.OperationMiddlewares["rollbackRevision"]...)
 	router.POST(options.BaseURL+"/policy/lint", wrapper.LintBundle, options.OperationMiddlewares["lintBundle"]...)
+	router.GET(options.BaseURL+"/systems/moves", wrapper.ListMoves, options.OperationMiddlewares["listMoves"]...)
+	router.POST(options.BaseURL+"/systems/:name/release", wrapper.ReleaseSystem, options.OperationMiddlewares["releaseSystem"]...)
 	router.GET(options.BaseURL+"/events", wrapper.TraceEvents, options.OperationMiddlewares["traceEvents"]...)
 	router.GET(options.BaseURL+"/deadletters", wrapper.ListDeadLetters, options.OperationMiddlewares["listDeadLetters"]...)
 	router.GET(options.BaseURL+"/deadletters/:id", wrapper.GetDeadLetter, options.OperationMiddlewares["getDeadLetter"]...)
@@ -1539,6 +2306,86 @@ type GetAgentdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetAgentdefaultApplicationProblemPlusJSONResponse) VisitGetAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AllowAgentRequestObject struct {
+	Name   Name `json:"name"`
+	Params AllowAgentParams
+}
+
+type AllowAgentResponseObject interface {
+	VisitAllowAgentResponse(w http.ResponseWriter) error
+}
+
+type AllowAgent200JSONResponse Agent
+
+func (response AllowAgent200JSONResponse) VisitAllowAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AllowAgentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AllowAgentdefaultApplicationProblemPlusJSONResponse) VisitAllowAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ForgetAgentRequestObject struct {
+	Name   Name `json:"name"`
+	Params ForgetAgentParams
+}
+
+type ForgetAgentResponseObject interface {
+	VisitForgetAgentResponse(w http.ResponseWriter) error
+}
+
+type ForgetAgent200JSONResponse Agent
+
+func (response ForgetAgent200JSONResponse) VisitForgetAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ForgetAgentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ForgetAgentdefaultApplicationProblemPlusJSONResponse) VisitForgetAgentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -1694,6 +2541,237 @@ type GetClusterdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetClusterdefaultApplicationProblemPlusJSONResponse) VisitGetClusterResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginRotationRequestObject struct {
+	Params BeginRotationParams
+}
+
+type BeginRotationResponseObject interface {
+	VisitBeginRotationResponse(w http.ResponseWriter) error
+}
+
+type BeginRotation201JSONResponse Authority
+
+func (response BeginRotation201JSONResponse) VisitBeginRotationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BeginRotationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response BeginRotationdefaultApplicationProblemPlusJSONResponse) VisitBeginRotationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveAuthorityRequestObject struct {
+	Authority AuthorityID `json:"authority"`
+	Params    RemoveAuthorityParams
+}
+
+type RemoveAuthorityResponseObject interface {
+	VisitRemoveAuthorityResponse(w http.ResponseWriter) error
+}
+
+type RemoveAuthority204Response struct {
+}
+
+func (response RemoveAuthority204Response) VisitRemoveAuthorityResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RemoveAuthoritydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RemoveAuthoritydefaultApplicationProblemPlusJSONResponse) VisitRemoveAuthorityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateAuthorityRequestObject struct {
+	Authority AuthorityID `json:"authority"`
+	Params    ActivateAuthorityParams
+}
+
+type ActivateAuthorityResponseObject interface {
+	VisitActivateAuthorityResponse(w http.ResponseWriter) error
+}
+
+type ActivateAuthority200JSONResponse Authority
+
+func (response ActivateAuthority200JSONResponse) VisitActivateAuthorityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateAuthoritydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ActivateAuthoritydefaultApplicationProblemPlusJSONResponse) VisitActivateAuthorityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBackupRequestObject struct {
+}
+
+type GetBackupResponseObject interface {
+	VisitGetBackupResponse(w http.ResponseWriter) error
+}
+
+type GetBackup200ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetBackup200ApplicationOctetStreamResponse) VisitGetBackupResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetBackupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetBackupdefaultApplicationProblemPlusJSONResponse) VisitGetBackupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveNodeRequestObject struct {
+	Node   NodeID `json:"node"`
+	Params RemoveNodeParams
+}
+
+type RemoveNodeResponseObject interface {
+	VisitRemoveNodeResponse(w http.ResponseWriter) error
+}
+
+type RemoveNode204Response struct {
+}
+
+func (response RemoveNode204Response) VisitRemoveNodeResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RemoveNodedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RemoveNodedefaultApplicationProblemPlusJSONResponse) VisitRemoveNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TransferLeadershipRequestObject struct {
+	Params TransferLeadershipParams
+	Body   *TransferLeadershipJSONRequestBody
+}
+
+type TransferLeadershipResponseObject interface {
+	VisitTransferLeadershipResponse(w http.ResponseWriter) error
+}
+
+type TransferLeadership200JSONResponse Leader
+
+func (response TransferLeadership200JSONResponse) VisitTransferLeadershipResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TransferLeadershipdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response TransferLeadershipdefaultApplicationProblemPlusJSONResponse) VisitTransferLeadershipResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2463,6 +3541,46 @@ func (response DiffRevisiondefaultApplicationProblemPlusJSONResponse) VisitDiffR
 	return err
 }
 
+type PromoteRevisionRequestObject struct {
+	Number Number `json:"number"`
+	Params PromoteRevisionParams
+}
+
+type PromoteRevisionResponseObject interface {
+	VisitPromoteRevisionResponse(w http.ResponseWriter) error
+}
+
+type PromoteRevision200JSONResponse Revision
+
+func (response PromoteRevision200JSONResponse) VisitPromoteRevisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PromoteRevisiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PromoteRevisiondefaultApplicationProblemPlusJSONResponse) VisitPromoteRevisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RollbackRevisionRequestObject struct {
 	Number Number `json:"number"`
 	Params RollbackRevisionParams
@@ -2493,6 +3611,125 @@ type RollbackRevisiondefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RollbackRevisiondefaultApplicationProblemPlusJSONResponse) VisitRollbackRevisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRevisionRequestObject struct {
+	Number Number `json:"number"`
+	Params WithdrawRevisionParams
+	Body   *WithdrawRevisionJSONRequestBody
+}
+
+type WithdrawRevisionResponseObject interface {
+	VisitWithdrawRevisionResponse(w http.ResponseWriter) error
+}
+
+type WithdrawRevision200JSONResponse Revision
+
+func (response WithdrawRevision200JSONResponse) VisitWithdrawRevisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawRevisiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response WithdrawRevisiondefaultApplicationProblemPlusJSONResponse) VisitWithdrawRevisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListMovesRequestObject struct {
+}
+
+type ListMovesResponseObject interface {
+	VisitListMovesResponse(w http.ResponseWriter) error
+}
+
+type ListMoves200JSONResponse MoveList
+
+func (response ListMoves200JSONResponse) VisitListMovesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListMovesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListMovesdefaultApplicationProblemPlusJSONResponse) VisitListMovesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseSystemRequestObject struct {
+	Name   Name `json:"name"`
+	Params ReleaseSystemParams
+}
+
+type ReleaseSystemResponseObject interface {
+	VisitReleaseSystemResponse(w http.ResponseWriter) error
+}
+
+type ReleaseSystem200JSONResponse Move
+
+func (response ReleaseSystem200JSONResponse) VisitReleaseSystemResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseSystemdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReleaseSystemdefaultApplicationProblemPlusJSONResponse) VisitReleaseSystemResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2628,6 +3865,12 @@ type StrictServerInterface interface {
 	// GetAgent One agent
 	// (GET /agents/{name})
 	GetAgent(ctx context.Context, request GetAgentRequestObject) (GetAgentResponseObject, error)
+	// AllowAgent Let an old copy of an agent in, once, within a day
+	// (POST /agents/{name}/allow)
+	AllowAgent(ctx context.Context, request AllowAgentRequestObject) (AllowAgentResponseObject, error)
+	// ForgetAgent Give up what waits for a revoked agent
+	// (POST /agents/{name}/forget)
+	ForgetAgent(ctx context.Context, request ForgetAgentRequestObject) (ForgetAgentResponseObject, error)
 	// RevokeAgent End an agent's right to speak
 	// (POST /agents/{name}/revoke)
 	RevokeAgent(ctx context.Context, request RevokeAgentRequestObject) (RevokeAgentResponseObject, error)
@@ -2637,9 +3880,27 @@ type StrictServerInterface interface {
 	// VerifyAudit Compute the chain of hashes anew
 	// (GET /audit/verify)
 	VerifyAudit(ctx context.Context, request VerifyAuditRequestObject) (VerifyAuditResponseObject, error)
-	// GetCluster What was fixed when the cluster began, and what is in force
+	// GetCluster The cluster, its nodes and what is in force
 	// (GET /cluster)
 	GetCluster(ctx context.Context, request GetClusterRequestObject) (GetClusterResponseObject, error)
+	// BeginRotation Make the next certificate authority
+	// (POST /cluster/authorities)
+	BeginRotation(ctx context.Context, request BeginRotationRequestObject) (BeginRotationResponseObject, error)
+	// RemoveAuthority End the trust in a certificate authority that signs no more
+	// (DELETE /cluster/authorities/{authority})
+	RemoveAuthority(ctx context.Context, request RemoveAuthorityRequestObject) (RemoveAuthorityResponseObject, error)
+	// ActivateAuthority Let the next certificate authority sign
+	// (POST /cluster/authorities/{authority}/activate)
+	ActivateAuthority(ctx context.Context, request ActivateAuthorityRequestObject) (ActivateAuthorityResponseObject, error)
+	// GetBackup The whole state with the keys of the cluster, as one file
+	// (GET /cluster/backup)
+	GetBackup(ctx context.Context, request GetBackupRequestObject) (GetBackupResponseObject, error)
+	// RemoveNode Take a node out of the cluster
+	// (DELETE /cluster/nodes/{node})
+	RemoveNode(ctx context.Context, request RemoveNodeRequestObject) (RemoveNodeResponseObject, error)
+	// TransferLeadership Let another node lead
+	// (POST /cluster/transfer)
+	TransferLeadership(ctx context.Context, request TransferLeadershipRequestObject) (TransferLeadershipResponseObject, error)
 	// ListDeadLetters Deliveries that failed for good
 	// (GET /deadletters)
 	ListDeadLetters(ctx context.Context, request ListDeadLettersRequestObject) (ListDeadLettersResponseObject, error)
@@ -2697,13 +3958,25 @@ type StrictServerInterface interface {
 	// DiffRevision What a revision changes
 	// (GET /revisions/{number}/diff)
 	DiffRevision(ctx context.Context, request DiffRevisionRequestObject) (DiffRevisionResponseObject, error)
+	// PromoteRevision Put a canary revision in force everywhere
+	// (POST /revisions/{number}/promote)
+	PromoteRevision(ctx context.Context, request PromoteRevisionRequestObject) (PromoteRevisionResponseObject, error)
 	// RollbackRevision Propose the documents of an earlier revision again
 	// (POST /revisions/{number}/rollback)
 	RollbackRevision(ctx context.Context, request RollbackRevisionRequestObject) (RollbackRevisionResponseObject, error)
+	// WithdrawRevision Take a canary revision back from its sites
+	// (POST /revisions/{number}/withdraw)
+	WithdrawRevision(ctx context.Context, request WithdrawRevisionRequestObject) (WithdrawRevisionResponseObject, error)
+	// ListMoves Systems that take the place of another, and how far they are
+	// (GET /systems/moves)
+	ListMoves(ctx context.Context, request ListMovesRequestObject) (ListMovesResponseObject, error)
+	// ReleaseSystem End a move by your word
+	// (POST /systems/{name}/release)
+	ReleaseSystem(ctx context.Context, request ReleaseSystemRequestObject) (ReleaseSystemResponseObject, error)
 	// ListTokens Join tokens, without their secrets
 	// (GET /tokens)
 	ListTokens(ctx context.Context, request ListTokensRequestObject) (ListTokensResponseObject, error)
-	// CreateToken Mint a join token; one agent of one site may enrol once with it
+	// CreateToken Mint a join token; one agent of one site, or one node, may join once with it
 	// (POST /tokens)
 	CreateToken(ctx context.Context, request CreateTokenRequestObject) (CreateTokenResponseObject, error)
 	// WhoAmI The principal that the token belongs to
@@ -2765,6 +4038,58 @@ func (sh *strictHandler) GetAgent(ctx echo.Context, name Name) error {
 		return err
 	} else if validResponse, ok := response.(GetAgentResponseObject); ok {
 		return validResponse.VisitGetAgentResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// AllowAgent operation middleware
+func (sh *strictHandler) AllowAgent(ctx echo.Context, name Name, params AllowAgentParams) error {
+	var request AllowAgentRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.AllowAgent(ctx.Request().Context(), request.(AllowAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AllowAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(AllowAgentResponseObject); ok {
+		return validResponse.VisitAllowAgentResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ForgetAgent operation middleware
+func (sh *strictHandler) ForgetAgent(ctx echo.Context, name Name, params ForgetAgentParams) error {
+	var request ForgetAgentRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ForgetAgent(ctx.Request().Context(), request.(ForgetAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ForgetAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ForgetAgentResponseObject); ok {
+		return validResponse.VisitForgetAgentResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -2862,6 +4187,180 @@ func (sh *strictHandler) GetCluster(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(GetClusterResponseObject); ok {
 		return validResponse.VisitGetClusterResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// BeginRotation operation middleware
+func (sh *strictHandler) BeginRotation(ctx echo.Context, params BeginRotationParams) error {
+	var request BeginRotationRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.BeginRotation(ctx.Request().Context(), request.(BeginRotationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BeginRotation")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(BeginRotationResponseObject); ok {
+		return validResponse.VisitBeginRotationResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RemoveAuthority operation middleware
+func (sh *strictHandler) RemoveAuthority(ctx echo.Context, authority AuthorityID, params RemoveAuthorityParams) error {
+	var request RemoveAuthorityRequestObject
+
+	request.Authority = authority
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveAuthority(ctx.Request().Context(), request.(RemoveAuthorityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveAuthority")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RemoveAuthorityResponseObject); ok {
+		return validResponse.VisitRemoveAuthorityResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ActivateAuthority operation middleware
+func (sh *strictHandler) ActivateAuthority(ctx echo.Context, authority AuthorityID, params ActivateAuthorityParams) error {
+	var request ActivateAuthorityRequestObject
+
+	request.Authority = authority
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ActivateAuthority(ctx.Request().Context(), request.(ActivateAuthorityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ActivateAuthority")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ActivateAuthorityResponseObject); ok {
+		return validResponse.VisitActivateAuthorityResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetBackup operation middleware
+func (sh *strictHandler) GetBackup(ctx echo.Context) error {
+	var request GetBackupRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBackup(ctx.Request().Context(), request.(GetBackupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBackup")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetBackupResponseObject); ok {
+		return validResponse.VisitGetBackupResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RemoveNode operation middleware
+func (sh *strictHandler) RemoveNode(ctx echo.Context, node NodeID, params RemoveNodeParams) error {
+	var request RemoveNodeRequestObject
+
+	request.Node = node
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveNode(ctx.Request().Context(), request.(RemoveNodeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveNode")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RemoveNodeResponseObject); ok {
+		return validResponse.VisitRemoveNodeResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// TransferLeadership operation middleware
+func (sh *strictHandler) TransferLeadership(ctx echo.Context, params TransferLeadershipParams) error {
+	var request TransferLeadershipRequestObject
+
+	request.Params = params
+
+	var body TransferLeadershipJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.TransferLeadership(ctx.Request().Context(), request.(TransferLeadershipRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TransferLeadership")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(TransferLeadershipResponseObject); ok {
+		return validResponse.VisitTransferLeadershipResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -3502,6 +5001,32 @@ func (sh *strictHandler) DiffRevision(ctx echo.Context, number Number, params Di
 	return nil
 }
 
+// PromoteRevision operation middleware
+func (sh *strictHandler) PromoteRevision(ctx echo.Context, number Number, params PromoteRevisionParams) error {
+	var request PromoteRevisionRequestObject
+
+	request.Number = number
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PromoteRevision(ctx.Request().Context(), request.(PromoteRevisionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PromoteRevision")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PromoteRevisionResponseObject); ok {
+		return validResponse.VisitPromoteRevisionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // RollbackRevision operation middleware
 func (sh *strictHandler) RollbackRevision(ctx echo.Context, number Number, params RollbackRevisionParams) error {
 	var request RollbackRevisionRequestObject
@@ -3545,6 +5070,104 @@ func (sh *strictHandler) RollbackRevision(ctx echo.Context, number Number, param
 		return err
 	} else if validResponse, ok := response.(RollbackRevisionResponseObject); ok {
 		return validResponse.VisitRollbackRevisionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// WithdrawRevision operation middleware
+func (sh *strictHandler) WithdrawRevision(ctx echo.Context, number Number, params WithdrawRevisionParams) error {
+	var request WithdrawRevisionRequestObject
+
+	request.Number = number
+	request.Params = params
+
+	var body WithdrawRevisionJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.WithdrawRevision(ctx.Request().Context(), request.(WithdrawRevisionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "WithdrawRevision")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(WithdrawRevisionResponseObject); ok {
+		return validResponse.VisitWithdrawRevisionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListMoves operation middleware
+func (sh *strictHandler) ListMoves(ctx echo.Context) error {
+	var request ListMovesRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListMoves(ctx.Request().Context(), request.(ListMovesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListMoves")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListMovesResponseObject); ok {
+		return validResponse.VisitListMovesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReleaseSystem operation middleware
+func (sh *strictHandler) ReleaseSystem(ctx echo.Context, name Name, params ReleaseSystemParams) error {
+	var request ReleaseSystemRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReleaseSystem(ctx.Request().Context(), request.(ReleaseSystemRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReleaseSystem")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReleaseSystemResponseObject); ok {
+		return validResponse.VisitReleaseSystemResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -3650,95 +5273,138 @@ func (sh *strictHandler) WhoAmI(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"3D37c9s2mv8Khtebtre0ZDuP2zq/nJO4rffSJGPnLjOX+DYQ+UlEBQIsAErWevy/7+BFUiJIibbsJvtT",
-	"bJMEPnzvJ3ITJTwvOAOmZHRyExVY4BwUCPPbq1JILvRPKchEkEIRzqKTiMG1ss8QnyKVASrwDNAEplxA",
-	"FEdEv/RHCWIVxRHDOUQnUWLXiiOZZJBjvWiOr98Am6ksOnl2dBxHOWH+96M4UqtCfyeVIGwW3d7G0WvA",
-	"6RtQCsT56zZQpxJRIhWkLxBREkmKZQYSYQFoKYhSwNC/H/+MMqhBLLDKaghJGsWRgD9KIiCNTpQo4T7Q",
-	"nl0nYGD7FoA9TyEvuAKWrP4bVm14f8NzDR4SUABWnuoS54A0ECAVyrDIKUjp4c0ApyBqiBtbHOg9OsA9",
-	"Ov7rJrgF1jTXa/7/p9OD/8MH/zg8+Gn095ODq798F4VO84bkROl1Q4xIzcPm7ilMcUlVdHJ0eBhrWEhe",
-	"5tHJM/MbYfa3Gm2EKZiBMDu9NWvehChk/tmRRoFDt0/1tswnILp2sw/79ptykWMVnUQlYer502jL4W71",
-	"WrLgTIJRBu8Fn1DI9Y8JZwqYwTAuCkoSrNlkXNg3/vK71Dxz09j6OwHT6CT6t3Gtbcb2qRz7dc2O61z3",
-	"McMKLYEptBSczRBmKVrqvymOUm6Q4lbRm5zOHEyF4AUIRSzcCWcMEqUxssnVH7hhY8ZTQEqvi5lcgkZe",
-	"hY8J5xQwi27jCJjglNp1KlymWMGBIobUGySLIyh4koVRv4nuOKJYqksAtvvyOSZ0wq9frpQ9afVV9ybu",
-	"k7OFV/i7QMYck7cAELDg8yEIkUSFV5IKq9IAhNOUaPJg+r5BRsvLG9TLAGFN8+8l4kuGEl4ybblilJR5",
-	"SbEiC0BTLoyGtaSoQOKT3yHRWuD6YMYP3B81344u8PI3kBLPILIi4MXpk5docwhP3AZbxA1W28T0BrGu",
-	"NgG5jS37viEywMJEQb7+Q59AWTm4rbbAQuBV6zB2qSAgRSH4AtNuakwxlRBvAJmSGVjg+4B7bd/ahMZ9",
-	"3AeObMuvJGxGAeWAmbQCzBmgAoTkDOV4hbD5FpzSyGClFYnSwg65BLoAaQioVeCnKC0xNeTVizZAqbn0",
-	"tEyJepVBMm/TKAWFCQ0yNzAlCOwsbtpw7orGOOLzxp6VttpAL59HNRhBJOuTnTElVu2T4cSiO3AyrHaX",
-	"/ckquESNtz7JHyS2cZRhme2OQlYZ1l3I42AInaUQsCC8lHcUgsqGY33EifZZHO7j+uTVHu6UndTciyqp",
-	"2aKlT+JGGBDAxs7q5mXJUgr/U1Bu2X6AypmYT7dimydlbrTwJlDu+xBUrzLMZhDwJqq/r6sinKaQxkhA",
-	"zheQIi6QfTMNicKUAE0D+uw9Vpn0zrV9yaq1lEynhjMqqrXW3CTOnLCAx/POrp06lISA67D2G6gzy8fe",
-	"JDqsBBFJS6msdLXVymIr8S5gQaSGXWubpiXoZdvqxds4SgRgNcRJmQEDgb3O20UlkDRIEmojoBYRPmag",
-	"MhAdvici0jyhPn7aottNJNiAuYmn+vQVNEEa2ZfeC8ISUljLv06sovmo35v3L2qe5HNg23mpXtx/0gPk",
-	"B7/mOoBwXRCxYWN7qdxBs04PdcezGGp4D9HB1HeqOqcRkBAf0LTtruGVEGdZPwfJlVSQI4lJUAENsds6",
-	"+M4L1dQ6DdbvsOoJLmUYj7DwkeMgR/8V5WVqnOkYLTNgiCi0xBLJHFOKgPFylumwMOE5IEw5m0WDvQYD",
-	"2nmYLzrYZQ7h83N2dp1hrfnSjsgJyw6fyghX6O+87AqeeCmS7rhqu4GsePDSvL4Wj7VJbnmrxwgFHiwx",
-	"UfrHFse+wQoEMpiXqMBiDimaQEZYioiKgjmXlrhZObGYq8DzCKvJWiHKrWqp53m1weg1uOuEdI6ZxWm/",
-	"MO/D+WqohgdzvjZJrzWpC4d4AcwgtaB4ZZGRAiULlx9JiUywSCENRkqvyXTa5TztjgHnhAVOPxU8bzPT",
-	"oQn3tf7ThFyhglOSaBLvYsQV383cb+DWQGK+jqvzBTFdhceNdKbM8PGz5yefDg9+wgfTq5vnT2+/C+ng",
-	"2oXtVJzB0KqJnEuKZYYKrIye1EhScF2lchseYY6vmws/PfzpuUkVNv94FDhhlfAeZMnuH0F2qWbnAA/T",
-	"vZLTxRBnUeNwR6/AqynnOpsvDQKu+pC5D01SU+buWaFfAVOVDcp71P5vO5kqAKerHTIX9r1e7/VXXvRw",
-	"3KYrgRUSUHCh5JqBeQjfqC8ltOgSiMyeZiO6TDQBbYBJ8cr+kABZ6J8qrRyjAlhK2Cx2llQ/wyYYrbV1",
-	"vLsTU0DIx9TeGDfxi8GxVyAUsyCKOt0ZH9gN9HUynPJlmKe2+EH782c2eNQLtiZdiEHfEKYa1ZPN8gQt",
-	"cxaGbEpo+DgZ6eAeShiE18qdnxvEDixAELXaflQDUeODet2ug1+ANLW1m3uli7vynCYjpBG7uzJsUmOb",
-	"OjR502qH0BHfwnItbB6QvfKJlkYd8PnTvtqnLXxeffIF0P86uPqPoLsgOB3gZV1wCrY2dH1u339moHC/",
-	"HG3gKI5KRv4owT3WAVtHocSC0YG1Ko4fgDFKpmBUcbuejtLS5j+QLJMMYYmODvMYYYVyLhU6fpq9QEui",
-	"Ml4qHToeHebW0/GofnLcU67avTy9TqIwfTaQZTYJIaknHTM4p5USiSd0LRhtyFB3ge9OjNQrUmu80cxP",
-	"VSD24mIf7tB6jupu7lCPPk9hS6Gj7Q0IwcUQ+M3eWgBDsRFhUmF2B0OoiOqwN0rgBM4D+eRTKjkirEpl",
-	"fi8R5bOgo+xM6fr3mVKFPBmPE8GlTHkyH6Ww8I0Ecvy5PDx8kmiUmp9gqzC5wN6epDptbKnSQ8dzFaJl",
-	"D8kKrhEXcI/+dvnuLXJPEWEu1JrwdBUjF5xqEdBuE0ZVu9XWgzlQOo5QcDnY/AwunsQR4y19eHzoumR6",
-	"W1cCRRe3WuhAF1WANuA4dVR3L+jcMmGwCopXA8FKOJsSEchVXPi8CtImiU8RF6nmGGnK2SrYgdJzxvap",
-	"AvDXHvdGsGTL5APsiftChGP6UmU8/GiCZUAL2M4mH0n4yEDrlSkXCawlfAvD7ZC+QDbbw7iJO3bJ8Ax1",
-	"OYcXgryAtItqg0rM/ozDGmvWDcjWAuFOqWHPMy4xvCEsa1Wnqnrt0Ox3cFip2KJxPMcPVz3M+rLSUvfW",
-	"Xs2Ic7eSY0s3uAdxX+XYf74PT6VZ/XyYBPA6gRvp3waRXKU2jmRZgJDQlfQ1/l9jiQWBpeEIjQCsDO0r",
-	"Jqg0SBzhNCesa0U6wbbdZkhkdVc71UJPR7Wxq+o11C3fV9VSwLSUoQ7HU5egQoqjUoJWoqbYPMXEtqzt",
-	"oo46a6LlAB3VUyetY4C6YjpZBdnV0GMfkmUJe3f//4P2iDvSjgOg0Kt09OsNy0TqxSmogHE9W4BYuVxd",
-	"3WPA0LSkNOhlZLzY/QS/8iLYfQI7JJNs+c3U1Crw3faxx2Qn7ju6ffEMLiHhLNRec0lYAt6PoFgqJAGY",
-	"7cDXu5r2+5xIqb0y13q/Q0/ttjJ9V9Tdlzkf3Ass57D8TYaztb5JNqE8mSMKUiKVEekCtrqe3uh+3uHY",
-	"SpQsweG+ar8pkooXBaQIK4SR6bx/oX08AcbRtdMiWyoAPrtaQRdiiY8ZP83PuzzboS1Df2I+pAa4fUyT",
-	"qU1KQdTqUm/hbBFgEQpET5HpOqnaybjI0XU6/7uNqUlqI2r3q4REgKqCbHMCQxS7eAWKjtdtpz5hU97e",
-	"9Bdt0pl0ldfYcoE0jfsF8IJCjKacUr6UvuavHwkoMBHStukSiaQqk/noM/vMrPJKMKVoUiqUmSIUYgCp",
-	"RBhZ6Nw5f/hyanwL8g/jkZ6gl/apPvNoNPry4widstVnVnUbmQ5hATh9YTd21VskeQ4q0zrA76OJo8WE",
-	"JJntrtHOEspxkhEGKMkgmcvRZ3aK3r+7/ICUnZVh6MvGyMuXk3qCZklUVs/QzGFlEFH9wU1YoBko+ZnZ",
-	"dkAhvYiawOf4Kcp4KbT86rVsScZ/Rwwesf59SkmiRugUWRob/GZ8yT4zrtUhZ3R1sjbZgy2+jZ+g35Sm",
-	"q3p9uc/szOSsjMpszn2gHy5+foV+evrsP3+0cGGNrQkF9EWz0BdzTIy+JDyFL6PP7KNRBh1t2yoDImxv",
-	"v6VNrLlGWzOLBsURRnOmX6ipmmGHMTuAhL688rmlg0rIT5Dt8tYQRHFESQLMBqZunOa0wEkGB8ejwyiO",
-	"SkEbqarlcjnC5vGIi9nYfSvHb85fnb29PDPf1Mm0qNrd0EZwigpXKluAsOFIdDQ6tB/xAhguSHQSPRkd",
-	"jp5EJrmcGTEf167FDIy5sV414ew8jU4i7RSdztywwdrgzvHhYc/QzrBhnXpIITCuc0qpF/jJymS5rJlz",
-	"01XhlStQG4NAOtLIcyxW2n1x4xVNVVK381srjknq1Fzd1a/wTBrzkSQgZXSlV3U4HN9o2G47UfkLWEwa",
-	"9NfzkJ/CB6hfGZtpsNurh8Z/CPeVyd0Dyt8xv9YuaBzbKSBje7kM1Ny1GUQ+BByhcyWRG5QhnFkNklCb",
-	"0iHKNPBJpIM+zUQYMVii3zlh3poxuhpVIaWn2IUB4T5Ei7e+tzEi+eeQ+cJNXO1DrlJto7xvKMgsM3N1",
-	"sgA87yR8mdrBym4VZN4YSgOXx9iBCna082GRX01PBAhw5oZo7k+Ajxn3MwJGocWI0xSkspa+SQGD0gYB",
-	"xgsQZLrqpMP/mseeEg+LJzsNFZzdrJvcBSRcmMb2ZeZ84nsi7xXPi9IOcmkkEuPmZm6ImsGyA31JPYzQ",
-	"pfn9vMIDIs5v0aHGPZD7YDFsg90puTZcBrZS53ZAE5hhFtcmlcgq595AoOuPsRhMAafUNIz2uyJ1Y6ls",
-	"a4PQWLZPFu+GwlbLslYdwWV9N3Bw7vr42fNAoiq8kreI915o3j38fnz49K/Bdb4l/bnRBR3gcv0GclxU",
-	"dWVYZ99GhXvg/de2K46AbGY8TeQ04zxt8LeNPtv8Pb4haa+T2GjQHmrw1q6yeCRqdOmbtKbGnpzHxoo2",
-	"CDQT2It1j7IX7WPXsLizV/nR6a/NEQI046AD2LbP+NrusDci3tGDNJdnvOS2GXYvFHfl89v1TJPp02rx",
-	"2fEj8Zl2+m1GcEkoRRNAitN9uLG/kIVJ6ZaFEW1sczMpcqXyXdlNVLX9nbjtXbNk/0NjRgTJOSl+NFGK",
-	"5XxX/w+FLHrHf0XuM5j8BrjvRSOXNwEbd1bTLrF+yOreasSFpr8OmDBh+7NPJu+ul4w3UoKkJheyHkOQ",
-	"k2GxkRXavGdoLhGmFFVXU/g8CuPLEbIJIzdjzBHjVYZRR+XaX0lrsPAMXJaFCJd4ITPjeFMyhTaHmzJN",
-	"df/FBnMHesq1MBE206eNEbZDsCZnhhOTFtAOv2va73ardrpux7pZ/cXgh7TJtngYYNRfeSF9O51VLhrh",
-	"ZC+JtJ9N3t1OR9nUu9ZgzCafVSbMBKVNr2a8aPCbYzHHb36UpN/9P6tfG6rXHsFDXR+uCUX5Nfj3R/wp",
-	"W9lyAlDpZ72rbHcpFaKczxFWMWKwDCUA1gW+As1bLjOytKvpCtgh8309IjSUXs17zr5NJ+hpoCONq71k",
-	"2S7xyk/3o4pyKMMSTQCYobypjnZRO6umrrqCEDeX9YDS4nYIRg+uiowkiIUxnzh1KXphOtJu4+jZ4ZNH",
-	"BSXBTNsxA5G2cnenoqu1RiefrtazKj6z1djS7mddCq1UTQnNh7bYJq+7ciq2WDqmbqjHi/GmVmXqpW+d",
-	"fQiJWbuHZSe52R+LNQaFOq+BwxJNecnSF4jPkcQriZaOEKZqUFId9VXtofvIMWaQzBFGttevIqbdQetz",
-	"0hRbN2vsKOqrkf1W8n392gMid312oqNuV0O8x9rde1Pyt9V/wWcC587XNEXeJFhfivvMmOkUHKFT20Jv",
-	"loJrIpXcKE+3rJy9POR946KRYUbukazW2jTZTjJ4tL+s9OYlMAFOce9YNWcLcr6dAHGW7INnTtNUu0ce",
-	"CtudVW1lfGNNaxelsFSreNNDoL2rrrpVzd2+aOmmjba4TZbfQqkj/fHd2elrrDn2Ev61H87aU+GxJvD3",
-	"EllSWUobwZZKq3cXB2FXxwoS1rdk9+vZi+qtb7owudZZHi4O22Nu5NTTZhf8PamnI/WMSMXFqrr72fV6",
-	"dUQvlWHs1+ymd2uE9PrO4BKJtEsEqV3yBYK65chenuw7jPy4lRu2mhIaSEfYMSm4qJv4v0oTUE1zPbL6",
-	"b0w9tBjrfTVzQ9aKhLaiiJntPXMhrWveMpmaPbgQduvaDePTmp99lojBtUKN6YygT1apinF981xn+495",
-	"o8EqDy7TXcUZ0ZgA2YPotmartmPrxg729FbC7ixU7k7rR1Gbj4DidwwG8KHH7NiJzDZnxE3MxM7tUcZg",
-	"NhWnnbzywRFJsqof1FyVBhDwZWxPJNybgl9N5qe6vviRY9g+Njv30rYHhWjyCT7MvY9Aj+sZui65rhIO",
-	"X69UOxC7att7dn1q02Mape8g66m7GS2I8tdkOt2HJHYrOXdHYmH+pwmi1m/F8Mkr5RMu64beRF76eXMO",
-	"t6Ma465F2+l/HzgMXLL2oC0RmgSh6NYNAExW9XVoe2rCqlnFt7IPYBnRmILc0YV28THx/tGy2t/PMSyx",
-	"th6mZu4UJqJkrr9c2VmCQKnAwfGvYyuq+dKv0Nneo/OsWpqLIcCCEhA1X9rCdgdXmgRMf5D9wb7ykGXT",
-	"avizI4lZ94nLjXD0/rj8W3Pt9fjaDtbIwdnMup/kQzOdtiXH1ZXc/OBKDF9rYtNN3P4pSc3G3o+e0PyN",
-	"MK3/a958YWxodXme/kUSM0+2QuY/EzE7+8a5rszXMuM4J50S6QYiH1Aa3Q4djlfRvGNpD45XPd+l/B3X",
-	"llwToJzNJDIXsLbLa+t1vHpa8tOVZnVTtHOCYqe8xrgg48WREQS32k13j7Zrneam/CDn9pbc9c7jtjtW",
-	"V33ipsayk3F+gss3HVuStxepc31rWbj6S/d72Btc4pU3AwvNhpOViSVtC41boOrEvenr3tVAQ7PZw33t",
-	"qtjh7XFRAEsPTJecnQ1onNike2+vbv8ZAAD//w==",
+	"5H1pk9s2mvBfQemdt5zssA+37eyk+8u2jySetR2X7RlXbdo7DZGPREQkwAFAyRqX//sWHhykRFAiu9WO",
+	"k/ngcksiQeC5b36apKKsBAeu1eT806SikpagQeKny1rnQjK9fv7UfMxApZJVmgk+OZ+8y4FQf8E9RVg2",
+	"SSbM/FJRnU+SCaclTM4n4ZpJMpHwz5pJyCbnWtaQTFSaQ0ntg7UGae7+319Oj76nR7MPn757+PlPk2Si",
+	"15VZR2nJ+Hzy+XMyeVJLJWR3Sxw+avsbETOicyAVnQOZwkxI8Lv7Zw1y3WwvtWu191LSjy+Az3U+OX90",
+	"/yyZlIz7z/dj23kKNHsBZv8xOF0qUjClIbsgTCuiCqpyUIRKICvJtAZO/v/ZDySHZoubAETA9kNu7G6f",
+	"fUwB9/Z72OzzDMpKaODp+r9h3d3vS7ow2yMSKqDaY13REojZBChNcirLApTy+82BZiCbHbcecWSe0bPd",
+	"+2d/2d5um2Yvj/6HHv3r9Oj743+cH334c5xuX7CSabNujBAL/LH99AxmtC705Pz+6Wli9sLKupycP8JP",
+	"jNtPDdgY1zAHiU96hWt+imEI/xuIo8ihu6d6JTLoExBcZHBPEffM2G5ENng33z3chQEL/g+/eDQcffiP",
+	"OBZe1eUUZB907I+7djQTsqR6cj6pGdffPZzsQcZns5aqBFeAQvW1FNMCSvNnKrgGjhRBq6pgKTWgO6ns",
+	"FX/+VRk4fmo9+k8SZpPzyf87aaT2if1Vnfh18YmbmHifU01WwDVZScHnhPKMrMx3WpBMIFDcKij1525P",
+	"lRQVSM3svmlRiJWBxzae/8Y1KwzfcUI5EUVGUlGtDS8yTZgiBWjCOBE8NZgO0MuohiPNkDC2kJS0lEaE",
+	"rKgmis05ZCijOKwMm6dmpzMDwuiCqeAcUh3b/ztBKF8jqSaEKjKj0vxnBIngQLR5HuVqBVKRBRcr1aw/",
+	"FaIAys0DgEtRFHb9YWeESqR5nKC2iSiZFFTptwB8+PIlZcVUfHy81hZ/4a7+h7hbni29OTBkZ9yJms4G",
+	"kLV70Adyiegj5lyx3UtIxRKko73NJd4AhxUtFFkxnRuag4+VYdUtGhiyeQlLsRiDNMV0/LRKU11bRsky",
+	"ZnZKi9ctBrJSJGJCGW67p4hYcZKKmhvbKyFpXdYF1WwJZCYk0rkll7AlMf0VUgO6j0dzceS+NBLj+A1d",
+	"vQSl6BwmVvh4QfaLl/14CE+ALdJts8k2NWwR1IftjXxOrOB4wVREeDAN5eYfu0SZlUCfwyOolHTdOYxd",
+	"KrqRqpJiSYt+bMxooSDZ2mRKOZURifOWaVBWDsyNLNNkxqTSF0h/otZGVJSEFgUxJogVc+Gco7Qpavnn",
+	"9tb7p07P+89b4EgmNWf/rMH9bOjLCH42B4uAXQB+aq/ahqi7eRdII+yoGJ8XQEqg3EHJiM0KpBKclHRN",
+	"KN4LTuXksDZqSAOCTUGxBIVEaBToL5OspgWSqFm0tZUGRJd1xvSTHNJFl84y0JQVUQYFrr04GSIZjJk4",
+	"FIzJRCxazwxaYQu8YjFpthEFsjnZM64tEW6p39SCO3IyqofLr+k6ukQDt13Sa5ToSSY5VflwEPJglg1B",
+	"j9tD7CyVhCUTtbohEwQLkJojTg2jOdgnzcnDM9wpe7F5EHHYkEVHJiYtpzcCjeEis21wdSlvSfUYLYlK",
+	"LSIqULArssqFgojhZqxFZ9lN14TppC1hidfVMXJIJYzboTUZ1PAbWMRy/Ak+epfz7U+XR2ePvrNWryJV",
+	"PS1YShawRpPyV8E40WIBXJGKccJ6bB5tETXYGNHUWiNeeBpacPS6tG6VXfFDso8wDFjtcg0wGygFjMZI",
+	"53HNswL+VhXCSswRGneKt+5lVJHWJT5+e9vu/tiunuSUz6FLzWn4fhOXNMsgS4iEUhjTVEhir8xigJ8x",
+	"KLIIfb+mOleeJOxFViNmbDZDoRIYvrPmNl8vGI+Q3M927cyBJLa5XoNcQlXQNGZRG0NUrZWG0vEmXkgo",
+	"eWu/nMKcGeUuiKYLmOyjJtx64q1NB/EokopaaSv0IzJnL2G8gSVT5gRG5LQNlJ3SNFzY8jO35fJucexF",
+	"ZQRrjQ05dOOjRdccOEjqrYEt14gyZaUnLEGuiQSlhQT0+J1LtR7oGlmB15WDPKWS9zz+Jc3Ms2C1dwed",
+	"dQsbluss+T4HnYNEqjce5aY/zqyfXviYXtcvtz+9ivqiz8pKr8kqB96zPLr7hp+54FFc9Pm4kcX6bh9O",
+	"eHiICM1JmNas0PuJzl72OZksQWYs3XvH391lUW3RIsNNqmjzYluZuFBfwFULMx4SmwzZ7DMqO+zCryXj",
+	"Kauss7cpRKr2T7tDZ/5CA12jpvebUs3i/pYdm3zn19zc4A2NkF4q7JrComDpup+pKLFXGD5inMyETKFx",
+	"a230C4hi1jTjQpPU+F1tpdhitd7YyECQsk2Tox+qTcIlojl89LJrlCIfxoBh3VKvARVlUaU/xs2iWkNZ",
+	"6bamb4nWHicspbWKAxCWPkw8Krb0pBB1hvGbxEo5psmKKqJKWhQEuKjnuVHqqSiB0ELw+WS0k4dbe96j",
+	"K+JfLyB+fsGffcypsQiyHvuFqh4XGJk79r2o++J1opZpfyhvv1EaaPAtXr4RAuyi3NLWDsMv8sOKMm3+",
+	"7FDsC6pBEoS8IhWVC6PyIWc82/As2gmhDp9ZPrGQC9vzAGvQGgDlVrXY87TaIvRmu5uIdH60heluZj6E",
+	"r9wSDXfmK2+jvuWAiQr4xFnaawuMDAq2BImgyJhKqcyiHlkyecpmsz6HZTgEnOMTOf1MirJLTKcYYTby",
+	"D9AccjpjmJGoxbCAzRZscSd4dxLOF4V0iGa2Mn0qp2ePvjvfUyaQTBq3sVdwRiNhG6HfgqqcVFSjnDRA",
+	"0vAx5JlbXlhJP7YXfnj6/XcYvG1/eT9ywpCNH6XJbh/w6xPNzukcJ3uVKJZjPBgDw4HmgBdTzqXULsAR",
+	"NwkDMA8hSRrM3DwR8RPQQuejwtSNH9Q1sCTQbD0g0GyvC2tFdyaqHRQXSdlJqITUqid0dTjbaFcEf9nH",
+	"ELk9zVZEJzUItEGdgq7tHymwpfkrSOWEVMAzxueJ06TmN4oBoEZaJ8ONmApiNqaxxoQ1uQ2MvQApaNyt",
+	"7DVnfNxgpK2T00ys4jS1xw46nD2zRaOesQ3qYgT6IvDBJo1u+vO7n9G6NvoIxnWrGmNL7YqiLnn88DNW",
+	"xCGWsx4CLRiH+FqlM6WjCIAl+Jj87pPijlo3NOv2HfwNqLqICMlxCcS+zBcGeg1gh8vbNjb2SVzMpIUn",
+	"xI74Uiwjwd9p1BcWRkAAVViRcEFKphTj8+AxpbQEo/0xCc9dakJBMYtxriiyneFVjAgxFKc2Fhtf422f",
+	"K+13OqZigVv+PkCBQyTWNStqlTM+P7eSTWHGV2lWFCSnS/BeircxRZE5UFyQTFLG7a1FgTWGzhFvLrqn",
+	"rjiuaxxYluY+DJEJDhcBbec2fAcrD2WmXInJFW+llv1WjSHuHj1pQTRmku8Qc73emUtyeUyb6/D8I6L/",
+	"W+QevDNXuGGIrCETj+ImgeO31scYhzCPkMFubhm9gtVG5G5E0sjnN25cGfhf8dJAo0GLEY7WG1HAZsnG",
+	"o7H1GvHyHLuNHqiFUOJOiG1S5CtaYpUsBvKEJJS4WOyWamUzQLHQJWmS1TbWS1Sd5oQqcv+0TAy/lkJp",
+	"cvYwb8KGTJsfrU/kMfLgbEfw/MAlno0MG16+u7lyb+loFyHuCB07+i2kgsdShG8Nr5JUcE0xvDagLK8v",
+	"m/7EF2tZ7bSluYyYXHCx4t01W0G9I7Vg1ZGoLCUdVcJcIx0dYVqNRSo+37xAgV6BqAqb2qmkmEtaRvUZ",
+	"1rbGKi+f2VqYYA2LeZCaOVXE3zcsFOFBGgt29+V3Cqo0yYHKzCbuB9enziRAqKzcytBytBQyqqnxIBY7",
+	"0LIP9yPw5GttogUKZj9pThk3H3Jb0i+WLqmGSgNZuYH30HDBLmc17gjlQulz40kiAVmXyOd+IpU8wTjf",
+	"RqmxwUjGMoSnRWdiRBvWmDHlCp2xQLSv2KLHl7byN9JcIjicu5JmRGBCprUmXJASyikeY9UyNpZC2y4D",
+	"wY9af0OPmcHTfbByUmBMCcESZI+3GAu14LFb+TkLoZga2pFzG53Nzpii02Ij4t9CRX8tw41U9U5jZUP7",
+	"thOXYYs7YXEIo2ozEXkzy2qHR9uTJdwVcpFSyDH7x2cbEydGj4wrTfkNog2a6R6PW0uawvOIbrkslCCs",
+	"Efz3lNEv0Wiki1dsMZ/WlTo/OUmlUCoT6eI4g6VvzVAnV/Xp6YPUgBT/2l8T47In9iThtInFyg48Ptcx",
+	"XO5AWVAN2yf669ufXxH3K2HcxbOnIluj5ERAGVdXzAgloRFw78HcVnqOUAk12sAfXRVmJGvH4jvz9dM7",
+	"m5ci1WRutdiB3oQo+IjjNKHzW+3OLRPfVigA6QYe0MbxVThChiKcC6srMbpBZ4YmrmdSlNfowE/BWy0d",
+	"L2FMqDdktL1WnNJ0UVeG/mu5ZEsho+ownqh65epFMV9kWHsVPGxFXA0McZmlgeUUPIOPg/tcBoUcMdnp",
+	"k6NuM/YxboU4/qqCrsd2Kwg+Y7KMtce45CPBIo4ZETIzHK+wRF9HSzd20OgAL+hNKyy9RSy29H9M6bC9",
+	"Q8YTX1gdFP1pSlVEitteP+9g+PB5qHXZqIqoUFpBdkFsStTVfA3yPfZ3jmAwzLeOjLLixkZkN+sDh2y/",
+	"FMsRxpStCY3HfxpJ3PX2R9X3V1KUItqu996jDLhld+veIAYwwoF1qrQoBosBj/hxQdJNgO3F4qCiEs9I",
+	"rqRkS7ZsVNyFNgVHHk30DzEQeKV1PMckH3Zw8OOgem+tktu5qmG1sB2F535IdtV5+9sPYX63y3LvpnRk",
+	"E8EtxdhCkhMmrTJ+VVcgFdhMpPFpM0lXPKo63zjfNbihDFZIJgYqVCNBBMoIsjaZ0KxkvSsWRm2PjdLe",
+	"1CLrwKwlbzr4vet0S382pC8xMCp0HyORnlrRvprBL9T4Mqa7l2liyEmrntR2rWJy/dKVBRjpXSvUlYi9",
+	"GWXF4CCgx1e0acKm3vXeLdYjdEEskBLrn5mu+5F9CNFlqebmUYN3xo/uqQgZsQuzSk/37rgiEbN4ATFk",
+	"PsO2AotLG/iDDA26GlV+17bNRTX8BD+JKtqMAwOS8LYy0noAfvvu8TsbqFpQu0EqwVmv6OYpAG4nt5in",
+	"YkrVB5/dyJah6YYdFdR9sbpdRU2jpxeoBaxe9nQq+Zb5tBDpghSgjImNieEM7qmm1Dlsd9Cxtax5SuMT",
+	"IoLwUFpUFWQYLSc4seXCiBaJ9fGlnTK0pzjLF76E3fWQBFczay6PULq2HHNXM4rKaVFgv8xmgq6beBug",
+	"mf/etJH0lNQbPqCSKcG9D4bB/ns266CIomvVjTDMJfQRWU6LHq9gTbjQuSF1DP/bYUWUrxEtW0kYAwNz",
+	"FbRFRiQu0E1XrcM5XDSiOaDNLJGS/ordYYH8jD9pR1C5tkDrAI4umvVhBAeeGNm8z8Vl+bzPDR/bHPcb",
+	"Bt+bDUeP6Uzg0ZHFW4TitjaB1VlpbRD91pzTGWlAZSz0emmbf0NnqJAl+Zgt/mGjyCyzMWT3UUEqQYew",
+	"MoIRucAuHraSa13ZaT+MzyKM/6Mx7blyBd2Jr8/BbC0mbhMyE0UhVsoX6dgevYoyqUIiTek6XRxf8Stu",
+	"FW9qeGdaY9q00DnhAJkilNjduXN+c+2aJP+F7uo5eWx/NWc+Pj6+/vaYXPL1FQ9NVBh0lEAzH5W0ReFE",
+	"iRIsU/vnGArxxUAhfUlKmuaMg21PUsdX/JK8/vntO2xXNeci11tjvq7Pm6lhmCUMc8MWsEZAhC/clCYy",
+	"B62ueGBhx98YKjp7SHJRS2Ub1l1a099nU4bUfJ4VLNXH5JJYHCN8c7HiV1wYVS54sT7fmGZGLbyd6MZm",
+	"RA5by13xZ5ilQXXfnh1FvnnzwxPy/cNH//mtG5VjoDUtgFwbErrGY1JynYoMro+v+HtUZD3DO3QOTNop",
+	"NRY3iWvwdGDQglCbFyUNVnPqIGaHrpHrJz6bchQkzTmxsz6uW0SG+son6SHQ3TF576jSkIr5P62lBK7P",
+	"m/y+xU2JeFe1BG/vX3HbzBnAaYymYD9a+ZwYfbEyUDBPQq2uSUo5F5ZIGCdnRCVkChjhJVxccZsuNVeR",
+	"KZh9pTlkibnRFsH5U4RIlYFQRjVNGrqz0LniLfC81bRwGFrl6wuDbxf3NodHFwpHbiV4iS+JQ8J3F+Ih",
+	"gWfY2Xddc7qkrDDYvybfPDp98C0CINxIfubdWxCdePnDb6+4oQYhkSjMbRjQnAJwXOC8O3hvk606DEg0",
+	"FIVh1UkyKVgK3MZv3Ry2y8oA8ujs+HSSTGpZtDJyq9XqmOLPx0LOT9y96uTF8yfPXr19hvc0OcNJgCky",
+	"pBQFqVzZdUiPT+4fn9qbRAUcS14mD45Pjx9MsEooR9l+0vhCc0Cbx4ZUmODPs8n5xHhxlz5HvzHx7ez0",
+	"dMe0t3FT3poZS5E5b5eG3qyUn67t0D28xo0RjK8cttqaIJdMVF2WGNKePHPTodr6o5nkY90OyjKn25qB",
+	"PprOFdq7aQpKTT6YVR0MTz6ZvX3uBeWPYCGJ4G8Gkv4SP0BzyQmOPfz84a7hH4N98BEOAHLDi95N2A/G",
+	"E5zMh0afUBFj3NhfxIf/DKMXa7LKhWtuR57nIuisMLlP1twV85p/4jjEED2WLs1jb4OnZO91W+M/fxvM",
+	"XrrBh7fH6wvQ2yMSKXeeJeMJzg5LvKahJMOq0QEEMBPS8dEgCvBKdM6WwEldoSLF0XMYSMGBeq736aJl",
+	"BxptpjCCJpxNY6wrHhTQAirdpZIfcG//BmRiDiqM03kAQvmRLcEgZmUNFVdAjpYhzkAaIx3sLYOJ47k2",
+	"xICFpUxwa1Smhc2LMvR3QZEpTRdGxVAsum+mG6EF26WBN7iFfwMaeONGVB1C62ZBNtxTRLJ5joynKqCL",
+	"XsTXmZ0v3G+g4BVjceDyXgOwYCcc3y3ww1i1CAJcRfEBEPA+F34CFLJhYsS2MWt9/CZgAEHaQsDJEiSb",
+	"rXvx8Hf82WPibuFkxyRGRwI3Y3UkpEKiO7XKXazmlsB7IsqqthMeO4XHlMOqB3xpMw7KQW57OvnCzeVt",
+	"6oZJLlbWFKUSIxqSPCDKdyZ0ZdGPoP3UqTsEvn9Ej6HoDurHDHcL0xUAttreHhWtxyV2XjJCLVjxrckv",
+	"Lay4tOUGWk62hmXtUCeYTT4mP6Avjo6BBCBKQ6WOifFStKyVnaRq3GIuVkRwdJozAdYrVWzOyRr0MXnn",
+	"4+uCgw28a1ZCF7OPYc74G6F9hcQ4Gbdff9w/IGuGCWJd+nhJs0Ow4Eu6ABeo/rg5ZLH9Qoah+D75FO76",
+	"bHEeT861sf8CXUMNVeI7H5ypi70dG1uyHocP1scMiFIs4bK18XHIbb/I4iC2xMPu0Z9r35yIxG2MNHee",
+	"A5kDOH3C8g3fgl9AjosUsjlX2JngMlI3wPKJH/s5jNVtkhLRjRyLzOqyHsF7cICJuJLuWV8Rhk+/DLc/",
+	"d9g6kHe5m+HxUfvowZXo9ungBukXNshJXbwQKyyMMjcOpoAlSGR0zMzOWAEYIqWpJv5L98BzsgCocBY8",
+	"WwChV7yiSq2EzKwzghGmB2dkutbuTSRb81atCaP0BblOm1if07D2NOToyBpl1y5DQJi2kceOcfDYVyiP",
+	"oAeRatBHSkug5SZdhCTflLmiru3MUtQ+MPC6ICmW7862BhTOKCuMLsRvVq5E9PY2App+LpsSIrcLWIfu",
+	"vGBEUKuJ3ciBnbSEtsbJJ/PfYLVx6aY5khwpC/vU0Oa2cgVhwBTRosjQilFaVOqi3XMnIdVC4lA7HN2I",
+	"5UT7lIubQzjSObWvPrlrleI7zA6oUN4Z88D2Afsy8RaS9+FVt8oT9uuG964xmGJIOtkyebFwQmlSV/g6",
+	"EqojKPLlEHYoiMpZdRj7DhMVj4VtBDyIsA+FG583M9xuPP+dKRk3LiXq6QnkKIUNiocKYjYemC8miRJM",
+	"BjQrcFTa7sRJM1JNdTEbe1uSL3YeBp3OsD7DsdFlQ7lm7AVEZ4++i5QGxFfyEbpbL7TofyfV2enDv0TX",
+	"+T3Fc7bm/0Uo2FxBHBW1J8IzPwPxAFT91M6DYr5dw1adYjhhLkSbvm2BRJe+Tz6xbGdKqzWacKzw2njD",
+	"3BfCRp9tkjXYOFCqq7Wi79h2JSlDwX7iRnWNToFsD88kcwHGvOmqoKf2CQdDYvK1aCzX0zhIX519IToz",
+	"dr+NFayM3zgFNPcOlVhhaGzYhArqkYy4wrCh5CZDw96wlGu7D++b1nRUohas+hazJpbyXVNfzEg1T/wj",
+	"Uh9C8ndAfRetcrMp2DxYmPOa2PffhamCREiDf07onDJ+OP2EYTKzZLJVXsMadBFrMUQpGZZbNSyRADst",
+	"ChLeA+arPrhYHZP2ZKtMtEZvoFtu7JWs2Radg/MqmHRlImyOiYCCzeI2fgrhZWNbxB2ZpmiYifF5eMeK",
+	"LTfmWtLUluXWGty4yn6zatB7J62ZtbtA9C51su3NiBDqT6IKoRcrXAzA2UHKfn7A0lA7F9hWhxoJxm19",
+	"pM4lzg63pXm5qFr05kjM0ZsvJNht/j9rLhsr176Ahbo5VjaWdWy2f3vAX/K1rXiFQvmsUCjIrJUmhRAL",
+	"QnXiS9C3E5KbDB+25jUXDusdqroiegjvb4bjjsVX+/XDv08jKBKoeYWtyrfH/Vu69nnApgYHw6hYaGkw",
+	"j80nfdjOw7zhPifETSS+Q25xT4h6D65Jxw5ntFW8LhUpsaP6czJ5dPrgi27Flffijm4XIXHtAJPzXz5s",
+	"FhL4THvrkfZ5F+Els1jlvQpxMvvqi56Yiq3nPyncrFnPxttSlevHfp7JXXDMxlu/vnSwq5lf2/u2Y6rI",
+	"TNQ8uyBigW1GZOUQgVVMdWG8vjDz4RA1DzmkC0KJ7VUPyLRPwLakNtu6KfsOo75gfreWfN1cdofA3Rxo",
+	"1VNl3Oz4gJXGr7vjBK00xD6ENFrvlgyIP1/auUa2uv0jU1ptdVB0tJx9bc/r1it+vspg88YQ1UE8eLga",
+	"hs7rlyKU4q6xYs4WCPqOF/ue3ANYS1lmzCO/C5sHCo9C25ip4KVgpSo2eKB11VdH11C3L6J0I+AG5Tti",
+	"oSNz883J6WusgdyJ+Kd+Yt6BCiEbBN9TxKLKYhoZW2kj3tsp6D7E+pEiu+Xsm3DV77pQcmMySrxY1R5z",
+	"K6aetae4HCCznDOF6ViXYvTtiD3eS1CMuyU7ljTYjLBTuEwRYxJB5t/ODU1XXMEw2uaa4PwMPDcBb8aK",
+	"SDjCzq6DN80Qmq9SBYQRe19Y/Lem9nQI63UYpMU26gtd77XLHTqX1vUXHqja0T26McPErKHnUG4JHzVp",
+	"TReK2mRBVJw07yLtbVbCK1qkcuc83Zecka0JRgdg3c7AtP3Q+mQHU+3MhN2Yqew4ty8jNr8AiH/mMIIO",
+	"PWRPHMvsM0bccKemQ9QozLbgtJPDvHPE0jy0LONLAgFc7cbmcDXk6SsemNp2AirXeZuQmmtWOM73U9xw",
+	"MrOfW9WamGFcXxwoHwitqe+NlGfZnmG4Nfl8NWEn3wT9pR3oXTT+3LP6AaQxBjO8j30baXLSDKDrEyoh",
+	"2vH1ihS3xb7E+oHtrkbv4SCBGwiazL2QMAryp2w2OwQn9ktY92rSylhwRnpsvGLCR85CL/+mlYFun/m9",
+	"PdmzJxXkxrRGqjbDaJaScVbW5eT8NDKm5U7rMQwKYq61G5AxXTdvITxE0xPK34AA/27G4STjJP5A3RQ1",
+	"u839v5WI/yPIW6etu8NuMVu3coPAhiJUtsY/DnTIXLSFqfBaJr+uH9zSaml1GtAVf/O17e2KJJ7cPv44",
+	"yj8M1vwKXbcDumK6o4o4ASoLBrJl9mGZxHCq9MbkUDmDnQTWfp2DDrUCtvHeG7K2rgKbkzaJ1s97CRux",
+	"FTuSqUjgwA+n+uMQamvc1ldkp77bki2HK4rfFqDY7R7m99jZzz2kahN16iRM1O4NMr4UdkzKncEuvOit",
+	"J4WDW0yIzg2T1jwDSVZ07eJxB0hlW0hY+0z7ZkScwmuFAMp565zmYkVmVIY23n3QDZMN8M19g8vw3vW8",
+	"JJDQwpiV89zXbzE7Q9y/itCYkc1bDadA3Pv1YtURuKO3vor89x/mt2PeY8Fj99bEQ0X4DTkaa3YtaklW",
+	"QmZ9RIDJnd289c5ecpclWWFubw93NTMx1Fao+/YA+2t77c3YvZ0rp0ZnSj2T+KpYhq8Ey0qrHF2jkOWg",
+	"ocm1vqzqO1fb8LVmVN0k5d8km9p69hfPpL5k3HgPDeFe2IZ7/75qjNUhXQiJHwxJJCgY8R6cYNh64Vos",
+	"/7bKBS1ZL++68aV3yLfuCT3mRNV+/dYBIjDNIETtB+Ja3E2hEHxulEy0yGezmqgZK/rLB0P3qLQc19jJ",
+	"eCe0YifL+8gVbrVPu6ZO4OwHgUUQamHf8bPZ/9SNyzS1J0lbttkRkn7qnW99sijvLtJkHDdygc2d7nM8",
+	"LGSsE+c+LA1N2vcwu2pnt0DoB/q0q4fIbBraJafubldLF388rSrg2ZG1/HFiSuvEmHT+/OHz/wUAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -33,6 +33,8 @@ const (
 	MaxBundleBody = 16 << 20 // bytes of a body with a bundle, whose text JSON makes longer
 	MaxHeader     = 32 << 10
 	maxLints      = 2 // bundles compiled at once on one node
+	maxDoubts     = 4 // strangers at once for whose sake the leader is asked
+	freshTimeout  = 2 * time.Second
 )
 
 // Writer changes the state. An error is a *model.Error; Unknown says that it may have been done.
@@ -40,29 +42,34 @@ type Writer interface {
 	Apply(ctx context.Context, cmd model.Command) (result any, err error)
 }
 
-// Node tells how this node stands in the cluster.
-type Node interface {
+// Standing tells how this node stands in the cluster.
+type Standing interface {
 	Ready() error // nil: it can serve
-	Leader() bool
+	Leader() (id string, self bool)
+	// Fresh returns when what is read here is as new as anything answered before, anywhere.
+	Fresh(ctx context.Context) error
+	Verdict() model.Verdict
 	Cluster() (model.Cluster, bool)
 }
 
-// Access reads people, tokens and agents.
+// Access reads people, tokens, agents and who signs their certificates.
 type Access interface {
 	Principal(tokenHash [32]byte) (model.Principal, bool)
 	Principals() []model.Principal
 	JoinTokens() []model.JoinToken
+	Authorities() []model.Authority
 	Agents() []model.Agent
 	Agent(name string) (model.Agent, bool)
 	Mailbox(agent string) model.Mailbox
 }
 
-// Policy reads revisions.
+// Policy reads revisions, and the systems that take the place of others.
 type Policy interface {
 	Active() (model.Revision, bool)
 	Revisions(before uint64, limit int) []model.Revision // newest first; before 0 begins
 	Revision(number uint64) (model.Revision, bool)
 	RevisionBundle(number uint64) ([]byte, bool)
+	Moves() []model.MoveStatus
 }
 
 // Records reads what must be repaired and what was done.
@@ -77,13 +84,13 @@ type Records interface {
 // Store is the replicated state.
 type Store interface {
 	Writer
-	Node
+	Standing
 	Access
 	Policy
 	Records
 }
 
-// Agents reaches the agents that are connected to this node.
+// Agents reaches the agents that are connected, to whichever node.
 type Agents interface {
 	Connected(agent string) bool
 	// Ask waits for the agent's answer or the end of ctx.
@@ -101,6 +108,7 @@ type JoinToken struct {
 type Config struct {
 	Store     Store
 	Agents    Agents
+	Cluster   ClusterControl
 	MintToken func(site string) (JoinToken, error)
 	Now       func() time.Time // default time.Now
 	Logger    *slog.Logger     // default: none
@@ -111,6 +119,7 @@ type Config struct {
 type Server struct {
 	store   Store
 	agents  Agents
+	control ClusterControl
 	mint    func(site string) (JoinToken, error)
 	now     func() time.Time
 	log     *slog.Logger
@@ -118,6 +127,7 @@ type Server struct {
 	echo    *echo.Echo
 	handler http.Handler
 	lints   chan struct{} // one token for each bundle being compiled
+	doubts  chan struct{} // one for each unknown token that is looked for on the leader
 }
 
 var (
@@ -127,13 +137,13 @@ var (
 
 // New makes the API ready to serve.
 func New(config Config) (*Server, error) {
-	if config.Store == nil || config.Agents == nil || config.MintToken == nil {
-		return nil, errors.New("api: Store, Agents and MintToken are required")
+	if config.Store == nil || config.Agents == nil || config.Cluster == nil || config.MintToken == nil {
+		return nil, errors.New("api: Store, Agents, Cluster and MintToken are required")
 	}
 	s := &Server{
-		store: config.Store, agents: config.Agents, mint: config.MintToken,
+		store: config.Store, agents: config.Agents, control: config.Cluster, mint: config.MintToken,
 		now: config.Now, log: config.Logger, metrics: config.Metrics,
-		lints: make(chan struct{}, maxLints),
+		lints: make(chan struct{}, maxLints), doubts: make(chan struct{}, maxDoubts),
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -151,7 +161,7 @@ func New(config Config) (*Server, error) {
 	e.IPExtractor = echo.ExtractIPDirect() // without it anyone may claim any address by a header
 	e.HTTPErrorHandler = s.writeProblem
 	e.Use(s.observe, s.recover, s.security) // outermost first
-	group := e.Group(BasePath, s.authenticate(operations), s.validate(operations))
+	group := e.Group(BasePath, s.authenticate(operations), s.validate(operations), s.refresh(operations))
 	RegisterHandlers(group, NewStrictHandler(s, nil))
 	s.echo = e
 

@@ -27,7 +27,7 @@ func TestEveryRouteButHealthNeedsAToken(t *testing.T) {
 			continue // the router's own entry for paths that nobody routes
 		}
 		walked++
-		path := strings.NewReplacer(":name", "x", ":number", "1", ":id", "x").Replace(route.Path)
+		path := strings.NewReplacer(":name", "x", ":number", "1", ":id", "x", ":node", "x", ":authority", strings.Repeat("a", 64)).Replace(route.Path)
 		for what, header := range map[string]string{
 			"none": "", "stranger": "Bearer " + stranger, "disabled": "Bearer " + disabled,
 			"basic": "Basic " + b.token, "prefix": "Bearer " + b.token[:len(b.token)-1], "long": "Bearer xdk_" + strings.Repeat("a", 500),
@@ -47,11 +47,11 @@ func TestEveryRouteButHealthNeedsAToken(t *testing.T) {
 			}
 		}
 	}
-	if walked < 25 {
+	if walked < 38 {
 		t.Errorf("walked %d routes only", walked)
 	}
-	if len(b.store.applied) != 0 {
-		t.Errorf("%d commands were applied without a token", len(b.store.applied))
+	if len(b.store.applied)+len(b.control.called) != 0 {
+		t.Errorf("%d commands were applied without a token, %q", len(b.store.applied), b.control.called)
 	}
 }
 
@@ -116,6 +116,11 @@ func TestBodiesAreHeldAgainstTheDocument(t *testing.T) {
 		{"large", "/tokens", `{"site":"` + strings.Repeat("a", MaxBody) + `"}`, "", "too_large", "", 413},
 		{"other media type", "/tokens", `site: eu`, "application/yaml", "invalid", "", 400},
 		{"a body where none is taken", "/agents/eu/revoke", `{}`, "", "invalid", "", 400},
+		{"site and node", "/tokens", `{"site":"eu","node":"b"}`, "", "invalid", "/site", 400},
+		{"bad node", "/tokens", `{"node":"../b"}`, "", "invalid", "/node", 400},
+		{"no canary sites", "/revisions/1/approve", `{"digest":"sha256:` + strings.Repeat("0", 64) + `","canary":[]}`, "", "invalid", "/canary", 400},
+		{"withdraw for no reason", "/revisions/1/withdraw", `{"reason":""}`, "", "invalid", "/reason", 400},
+		{"bad authority", "/cluster/authorities/zz/activate", ``, "", "invalid", "authority", 400},
 		{"bad digest", "/revisions/1/approve", `{"digest":"abc"}`, "", "invalid", "/digest", 400},
 		{"bad number", "/revisions/none/approve", `{"digest":"sha256:` + strings.Repeat("0", 64) + `"}`, "", "invalid", "number", 400},
 		{"empty reason", "/deadletters/a%2Fb%2Fc/discard", `{"reason":""}`, "", "invalid", "/reason", 400},

@@ -57,7 +57,7 @@ func (s *Server) authenticate(operations operations) echo.MiddlewareFunc {
 			if op, known := operations.find(c); known && op.open {
 				return next(c)
 			}
-			principal, err := s.identify(c.Request().Header.Values(echo.HeaderAuthorization))
+			principal, err := s.identify(c.Request().Context(), c.Request().Header.Values(echo.HeaderAuthorization))
 			if err != nil {
 				s.metrics.authFailed()
 				c.Response().Header().Set("WWW-Authenticate", `Bearer realm="crossdock"`)
@@ -73,7 +73,19 @@ func (s *Server) authenticate(operations operations) echo.MiddlewareFunc {
 	}
 }
 
-func (s *Server) identify(headers []string) (model.Principal, error) {
+// catchUp waits for what other nodes know already: the token may have been made on one of
+// them a moment ago. Only a few may ask for it at once, because anyone can.
+func (s *Server) catchUp(ctx context.Context) bool {
+	select {
+	case s.doubts <- struct{}{}:
+		defer func() { <-s.doubts }()
+	default:
+		return false
+	}
+	return s.fresh(ctx) == nil
+}
+
+func (s *Server) identify(ctx context.Context, headers []string) (model.Principal, error) {
 	if len(headers) != 1 {
 		return model.Principal{}, model.Errorf(model.Unauthorized, "send one header Authorization: Bearer xdk_...")
 	}
@@ -82,7 +94,11 @@ func (s *Server) identify(headers []string) (model.Principal, error) {
 	if !strings.EqualFold(scheme, "Bearer") || !strings.HasPrefix(token, tokenPrefix) || len(token) > maxTokenBytes {
 		return model.Principal{}, model.Errorf(model.Unauthorized, "the Authorization header is not Bearer with a token of the form xdk_<id>_<secret>")
 	}
-	principal, known := s.store.Principal(HashPrincipalToken(token))
+	hash := HashPrincipalToken(token)
+	principal, known := s.store.Principal(hash)
+	if !known && s.catchUp(ctx) {
+		principal, known = s.store.Principal(hash)
+	}
 	if !known || principal.Disabled {
 		// One text for both: a stranger learns nothing about what once existed.
 		return model.Principal{}, model.Errorf(model.Unauthorized, "the token is not known here, or its principal is disabled")

@@ -5,9 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,7 +38,24 @@ type fakeStore struct {
 	answer     func(model.Command) (any, error)
 	filter     model.DeadLetterFilter
 	next       uint64
+	stale      error                     // what Fresh answers
+	freshened  int                       // calls of Fresh
+	freshen    func(ctx context.Context) // what Fresh does first
+	verdict    model.Verdict
+	authority  []model.Authority
+	moves      []model.MoveStatus
 }
+
+func (f *fakeStore) Fresh(ctx context.Context) error {
+	f.freshened++
+	if f.freshen != nil {
+		f.freshen(ctx)
+	}
+	return f.stale
+}
+func (f *fakeStore) Verdict() model.Verdict         { return f.verdict }
+func (f *fakeStore) Authorities() []model.Authority { return slices.Clone(f.authority) }
+func (f *fakeStore) Moves() []model.MoveStatus      { return slices.Clone(f.moves) }
 
 func (f *fakeStore) Apply(_ context.Context, cmd model.Command) (any, error) {
 	f.mu.Lock()
@@ -47,7 +67,7 @@ func (f *fakeStore) Apply(_ context.Context, cmd model.Command) (any, error) {
 	return nil, nil
 }
 func (f *fakeStore) Ready() error                   { return f.ready }
-func (f *fakeStore) Leader() bool                   { return f.ready == nil }
+func (f *fakeStore) Leader() (string, bool)         { return "a", f.ready == nil }
 func (f *fakeStore) Cluster() (model.Cluster, bool) { return f.cluster, f.cluster.ID != "" }
 func (f *fakeStore) Principal(hash [32]byte) (model.Principal, bool) {
 	for _, p := range f.people {
@@ -131,6 +151,43 @@ func (f *fakeStore) VerifyAudit() error { return f.auditErr }
 
 var _ Store = (*fakeStore)(nil)
 
+// fakeControl notes what it is asked and answers what a test wants.
+type fakeControl struct {
+	state  ClusterState
+	called []string
+	err    error
+	backup func(w io.Writer) error
+}
+
+func (f *fakeControl) note(what string, asked model.Asked, which string) error {
+	f.called = append(f.called, fmt.Sprintf("%s %s by %s %s", what, which, asked.By, asked.RequestID))
+	return f.err
+}
+func (f *fakeControl) Status(context.Context) ClusterState { return f.state }
+func (f *fakeControl) Remove(_ context.Context, asked model.Asked, node string) error {
+	return f.note("remove", asked, node)
+}
+func (f *fakeControl) Transfer(_ context.Context, asked model.Asked, to string) error {
+	return f.note("transfer", asked, to)
+}
+func (f *fakeControl) AddAuthority(_ context.Context, asked model.Asked) (model.Authority, error) {
+	return model.Authority{ID: strings.Repeat("b", 64), State: model.AuthorityNext, Created: testNow}, f.note("add", asked, "")
+}
+func (f *fakeControl) ActivateAuthority(_ context.Context, asked model.Asked, id string) error {
+	return f.note("activate", asked, id[:1])
+}
+func (f *fakeControl) RemoveAuthority(_ context.Context, asked model.Asked, id string) error {
+	return f.note("end", asked, id[:1])
+}
+func (f *fakeControl) Backup(_ context.Context, asked model.Asked, w io.Writer) error {
+	if err := f.note("backup", asked, ""); err != nil {
+		return err
+	}
+	return f.backup(w)
+}
+
+var _ ClusterControl = (*fakeControl)(nil)
+
 // fakeAgents answers what a test wrote for each agent; others are not connected.
 type fakeAgents map[string]func(ctx context.Context, kind string, args json.RawMessage) (json.RawMessage, error)
 
@@ -146,11 +203,12 @@ var testNow = time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
 
 // bench is an API over a fake store with one principal.
 type bench struct {
-	t      *testing.T
-	store  *fakeStore
-	agents fakeAgents
-	server *Server
-	token  string
+	t       *testing.T
+	store   *fakeStore
+	agents  fakeAgents
+	control *fakeControl
+	server  *Server
+	token   string
 
 	operations operations
 }
@@ -158,13 +216,13 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	token, hash := MintPrincipalToken()
-	b := &bench{t: t, token: token, agents: fakeAgents{}, store: &fakeStore{
+	b := &bench{t: t, token: token, agents: fakeAgents{}, control: &fakeControl{}, store: &fakeStore{
 		cluster: model.Cluster{ID: "c1", Generation: 1, Approvals: model.ApprovalsDual, Created: testNow},
 		people:  []model.Principal{{Name: "ann", Roles: []model.Role{model.Admin}, TokenHash: hash, Created: testNow}},
 		bundles: map[uint64][]byte{},
 	}}
 	server, err := New(Config{
-		Store: b.store, Agents: b.agents, Now: func() time.Time { return testNow },
+		Store: b.store, Agents: b.agents, Cluster: b.control, Now: func() time.Time { return testNow },
 		MintToken: func(site string) (JoinToken, error) {
 			return JoinToken{ID: "id1", Hash: [32]byte{1}, Text: "xd1." + site}, nil
 		},

@@ -63,11 +63,7 @@ func problemOf(err error) Problem {
 		p.Errors = items.items
 		return p
 	case errors.As(err, &coded):
-		p := problemFor(string(coded.Code), coded.Text)
-		if coded.Code == model.Unknown {
-			p.Detail += "; send it again with the same Idempotency-Key to learn which"
-		}
-		return p
+		return problemFor(string(coded.Code), coded.Text)
 	case errors.As(err, &large):
 		return problemFor(string(model.TooLarge), "the body is larger than this call takes")
 	case errors.As(err, &route):
@@ -106,6 +102,9 @@ func (s *Server) writeProblem(err error, c echo.Context) {
 		return
 	}
 	p := problemOf(err)
+	if p.Code == string(model.Unknown) {
+		p.Detail += unknownAdvice(c.Request())
+	}
 	p.Instance = c.Request().URL.Path
 	p.TraceID = traceID(c.Request())
 	level := slog.LevelDebug
@@ -115,6 +114,14 @@ func (s *Server) writeProblem(err error, c echo.Context) {
 	s.log.Log(c.Request().Context(), level, "request refused", "method", c.Request().Method, "path", p.Instance,
 		"code", p.Code, "traceId", p.TraceID, "error", err)
 	send(c.Response(), p)
+}
+
+// unknownAdvice says how to find out whether a change was made.
+func unknownAdvice(r *http.Request) string {
+	if r.Header.Get(idempotencyHeader) != "" {
+		return "; it may or may not have been done: send the same again with the same Idempotency-Key, then it is done once"
+	}
+	return "; it may or may not have been done: look before you send it again, and give an Idempotency-Key next time, which makes a repeat harmless"
 }
 
 func send(w http.ResponseWriter, p Problem) {

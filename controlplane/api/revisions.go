@@ -183,7 +183,7 @@ func (s *Server) propose(ctx context.Context, bundle policy.Bundle, note string,
 	}
 	result, err := s.store.Apply(ctx, &model.Propose{
 		Asked: s.asked(ctx, key), Bundle: encoded, Digest: bundle.Digest(),
-		Sites: slices.Sorted(maps.Keys(set.Sites)), Note: note,
+		Sites: slices.Sorted(maps.Keys(set.Sites)), Moves: movesOf(set), Note: note,
 	})
 	if err != nil {
 		return nil, err
@@ -218,23 +218,43 @@ func lintRefusal(problems policy.Problems) error {
 	return &itemError{cause: model.Errorf(model.Invalid, "the policy has errors: %s", first), items: items}
 }
 
-// ApproveRevision puts a proposal in force. Who may is for the state machine to say.
+// ApproveRevision puts a proposal in force, everywhere or at its canary sites. Who may is
+// for the state machine to say.
 func (s *Server) ApproveRevision(ctx context.Context, r ApproveRevisionRequestObject) (ApproveRevisionResponseObject, error) {
 	digest, err := fromDigest(r.Body.Digest)
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.store.Apply(ctx, &model.Approve{
-		Asked: s.asked(ctx, r.Params.IdempotencyKey), Number: r.Number, Digest: digest,
+	revision, err := s.changeRevision(ctx, &model.Approve{
+		Asked: s.asked(ctx, r.Params.IdempotencyKey), Number: r.Number, Digest: digest, Canary: r.Body.Canary,
 	})
+	return ApproveRevision200JSONResponse(revision), err
+}
+
+// PromoteRevision puts a canary revision in force everywhere.
+func (s *Server) PromoteRevision(ctx context.Context, r PromoteRevisionRequestObject) (PromoteRevisionResponseObject, error) {
+	revision, err := s.changeRevision(ctx, &model.Promote{Asked: s.asked(ctx, r.Params.IdempotencyKey), Number: r.Number})
+	return PromoteRevision200JSONResponse(revision), err
+}
+
+// WithdrawRevision takes a canary revision back.
+func (s *Server) WithdrawRevision(ctx context.Context, r WithdrawRevisionRequestObject) (WithdrawRevisionResponseObject, error) {
+	revision, err := s.changeRevision(ctx, &model.Withdraw{
+		Asked: s.asked(ctx, r.Params.IdempotencyKey), Number: r.Number, Reason: r.Body.Reason,
+	})
+	return WithdrawRevision200JSONResponse(revision), err
+}
+
+func (s *Server) changeRevision(ctx context.Context, cmd model.Command) (Revision, error) {
+	result, err := s.store.Apply(ctx, cmd)
 	if err != nil {
-		return nil, err
+		return Revision{}, err
 	}
 	revision, err := asRevision(result)
 	if err != nil {
-		return nil, err
+		return Revision{}, err
 	}
-	return ApproveRevision200JSONResponse(toRevision(revision)), nil
+	return toRevision(revision), nil
 }
 
 // RollbackRevision proposes old documents anew, so that history only grows and a rollback

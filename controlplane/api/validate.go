@@ -22,14 +22,18 @@ import (
 // maxItems bounds the places that one refusal names.
 const maxItems = 50
 
+// idempotencyHeader is a parameter of every call that changes something.
+const idempotencyHeader = "Idempotency-Key"
+
 // routed marks a request that reached a route of the document.
 const routed = "crossdock.routed"
 
 // operation is one call of the document as the router knows it.
 type operation struct {
-	route *routers.Route
-	open  bool  // no token needed
-	limit int64 // bytes of its body
+	route   *routers.Route
+	open    bool  // no token needed
+	changes bool  // it is a change, which a repeat must not make twice
+	limit   int64 // bytes of its body
 }
 
 // operations maps "METHOD /path/:name" to the document's call, so that there is one router.
@@ -51,9 +55,10 @@ func loadOperations() (operations, error) {
 			}
 			key := method + " " + BasePath + pathParameter.ReplaceAllString(path, ":$1")
 			out[key] = operation{
-				route: &routers.Route{Spec: doc, Path: path, PathItem: item, Method: method, Operation: op},
-				open:  op.Security != nil && len(*op.Security) == 0,
-				limit: limit,
+				route:   &routers.Route{Spec: doc, Path: path, PathItem: item, Method: method, Operation: op},
+				open:    op.Security != nil && len(*op.Security) == 0,
+				changes: op.Parameters.GetByInAndName(openapi3.ParameterInHeader, idempotencyHeader) != nil,
+				limit:   limit,
 			}
 		}
 	}

@@ -34,12 +34,13 @@ func toPrincipal(p *model.Principal) Principal {
 }
 
 func toToken(t *model.JoinToken) Token {
-	return Token{ID: t.ID, Site: t.Site, Created: t.Created, Expires: t.Expires, By: t.By, Used: t.Used, Refused: t.Refused}
+	return Token{ID: t.ID, Site: t.Site, Node: t.Node, Created: t.Created, Expires: t.Expires, By: t.By, Used: t.Used, Refused: t.Refused}
 }
 
 func toAgent(a *model.Agent, mailbox model.Mailbox, connected bool) Agent {
 	return Agent{
 		Name: a.Name, Site: a.Site, Epoch: a.Epoch, Enrolled: a.Enrolled, Revoked: a.Revoked, LastSeen: a.LastSeen,
+		Node: a.Node, Authority: a.Authority, Recoveries: a.Recoveries, Allowed: a.Allowed,
 		Connected: connected, MailboxEvents: mailbox.Events, MailboxBytes: mailbox.Bytes, Status: a.Status,
 	}
 }
@@ -48,7 +49,26 @@ func toRevision(r *model.Revision) Revision {
 	return Revision{
 		Generation: r.ID.Generation, Number: r.ID.Number, Digest: toDigest(r.Digest), State: RevisionState(r.State),
 		Note: r.Note, Author: r.Author, Approver: r.Approver, Proposed: r.Proposed, Approved: r.Approved,
-		Base: r.Base.Number, Sites: r.Sites,
+		Base: r.Base.Number, Sites: r.Sites, Canary: r.Canary, Promoted: r.Promoted, Moves: toSystemMoves(r.Moves),
+	}
+}
+
+func toSystemMoves(moves []model.Move) []SystemMove {
+	out := make([]SystemMove, len(moves))
+	for i, m := range moves {
+		out[i] = SystemMove{System: m.System, Site: m.Site, Old: m.Old, OldSite: m.OldSite}
+	}
+	return out
+}
+
+func toMove(m *model.MoveStatus) Move {
+	waiting := m.Waiting
+	if waiting == nil {
+		waiting = []string{}
+	}
+	return Move{
+		System: m.System, Site: m.Site, Old: m.Old, OldSite: m.OldSite, Since: m.Since, State: MoveState(m.State),
+		Waiting: waiting, Released: m.Released, By: m.By,
 	}
 }
 
@@ -66,7 +86,7 @@ func toLint(problems policy.Problems) []LintProblem {
 func toChanges(changes []policy.Change) []Change {
 	out := make([]Change, len(changes))
 	for i, c := range changes {
-		out[i] = Change{Kind: c.Kind, Name: c.Name, Change: c.Change, Fields: c.Fields}
+		out[i] = Change{Kind: c.Kind, Name: c.Name, Change: c.Change, Fields: c.Fields, Replaces: c.Replaces}
 	}
 	return out
 }

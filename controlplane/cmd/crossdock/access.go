@@ -14,29 +14,7 @@ import (
 )
 
 func (a *app) tokenCommand() *cobra.Command {
-	cmd := a.group(&cobra.Command{Use: "token", Short: "Join tokens: one agent enrols once with each"})
-	var site string
-	var ttl time.Duration
-	create := &cobra.Command{
-		Use: "create --site SITE", Short: "Mint a join token and show it, once", Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
-			var out api.CreatedToken
-			if err := c.post(ctx, "/tokens", api.NewToken{Site: site, Lifetime: ttl.String()}, &out); err != nil {
-				return err
-			}
-			return a.show(out, func(w io.Writer) {
-				fmt.Fprintln(w, out.Token)
-				fmt.Fprintf(a.stderr, "for one agent of site %s, until %s; it is not shown again\n", out.Site, when(out.Expires))
-			})
-		}),
-	}
-	create.Flags().StringVar(&site, "site", "", "the site whose agent may enrol")
-	create.Flags().DurationVar(&ttl, "ttl", api.DefaultTokenLifetime, "how long the token can be used")
-	must(create.MarkFlagRequired("site"))
+	cmd := a.group(&cobra.Command{Use: "token", Short: "Join tokens: one agent or one node joins once with each"})
 	list := &cobra.Command{
 		Use: "list", Short: "List join tokens, without their secrets", Args: cobra.NoArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
@@ -49,15 +27,56 @@ func (a *app) tokenCommand() *cobra.Command {
 				return err
 			}
 			return a.show(out, func(w io.Writer) {
-				row(w, "ID", "SITE", "BY", "EXPIRES", "USED", "REFUSED")
+				row(w, "ID", "SITE", "NODE", "BY", "EXPIRES", "USED", "REFUSED")
 				for _, t := range out.Items {
-					row(w, t.ID, t.Site, t.By, when(t.Expires), when(t.Used), t.Refused)
+					row(w, t.ID, t.Site, t.Node, t.By, when(t.Expires), when(t.Used), t.Refused)
 				}
 			})
 		}),
 	}
-	cmd.AddCommand(create, list)
+	cmd.AddCommand(a.tokenCreate(), list)
 	return cmd
+}
+
+func (a *app) tokenCreate() *cobra.Command {
+	var in api.NewToken
+	var ttl time.Duration
+	create := &cobra.Command{
+		Use: "create --site SITE | --node NAME", Short: "Mint a join token and show it, once", Args: cobra.NoArgs,
+		RunE: a.do(func(ctx context.Context, _ []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			in.Lifetime = ttl.String()
+			var out api.CreatedToken
+			if err := c.post(ctx, "/tokens", in, &out); err != nil {
+				return err
+			}
+			return a.show(out, func(w io.Writer) {
+				fmt.Fprintln(w, out.Token)
+				a.explainToken(&out)
+			})
+		}),
+	}
+	create.Flags().StringVar(&in.Site, "site", "", "the site whose agent may enrol")
+	create.Flags().StringVar(&in.Node, "node", "", "the node of the control plane that may join; for administrators")
+	create.Flags().DurationVar(&ttl, "ttl", api.DefaultTokenLifetime, "how long the token can be used")
+	create.MarkFlagsOneRequired("site", "node")
+	create.MarkFlagsMutuallyExclusive("site", "node")
+	return create
+}
+
+func (a *app) explainToken(t *api.CreatedToken) {
+	if t.Node != "" {
+		fmt.Fprintf(a.stderr, "for node %s, until %s; it is not shown again\non that machine: crossdock cluster join ADDRESS --token TOKEN --config FILE\n",
+			t.Node, when(t.Expires))
+		return
+	}
+	fmt.Fprintf(a.stderr, "for one agent of site %s, until %s; it is not shown again\n", t.Site, when(t.Expires))
+	if !t.Policy {
+		fmt.Fprintln(a.stderr, "no policy is in force yet: the site's name could not be checked, and its agent will wait for one")
+	}
 }
 
 // must is for calls that fail only when this source is wrong, such as a flag's name.
@@ -79,7 +98,7 @@ func (a *app) agentsCommand() *cobra.Command {
 		}
 		return a.show(out, func(w io.Writer) { writeAgents(w, out.Items) })
 	})
-	cmd := &cobra.Command{Use: "agents", Short: "List, show and revoke agents", Args: cobra.NoArgs, RunE: list}
+	cmd := &cobra.Command{Use: "agents", Short: "List, show, revoke, allow and forget agents", Args: cobra.NoArgs, RunE: list}
 	show := &cobra.Command{
 		Use: "show NAME", Short: "Show one agent and what it says of itself", Args: cobra.ExactArgs(1),
 		RunE: a.do(func(ctx context.Context, args []string) error {
@@ -94,23 +113,41 @@ func (a *app) agentsCommand() *cobra.Command {
 			return a.show(out, func(w io.Writer) { writeAgent(w, &out) })
 		}),
 	}
-	revoke := &cobra.Command{
-		Use: "revoke NAME", Short: "End an agent's right to speak", Args: cobra.ExactArgs(1),
+	cmd.AddCommand(
+		&cobra.Command{Use: "list", Short: "List agents", Args: cobra.NoArgs, RunE: list}, show,
+		a.changeAgent("revoke", "End an agent's right to speak", "",
+			"is revoked; it comes back by a new join token only"),
+		a.changeAgent("allow", "Let an old copy of an agent in, once, within a day", `
+Say this only when you know that no other copy of the agent runs: it was restored from an
+image or a copy of its disk, and the control plane has seen a later life of it. What the
+later life had taken in and not yet passed on is lost with its disk.`,
+			"is let in once more within a day; what was said of it stands in: crossdock exceptions"),
+		a.changeAgent("forget", "Give up what waits for a revoked agent", `
+Events that wait for it are dropped, and what is still sent to it is taken and not kept.
+Both are counted in an exception. It does not change the agent's own data.`,
+			"is forgotten; what was given up is counted in: crossdock exceptions"),
+	)
+	return cmd
+}
+
+func (a *app) changeAgent(verb, short, long, done string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1),
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			c, err := a.connect()
 			if err != nil {
 				return err
 			}
 			var out api.Agent
-			if err := c.post(ctx, "/agents/"+url.PathEscape(args[0])+"/revoke", nil, &out); err != nil {
+			if err := c.post(ctx, "/agents/"+url.PathEscape(args[0])+"/"+verb, nil, &out); err != nil {
 				return err
 			}
-			return a.show(out, func(w io.Writer) {
-				fmt.Fprintf(w, "%s is revoked; it comes back by a new join token only\n", clean(out.Name))
-			})
+			return a.show(out, func(w io.Writer) { fmt.Fprintf(w, "%s %s\n", clean(out.Name), done) })
 		}),
 	}
-	cmd.AddCommand(&cobra.Command{Use: "list", Short: "List agents", Args: cobra.NoArgs, RunE: list}, show, revoke)
+	if long != "" {
+		cmd.Long = short + ".\n" + long
+	}
 	return cmd
 }
 

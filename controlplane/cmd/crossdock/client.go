@@ -28,6 +28,8 @@ const (
 	maxAnswer   = 64 << 20
 	maxTries    = 3 // of one call that was not done, or of which nobody knows
 	tryPause    = time.Second
+
+	downloadStall = 30 * time.Second // without a byte
 )
 
 // clientFlags say where the control plane is.
@@ -102,7 +104,7 @@ func (a *app) newClient(server, token, caFile string) (*client, error) {
 		}
 	}
 	return &client{
-		base: strings.TrimSuffix(base.String(), "/") + api.BasePath, token: token, told: a.noteApprovals, pause: tryPause,
+		base: strings.TrimSuffix(base.String(), "/") + api.BasePath, token: token, told: a.noteHeaders, pause: tryPause,
 		http: &http.Client{
 			Timeout:       callTimeout,
 			Transport:     &http.Transport{TLSClientConfig: settings, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
@@ -111,9 +113,13 @@ func (a *app) newClient(server, token, caFile string) (*client, error) {
 	}, nil
 }
 
-// noteApprovals says on stderr, once, that one person may approve their own changes here.
-// JSON goes to stdout and is not disturbed by it.
-func (a *app) noteApprovals(h http.Header) {
+// noteHeaders says on stderr, once each, that one person may approve their own changes
+// here, and that an answer may be old. JSON goes to stdout and is not disturbed by it.
+func (a *app) noteHeaders(h http.Header) {
+	if why := h.Get(api.StaleHeader); why != "" && !a.toldStale {
+		a.toldStale = true
+		fmt.Fprintln(a.stderr, "this may be old:", clean(why))
+	}
 	if h.Get(api.ApprovalsHeader) == string(model.ApprovalsSingle) && !a.toldSingle {
 		a.toldSingle = true
 		fmt.Fprintln(a.stderr, singleNote)
@@ -167,6 +173,11 @@ func (c *client) post(ctx context.Context, path string, in, out any) error {
 	return c.call(ctx, http.MethodPost, path, in, out)
 }
 
+// remove sends a removal, as post does.
+func (c *client) remove(ctx context.Context, path string) error {
+	return c.call(ctx, http.MethodDelete, path, nil, nil)
+}
+
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
 	var body []byte
 	if in != nil {
@@ -192,12 +203,20 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	}
 }
 
+func (c *client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Authorization", "Bearer "+c.token)
+	return r, nil
+}
+
 func (c *client) try(ctx context.Context, method, path, key string, body []byte, out any) error {
-	r, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	r, err := c.request(ctx, method, path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	r.Header.Set("Authorization", "Bearer "+c.token)
 	if method != http.MethodGet {
 		r.Header.Set("Idempotency-Key", key)
 	}
@@ -224,6 +243,51 @@ func (c *client) try(ctx context.Context, method, path, key string, body []byte,
 		return fmt.Errorf("the answer is not understood; is %s a control plane of this version? %w", c.base, err)
 	}
 	return nil
+}
+
+// download fetches a file of any size. It takes as long as it takes while bytes come.
+func (c *client) download(ctx context.Context, path string, to io.Writer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r, err := c.request(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	stalled := time.AfterFunc(downloadStall, func() { cancel(fmt.Errorf("nothing came for %v", downloadStall)) })
+	defer stalled.Stop()
+	unlimited := *c.http
+	unlimited.Timeout = 0
+	answer, err := unlimited.Do(r)
+	if err != nil {
+		return &exitError{exitUnreachable, fmt.Errorf("the control plane does not answer: %w", err)}
+	}
+	defer answer.Body.Close()
+	c.told(answer.Header)
+	if answer.StatusCode != http.StatusOK {
+		text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+		if err != nil {
+			return &exitError{exitUnreachable, fmt.Errorf("the answer broke off: %w", err)}
+		}
+		return refusal(answer, text)
+	}
+	if _, err := io.Copy(to, &watched{answer.Body, stalled}); err != nil {
+		return &exitError{exitUnreachable, fmt.Errorf("the file broke off: %w", errors.Join(err, context.Cause(ctx)))}
+	}
+	return nil
+}
+
+// watched puts off the end of a download with every byte that comes.
+type watched struct {
+	from    io.Reader
+	stalled *time.Timer
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.from.Read(p)
+	if n > 0 {
+		w.stalled.Reset(downloadStall)
+	}
+	return n, err
 }
 
 // acceptable: health answers 503 with its own body.

@@ -145,6 +145,10 @@ func TestTwoPeopleChangeThePolicy(t *testing.T) {
 	if diff.From != 1 || len(diff.Changes) != 0 {
 		t.Errorf("diff with itself = %+v", diff)
 	}
+	_, said = n.run(exitConflict, "policy", "propose", "testdata/policy", "-m", "the same again", ann)
+	if !strings.Contains(said, "1") {
+		t.Errorf("the same content again: %s", said)
+	}
 	n.json(&diff, "policy", "diff", "testdata/policy2")
 	if len(diff.Changes) == 0 {
 		t.Error("diff with another policy is empty")
@@ -214,7 +218,7 @@ func TestOnePersonIsToldSoByEveryCommand(t *testing.T) {
 	for _, args := range [][]string{
 		{"status"}, {"policy", "propose", "testdata/policy", "-m", "alone"}, {"policy", "approve", "1"}, {"policy", "history"},
 		{"token", "create", "--site", "eu", "--ttl", "5m"}, {"token", "list"}, {"agents"}, {"principals", "list"}, {"exceptions"},
-		{"deadletters", "list"}, {"events", "trace", "10248"}, {"audit"}, {"audit", "verify"}, {"policy", "diff", "testdata/policy2"},
+		{"deadletters", "list"}, {"cluster", "status"}, {"systems", "moves"}, {"events", "trace", "10248"}, {"audit"}, {"audit", "verify"}, {"policy", "diff", "testdata/policy2"},
 	} {
 		if _, said := n.run(0, args...); !strings.Contains(said, "approvals: single") {
 			t.Errorf("crossdock %s said %q", strings.Join(args, " "), said)
@@ -225,6 +229,13 @@ func TestOnePersonIsToldSoByEveryCommand(t *testing.T) {
 		t.Errorf("said %q", said)
 	}
 	n.run(exitFailed, "agents", "revoke", "nobody")
+
+	if _, said := n.run(exitFailed, "systems", "release", "erp"); !strings.Contains(said, "erp") {
+		t.Errorf("said %q", said)
+	}
+	n.run(exitConflict, "policy", "promote", "1") // it is in force everywhere
+	n.run(exitFailed, "agents", "forget", "eu")   // there is none
+	n.canary()
 
 	// The choice is for ever.
 	n.stop()
@@ -237,6 +248,31 @@ func TestOnePersonIsToldSoByEveryCommand(t *testing.T) {
 	defer cancel()
 	if err := plane.Run(ctx); err == nil || !strings.Contains(err.Error(), "never changed") {
 		t.Errorf("another way to approve: %v", err)
+	}
+}
+
+// canary: one site first, then back; again, then everywhere.
+func (n *node) canary() {
+	n.t.Helper()
+	n.run(0, "policy", "propose", "testdata/policy2", "-m", "for eu first")
+	n.run(exitFailed, "policy", "approve", "2", "--canary", "nowhere")
+	n.run(0, "policy", "approve", "2", "--canary", "eu")
+	if out, _ := n.run(0, "status"); !strings.Contains(out, "revision 2 at eu") || !strings.Contains(out, "revision 1, approved") {
+		n.t.Errorf("status = %s", out)
+	}
+	var back api.Revision
+	n.json(&back, "policy", "withdraw", "2", "-m", "too slow")
+	if back.Number != 3 || back.State != api.RevisionStateActive {
+		n.t.Errorf("withdrawn to %+v", back)
+	}
+	n.run(exitConflict, "policy", "promote", "2")
+	n.run(0, "policy", "propose", "testdata/policy2", "-m", "again")
+	n.run(0, "policy", "approve", "4", "--canary", "eu")
+	n.run(0, "policy", "promote", "4")
+	var status statusAnswer
+	n.json(&status, "status")
+	if status.Cluster.Active.Number != 4 || status.Cluster.Canary.Number != 0 {
+		n.t.Errorf("in force: %+v, canary %+v", status.Cluster.Active, status.Cluster.Canary)
 	}
 }
 

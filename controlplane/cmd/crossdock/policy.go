@@ -22,7 +22,7 @@ func (a *app) policyCommand() *cobra.Command {
 	cmd := a.group(&cobra.Command{Use: "policy", Short: "Check, propose, approve and follow the policy"})
 	cmd.AddCommand(
 		a.policyLint(), a.policyDiff(), a.policyPropose(), a.policyApprove(),
-		a.policyHistory(), a.policyRollback(), a.policyShow(),
+		a.policyPromote(), a.policyWithdraw(), a.policyHistory(), a.policyRollback(), a.policyShow(),
 	)
 	return cmd
 }
@@ -175,7 +175,11 @@ func writeChanges(w io.Writer, changes []policy.Change) {
 		fmt.Fprintln(w, "no changes")
 	}
 	for _, c := range changes {
-		fmt.Fprintf(w, "%s %s %s\n", clean(c.Change), clean(c.Kind), clean(c.Name))
+		replaces := ""
+		if c.Replaces != "" {
+			replaces = " (replaces " + clean(c.Replaces) + ")"
+		}
+		fmt.Fprintf(w, "%s %s %s%s\n", clean(c.Change), clean(c.Kind), clean(c.Name), replaces)
 		for _, field := range c.Fields {
 			fmt.Fprintf(w, "    %s\n", clean(field))
 		}
@@ -225,12 +229,14 @@ func revisionNumber(text string) (uint64, error) {
 
 func (a *app) policyApprove() *cobra.Command {
 	var digest string
+	var canary []string
 	cmd := &cobra.Command{
 		Use: "approve NUMBER", Short: "Put a proposed revision in force", Args: cobra.ExactArgs(1),
 		Long: `Put a proposed revision in force.
 
 Shows what the revision changes and approves exactly that content. With --digest, only
-the content that you have looked at elsewhere is approved.`,
+the content that you have looked at elsewhere is approved. With --canary it is in force at
+these sites first, until you promote or withdraw it.`,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			number, err := revisionNumber(args[0])
 			if err != nil {
@@ -247,14 +253,13 @@ the content that you have looked at elsewhere is approved.`,
 				}
 			}
 			var out api.Revision
-			if err := c.post(ctx, at+"/approve", api.Approval{Digest: digest}, &out); err != nil {
+			if err := c.post(ctx, at+"/approve", api.Approval{Digest: digest, Canary: canary}, &out); err != nil {
 				return err
 			}
-			return a.show(out, func(w io.Writer) {
-				fmt.Fprintf(w, "revision %d is in force\n", out.Number)
-			})
+			return a.show(out, func(w io.Writer) { writeApproved(w, &out) })
 		}),
 	}
+	cmd.Flags().StringSliceVar(&canary, "canary", nil, "sites that get it first, such as eu,na")
 	cmd.Flags().StringVar(&digest, "digest", "", "approve only if the content has this digest")
 	return cmd
 }
@@ -272,7 +277,7 @@ func (a *app) look(ctx context.Context, c *client, at string) (string, error) {
 	fmt.Fprintf(a.stderr, "revision %d by %s: %s\n", revision.Number, clean(revision.Author), clean(revision.Note))
 	changes := make([]policy.Change, len(diff.Changes))
 	for i, one := range diff.Changes {
-		changes[i] = policy.Change{Kind: one.Kind, Name: one.Name, Change: one.Change, Fields: one.Fields}
+		changes[i] = policy.Change{Kind: one.Kind, Name: one.Name, Change: one.Change, Fields: one.Fields, Replaces: one.Replaces}
 	}
 	writeChanges(a.stderr, changes)
 	return revision.Digest, nil
@@ -293,8 +298,9 @@ func (a *app) policyHistory() *cobra.Command {
 			}
 			return a.show(out, func(w io.Writer) {
 				row(w, "REVISION", "STATE", "AUTHOR", "APPROVER", "PROPOSED", "APPROVED", "NOTE")
-				for _, r := range out.Items {
-					row(w, r.Number, r.State, r.Author, r.Approver, when(r.Proposed), when(r.Approved), oneLine(r.Note))
+				for i := range out.Items {
+					r := &out.Items[i]
+					row(w, r.Number, stateOf(r), r.Author, r.Approver, when(r.Proposed), when(r.Approved), oneLine(r.Note))
 				}
 			})
 		}),
@@ -370,7 +376,7 @@ func (a *app) showRevision(ctx context.Context, c *client, number uint64, dir st
 	return a.show(out, func(w io.Writer) {
 		r := &out.Revision
 		row(w, "revision", fmt.Sprintf("%d.%d", r.Generation, r.Number))
-		row(w, "state", r.State)
+		row(w, "state", stateOf(r))
 		row(w, "digest", r.Digest)
 		row(w, "note", oneLine(r.Note))
 		row(w, "author", fmt.Sprintf("%s at %s", r.Author, when(r.Proposed)))

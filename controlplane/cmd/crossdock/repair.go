@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -116,8 +117,14 @@ func writeDeadLetter(w io.Writer, d *api.DeadLetter) {
 
 func (a *app) deadLettersReplay() *cobra.Command {
 	var in api.Replay
+	var wait time.Duration
 	cmd := &cobra.Command{
 		Use: "replay ID", Short: "Deliver it again, with the same idempotency key", Args: cobra.ExactArgs(1),
+		Long: `Deliver it again, with the same idempotency key.
+
+Its agent is told as soon as it is connected. With --wait (a minute) or --wait=5m, the
+command ends when it is delivered; the exit code is 1 when it failed again or is not done
+by then, which does not call it off.`,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			c, err := a.connect()
 			if err != nil {
@@ -127,14 +134,59 @@ func (a *app) deadLettersReplay() *cobra.Command {
 			if err := c.post(ctx, letterPath(args[0])+"/replay", in, &d); err != nil {
 				return err
 			}
-			return a.show(d, func(w io.Writer) {
-				fmt.Fprintf(w, "%s is %s; its agent is told as soon as it is connected\n", clean(d.ID), d.State)
-			})
+			if wait > 0 {
+				if d, err = c.awaitReplay(ctx, d, wait); err != nil {
+					return err
+				}
+			}
+			return a.show(d, func(w io.Writer) { writeReplay(w, &d) })
 		}),
 	}
+	cmd.Flags().DurationVar(&wait, "wait", 0, "wait until it is delivered, for so long at most")
+	cmd.Flags().Lookup("wait").NoOptDefVal = defaultWait.String()
 	cmd.Flags().BoolVar(&in.Confirm, "confirm-out-of-order", false, "later events of the key went on already, and that is fine")
 	cmd.Flags().StringVar(&in.Reason, "reason", "", "why")
 	return cmd
+}
+
+// How long a replay is waited for when nobody says, and how often it is looked at.
+const (
+	defaultWait = time.Minute
+	waitPause   = 500 * time.Millisecond
+)
+
+// awaitReplay looks until the agent of a dead letter has said how it went.
+func (c *client) awaitReplay(ctx context.Context, d api.DeadLetter, wait time.Duration) (api.DeadLetter, error) {
+	end := time.NewTimer(wait)
+	defer end.Stop()
+	for d.State == api.DeadLetterStateReplaying {
+		select {
+		case <-time.After(waitPause):
+		case <-ctx.Done():
+			return d, ctx.Err()
+		case <-end.C:
+			return d, &exitError{exitFailed, fmt.Errorf(
+				"%s is not delivered after %v; it stays asked for: crossdock deadletters show, and crossdock agents show %s", d.ID, wait, d.Agent)}
+		}
+		var now api.DeadLetter
+		if err := c.get(ctx, letterPath(d.ID), nil, &now); err != nil {
+			return d, err
+		}
+		d = now
+	}
+	if d.State == api.DeadLetterStateOpen {
+		return d, &exitError{exitFailed, fmt.Errorf("%s failed again after %d attempts: %s", d.ID, d.Attempts, oneLine(d.Cause))}
+	}
+	return d, nil
+}
+
+func writeReplay(w io.Writer, d *api.DeadLetter) {
+	switch d.State {
+	case api.DeadLetterStateReplaying:
+		fmt.Fprintf(w, "%s is replaying; its agent is told as soon as it is connected\n", clean(d.ID))
+	default:
+		fmt.Fprintf(w, "%s is %s\n", clean(d.ID), d.State)
+	}
 }
 
 func (a *app) deadLettersDiscard() *cobra.Command {

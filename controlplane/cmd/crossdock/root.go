@@ -19,7 +19,7 @@ const (
 	exitUsage       = 2 // the command line, a file or the configuration is wrong
 	exitUnreachable = 3 // no control plane answers there
 	exitDenied      = 4 // the token is not known, or its roles do not allow this
-	exitConflict    = 6 // someone else was faster, or the thing is not in the state that this needs
+	exitConflict    = 6 // someone else was faster or uses it, or the thing is not in the state that this needs
 )
 
 const exitHelp = `Exit codes:
@@ -28,7 +28,7 @@ const exitHelp = `Exit codes:
   2  the command line, a file or the configuration is wrong
   3  not running or not reachable
   4  denied: unknown token, or a role is missing
-  6  conflict: not in the state that this needs, or already there`
+  6  conflict: not in the state that this needs, already there, or in use by a server`
 
 // exitError carries the exit code of a failure.
 type exitError struct {
@@ -51,6 +51,7 @@ type app struct {
 	client         clientFlags
 	started        bool // the command line was understood
 	toldSingle     bool
+	toldStale      bool
 }
 
 // run is the whole program but for the process around it.
@@ -98,8 +99,8 @@ Where the control plane is, in this order:
 	flags.StringVar(&a.client.caFile, "ca-file", "", "file with the certificate of the control plane's CA, PEM")
 	flags.StringVar(&a.client.data, "data", "", "data directory of the control plane, on its node")
 	root.AddCommand(
-		a.serverCommand(), a.statusCommand(), a.tokenCommand(), a.agentsCommand(), a.principalsCommand(),
-		a.policyCommand(), a.eventsCommand(), a.deadLettersCommand(), a.exceptionsCommand(), a.auditCommand(),
+		a.serverCommand(), a.clusterCommand(), a.statusCommand(), a.tokenCommand(), a.agentsCommand(), a.principalsCommand(),
+		a.policyCommand(), a.systemsCommand(), a.eventsCommand(), a.deadLettersCommand(), a.exceptionsCommand(), a.auditCommand(),
 		a.versionCommand(),
 	)
 	root.SetVersionTemplate("crossdock {{.Version}}\n")

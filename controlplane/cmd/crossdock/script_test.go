@@ -2,9 +2,14 @@ package main
 
 import (
 	"errors"
+	"math/rand/v2"
+	"net"
+	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -16,7 +21,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/script",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "await": await, "ports": ports, "expand": expand},
 	})
 }
 
@@ -36,5 +41,56 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// await repeats a command until it succeeds and shows what matches: await 'n2 +voter' crossdock cluster status.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: await REGEXP COMMAND ARGS...")
+	}
+	want := regexp.MustCompile("(?m)" + args[0])
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		if err == nil && want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("waited in vain for %q (%v)", args[0], err)
+		}
+	}
+}
+
+// ports finds free ports below those that the system gives away by itself, and names them:
+// what others must know before it listens cannot be port 0.
+func ports(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: ports NAME...")
+	}
+	const first, count, tries = 20000, 12000, 1000
+	for range tries {
+		if len(args) == 0 {
+			return
+		}
+		port := strconv.Itoa(first + rand.IntN(count))
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+		if err != nil {
+			continue
+		}
+		defer listener.Close() // at the end, so that no port comes twice
+		ts.Setenv(args[0], port)
+		args = args[1:]
+	}
+	ts.Fatalf("no free ports")
+}
+
+// expand puts the script's variables into files.
+func expand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: expand FILE...")
+	}
+	for _, name := range args {
+		text := os.Expand(ts.ReadFile(name), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
 	}
 }

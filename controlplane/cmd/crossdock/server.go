@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -63,6 +62,7 @@ func (a *app) serverConfig(file, approvals string) (controlplane.Config, error) 
 }
 
 func (a *app) serve(ctx context.Context, config controlplane.Config, log *slog.Logger) error {
+	controlplane.Version = versionText()
 	node, err := controlplane.New(config, log, func(err error) {
 		// The disk may hang or lie: nothing that would wait for it may come before the end.
 		fmt.Fprintln(a.stderr, "crossdock: the store cannot go on, the process ends:", err)
@@ -82,10 +82,7 @@ func (a *app) serve(ctx context.Context, config controlplane.Config, log *slog.L
 		}
 	}()
 	if err := node.Run(ctx); err != nil {
-		if errors.Is(err, controlplane.ErrConfig) {
-			return &exitError{exitUsage, err}
-		}
-		return err
+		return nodeError(err)
 	}
 	return nil
 }

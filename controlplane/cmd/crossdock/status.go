@@ -7,6 +7,8 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -51,10 +53,14 @@ func writeStatus(w io.Writer, s *statusAnswer) {
 	row(w, "generation", s.Cluster.Generation)
 	row(w, "approvals", s.Cluster.Approvals)
 	row(w, "ready", yes(s.Health.Ready))
+	writeState(w, &s.Cluster)
 	if s.Cluster.Active.Number == 0 {
 		row(w, "policy", "none in force")
 	} else {
 		row(w, "policy", fmt.Sprintf("revision %d, approved by %s at %s", s.Cluster.Active.Number, s.Cluster.Active.Approver, when(s.Cluster.Active.Approved)))
+	}
+	if s.Cluster.Canary.Number != 0 {
+		row(w, "canary", fmt.Sprintf("revision %d at %s", s.Cluster.Canary.Number, strings.Join(s.Cluster.Canary.Canary, ", ")))
 	}
 	fmt.Fprintln(w)
 	writeAgents(w, s.Agents)
@@ -105,6 +111,10 @@ func writeAgent(w io.Writer, agent *api.Agent) {
 	row(w, "enrolled", when(agent.Enrolled))
 	row(w, "link", link(agent, &status))
 	row(w, "seen", age(agent.LastSeen))
+	row(w, "node", agent.Node)
+	if agent.Allowed.After(time.Now()) {
+		row(w, "allowed", "an old copy of it is let in once, until "+when(agent.Allowed))
+	}
 	if !agent.Revoked.IsZero() {
 		row(w, "revoked", when(agent.Revoked))
 	}
