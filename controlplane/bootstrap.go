@@ -2,57 +2,79 @@ package controlplane
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/crossdock/crossdock/controlplane/api"
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/controlplane/pki"
 )
 
 // adminName is the first principal. It is there to make the others.
 const adminName = "admin"
 
-// bootstrap begins the cluster on the first start, and on every later one checks that the
-// configuration does not ask for another way to approve than the one that was chosen.
-func (c *ControlPlane) bootstrap(ctx context.Context) (model.Cluster, error) {
-	if cluster, begun := c.store.Cluster(); begun {
-		if asked := c.config.Approvals; asked != "" && asked != cluster.Approvals {
-			return cluster, fmt.Errorf("%w: approvals: %s is asked for, but this cluster was begun with %s, and that is never changed",
-				ErrConfig, asked, cluster.Approvals)
-		}
-		return cluster, nil
+// bootstrap begins the cluster on the first start of its first node.
+func (c *ControlPlane) bootstrap(ctx context.Context) error {
+	if _, begun := c.store.Cluster(); begun {
+		return nil
 	}
-	token, err := adminToken(FilesIn(c.config.Data).AdminToken)
+	files := FilesIn(c.config.Data)
+	if c.id.Joined {
+		return fmt.Errorf("node %s has joined cluster %s but was sent a state without a cluster", c.id.Node, c.id.Cluster)
+	}
+	token, err := adminToken(files.AdminToken)
 	if err != nil {
-		return model.Cluster{}, err
+		return err
 	}
 	now := time.Now().UTC()
+	if _, err := pki.OpenSeal(files.pki); err != nil {
+		return fmt.Errorf("pki: %w", err)
+	}
+	first, err := pki.First(files.pki, c.id.Cluster, now)
+	if err != nil {
+		return fmt.Errorf("pki: %w", err)
+	}
 	cluster := model.Cluster{
-		ID: newClusterID(), Generation: 1, Approvals: c.config.Approvals, Created: now,
+		ID: c.id.Cluster, Generation: 1, Incarnation: c.id.Incarnation, Approvals: c.config.Approvals, Created: now,
 		Limits: model.Limits{MailboxBytes: c.config.Limits.MailboxBytes, RelayBytes: c.config.Limits.RelayBytes},
 	}
 	if cluster.Approvals == "" {
 		cluster.Approvals = model.ApprovalsDual
 	}
+	node := c.row()
+	node.Joined = now
 	_, err = c.store.Apply(ctx, &model.Bootstrap{
-		Asked: model.Asked{At: now}, Cluster: cluster,
+		Asked: model.Asked{At: now}, Cluster: cluster, Node: node, Authority: first,
 		Admin: model.Principal{Name: adminName, Roles: adminRoles(cluster.Approvals), TokenHash: api.HashPrincipalToken(token), Created: now},
 	})
 	if err != nil {
-		return cluster, fmt.Errorf("begin the cluster: %w", err)
+		return fmt.Errorf("begin the cluster: %w", err)
 	}
-	c.log.Info("a new cluster has begun", "cluster", cluster.ID, "approvals", cluster.Approvals,
-		"adminToken", FilesIn(c.config.Data).AdminToken)
-	cluster, _ = c.store.Cluster()
-	return cluster, nil
+	c.log.Info("a new cluster has begun", "cluster", cluster.ID, "approvals", cluster.Approvals, "adminToken", files.AdminToken)
+	return nil
+}
+
+// checkState makes sure that directory, configuration and state speak of the same cluster.
+func (c *ControlPlane) checkState() error {
+	cluster, begun := c.store.Cluster()
+	switch asked := c.config.Approvals; {
+	case !begun:
+		return errors.New("the state holds no cluster")
+	case asked != "" && asked != cluster.Approvals:
+		return fmt.Errorf("%w: approvals: %s is asked for, but this cluster was begun with %s, and that is never changed",
+			ErrConfig, asked, cluster.Approvals)
+	case cluster.ID != c.id.Cluster || cluster.Incarnation != c.id.Incarnation:
+		return fmt.Errorf("%s: node.json speaks of cluster %s (%s), the state of %s (%s): bring back both from the same place",
+			c.config.Data, c.id.Cluster, c.id.Incarnation, cluster.ID, cluster.Incarnation)
+	}
+	if err := c.authority.Check(); err != nil {
+		return fmt.Errorf("pki: %w", err)
+	}
+	return nil
 }
 
 // adminRoles: where two must agree, the administrator makes people and enrols sites but
@@ -63,13 +85,6 @@ func adminRoles(approvals model.Approvals) []model.Role {
 		roles = append(roles, model.Author, model.Approver)
 	}
 	return roles
-}
-
-// newClusterID makes a name that can stand in a SPIFFE id.
-func newClusterID() string {
-	var id [8]byte
-	rand.Read(id[:]) // never fails: the process ends when the system has no randomness
-	return "xd-" + hex.EncodeToString(id[:])
 }
 
 // adminToken leaves the first administrator's token in a file before the state knows it,
@@ -87,47 +102,4 @@ func adminToken(file string) (string, error) {
 		return "", fmt.Errorf("administrator's token: %w", err)
 	}
 	return token, nil
-}
-
-// writeFile puts a whole file in place or none, and makes it outlive a power loss.
-func writeFile(file, text string, mode os.FileMode) (err error) {
-	temp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		temp.Close()
-		if err != nil {
-			os.Remove(temp.Name())
-		}
-	}()
-	if err = temp.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err = temp.WriteString(text); err != nil {
-		return err
-	}
-	if err = temp.Sync(); err != nil {
-		return err
-	}
-	if err = temp.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(temp.Name(), file); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(file))
-}
-
-// syncDir makes a rename last. Windows has no such call and needs none.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close() // opened for reading
-	return d.Sync()
 }

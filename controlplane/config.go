@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/controlplane/store"
 )
 
 // nodeName is what can stand in a certificate.
@@ -31,13 +33,26 @@ type Config struct {
 	Sync      SyncConfig      `yaml:"sync"`
 	API       APIConfig       `yaml:"api"`
 	Ops       OpsConfig       `yaml:"ops"`
+	Cluster   ClusterConfig   `yaml:"cluster"`
 	Limits    LimitsConfig    `yaml:"limits"`
+
+	// Dial makes the connections to other nodes; nil: TCP. Tests cut nodes off here.
+	Dial func(ctx context.Context, node, address string) (net.Conn, error) `yaml:"-"`
+
+	AgentLife time.Duration `yaml:"-"` // of agents' certificates; 0: the default. For tests
+	TrustAge  time.Duration `yaml:"-"` // for which an expired one may still be renewed; 0: the default. For tests
+
+	tune func(*store.Config) // for tests of this package
 }
 
 // SyncConfig is the door for agents: one port number, UDP and TCP.
 type SyncConfig struct {
 	Listen string   `yaml:"listen"`
 	Names  []string `yaml:"names"` // host names and addresses by which agents and people reach this node
+
+	// Advertise is what agents are told of this node, host:port, so that they find it when
+	// another one fails. Default: names, with the port of listen.
+	Advertise []string `yaml:"advertise"`
 }
 
 // APIConfig is the door for people and programs, https.
@@ -50,11 +65,18 @@ type OpsConfig struct {
 	Listen string `yaml:"listen"`
 }
 
+// ClusterConfig is the door for other nodes of the control plane, TLS. Without it the node
+// is alone.
+type ClusterConfig struct {
+	Listen  string `yaml:"listen"`
+	Address string `yaml:"address"` // host:port by which the others reach it; default: what it listens on, or this host's name
+}
+
 // LimitsConfig bounds what the node does. Those of the relay are fixed when the cluster begins.
 type LimitsConfig struct {
 	MailboxBytes int64         `yaml:"mailboxBytes"` // waiting for one agent
 	RelayBytes   int64         `yaml:"relayBytes"`   // waiting for all agents
-	Start        time.Duration `yaml:"start"`        // until the store must be ready
+	Start        time.Duration `yaml:"start"`        // until the store of a node that is alone must be ready
 	Shutdown     time.Duration `yaml:"shutdown"`     // for requests under way to finish
 }
 
@@ -128,9 +150,23 @@ func (c *Config) Validate() error {
 			refuse("%s: %q is not an address such as 127.0.0.1:7480 or :7443", name, address)
 		}
 	}
+	if _, _, err := net.SplitHostPort(c.Cluster.Listen); err != nil && c.Cluster.Listen != "" {
+		refuse("cluster.listen: %q is not an address such as :7470 or 10.0.0.5:7470", c.Cluster.Listen)
+	}
+	if host, port, err := net.SplitHostPort(c.Cluster.Address); c.Cluster.Address != "" && (err != nil || host == "" || port == "") {
+		refuse("cluster.address: %q is not a host and a port by which other nodes reach this one", c.Cluster.Address)
+	}
+	if c.Cluster.Address != "" && c.Cluster.Listen == "" {
+		refuse("cluster.address: without cluster.listen no node can reach this one")
+	}
 	for _, name := range c.Sync.Names {
 		if name == "" || strings.ContainsAny(name, "/ ") || net.ParseIP(name) == nil && strings.Contains(name, ":") {
 			refuse("sync.names: %q is not a host name or an address, without port", name)
+		}
+	}
+	for _, address := range c.Sync.Advertise {
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+			refuse("sync.advertise: %q is not a host and a port", address)
 		}
 	}
 	const least = 1 << 20 // a mailbox takes at least one block
@@ -146,22 +182,13 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// Files are what the node leaves for commands on the same machine.
-type Files struct {
-	Address    string // of the API, as a URL
-	AdminToken string // of the first administrator, readable by the node's user only
-	Authority  string // certificate of the internal CA, PEM
-	pki        string
-	store      string
-}
-
-// FilesIn tells where they are.
-func FilesIn(data string) Files {
-	return Files{
-		Address:    filepath.Join(data, "api.addr"),
-		AdminToken: filepath.Join(data, "admin.token"),
-		Authority:  filepath.Join(data, "pki", "ca.pem"),
-		pki:        filepath.Join(data, "pki"),
-		store:      data,
+// advertised is where other nodes will reach this one, before it listens.
+func (c *Config) advertised() (string, error) {
+	if c.Cluster.Address != "" {
+		return c.Cluster.Address, nil
 	}
+	if _, port, err := net.SplitHostPort(c.Cluster.Listen); err != nil || port == "0" {
+		return "", fmt.Errorf("%w: cluster.listen: %q has no port that others could know; give one, or cluster.address", ErrConfig, c.Cluster.Listen)
+	}
+	return reachable(c.Cluster.Listen), nil
 }

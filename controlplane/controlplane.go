@@ -1,26 +1,26 @@
-// Package controlplane owns one node of the control plane: its configuration, the wiring
-// of its parts, and the order in which they begin and end.
+// Package controlplane owns one node of the control plane: its configuration, who it is in
+// which cluster, the wiring of its parts, and the order in which they begin and end.
 //
 // It refuses to know what the parts do; each is a package of its own below, and they meet
 // here only, through the interfaces that the one who needs something declares. Its
-// invariant: nothing is served before the store is ready and the cluster has begun, and
-// the store ends after everything that could still ask it for something.
+// invariant: nothing is written before every address is taken and the data directory is
+// this process's own, nothing is served before the state holds this life of the cluster,
+// and the store ends after everything that could still ask it for something.
 package controlplane
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/crossdock/crossdock/controlplane/api"
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/controlplane/peer"
 	"github.com/crossdock/crossdock/controlplane/store"
 )
 
@@ -32,7 +32,13 @@ type ControlPlane struct {
 	registry *prometheus.Registry
 	ready    chan struct{}
 
-	store *store.Store // set by Run before ready
+	// Set by Run before ready.
+	id        nodeFile
+	store     *store.Store
+	peers     *peer.Peers // nil: alone
+	authority *authority
+	agents    *agents
+	cluster   *cluster
 
 	mu        sync.Mutex // guards what follows, which readyz and tests read while Run works
 	addresses Addresses
@@ -44,7 +50,11 @@ type Addresses struct {
 	Sync string // host:port, UDP and TCP
 	API  string // URL
 	Ops  string // host:port
+	Peer string // host:port; empty: alone
 }
+
+// handOver bounds the wait at the end for another node to lead.
+const handOver = 3 * time.Second
 
 // New takes a valid configuration and starts nothing. When the store can neither go on nor
 // end in order, fatal is called from any goroutine and must end the process; nil: only Run
@@ -76,22 +86,26 @@ func (c *ControlPlane) Cluster() (model.Cluster, bool) { return c.store.Cluster(
 
 // Run serves until ctx ends or a part fails. It returns nil after an ordered end.
 func (c *ControlPlane) Run(ctx context.Context) error {
-	if err := os.MkdirAll(c.config.Data, 0o700); err != nil {
-		return fmt.Errorf("data directory: %w", err)
+	doors, err := c.enter()
+	if err != nil {
+		return err
 	}
+	defer doors.close()
 	running := newParts()
-	err := c.start(ctx, running)
+	err = c.start(ctx, running, doors)
 	if err == nil {
 		c.setServing(true)
 		close(c.ready)
-		c.log.Info("the node serves", "sync", c.addresses.Sync, "api", c.addresses.API, "ops", c.addresses.Ops)
+		c.log.Info("the node serves", "node", c.id.Node, "sync", c.addresses.Sync, "api", c.addresses.API, "ops", c.addresses.Ops, "peer", c.addresses.Peer)
 		err = running.wait(ctx)
 	}
 	c.setServing(false)
 	c.log.Info("stopping")
+	c.yield()
 	// The reverse of the start: first the API, so that nobody begins a change that would be
 	// cut off; then the agents' door, whose last acknowledgements still reach the store;
-	// then the store; monitoring last, so that it sees the end.
+	// then the store; then the way to other nodes, which the store needs to the last;
+	// monitoring last, so that it sees the end.
 	if stopped := running.stop(); err == nil {
 		err = stopped
 	}
@@ -100,6 +114,21 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 		return nil // asked to end before it had begun
 	}
 	return err
+}
+
+// yield lets another node lead, if one can: sooner than it would by this one's silence.
+func (c *ControlPlane) yield() {
+	if c.store == nil || c.peers == nil {
+		return
+	}
+	if _, leads := c.store.Leader(); !leads {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), handOver)
+	defer cancel()
+	if err := c.store.Transfer(ctx, ""); err != nil && model.CodeOf(err) != model.Conflict {
+		c.log.Warn("no other node has taken the lead before this one ends", "error", err)
+	}
 }
 
 func (c *ControlPlane) setServing(serving bool) {
@@ -120,89 +149,71 @@ func (c *ControlPlane) readiness() error {
 }
 
 // start brings up the parts in the order in which they need each other.
-func (c *ControlPlane) start(ctx context.Context, running *parts) error {
-	ops, err := openDoor(c.config.Ops.Listen, opsHandler(c.registry, c.readiness), nil, c.config.Limits.Shutdown, c.log)
-	if err != nil {
-		return fmt.Errorf("ops: %w", err)
-	}
-	running.start("ops", ops.run)
-
-	files := FilesIn(c.config.Data)
-	c.store, err = store.New(store.Config{
-		Dir: files.store, NodeID: c.config.Node, Fatal: c.fatal,
-		Logger: c.log.With("part", "store"), Metrics: store.NewMetrics(c.registry),
-	})
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
+func (c *ControlPlane) start(ctx context.Context, running *parts, d *doors) error {
+	running.start("ops", d.ops.run)
+	if err := c.openStore(running, d); err != nil {
+		return err
 	}
 	running.start("store", c.store.Run)
-	if err := c.awaitStore(ctx, running); err != nil {
-		return err
-	}
-	cluster, err := c.bootstrap(ctx)
+	member := &membership{c: c}
+	running.start("cluster", member.run)
+	running.start("sync", d.sync.Run)
+	running.start("api", d.api.run)
+
+	marker, err := readMarker(FilesIn(c.config.Data))
 	if err != nil {
 		return err
 	}
-	authority, err := c.openAuthority(cluster)
-	if err != nil {
-		return fmt.Errorf("pki: %w", err)
+	// Agents must not see the generation of a life that is over, nor people a state that is
+	// not there yet. A state of this life can be shown before there is a leader.
+	if _, begun := c.store.Cluster(); !begun || marker != nil {
+		if err := c.awaitStore(ctx, running, c.store.WaitReady); err != nil {
+			return err
+		}
+		if err := c.bootstrap(ctx); err != nil {
+			return err
+		}
+		if err := c.awaitStore(ctx, running, member.rebuilt); err != nil {
+			return err
+		}
 	}
-	agents, syncAddress, err := c.startSync(running, cluster, authority)
-	if err != nil {
-		return fmt.Errorf("sync: %w", err)
+	if err := c.checkState(); err != nil {
+		return err
 	}
-	apiAddress, err := c.startAPI(running, authority, agents)
-	if err != nil {
-		return fmt.Errorf("api: %w", err)
+	if err := c.furnish(d); err != nil {
+		return err
 	}
-	c.mu.Lock()
-	c.addresses = Addresses{Sync: syncAddress, API: apiAddress, Ops: ops.listener.Addr().String()}
-	c.mu.Unlock()
-	if err := writeFile(files.Address, apiAddress+"\n", 0o644); err != nil {
+	if err := writeFile(FilesIn(c.config.Data).Address, c.addresses.API+"\n", 0o644); err != nil {
 		return fmt.Errorf("api: note the address: %w", err)
 	}
-	return nil
+	return c.awaitStore(ctx, running, c.store.WaitReady)
 }
 
-// awaitStore waits until the node leads and has applied its log, or the store fails.
-func (c *ControlPlane) awaitStore(ctx context.Context, running *parts) error {
-	wait, cancel := context.WithTimeout(ctx, c.config.Limits.Start)
+// awaitStore waits for the store, or for a part to fail. A node that is alone has nobody
+// to wait for but its disk; among several it waits for as long as the others need.
+func (c *ControlPlane) awaitStore(ctx context.Context, running *parts, ready func(context.Context) error) error {
+	wait, cancel := context.WithCancel(ctx)
+	if c.peers == nil {
+		wait, cancel = context.WithTimeout(ctx, c.config.Limits.Start)
+	}
 	defer cancel()
 	waited := make(chan error, 1)
-	go func() { waited <- c.store.WaitReady(wait) }()
-	select {
-	case one := <-running.ended:
-		cancel()
-		<-waited //nolint:errcheck // what ended is the cause
-		return one.cause()
-	case err := <-waited:
-		if err != nil {
-			return fmt.Errorf("store: not ready within %v: %w", c.config.Limits.Start, err)
+	go func() { waited <- ready(wait) }()
+	remind := time.NewTicker(c.config.Limits.Start)
+	defer remind.Stop()
+	for {
+		select {
+		case one := <-running.ended:
+			cancel()
+			<-waited //nolint:errcheck // what ended is the cause
+			return one.cause()
+		case err := <-waited:
+			if err != nil && c.peers == nil {
+				return fmt.Errorf("store: not ready within %v: %w", c.config.Limits.Start, err)
+			}
+			return err
+		case <-remind.C:
+			c.log.Warn("this node waits for the others: it has no leader, or is not where the cluster is", "node", c.id.Node, "known", c.store.Members())
 		}
-		return nil
 	}
-}
-
-func (c *ControlPlane) startAPI(running *parts, authority *authority, agents api.Agents) (string, error) {
-	log := c.log.With("part", "api")
-	handler, err := api.New(api.Config{
-		Store: c.store, Agents: agents, MintToken: authority.mintJoinToken,
-		Logger: log, Metrics: api.NewMetrics(c.registry),
-	})
-	if err != nil {
-		return "", err
-	}
-	settings := &tls.Config{
-		MinVersion:             tls.VersionTLS13,
-		SessionTicketsDisabled: true,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return authority.certificate()
-		},
-	}
-	door, err := openDoor(c.config.API.Listen, handler, settings, c.config.Limits.Shutdown, log)
-	if err != nil {
-		return "", err
-	}
-	running.start("api", door.run)
-	return localURL(door.listener.Addr()), nil
 }

@@ -2,8 +2,8 @@ package controlplane
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -12,10 +12,13 @@ import (
 	"github.com/crossdock/crossdock/controlplane/api"
 	"github.com/crossdock/crossdock/controlplane/gateway"
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/controlplane/peer"
 	"github.com/crossdock/crossdock/controlplane/pki"
 	"github.com/crossdock/crossdock/controlplane/store"
-	"github.com/crossdock/crossdock/protocol/transport"
 )
+
+// Version is that of this program, as nodes tell each other; the build sets it.
+var Version = "dev"
 
 // authority is the internal CA as the API and the agents' door need it.
 type authority struct {
@@ -23,21 +26,78 @@ type authority struct {
 	certificate func() (*tls.Certificate, error) // of this node, renewed in time
 }
 
-// openAuthority opens the CA, or makes it when the cluster is new.
-func (c *ControlPlane) openAuthority(cluster model.Cluster) (*authority, error) {
-	dir := FilesIn(c.config.Data).pki
-	ca, err := pki.Open(dir)
-	if errors.Is(err, pki.ErrNone) {
-		ca, err = pki.Create(dir, cluster.ID, time.Now())
-	}
+// openStore makes the store, and what it and this node's certificates stand on.
+func (c *ControlPlane) openStore(running *parts, d *doors) error {
+	files := FilesIn(c.config.Data)
+	authority, err := pki.New(pki.Config{
+		Dir: files.pki, Cluster: c.id.Cluster, Logger: c.log.With("part", "pki"),
+		Rows: func() []model.Authority {
+			if c.store == nil {
+				return nil
+			}
+			return c.store.Authorities()
+		},
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if ca.Cluster() != cluster.ID {
-		return nil, fmt.Errorf("%s holds the authority of cluster %s, the store is that of %s: restore both from one backup",
-			dir, ca.Cluster(), cluster.ID)
+	c.authority = newAuthority(authority, c.id.Node, c.names())
+	settings := store.Config{
+		Dir: files.store, NodeID: c.id.Node, Begin: !c.id.Joined, Fatal: c.fatal,
+		Logger: c.log.With("part", "store"), Metrics: store.NewMetrics(c.registry),
 	}
-	return &authority{Authority: ca, certificate: ca.Node(c.config.Node, c.names(), time.Now)}, nil
+	c.cluster = &cluster{c: c}
+	if d.peer != nil {
+		c.peers, err = peer.New(peer.Config{
+			Listener: d.peer, Identity: peer.Identity{Cluster: c.id.Cluster, Incarnation: c.id.Incarnation, Node: c.id.Node},
+			Certificate: c.authority.certificate, Authorities: authority.Pool, Node: pki.ParseNode,
+			Address: c.addressOf, Refuse: c.refuse, Dial: c.config.Dial, Logger: c.log.With("part", "peer"),
+		})
+		if err != nil {
+			return err
+		}
+		settings.Peers, settings.Others = storePeers(c.peers, store.Peers.Dial), c.cluster.freeBytes
+	}
+	if c.config.tune != nil {
+		c.config.tune(&settings)
+	}
+	if c.store, err = store.New(settings); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	c.agents = &agents{c: c}
+	if c.peers != nil {
+		c.peers.Serve(services{c})
+		running.start("peer", c.peers.Run)
+	}
+	return nil
+}
+
+func newAuthority(a *pki.Authority, node string, names []string) *authority {
+	return &authority{Authority: a, certificate: a.Node(node, names, time.Now)}
+}
+
+// furnish puts behind the doors for agents and people what answers there.
+func (c *ControlPlane) furnish(d *doors) error {
+	doorman, err := gateway.New(gateway.Config{
+		Store: c.store, Authority: c.authority, Node: c.id.Node, AgentLife: c.config.AgentLife,
+		Logger: c.log.With("part", "sync"), Metrics: gateway.NewMetrics(c.registry),
+	})
+	if err != nil {
+		return err
+	}
+	c.agents.local.Store(doorman)
+	handler, err := api.New(api.Config{
+		Store: c.store, Agents: c.agents, Cluster: c.cluster, MintToken: c.authority.mintJoinToken,
+		Logger: c.log.With("part", "api"), Metrics: api.NewMetrics(c.registry),
+	})
+	if err != nil {
+		return err
+	}
+	revoked := doorman.Revoked
+	d.revoked.Store(&revoked)
+	d.agents.set(doorman.Handler())
+	d.people.set(handler)
+	return nil
 }
 
 // names are all by which this node may be reached.
@@ -50,35 +110,95 @@ func (c *ControlPlane) names() []string {
 	return slices.Compact(names)
 }
 
+// row is what this node tells the others about itself.
+func (c *ControlPlane) row() model.Node {
+	at := c.Addresses()
+	row := model.Node{ID: c.id.Node, API: at.API, Version: Version}
+	row.Sync = slices.Clone(c.config.Sync.Advertise)
+	if _, port, err := net.SplitHostPort(at.Sync); err == nil && len(row.Sync) == 0 {
+		for _, name := range c.config.Sync.Names {
+			row.Sync = append(row.Sync, net.JoinHostPort(name, port))
+		}
+	}
+	if len(row.Sync) == 0 {
+		row.Sync = []string{reachable(at.Sync)}
+	}
+	if _, port, err := net.SplitHostPort(strings.TrimPrefix(at.API, "https://")); err == nil && len(c.config.Sync.Names) > 0 && !loopback(c.config.API.Listen) {
+		row.API = "https://" + net.JoinHostPort(c.config.Sync.Names[0], port)
+	}
+	if at.Peer != "" {
+		row.Peer = c.peerAddress(at.Peer)
+	}
+	return row
+}
+
+// peerAddress is where other nodes reach this one, given what it listens on.
+func (c *ControlPlane) peerAddress(listens string) string {
+	if c.config.Cluster.Address != "" {
+		return c.config.Cluster.Address
+	}
+	return reachable(listens)
+}
+
+// reachable puts this host's name in the place of "any address".
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if host, err = os.Hostname(); err != nil || host == "" {
+			host = "localhost"
+		}
+	}
+	return net.JoinHostPort(strings.ToLower(host), port)
+}
+
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
+
+// addressOf tells where a node listens for others: as the state says, or what this node was
+// told when it joined.
+func (c *ControlPlane) addressOf(node string) (string, bool) {
+	if c.store != nil {
+		for _, row := range c.store.Nodes() {
+			if row.ID == node && row.Peer != "" {
+				return row.Peer, true
+			}
+		}
+	}
+	address, ok := c.id.Seeds[node]
+	return address, ok
+}
+
+// refuse keeps out a node that is not of the cluster any more. Only a node that is where
+// the cluster is can know that.
+func (c *ControlPlane) refuse(node string) error {
+	if c.store.Ready() != nil || c.knows(node) {
+		return nil
+	}
+	return model.Errorf(model.Forbidden, "node %s is not of cluster %s, or not any more: join it again with an empty data directory", node, c.id.Cluster)
+}
+
+func (c *ControlPlane) knows(node string) bool {
+	return slices.ContainsFunc(c.store.Nodes(), func(n model.Node) bool { return n.ID == node }) ||
+		slices.ContainsFunc(c.store.Members(), func(m store.Member) bool { return m.ID == node })
+}
+
 func (a *authority) mintJoinToken(string) (api.JoinToken, error) {
 	token := a.MintToken()
 	return api.JoinToken{ID: token.ID, Hash: token.SecretHash(), Text: token.String()}, nil
 }
 
-// startSync opens the agents' door: the gateway behind the transport's listener.
-func (c *ControlPlane) startSync(running *parts, cluster model.Cluster, a *authority) (*gateway.Gateway, string, error) {
-	log := c.log.With("part", "sync")
-	doorman, err := gateway.New(gateway.Config{
-		Store: c.store, Authority: a, Node: c.config.Node, Logger: log, Metrics: gateway.NewMetrics(c.registry),
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	server, err := transport.Listen(transport.ServerConfig{
-		Address: c.config.Sync.Listen, Cluster: cluster.ID, Handler: doorman.Handler(), Revoked: doorman.Revoked,
-		Certificate: a.certificate, Authorities: a.Pool, Logger: log, Metrics: transport.NewMetrics(c.registry),
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	running.start("sync", server.Run)
-	return doorman, server.Addr(), nil
-}
-
 // What the siblings declare of each other, said here where they meet.
 var (
-	_ api.Store         = (*store.Store)(nil)
-	_ api.Agents        = (*gateway.Gateway)(nil)
-	_ gateway.Store     = (*store.Store)(nil)
-	_ gateway.Authority = (*authority)(nil)
+	_ api.Store          = (*store.Store)(nil)
+	_ api.Agents         = (*agents)(nil)
+	_ api.ClusterControl = (*cluster)(nil)
+	_ gateway.Store      = (*store.Store)(nil)
+	_ gateway.Authority  = (*authority)(nil)
+	_ peer.Services      = services{}
 )

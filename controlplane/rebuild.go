@@ -1,0 +1,191 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/controlplane/pki"
+	"github.com/crossdock/crossdock/controlplane/state"
+	"github.com/crossdock/crossdock/controlplane/store"
+)
+
+// RebuiltInfo is what a person must know of a restore or a recovery.
+type RebuiltInfo struct {
+	Cluster     string    `json:"cluster"`
+	Incarnation string    `json:"incarnation"`
+	Node        string    `json:"node"`
+	Cause       string    `json:"cause"`
+	Index       uint64    `json:"index"` // newest entry that is in it
+	From        time.Time `json:"from"`  // and its time
+	Missing     []string  `json:"missing"`
+}
+
+// readMarker gives the marker of a restore or recovery; nil: there is none.
+func readMarker(files Files) (*rebuildFile, error) {
+	marker, err := readJSON[rebuildFile](files.rebuilding)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	return &marker, nil
+}
+
+// Restore makes a cluster of one node out of a backup, in an empty data directory. It may
+// be repeated after it was cut short.
+func Restore(ctx context.Context, config Config, backupFile string, log *slog.Logger) (RebuiltInfo, error) {
+	if err := config.Validate(); err != nil {
+		return RebuiltInfo{}, err
+	}
+	if _, err := VerifyBackup(backupFile); err != nil {
+		return RebuiltInfo{}, err
+	}
+	files := FilesIn(config.Data)
+	lock, err := lockData(files, true)
+	if err != nil {
+		return RebuiltInfo{}, err
+	}
+	defer lock.Close()
+	if err := emptyForRestore(files); err != nil {
+		return RebuiltInfo{}, err
+	}
+	b, err := openBackup(backupFile)
+	if err != nil {
+		return RebuiltInfo{}, err
+	}
+	defer b.close()
+	id := nodeFile{Cluster: b.info.Cluster, Incarnation: newIncarnation(), Node: config.Node}
+	// While it stands and node.json does not, no server starts here and a restore begins anew.
+	marker := rebuildFile{Incarnation: id.Incarnation, Rebuilt: model.Rebuilt{Cause: model.RebuiltFromBackup, Node: config.Node}}
+	if err := writeJSON(files.rebuilding, marker); err != nil {
+		return RebuiltInfo{}, fmt.Errorf("data directory: %w", err)
+	}
+	if err := pki.WriteSeal(files.pki, b.seal); err != nil {
+		return RebuiltInfo{}, fmt.Errorf("pki: %w", err)
+	}
+	if err := placeState(files, b.state, log); err != nil {
+		return RebuiltInfo{}, fmt.Errorf("restore: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return RebuiltInfo{}, err
+	}
+	from, err := store.Rebuild(store.RebuildConfig{Dir: files.store, NodeID: config.Node, Logger: log})
+	if err != nil {
+		return RebuiltInfo{}, fmt.Errorf("restore: %w", err)
+	}
+	from.Newest = b.info.At // a backup has no log that would tell
+	return finishRebuild(files, id, marker, from)
+}
+
+// placeState puts the state of a backup into a directory that has none.
+func placeState(files Files, from io.Reader, log *slog.Logger) (err error) {
+	machine, err := state.Open(state.Config{Dir: files.store, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, machine.Close()) }()
+	return machine.Restore(from)
+}
+
+// emptyForRestore refuses a directory that holds anything, and clears what a restore has
+// left that was cut short.
+func emptyForRestore(files Files) error {
+	const why = "a backup is restored into an empty one"
+	if _, err := os.Stat(files.node); err == nil {
+		return fmt.Errorf("%w: %s is the directory of a node: %s", ErrNotEmpty, files.store, why)
+	}
+	marker, err := readMarker(files)
+	if err != nil {
+		return err
+	}
+	for _, name := range foreign(files.store) {
+		if marker == nil {
+			return fmt.Errorf("%w: %s holds %s: %s", ErrNotEmpty, files.store, name, why)
+		}
+		if name == filepath.Base(files.rebuilding) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(files.store, name)); err != nil {
+			return fmt.Errorf("data directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// Recover makes a cluster of one node out of what this node has, when a majority is lost
+// for good. It may be repeated after it was cut short.
+func Recover(ctx context.Context, config Config, log *slog.Logger) (RebuiltInfo, error) {
+	if err := config.Validate(); err != nil {
+		return RebuiltInfo{}, err
+	}
+	files := FilesIn(config.Data)
+	if _, err := os.Stat(files.node); err != nil {
+		return RebuiltInfo{}, fmt.Errorf("%s is not the directory of a node: %w", config.Data, err)
+	}
+	lock, err := lockData(files, true)
+	if err != nil {
+		return RebuiltInfo{}, err
+	}
+	defer lock.Close()
+	id, _, err := readNode(files)
+	if err != nil {
+		return RebuiltInfo{}, err
+	}
+	if id.Node != config.Node {
+		return RebuiltInfo{}, fmt.Errorf("%w: node: %s is asked for, but %s is the directory of node %s", ErrConfig, config.Node, config.Data, id.Node)
+	}
+	if _, err := pki.ReadSeal(files.pki); err != nil {
+		return RebuiltInfo{}, err
+	}
+	id.Incarnation, id.Joined, id.Seeds = newIncarnation(), false, nil
+	// While its incarnation is not that of node.json, no server starts here.
+	marker := rebuildFile{Incarnation: id.Incarnation, Rebuilt: model.Rebuilt{Cause: model.RebuiltFromSurvivor, Node: id.Node}}
+	if err := writeJSON(files.rebuilding, marker); err != nil {
+		return RebuiltInfo{}, fmt.Errorf("data directory: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return RebuiltInfo{}, err
+	}
+	from, err := store.Rebuild(store.RebuildConfig{Dir: files.store, NodeID: id.Node, Logger: log})
+	if err != nil {
+		return RebuiltInfo{}, fmt.Errorf("recover: %w", err)
+	}
+	return finishRebuild(files, id, marker, from)
+}
+
+// finishRebuild writes what the new life begins from, and at last who this node is in it.
+func finishRebuild(files Files, id nodeFile, marker rebuildFile, from store.RebuiltInfo) (RebuiltInfo, error) {
+	marker.Rebuilt.Index, marker.Rebuilt.From, marker.Rebuilt.At = from.Index, from.Newest, time.Now().UTC()
+	if from.Newest.IsZero() { // not known: certificates of all times must not count as of the lost life
+		marker.Rebuilt.From = marker.Rebuilt.At
+	}
+	if err := errors.Join(writeJSON(files.rebuilding, marker), writeJSON(files.node, id)); err != nil {
+		return RebuiltInfo{}, fmt.Errorf("data directory: %w", err)
+	}
+	info := RebuiltInfo{
+		Cluster: id.Cluster, Incarnation: id.Incarnation, Node: id.Node, Cause: marker.Rebuilt.Cause, Index: from.Index, From: from.Newest,
+	}
+	since := "the newest change in it"
+	if !from.Newest.IsZero() {
+		since = from.Newest.UTC().Format(time.RFC3339)
+	}
+	info.Missing = []string{
+		"What the cluster has taken after " + since + " may be missing: policy, approvals, people, tokens, enrolments and revocations. Look through them and repeat what is not there.",
+		"An agent or a person that was revoked after that time is let in again: revoke them again.",
+		"Events: agents send again what their journals still hold. What they hold no longer is named in an exception for each lane.",
+		"The other nodes of before are refused from now on: empty their data directories and join them again.",
+	}
+	if marker.Rebuilt.Cause == model.RebuiltFromSurvivor {
+		info.Missing = append(info.Missing, "If a majority of the old cluster is running somewhere, stop it now: it would go on as another cluster with the same agents.")
+	}
+	return info, nil
+}
