@@ -7,13 +7,20 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # The race detector needs a C compiler; without one the tests run, and say so, unless REQUIRE=all.
 RACE    ?= $(if $(shell command -v $(shell $(GO) env CC)),-race)
-# make run: UNTIL=done ends with the reconciliation, OUTAGE=site:duration cuts a line, ORDERS=n takes the first n.
+# make run: UNTIL=done ends with the reconciliation, OUTAGE=site:duration cuts a line, ORDERS=n takes the first n,
+# NODES=3 has three nodes of the control plane, KILL=leader or node-2 kills one in the middle.
 UNTIL   ?=
 OUTAGE  ?=
 ORDERS  ?=
+NODES   ?=
+KILL    ?=
+# make chaos: SEED repeats a run, RUNS is how many rounds, CONTROL=heartbeat takes that guard away.
+SEED    ?=
+RUNS    ?=
+CONTROL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint vet-windows bench generate check release clean
+.PHONY: help build run test lint vet-windows chaos drill bench generate check release clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,8 +29,9 @@ build: need-go ## both binaries and the demo into bin/
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./controlplane/cmd/crossdock ./agent/cmd/crossdock-agent ./deploy/demo/cmd/crossdock-demo
 
-run: build ## the demo: a control plane, four agents, real orders (UNTIL=done OUTAGE=eu:20s ORDERS=100)
-	@$(BIN)/crossdock-demo run --bin $(BIN) $(if $(UNTIL),--until $(UNTIL)) $(if $(OUTAGE),--outage $(OUTAGE)) $(if $(ORDERS),--orders $(ORDERS))
+run: build ## the demo: a control plane, four agents, real orders (NODES=3 UNTIL=done OUTAGE=eu:20s KILL=leader ORDERS=100)
+	@$(BIN)/crossdock-demo run --bin $(BIN) $(if $(NODES),--nodes $(NODES)) $(if $(UNTIL),--until $(UNTIL)) $(if $(OUTAGE),--outage $(OUTAGE)) \
+	  $(if $(KILL),--kill $(KILL)) $(if $(ORDERS),--orders $(ORDERS))
 
 test: need-go lint vet-windows ## everything that must hold: linters, layers, unit, fault and system tests with the race detector
 	@test -n "$(RACE)" || { echo "race detector off: no C compiler; install gcc"; test "$(REQUIRE)" != all; }
@@ -33,11 +41,18 @@ test: need-go lint vet-windows ## everything that must hold: linters, layers, un
 lint: need-go $(TOOLS)/golangci-lint ## the linters
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags chaos ./controlplane/... ./deploy/systemtest/...
 	$(TOOLS)/golangci-lint run ./...
 
 vet-windows: need-go ## programs and tests compile for Windows
 	GOOS=windows CGO_ENABLED=0 $(GO) vet ./...
 	GOOS=windows CGO_ENABLED=0 $(GO) test -c -o /dev/null ./...
+
+chaos: need-go ## random faults over three nodes and agents, judged by history (SEED= RUNS= CONTROL=heartbeat); ledger in run/chaos.jsonl
+	$(GO) run ./scripts/chaos $(if $(SEED),-seed $(SEED)) $(if $(RUNS),-runs $(RUNS)) $(if $(CONTROL),-control $(CONTROL))
+
+drill: need-go ## the drills behind deploy/runbooks, with their recovery points and times
+	$(GO) test -count=1 -timeout 15m -run '^TestDrill' -v ./deploy/systemtest
 
 bench: need-go ## speed as ratios measured side by side
 	$(GO) run ./scripts/bench

@@ -30,7 +30,7 @@ func TestConfigurations(t *testing.T) {
 		t.Error(err)
 	}
 	defaults := controlplane.NewConfig()
-	if c.Node != defaults.Node || c.Sync.Listen != defaults.Sync.Listen || c.API != defaults.API || c.Ops != defaults.Ops || c.Limits != defaults.Limits {
+	if c.Node != defaults.Node || c.Sync.Listen != defaults.Sync.Listen || c.API != defaults.API || c.Ops != defaults.Ops || c.Cluster != defaults.Cluster || len(c.Sync.Advertise) != 0 || c.Limits != defaults.Limits {
 		t.Errorf("controlplane.yaml says %+v, the defaults are %+v", c, defaults)
 	}
 }

@@ -41,10 +41,6 @@ const coreCluster = "xd-memory"
 
 func startCore(t *testing.T) *core {
 	t.Helper()
-	ca, err := pki.Create(t.TempDir(), coreCluster, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
 	s, err := store.New(store.Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -63,15 +59,34 @@ func startCore(t *testing.T) *core {
 	if err := s.WaitReady(wait); err != nil {
 		t.Fatal(err)
 	}
+	first, ca := newAuthority(t, coreCluster)
 	g, err := gateway.New(gateway.Config{Store: s, Authority: ca, Node: "node-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &core{t: t, store: s, authority: ca, counter: &callCounter{next: g.Handler(), seen: map[string]int{}, lanes: map[string]uint64{}}}
-	c.apply(&model.Bootstrap{Asked: asked(), Cluster: model.Cluster{ID: coreCluster, Approvals: model.ApprovalsSingle, Created: time.Now()},
-		Admin: model.Principal{Name: "root", TokenHash: [32]byte{1},
+	c.apply(&model.Bootstrap{Asked: asked(), Cluster: model.Cluster{ID: coreCluster, Approvals: model.ApprovalsSingle, Created: time.Now(), Incarnation: "first"},
+		Authority: first, Admin: model.Principal{Name: "root", TokenHash: [32]byte{1},
 			Roles: []model.Role{model.Viewer, model.Operator, model.Author, model.Approver, model.Admin}}})
 	return c
+}
+
+// newAuthority makes an authority of a cluster, without a control plane.
+func newAuthority(t *testing.T, cluster string) (model.Authority, *pki.Authority) {
+	t.Helper()
+	dir := t.TempDir()
+	if _, err := pki.OpenSeal(dir); err != nil {
+		t.Fatal(err)
+	}
+	first, err := pki.First(dir, cluster, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := pki.New(pki.Config{Dir: dir, Cluster: cluster, Rows: func() []model.Authority { return []model.Authority{first} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return first, ca
 }
 
 func asked() model.Asked { return model.Asked{By: "root", At: time.Now()} }

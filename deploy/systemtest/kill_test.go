@@ -41,6 +41,9 @@ func (w *world) trade(keys int) (stop func()) {
 						w.t.Error(err)
 						return
 					}
+					if w.pace > 0 {
+						time.Sleep(w.pace)
+					}
 				}
 			})
 		}

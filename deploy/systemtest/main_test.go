@@ -136,6 +136,11 @@ func (p *process) kill(t *testing.T) {
 		t.Errorf("an agent process ended by itself: %v", p.cmd.ProcessState)
 	default:
 	}
+	p.crash()
+}
+
+// crash ends whatever runs of it.
+func (p *process) crash() {
 	_ = p.cmd.Process.Kill() // it has ended, or this ends it
 	<-p.ended
 }

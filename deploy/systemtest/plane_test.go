@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -43,6 +44,7 @@ func until(t *testing.T, what string, look func() (missing string)) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
+		began := time.Now()
 		missing := look()
 		if missing == "" {
 			return
@@ -50,7 +52,7 @@ func until(t *testing.T, what string, look func() (missing string)) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s: %s", what, missing)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(max(20*time.Millisecond, time.Since(began))) // a look that is costly leaves room for what it waits for
 	}
 }
 
@@ -61,13 +63,21 @@ type plane struct {
 	client    *http.Client
 	token     string
 	log       string
+	nodes     func() []doors // of several nodes, those that should answer; nil: this one alone
 }
+
+// nowhere is an address at which nobody answers.
+const nowhere = "127.0.0.1:9"
+
+// doors are where one of several nodes listens.
+type doors struct{ API, Sync string }
 
 func startPlane(t *testing.T, change func(*controlplane.Config)) *plane {
 	t.Helper()
 	config := controlplane.NewConfig()
 	config.Data, config.Approvals = t.TempDir(), model.ApprovalsSingle
 	config.Sync.Listen, config.API.Listen, config.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	config.Sync.Advertise = []string{nowhere} // agents are told of no way around their lines
 	if change != nil {
 		change(&config)
 	}
@@ -95,16 +105,33 @@ func startPlane(t *testing.T, change func(*controlplane.Config)) *plane {
 		}
 	})
 	p.addresses = node.Addresses()
-	files := controlplane.FilesIn(config.Data)
-	p.token = strings.TrimSpace(read(t, files.AdminToken))
+	p.present(config.Data, patience)
+	return p
+}
+
+// present reads what a node has left for its administrator.
+func (p *plane) present(data string, wait time.Duration) {
+	p.t.Helper()
+	files := controlplane.FilesIn(data)
+	p.token = strings.TrimSpace(read(p.t, files.AdminToken))
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM([]byte(read(t, files.Authority))) {
-		t.Fatal("no authority")
+	if !pool.AppendCertsFromPEM([]byte(read(p.t, files.Authority))) {
+		p.t.Fatal("no authority")
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}
-	t.Cleanup(transport.CloseIdleConnections)
-	p.client = &http.Client{Transport: transport, Timeout: patience}
-	return p
+	p.t.Cleanup(transport.CloseIdleConnections)
+	p.client = &http.Client{Transport: transport, Timeout: wait}
+}
+
+// syncs are the addresses that an agent is told.
+func (p *plane) syncs() (out []string) {
+	if p.nodes == nil {
+		return []string{p.addresses.Sync}
+	}
+	for _, d := range p.nodes() {
+		out = append(out, d.Sync)
+	}
+	return out
 }
 
 func read(t *testing.T, file string) string {
@@ -138,36 +165,75 @@ func showTail(t *testing.T, file string) {
 	}
 }
 
-// call asks the API and gives the status and the raw answer.
+// call asks the API and gives the status and the raw answer. Of several nodes it asks one
+// after the other until one has decided, under the same key, as a careful program does.
 func (p *plane) call(method, path string, in any) (int, []byte) {
 	p.t.Helper()
-	var body io.Reader
+	var body []byte
 	if in != nil {
 		text, err := json.Marshal(in)
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		body = bytes.NewReader(text)
+		body = text
 	}
-	request, err := http.NewRequestWithContext(context.Background(), method, p.addresses.API+"/api/v1"+path, body)
+	key, deadline := rand.Text(), time.Now().Add(patience)
+	if p.nodes == nil {
+		status, text, err := p.ask(p.addresses.API, method, path, key, body)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return status, text
+	}
+	for {
+		var status int
+		var text []byte
+		err := errors.New("no node runs")
+		for _, d := range p.nodes() {
+			if status, text, err = p.ask(d.API, method, path, key, body); err == nil && status < 500 && status != http.StatusTooManyRequests {
+				return status, text
+			}
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%s %s: no node decides: %d %s %v", method, path, status, text, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// try asks each node once; a status of 0 means that none has answered.
+func (p *plane) try(method, path string, in any) (status int, text []byte) {
+	body, err := json.Marshal(in)
 	if err != nil {
-		p.t.Fatal(err)
+		panic(err) // what tests send always marshals
+	}
+	key := rand.Text()
+	for _, d := range p.nodes() {
+		if status, text, err = p.ask(d.API, method, path, key, body); err == nil && status < 500 {
+			return status, text
+		}
+	}
+	return 0, nil
+}
+
+// ask makes one call to one node.
+func (p *plane) ask(base, method, path, key string, body []byte) (int, []byte, error) {
+	request, err := http.NewRequestWithContext(context.Background(), method, base+"/api/v1"+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
 	}
 	request.Header.Set("Authorization", "Bearer "+p.token)
-	if in != nil {
+	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
-		request.Header.Set("Idempotency-Key", rand.Text())
+		request.Header.Set("Idempotency-Key", key)
 	}
 	answer, err := p.client.Do(request)
 	if err != nil {
-		p.t.Fatal(err)
+		return 0, nil, err
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return answer.StatusCode, text
+	return answer.StatusCode, text, err
 }
 
 // must asks and wants success.
@@ -187,12 +253,24 @@ func (p *plane) must(method, path string, in, out any) {
 // approve puts a bundle in force.
 func (p *plane) approve(bundle map[string]string) {
 	p.t.Helper()
+	if status, text := p.tryApprove(bundle, nil); status >= 300 {
+		p.t.Fatalf("approve: %d %s", status, text)
+	}
+}
+
+// tryApprove proposes a bundle and approves it, for some sites first or for all.
+func (p *plane) tryApprove(bundle map[string]string, canary []string) (status int, answer []byte) {
+	p.t.Helper()
 	var revision struct {
 		Number uint64
 		Digest string
 	}
 	p.must("POST", "/revisions", map[string]any{"bundle": bundle, "note": "test"}, &revision)
-	p.must("POST", fmt.Sprintf("/revisions/%d/approve", revision.Number), map[string]any{"digest": revision.Digest}, nil)
+	in := map[string]any{"digest": revision.Digest}
+	if canary != nil {
+		in["canary"] = canary
+	}
+	return p.call("POST", fmt.Sprintf("/revisions/%d/approve", revision.Number), in)
 }
 
 // joinToken mints a token for a site.
@@ -207,12 +285,24 @@ func (p *plane) joinToken(site, lifetime string) string {
 	return created.Token
 }
 
+// nodeToken mints a token for another node.
+func (p *plane) nodeToken(node string) string {
+	p.t.Helper()
+	var created struct{ Token string }
+	p.must("POST", "/tokens", map[string]any{"node": node}, &created)
+	return created.Token
+}
+
 // agentView is what the control plane knows of an agent.
 type agentView struct {
 	Connected     bool
 	MailboxEvents uint64
 	MailboxBytes  int64
 	Revoked       *time.Time
+	Status        struct {
+		Delivered uint64
+		At        time.Time
+	}
 }
 
 func (p *plane) agent(name string) (v agentView) {

@@ -79,14 +79,14 @@ func TestNobodySpeaksForAnother(t *testing.T) {
 	defer stop()
 	s := r.mustSession(transport.QUIC)
 	w.counted("another site's lane", func() {
-		_, err := r.push(s, r.id.Epoch, r.block("eu", 1, 1, "hq"))
+		_, err := r.push(s, r.id.Epoch(), r.block("eu", 1, 1, "hq"))
 		wantCode(t, "another site's lane", err, connect.CodePermissionDenied, `"eu"`, "na")
 	}, gatewayRefused, `"origin"`)
 	w.counted("another epoch", func() {
-		_, err := r.push(s, r.id.Epoch+1, r.block("na", r.id.Epoch+1, 1, "hq"))
+		_, err := r.push(s, r.id.Epoch()+1, r.block("na", r.id.Epoch()+1, 1, "hq"))
 		wantCode(t, "another epoch", err, connect.CodePermissionDenied, "epoch")
 	}, gatewayRefused, `"epoch"`)
-	if lanes, err := r.push(s, r.id.Epoch, r.block("na", r.id.Epoch, 1, "nowhere")); err != nil || lanes["nowhere"].GetRefused() == "" {
+	if lanes, err := r.push(s, r.id.Epoch(), r.block("na", r.id.Epoch(), 1, "nowhere")); err != nil || lanes["nowhere"].GetRefused() == "" {
 		t.Errorf("a destination that does not exist: %v, %v", lanes, err)
 	}
 	for _, c := range []struct {
@@ -138,7 +138,7 @@ func TestRevokedAgentIsPutOut(t *testing.T) {
 		t.Fatal("the stream of a revoked agent stays open")
 	}
 	w.counted("a call in the old session", func() {
-		_, err := r.push(s, r.id.Epoch, r.block("na", r.id.Epoch, 1, "hq"))
+		_, err := r.push(s, r.id.Epoch(), r.block("na", r.id.Epoch(), 1, "hq"))
 		wantCode(t, "a call in the old session", err, connect.CodePermissionDenied, "revoked")
 	}, "refused_calls_total", `"revoked"`)
 	w.counted("a new session", func() {
@@ -231,17 +231,17 @@ func TestBrokenFramesHarmNobody(t *testing.T) {
 	defer stop()
 	garbage(t, w.plane.addresses.Sync, r)
 	s := r.mustSession(transport.TCP)
-	good := r.block("na", r.id.Epoch, 1, "hq")
+	good := r.block("na", r.id.Epoch(), 1, "hq")
 	for name, text := range map[string][]byte{
 		"no block at all": []byte("hello"), "a cut block": good[:len(good)-1], "an empty one": {},
 		"a flipped bit": func() []byte { b := bytes.Clone(good); b[len(b)/2] ^= 1; return b }(),
 	} {
 		w.counted(name, func() {
-			_, err := r.push(s, r.id.Epoch, text)
+			_, err := r.push(s, r.id.Epoch(), text)
 			wantCode(t, name, err, connect.CodeInvalidArgument, "corrupt")
 		}, gatewayRefused, `"corrupt"`)
 	}
-	large := &syncpb.PushRequest{Epoch: r.id.Epoch, Blocks: [][]byte{make([]byte, transport.MaxMessage+1)}}
+	large := &syncpb.PushRequest{Epoch: r.id.Epoch(), Blocks: [][]byte{make([]byte, transport.MaxMessage+1)}}
 	_, err := r.bareClient(r.id.TLS()).Push(t.Context(), connect.NewRequest(large))
 	wantCode(t, "an oversized message", err, connect.CodeResourceExhausted)
 	_, err = r.bareClient(r.stranger()).Enroll(t.Context(), connect.NewRequest(&syncpb.EnrollRequest{Token: strings.Repeat("x", 1<<20)}))
@@ -249,9 +249,9 @@ func TestBrokenFramesHarmNobody(t *testing.T) {
 
 	// Bombs with good checksums: the relay does not open what is for agents, the destination
 	// does; the control plane opens what is for itself.
-	hq, control := bomb(t, good), bomb(t, r.block("na", r.id.Epoch, 1, block.Control))
+	hq, control := bomb(t, good), bomb(t, r.block("na", r.id.Epoch(), 1, block.Control))
 	before := allocated()
-	lanes, err := r.push(s, r.id.Epoch, hq, control)
+	lanes, err := r.push(s, r.id.Epoch(), hq, control)
 	if err != nil || lanes["hq"].GetHighwater() != 1 || lanes[block.Control].GetHighwater() != 1 {
 		t.Errorf("push of the bombs: %v, %v", lanes, err)
 	}

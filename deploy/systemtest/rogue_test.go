@@ -16,7 +16,6 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/crossdock/crossdock/agent/identity"
-	"github.com/crossdock/crossdock/controlplane/pki"
 	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/event"
 	"github.com/crossdock/crossdock/protocol/syncpb"
@@ -51,7 +50,7 @@ func (r *rogue) session(conf *tls.Config, mode transport.Mode) (*transport.Sessi
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
 	s, err := d.Session(ctx, func(ctx context.Context, client syncpbconnect.SyncClient) error {
-		_, err := client.Hello(ctx, connect.NewRequest(&syncpb.HelloRequest{Protocol: 1, Epoch: r.id.Epoch}))
+		_, err := client.Hello(ctx, connect.NewRequest(&syncpb.HelloRequest{Protocol: 1, Epoch: r.id.Epoch()}))
 		return err
 	})
 	if err == nil {
@@ -131,10 +130,7 @@ func bomb(t *testing.T, text []byte) []byte {
 // foreign is a certificate that says the same as the rogue's, signed by somebody else.
 func (r *rogue) foreign(agent string) *tls.Config {
 	r.t.Helper()
-	ca, err := pki.Create(r.t.TempDir(), r.id.Cluster, time.Now())
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	_, ca := newAuthority(r.t, r.id.Cluster)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		r.t.Fatal(err)

@@ -46,6 +46,10 @@ type system struct {
 	timeout string
 	url     string
 
+	stands   string // name of the system in the history, where several take turns as one; empty: its own
+	replaces string // system whose place it takes
+	unrouted bool   // nothing is sent to it any more
+
 	mu       sync.Mutex // guards what follows
 	behave   func(attempt) reply
 	attempts []attempt
@@ -64,6 +68,14 @@ func newSystem(t *testing.T, h *history.History, name, site string) *system {
 	})
 	y.url = server.URL
 	return y
+}
+
+// known is its name in the history.
+func (y *system) known() string {
+	if y.stands != "" {
+		return y.stands
+	}
+	return y.name
 }
 
 // set changes how it behaves from now on; nil: it takes everything.
@@ -102,7 +114,7 @@ func (y *system) serve(h *history.History, w http.ResponseWriter, r *http.Reques
 		return
 	}
 	a := attempt{key: r.Header.Get("Crossdock-Key"), id: event.ID, idempotency: r.Header.Get("Idempotency-Key"), at: time.Now()}
-	end := h.Begin(history.Line{System: y.name, Source: event.Source, ID: event.ID, Key: a.key, Idempotency: a.idempotency,
+	end := h.Begin(history.Line{System: y.known(), Source: event.Source, ID: event.ID, Key: a.key, Idempotency: a.idempotency,
 		Data: history.Hash(data.Bytes()), Body: history.Hash(body)})
 	answer := y.decide(&a)
 	switch {
@@ -144,8 +156,8 @@ func (y *system) decide(a *attempt) (out reply) {
 func owed(systems []*system) func(site string) []string {
 	return func(site string) (out []string) {
 		for _, y := range systems {
-			if len(y.from) == 0 || slices.Contains(y.from, site) {
-				out = append(out, y.name)
+			if !y.unrouted && (len(y.from) == 0 || slices.Contains(y.from, site)) {
+				out = append(out, y.known())
 			}
 		}
 		return out
@@ -168,8 +180,15 @@ func policyFor(sites []string, systems []*system) map[string]string {
 			" versions: [{version: 1.0.0, state: %s, schema: schemas/order.json}]}", c.state))
 	}
 	for _, y := range systems {
-		doc("System", y.name, fmt.Sprintf("{owner: it, site: %s, delivery: {concurrency: %d, timeout: %s, breaker: {failures: 100000, pause: 200ms}},"+
-			" http: {url: '%s', hosts: [127.0.0.1], deliver: {path: /events}}}", y.site, concurrency, y.timeout, y.url))
+		replaces := ""
+		if y.replaces != "" {
+			replaces = " replaces: " + y.replaces + ","
+		}
+		doc("System", y.name, fmt.Sprintf("{owner: it, site: %s,%s delivery: {concurrency: %d, timeout: %s, breaker: {failures: 100000, pause: 200ms}},"+
+			" http: {url: '%s', hosts: [127.0.0.1], deliver: {path: /events}}}", y.site, replaces, concurrency, y.timeout, y.url))
+		if y.unrouted {
+			continue
+		}
 		when := ""
 		if len(y.from) > 0 {
 			list, err := json.Marshal(y.from)
@@ -244,7 +263,7 @@ func (s *shop) post(o order) (position uint64, refused *problem, err error) {
 	if err := json.Unmarshal(answer, &receipt); err != nil {
 		return 0, nil, err
 	}
-	s.h.Add(history.Line{Kind: history.Accepted, Agent: s.site.name, Source: s.source(), ID: o.id, Key: o.key, Position: receipt.Position})
+	s.h.Add(history.Line{Kind: history.Accepted, Agent: s.site.name, Source: s.source(), ID: o.id, Key: o.key, Position: s.site.now(receipt.Position)})
 	return receipt.Position, nil, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/crossdock/crossdock/controlplane"
 	"github.com/crossdock/crossdock/deploy/systemtest/history"
@@ -17,14 +18,22 @@ type world struct {
 	sites   map[string]*site
 	shops   map[string]*shop
 	systems []*system
+	clerks  int           // that have worked here
+	pace    time.Duration // of each key's orders while shops trade; 0: as fast as they are taken
+	kept    []string      // agents whose journals must hold at the end what they accepted
 }
 
 // newWorld brings up a control plane, enrols the sites and puts a policy in force. It does
 // not start the agents.
 func newWorld(t *testing.T, change func(*controlplane.Config), sites []string, systems func(h *history.History) []*system) *world {
 	t.Helper()
-	w := &world{t: t, h: &history.History{}, sites: map[string]*site{}, shops: map[string]*shop{}}
-	w.plane = startPlane(t, change)
+	return worldOn(t, startPlane(t, change), sites, systems)
+}
+
+// worldOn is a world on a control plane that runs already.
+func worldOn(t *testing.T, p *plane, sites []string, systems func(h *history.History) []*system) *world {
+	t.Helper()
+	w := &world{t: t, plane: p, h: &history.History{}, sites: map[string]*site{}, shops: map[string]*shop{}}
 	w.systems = systems(w.h)
 	w.plane.approve(policyFor(sites, w.systems))
 	for _, name := range sites {
@@ -35,7 +44,7 @@ func newWorld(t *testing.T, change func(*controlplane.Config), sites []string, s
 }
 
 func (w *world) rules(repeats int) history.Rules {
-	return history.Rules{Owed: owed(w.systems), Repeats: repeats}
+	return history.Rules{Owed: owed(w.systems), Repeats: repeats, Kept: w.kept}
 }
 
 // awaitDelivered waits until everything that was accepted so far has reached its systems.
@@ -45,6 +54,7 @@ func (w *world) awaitDelivered() {
 }
 
 func awaitDelivered(t *testing.T, h *history.History, rules history.Rules) {
+	rules.Kept = nil // nobody has looked into the journals yet
 	t.Helper()
 	until(t, "every order is delivered", func() string {
 		for _, f := range history.Check(h.Lines(), rules) {
@@ -56,18 +66,20 @@ func awaitDelivered(t *testing.T, h *history.History, rules history.Rules) {
 	})
 }
 
-// settle waits until all is at rest, looks into the journals, and judges the history.
+// settle waits until all is at rest, looks into the journals, and judges the history. It can
+// be done again after more has happened.
 func (w *world) settle(repeats int) {
 	w.t.Helper()
 	w.awaitDelivered()
+	h := w.h.Clone()
 	for _, s := range w.sites {
 		if s.stop == nil && s.child == nil {
 			continue
 		}
 		s.awaitIdle()
-		s.journal(w.h)
+		s.journal(h)
 	}
-	judge(w.t, w.h, w.rules(repeats))
+	judge(w.t, h, w.rules(repeats))
 }
 
 // judge reports the faults of a history, and keeps it for whoever must understand them.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -120,24 +121,29 @@ func (s *Stage) Cut(site, act string) error {
 		if x.Name != site {
 			continue
 		}
-		switch act {
-		case "cut":
-			x.Line.Cut()
-		case "restore":
-			x.Line.Restore()
-			x.Line.BlockUDP(false)
-		case "block-udp":
-			x.Line.BlockUDP(true)
-		default:
-			return fmt.Errorf("a line can be cut, restored, or have its UDP blocked; not %q", act)
+		for _, l := range x.lines {
+			switch act {
+			case "cut":
+				l.Cut()
+			case "restore":
+				l.Restore()
+				l.BlockUDP(false)
+			case "block-udp":
+				l.BlockUDP(true)
+			default:
+				return fmt.Errorf("a line can be cut, restored, or have its UDP blocked; not %q", act)
+			}
 		}
 		return nil
 	}
 	return fmt.Errorf("there is no site %q; there are hq, eu, na and latam", site)
 }
 
-// Switch stops or starts a system by its name.
+// Switch stops or starts a system by its name, or starts a node that was killed.
 func (s *Stage) Switch(name, act string) error {
+	if strings.HasPrefix(name, "node-") && act == "start" {
+		return s.StartNode(context.Background(), name)
+	}
 	for _, system := range s.Systems() {
 		if system.Name != name {
 			continue
@@ -153,15 +159,19 @@ func (s *Stage) Switch(name, act string) error {
 	return fmt.Errorf("there is no system %q; there are erp, crm, and a shop- and a wms- of eu, na and latam", name)
 }
 
-// Kill ends an agent as a crash does, and starts it again.
+// Kill ends an agent as a crash does, and starts it again; or it ends a node.
 func (s *Stage) Kill(name string) error {
+	if strings.HasPrefix(name, "node-") || name == Leader {
+		_, err := s.KillNode(context.Background(), name)
+		return err
+	}
 	for _, site := range s.Sites {
 		if site.Name == name {
 			site.agent.kill()
 			return site.agent.start()
 		}
 	}
-	return fmt.Errorf("there is no agent %q", name)
+	return fmt.Errorf("there is no agent or node %q; there are hq, eu, na, latam, the nodes node-1 and on, and leader", name)
 }
 
 // Row is what the table shows of a site.
@@ -179,9 +189,9 @@ func (s *Stage) Table(ctx context.Context) []Row {
 	for _, site := range s.Sites {
 		row := Row{Site: site.Name, Line: "up", Link: "not running"}
 		switch {
-		case !site.Line.Up():
+		case !site.Up():
 			row.Line = "cut"
-		case site.Line.UDPBlocked():
+		case site.lines[0].UDPBlocked():
 			row.Line = "no udp"
 		}
 		if err := fill(ctx, site, &row); err != nil && site.agent.running() != nil {

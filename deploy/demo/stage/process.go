@@ -71,6 +71,21 @@ func (p *process) running() error {
 	}
 }
 
+// up says whether the program runs.
+func (p *process) up() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.want {
+		return false
+	}
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
 // stop ends the program in its own order, or after the grace by force.
 func (p *process) stop(grace time.Duration) {
 	p.mu.Lock()

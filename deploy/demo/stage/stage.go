@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,25 +32,33 @@ import (
 // Ports of the demo; all on 127.0.0.1.
 const (
 	ControlAddr = "127.0.0.1:17000" // of the demo itself: cut, restore, stop, start
-	syncAddr    = "127.0.0.1:17443"
-	apiAddr     = "127.0.0.1:17480"
-	cpOpsAddr   = "127.0.0.1:17490"
+
+	// The first of several: one for each node, and for the lines one for each node and site.
+	syncPort    = 17443
+	linePort    = 17451
+	peerPort    = 17470
+	apiPort     = 17480
+	nodeOpsPort = 17490
 )
 
-// Site is one agent with its line.
+// Site is one agent with its line, which is cut for all nodes at once.
 type Site struct {
 	Name   string
 	Intake string // address
 	Ops    string // address
-	Line   *line.Line
+	lines  []*line.Line
 	agent  *process
 	dir    string
 }
+
+// Up reports whether the site's line carries.
+func (s *Site) Up() bool { return s.lines[0].Up() }
 
 // Config says how to put the demo on.
 type Config struct {
 	Bin    string        // directory of the programs
 	Dir    string        // for data, logs and records; emptied first
+	Nodes  int           // of the control plane; 0: one
 	Orders int           // how many of the data's orders; 0: all
 	Lasts  time.Duration // how long the shops take to capture them
 	Day    time.Duration // of the data, in the warehouses
@@ -60,10 +69,9 @@ type Config struct {
 type Stage struct {
 	cfg     Config
 	company *northwind.Company
-	control *process
-	admin   []string // environment of the operator's commands
 
 	Control    net.Listener // where a person tells the demo what to do; it marks this machine as taken
+	Nodes      []*Node
 	Sites      []*Site
 	Shops      map[string]*systems.Shop
 	Warehouses map[string]*systems.Warehouse
@@ -82,6 +90,9 @@ var regions = []struct {
 // New makes sure that no other demo runs on this machine, reads the data and empties the
 // directory.
 func New(cfg Config) (*Stage, error) {
+	if cfg.Nodes < 0 || cfg.Nodes > MaxNodes || cfg.Nodes == 2 {
+		return nil, fmt.Errorf("the demo has 1 or %d nodes, not %d", MaxNodes, cfg.Nodes)
+	}
 	company, err := northwind.Load()
 	if err != nil {
 		return nil, err
@@ -140,27 +151,6 @@ func (s *Stage) SetUp(ctx context.Context) error {
 	return nil
 }
 
-func (s *Stage) startControlPlane(ctx context.Context) error {
-	config := fmt.Sprintf("data: %s\nsync: {listen: %s, names: [127.0.0.1, localhost]}\napi: {listen: %s}\nops: {listen: %s}\n",
-		quote(s.path("controlplane")), syncAddr, apiAddr, cpOpsAddr)
-	if err := os.WriteFile(s.path("controlplane.yaml"), []byte(config), 0o600); err != nil {
-		return err
-	}
-	s.control = &process{name: "control plane", log: s.path("logs", "controlplane.log"),
-		args: []string{s.program("crossdock"), "server", "--config", s.path("controlplane.yaml")}}
-	if err := s.control.start(); err != nil {
-		return err
-	}
-	s.admin = []string{"CROSSDOCK_DATA=" + s.path("controlplane")}
-	if err := s.await(ctx, "http://"+cpOpsAddr+"/readyz", s.control); err != nil {
-		return err
-	}
-	if _, err := s.Crossdock(ctx, "", "status"); err != nil {
-		return errors.Join(err, s.control.running()) // another program may have answered on the port
-	}
-	return nil
-}
-
 // quote writes a path so that YAML reads it back, a Windows one too.
 func quote(path string) string {
 	text, err := json.Marshal(path)
@@ -196,16 +186,6 @@ func (s *Stage) await(ctx context.Context, url string, p *process) error {
 	}
 }
 
-// Crossdock runs a command of the operator's program as the administrator, or as another
-// principal whose token is given.
-func (s *Stage) Crossdock(ctx context.Context, token string, args ...string) (string, error) {
-	env := s.admin
-	if token != "" {
-		env = append(env[:len(env):len(env)], "CROSSDOCK_TOKEN="+token)
-	}
-	return call(ctx, env, nil, s.program("crossdock"), args...)
-}
-
 // approvePolicy has one person propose and another approve, as central IT would.
 func (s *Stage) approvePolicy(ctx context.Context) error {
 	if err := os.CopyFS(s.path("policy"), policyFiles()); err != nil {
@@ -236,12 +216,15 @@ func (s *Stage) startAgents(ctx context.Context) error {
 	}
 	for i, name := range names {
 		site := &Site{Name: name, dir: s.path(name), Intake: fmt.Sprintf("127.0.0.1:%d", 17081+i), Ops: fmt.Sprintf("127.0.0.1:%d", 17091+i)}
-		var err error
-		if site.Line, err = line.Listen(fmt.Sprintf("127.0.0.1:%d", 17451+i), syncAddr); err != nil {
-			return err
+		for n, node := range s.Nodes {
+			l, err := line.Listen(fmt.Sprintf("127.0.0.1:%d", linePort+len(names)*n+i), node.Sync)
+			if err != nil {
+				return err
+			}
+			site.lines = append(site.lines, l)
+			go func() { _ = l.Run(ctx) }() // ends with ctx
 		}
 		s.Sites = append(s.Sites, site)
-		go func() { _ = site.Line.Run(ctx) }() // ends with ctx
 		if err := s.enrol(ctx, site); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -253,8 +236,12 @@ func (s *Stage) enrol(ctx context.Context, site *Site) error {
 	if err := os.MkdirAll(filepath.Join(site.dir, "secrets"), 0o700); err != nil {
 		return err
 	}
-	config := fmt.Sprintf("data: %s\ncontrolplane: {addresses: [%q]}\nintake: {listen: %q}\nops: {listen: %q}\n",
-		quote(site.dir), site.Line.Addr(), site.Intake, site.Ops)
+	var addresses []string
+	for _, l := range site.lines {
+		addresses = append(addresses, strconv.Quote(l.Addr()))
+	}
+	config := fmt.Sprintf("data: %s\ncontrolplane: {addresses: [%s]}\nintake: {listen: %q}\nops: {listen: %q}\n",
+		quote(site.dir), strings.Join(addresses, ", "), site.Intake, site.Ops)
 	file := filepath.Join(site.dir, "agent.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return err
@@ -348,7 +335,10 @@ func (s *Stage) awaitAgents(ctx context.Context) error {
 
 // Health says which program has ended that should run.
 func (s *Stage) Health() error {
-	errs := []error{s.control.running()}
+	var errs []error
+	for _, n := range s.Nodes {
+		errs = append(errs, n.run.running())
+	}
 	for _, site := range s.Sites {
 		errs = append(errs, site.agent.running())
 	}
@@ -360,13 +350,15 @@ func (s *Stage) TearDown() {
 	const grace = 15 * time.Second
 	_ = s.Control.Close() // whoever served it has ended
 	for _, site := range s.Sites {
-		site.Line.Restore()
+		for _, l := range site.lines {
+			l.Restore()
+		}
 		if site.agent != nil {
 			site.agent.stop(grace)
 		}
 	}
-	if s.control != nil {
-		s.control.stop(grace)
+	for _, n := range s.Nodes {
+		n.run.stop(grace)
 	}
 	if s.ERP == nil || s.CRM == nil {
 		return

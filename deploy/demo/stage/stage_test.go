@@ -3,6 +3,7 @@ package stage
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"os/exec"
 	"runtime"
@@ -28,19 +29,31 @@ func build(t *testing.T) string {
 }
 
 // The demo as a person sees it, in small: real programs, a line cut in the middle of the
-// business and an agent killed, and at the end nothing missing, doubled or out of order.
+// business, an agent and the leading node killed, and at the end nothing missing, doubled
+// or out of order.
 func TestDemoReconciles(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	s, err := New(Config{Bin: build(t), Dir: t.TempDir(), Orders: 60, Lasts: 3 * time.Second, Day: 5 * time.Millisecond,
-		Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
+	bin := build(t)
+	for _, nodes := range []int{1, MaxNodes} {
+		t.Run(fmt.Sprint("nodes-", nodes), func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			defer cancel()
+			s, err := New(Config{Bin: bin, Dir: t.TempDir(), Nodes: nodes, Orders: 60, Lasts: 3 * time.Second, Day: 5 * time.Millisecond,
+				Logger: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.TearDown()
+			if err := s.SetUp(ctx); err != nil {
+				t.Fatal(err)
+			}
+			trade(ctx, t, s)
+		})
 	}
-	defer s.TearDown()
-	if err := s.SetUp(ctx); err != nil {
-		t.Fatal(err)
-	}
+}
+
+// trade runs the business to its end, with its accidents.
+func trade(ctx context.Context, t *testing.T, s *Stage) {
+	t.Helper()
 	sold, traded := make(chan struct{}), make(chan error, 1)
 	tradeCtx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -48,12 +61,24 @@ func TestDemoReconciles(t *testing.T) {
 	if err := s.Cut("eu", "cut"); err != nil {
 		t.Fatal(err)
 	}
+	killed := ""
+	if len(s.Nodes) > 1 {
+		var err error
+		if killed, err = s.KillNode(ctx, Leader); err != nil {
+			t.Fatal(err)
+		}
+	}
 	<-sold
 	if err := s.Kill("hq"); err != nil { // with deliveries under way
 		t.Fatal(err)
 	}
 	if s.Settled() {
 		t.Error("settled while Europe's line is cut")
+	}
+	if killed != "" {
+		if err := s.Switch(killed, "start"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.Cut("eu", "restore"); err != nil {
 		t.Fatal(err)
@@ -73,6 +98,11 @@ func TestDemoReconciles(t *testing.T) {
 	var table bytes.Buffer
 	if !ledger.Print(&table, s.Reconcile()) {
 		t.Errorf("the reconciliation is not clean:\n%s", table.String())
+	}
+	if len(s.Nodes) > 1 {
+		if err := s.AwaitEqual(ctx); err != nil {
+			t.Errorf("the nodes do not come to the same state: %v", err)
+		}
 	}
 	stop()
 	if err := <-traded; err != nil {

@@ -42,6 +42,8 @@ type Rules struct {
 	// Partial says that the history was cut before everything came to rest: then nothing
 	// is missed.
 	Partial bool
+	// Kept names agents whose journals still hold everything that they accepted.
+	Kept []string
 }
 
 type eventID struct{ source, id string }
@@ -69,6 +71,7 @@ type record struct {
 	position uint64
 	data     string
 	accepted bool
+	held     bool // in the journal of agent
 }
 
 // checker walks over the lines once and keeps what later lines are judged by.
@@ -210,6 +213,9 @@ func (c *checker) holds(l Line) {
 	}
 	c.held[l] = true
 	e := c.events[eventID{l.Source, l.ID}]
+	if e != nil && e.agent == l.Agent {
+		e.held = true
+	}
 	switch {
 	case e == nil:
 		c.fault(NoInvention, "the journal of %s holds event %s %s, which nobody offered", l.Agent, l.Source, l.ID)
@@ -226,6 +232,9 @@ func (c *checker) completeness() {
 	for id, e := range c.events {
 		if !e.accepted {
 			continue // whoever offers in vain offers again; the outcome of one try is unknown
+		}
+		if !e.held && slices.Contains(c.rules.Kept, e.agent) {
+			c.fault(NoLoss, "event %v, accepted by %s at %d, is not in its journal", id, e.agent, e.position)
 		}
 		for _, system := range c.rules.Owed(e.agent) {
 			if d := c.deliveries[pair{id, system}]; d == nil || d.dones == 0 && !d.dead {

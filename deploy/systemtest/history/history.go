@@ -86,6 +86,13 @@ func (h *History) Lines() []Line {
 	return append([]Line(nil), h.lines...)
 }
 
+// Clone gives a history of its own with the same lines.
+func (h *History) Clone() *History {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return &History{lines: append([]Line(nil), h.lines...), attempts: h.attempts}
+}
+
 // Save writes the lines as JSON Lines, for somebody who has to understand a fault.
 func (h *History) Save(file string) error {
 	f, err := os.Create(file)

@@ -24,6 +24,7 @@ type options struct {
 	stage.Config
 	until   string
 	outages []string
+	kill    string
 }
 
 func run(ctx context.Context, args []string, out, errOut io.Writer) error {
@@ -37,8 +38,8 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 		{"restore", "SITE", "/line", "let the line of a site carry everything again"},
 		{"block-udp", "SITE", "/line", "drop UDP on the line of a site, as a firewall does"},
 		{"stop", "SYSTEM", "/system", "close the port of a system"},
-		{"start", "SYSTEM", "/system", "open the port of a system again"},
-		{"kill", "AGENT", "/agent", "kill -9 an agent and start it again"},
+		{"start", "SYSTEM|NODE", "/system", "open the port of a system again, or start a node that was killed"},
+		{"kill", "AGENT|NODE|leader", "/agent", "kill -9 an agent and start it again; kill -9 a node, or the one that leads"},
 	} {
 		root.AddCommand(&cobra.Command{Use: c.verb + " " + c.what, Short: "In a running demo: " + c.short,
 			Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,6 +59,8 @@ func runCommand(out, errOut io.Writer) *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&o.Bin, "bin", "bin", "directory of the programs")
 	f.StringVar(&o.Dir, "dir", filepath.Join("run", "demo"), "directory for data, logs and records; it is emptied")
+	f.IntVar(&o.Nodes, "nodes", 1, "nodes of the control plane, 1 or 3")
+	f.StringVar(&o.kill, "kill", "", "leader, or a node such as node-2: kill -9 it in the middle of the business, and start it again later")
 	f.IntVar(&o.Orders, "orders", 0, "take the first so many of the data's 830 orders; 0 takes all")
 	f.DurationVar(&o.Lasts, "lasts", 40*time.Second, "how long the shops take for them")
 	f.DurationVar(&o.Day, "day", 40*time.Millisecond, "how long a day of the data takes in the warehouses")
@@ -75,7 +78,7 @@ func perform(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	defer s.TearDown()
-	fmt.Fprintln(out, "starting a control plane and four agents, and enrolling them ...")
+	fmt.Fprintf(out, "starting a control plane of %d and four agents, and enrolling them ...\n", o.Nodes)
 	if err := s.SetUp(ctx); err != nil {
 		return err
 	}
@@ -86,8 +89,20 @@ func perform(ctx context.Context, o options, out io.Writer) error {
 			return err
 		}
 	}
+	if o.kill != "" {
+		if o.Nodes < 3 {
+			return fmt.Errorf("--kill %s: a control plane of %d cannot do without one; add --nodes 3", o.kill, o.Nodes)
+		}
+		go fell(ctx, out, s, o.kill)
+	}
 	if err := watch(ctx, o, s, out); err != nil {
 		return err
+	}
+	if o.Nodes > 1 && ctx.Err() == nil {
+		if err := s.AwaitEqual(ctx); err != nil {
+			return fmt.Errorf("the nodes do not come to the same state: %w", err)
+		}
+		fmt.Fprintf(out, "\nthe state is the same on all %d nodes\n", o.Nodes)
 	}
 	fmt.Fprintln(out, "\nreconciliation, from the systems' own records in "+filepath.Join(o.Dir, "records")+":")
 	if !ledger.Print(out, s.Reconcile()) {
@@ -101,6 +116,9 @@ func introduce(out io.Writer, o options, s *stage.Stage) {
 	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, "\nwhere things are:")
 	fmt.Fprintf(t, "  control plane\t%s --data %s status\n", filepath.Join(o.Bin, "crossdock"), filepath.Join(o.Dir, "controlplane"))
+	for _, n := range s.Nodes {
+		fmt.Fprintf(t, "  %s\tapi %s\tagents %s\n", n.Name, n.API, n.Sync)
+	}
 	for _, site := range s.Sites {
 		fmt.Fprintf(t, "  agent %s\tevents http://%s/v1/events\tmetrics http://%s/metrics\n", site.Name, site.Intake, site.Ops)
 	}
@@ -142,6 +160,42 @@ func schedule(ctx context.Context, out io.Writer, s *stage.Stage, outage string)
 	return nil
 }
 
+// fell kills a node a few seconds into the business, and starts it again some later.
+func fell(ctx context.Context, out io.Writer, s *stage.Stage, name string) {
+	const after, down = 12 * time.Second, 12 * time.Second
+	for _, step := range []struct {
+		wait time.Duration
+		do   func() error
+	}{
+		{after, func() (err error) {
+			name, err = s.KillNode(ctx, name)
+			fmt.Fprintf(out, "*** %s: kill -9 %v\n", name, errorText(err))
+			return err
+		}},
+		{down, func() error {
+			err := s.StartNode(ctx, name)
+			fmt.Fprintf(out, "*** %s: started again %v\n", name, errorText(err))
+			return err
+		}},
+	} {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(step.wait):
+		}
+		if step.do() != nil {
+			return
+		}
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
 // watch runs the business with the table until it is over.
 func watch(ctx context.Context, o options, s *stage.Stage, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -173,7 +227,7 @@ func watch(ctx context.Context, o options, s *stage.Stage, out io.Writer) error 
 			if err := s.Health(); err != nil {
 				return err
 			}
-			if selling == nil && o.until == "done" && s.Settled() && linesUp(s) {
+			if selling == nil && o.until == "done" && s.Settled() && linesUp(s) && s.NodesUp() {
 				return nil
 			}
 		}
@@ -182,7 +236,7 @@ func watch(ctx context.Context, o options, s *stage.Stage, out io.Writer) error 
 
 func linesUp(s *stage.Stage) bool {
 	for _, site := range s.Sites {
-		if !site.Line.Up() {
+		if !site.Up() {
 			return false
 		}
 	}

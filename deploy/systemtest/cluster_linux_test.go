@@ -1,0 +1,312 @@
+package systemtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/crossdock/crossdock/controlplane"
+)
+
+// program is one of the real programs, as a process.
+type program struct {
+	cmd   *exec.Cmd
+	ended chan struct{}
+}
+
+// launch starts a program whose words go to the end of a file. It dies with the test.
+func launch(t *testing.T, log string, env []string, name string, args ...string) *program {
+	t.Helper()
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close() // the process has its own
+	p := &program{cmd: exec.Command(name, args...), ended: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = out, out, append(os.Environ(), env...)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // how it ended stands in ProcessState
+		close(p.ended)
+	}()
+	return p
+}
+
+func (p *program) running() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+func (p *program) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) } // it may have ended
+
+var built struct {
+	sync.Once
+	dir string
+	err error
+}
+
+// programs builds the real programs once for all tests. With CROSSDOCK_BIN they are there
+// already.
+func programs(t *testing.T) string {
+	t.Helper()
+	built.Do(func() {
+		if built.dir = os.Getenv("CROSSDOCK_BIN"); built.dir != "" {
+			return
+		}
+		if built.dir, built.err = os.MkdirTemp("", "crossdock-bin-"); built.err != nil {
+			return
+		}
+		args := []string{"build", "-o", built.dir, "-tags", "chaos", "./controlplane/cmd/crossdock", "./agent/cmd/crossdock-agent"}
+		build := exec.Command("go", args...)
+		build.Dir = "../.."
+		if text, err := build.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("build: %w: %s", err, text)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.dir
+}
+
+// clusterOptions say what is special about a cluster.
+type clusterOptions struct {
+	dirs     []string // of the nodes' data; nil: any
+	sabotage string   // what the nodes leave out on purpose
+	env      []string // more of the nodes' environment
+	config   string   // more lines of every node's configuration
+}
+
+// node is one node of the control plane, a process.
+type node struct {
+	c                   *cluster
+	name, data          string
+	config, log         string
+	peer, sync, api, op string // host:port
+	run                 *program
+}
+
+// cluster is a control plane of several nodes, or of one that can be killed.
+type cluster struct {
+	t     *testing.T
+	nodes []*node
+	env   []string
+	plane *plane
+
+	mu   sync.Mutex // guards down
+	down map[*node]bool
+}
+
+// startCluster begins a cluster on its first node and has the others join.
+func startCluster(t *testing.T, size int, o clusterOptions) *cluster {
+	t.Helper()
+	c := &cluster{t: t, env: o.env, down: map[*node]bool{}}
+	if o.sabotage != "" {
+		c.env = append(c.env, "CROSSDOCK_SABOTAGE="+o.sabotage)
+	}
+	for i := range size {
+		data := filepath.Join(t.TempDir(), "data")
+		if o.dirs != nil {
+			data = filepath.Join(o.dirs[i], "data")
+		}
+		c.nodes = append(c.nodes, newNode(c, fmt.Sprint("node-", i+1), data, size > 1, o.config))
+	}
+	t.Cleanup(c.end)
+	c.plane = &plane{t: t, nodes: c.up}
+	for i, n := range c.nodes {
+		if i > 0 {
+			n.join()
+		}
+		n.start()
+		n.awaitReady()
+		if i == 0 {
+			c.plane.present(n.data, 10*time.Second)
+		}
+	}
+	return c
+}
+
+func newNode(c *cluster, name, data string, several bool, more string) *node {
+	dir := c.t.TempDir()
+	n := &node{c: c, name: name, data: data, config: filepath.Join(dir, name+".yaml"), log: filepath.Join(dir, name+".log"),
+		peer: freePort(c.t), sync: freeDoor(c.t), api: freePort(c.t), op: freePort(c.t)}
+	text := fmt.Sprintf("data: %q\nnode: %s\napprovals: single\nsync: {listen: %q}\napi: {listen: %q}\nops: {listen: %q}\n%s",
+		data, name, n.sync, n.api, n.op, more)
+	if several {
+		text += fmt.Sprintf("cluster: {listen: %q}\n", n.peer)
+	}
+	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	return n
+}
+
+// up lists the doors of the nodes that should answer.
+func (c *cluster) up() (out []doors) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.nodes {
+		if !c.down[n] {
+			out = append(out, doors{API: "https://" + n.api, Sync: n.sync})
+		}
+	}
+	return out
+}
+
+// set notes whether a node should answer.
+func (c *cluster) set(n *node, up bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down[n] = !up
+}
+
+func (c *cluster) end() {
+	for _, n := range c.nodes {
+		if n.run != nil {
+			n.run.signal(syscall.SIGCONT)
+			n.run.signal(syscall.SIGTERM)
+		}
+	}
+	for _, n := range c.nodes {
+		if n.run != nil && !comes(n.run.ended) {
+			n.run.signal(syscall.SIGQUIT) // it says where it stands
+			<-n.run.ended
+			c.t.Errorf("%s did not end; its log is kept as %s", n.name, keep(c.t, n.log))
+		}
+		showTail(c.t, n.log)
+	}
+}
+
+// keep copies a file to where it outlives the test.
+func keep(t *testing.T, file string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "crossdock-log-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(dir, filepath.Base(file))
+	if err := os.WriteFile(copied, []byte(read(t, file)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}
+
+func (n *node) start() {
+	n.c.t.Helper()
+	n.run = launch(n.c.t, n.log, n.c.env, filepath.Join(programs(n.c.t), "crossdock"), "server", "--config", n.config, "--log-level", "info")
+	n.c.set(n, true)
+}
+
+func (n *node) awaitReady() {
+	n.c.t.Helper()
+	until(n.c.t, n.name+" is ready", func() string {
+		if !n.run.running() {
+			n.c.t.Fatalf("%s ended by itself: %v", n.name, n.run.cmd.ProcessState)
+		}
+		return n.notReady()
+	})
+}
+
+// notReady says what the node misses; "" when it serves.
+func (n *node) notReady() string {
+	client := http.Client{Timeout: 2 * time.Second}
+	answer, err := client.Get("http://" + n.op + "/readyz")
+	if err != nil {
+		return err.Error()
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return answer.Status
+	}
+	return ""
+}
+
+// kill ends the node as a crash does. One that has ended by itself before is a fault.
+func (n *node) kill() {
+	n.c.t.Helper()
+	if !n.run.running() {
+		n.c.t.Errorf("%s ended by itself: %v", n.name, n.run.cmd.ProcessState)
+	}
+	n.crash()
+}
+
+// crash ends whatever runs of the node.
+func (n *node) crash() {
+	n.c.set(n, false)
+	n.run.signal(syscall.SIGKILL)
+	<-n.run.ended
+}
+
+// pause stops the node's process for a while; it does not notice.
+func (n *node) pause(d time.Duration) {
+	n.c.set(n, false)
+	n.run.signal(syscall.SIGSTOP)
+	time.Sleep(d)
+	n.run.signal(syscall.SIGCONT)
+	n.c.set(n, true)
+}
+
+// crossdock runs an operator's command against this node.
+func (n *node) crossdock(in string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(programs(n.c.t), "crossdock"), args...)
+	cmd.Env = append(os.Environ(), "CROSSDOCK_SERVER=https://"+n.api, "CROSSDOCK_TOKEN="+n.c.plane.token,
+		"CROSSDOCK_CA="+controlplane.FilesIn(n.data).Authority)
+	cmd.Env = append(cmd.Env, n.c.env...)
+	var out, errOut bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(in), &out, &errOut
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("crossdock %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errOut.String()))
+	}
+	return out.String(), nil
+}
+
+// freeDoor finds a port that is free for UDP as well.
+func freeDoor(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		address := freePort(t)
+		l, err := net.ListenPacket("udp", address)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		return address
+	}
+	t.Fatal("no port is free for both TCP and UDP")
+	return ""
+}
+
+// join prepares the node's empty directory as that of another node of the cluster.
+func (n *node) join() {
+	n.c.t.Helper()
+	token := n.c.plane.nodeToken(n.name)
+	var joined error
+	for _, other := range n.c.nodes {
+		if other == n || other.run == nil || !other.run.running() {
+			continue
+		}
+		if _, joined = n.crossdock(token, "cluster", "join", other.peer, "--token", "-", "--config", n.config); joined == nil {
+			return
+		}
+	}
+	n.c.t.Fatalf("%s does not join: %v", n.name, joined)
+}
