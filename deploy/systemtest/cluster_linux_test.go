@@ -106,12 +106,12 @@ type node struct {
 // cluster is a control plane of several nodes, or of one that can be killed.
 type cluster struct {
 	t     *testing.T
-	nodes []*node
 	env   []string
 	plane *plane
 
-	mu   sync.Mutex // guards down
-	down map[*node]bool
+	mu    sync.Mutex // guards down, and nodes where others than the test look at it
+	nodes []*node
+	down  map[*node]bool
 }
 
 // startCluster begins a cluster on its first node and has the others join.
@@ -168,6 +168,13 @@ func (c *cluster) up() (out []doors) {
 		}
 	}
 	return out
+}
+
+// are says which nodes the cluster has from now on.
+func (c *cluster) are(nodes ...*node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes = nodes
 }
 
 // set notes whether a node should answer.

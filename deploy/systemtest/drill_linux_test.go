@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -146,7 +147,7 @@ func TestDrillOneSurvivor(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log(out)
-	c.nodes = []*node{survivor} // the others are strangers until they join again
+	c.are(survivor) // the others are strangers until they join again
 	survivor.start()
 	survivor.awaitReady()
 	figure(t, "one survivor: changes are made again %.1f s after the decision to recover", clerk.awaitChange(began).Seconds())
@@ -154,7 +155,7 @@ func TestDrillOneSurvivor(t *testing.T) {
 	w.awaitTaken("erp", before+50)
 	figure(t, "one survivor: orders flow again after %.1f s", time.Since(began).Seconds())
 	for _, n := range lost {
-		c.nodes = append(c.nodes, n)
+		c.are(append(slices.Clone(c.nodes), n)...)
 		n.rejoin()
 	}
 	figure(t, "one survivor: three nodes vote again after %.1f s", time.Since(began).Seconds())
@@ -197,7 +198,7 @@ func TestDrillRestoreOnNewMachines(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log(out)
-	c.nodes = c.nodes[:1]
+	c.are(first)
 	first.start()
 	first.awaitReady()
 	figure(t, "restore: changes are made again %.1f s after the restore was begun", clerk.awaitChange(began).Seconds())
@@ -205,7 +206,7 @@ func TestDrillRestoreOnNewMachines(t *testing.T) {
 	w.awaitTaken("erp", n+50)
 	figure(t, "restore: orders flow again after %.1f s", time.Since(began).Seconds())
 	for _, n := range rest {
-		c.nodes = append(c.nodes, n)
+		c.are(append(slices.Clone(c.nodes), n)...)
 		n.rejoin()
 	}
 	figure(t, "restore: three nodes vote again after %.1f s", time.Since(began).Seconds())
