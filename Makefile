@@ -61,7 +61,7 @@ generate: need-go ## protobuf and OpenAPI code
 	cd scripts/generate && $(GO) run .
 	$(GO) generate ./controlplane/api
 
-check: need-go ## slower checks: generated code is current, every fuzz target for FUZZTIME (10s)
+check: need-go $(TOOLS)/golangci-lint ## slower checks: generated code is current, gosec, govulncheck with GOVULNDB, every fuzz target for FUZZTIME (10s)
 	sh scripts/check.sh
 
 release: need-go ## the binaries for Linux and Windows into dist/
