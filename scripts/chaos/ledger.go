@@ -27,7 +27,7 @@ type line struct {
 	Faults   map[string]int `json:"faults,omitempty"`
 	Did      map[string]int `json:"did,omitempty"`
 	Orders   int            `json:"orders"`
-	Broken   map[string]int `json:"broken,omitempty"`
+	Broken   map[string]int `json:"broken"` // null: it did not come to be judged
 	Seconds  float64        `json:"seconds"`
 	Failed   bool           `json:"failed"`
 	Diverged int            `json:"diverged,omitempty"`
