@@ -105,7 +105,11 @@ func chaosFor(t *testing.T) time.Duration {
 // seed gives the same faults in the same order; the moments are those of the machine. With
 // FOR there is one round, which goes on for so long.
 func TestChaos(t *testing.T) {
-	const most = 3 // faults of a short round
+	const (
+		most    = 3                // faults of a short round
+		about   = 20 * time.Second // it lasts
+		changes = 4000             // of the clerks together: a control plane has room for 10,000 principals, and looks at all of them
+	)
 	report := newReport(t, "")
 	defer report.save()
 	pick := rand.New(rand.NewPCG(report.Seed, 2))
@@ -116,6 +120,7 @@ func TestChaos(t *testing.T) {
 	if lasts > 0 {
 		rounds = 1
 	}
+	x.unhurried = max(lasts, time.Duration(rounds)*about) / changes
 	for range rounds {
 		report.Rounds++
 		began := time.Now()

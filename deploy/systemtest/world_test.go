@@ -12,16 +12,17 @@ import (
 
 // world is a control plane with sites and systems, and the history of what happens in it.
 type world struct {
-	t       *testing.T
-	plane   *plane
-	h       *history.History
-	sites   map[string]*site
-	shops   map[string]*shop
-	systems []*system
-	clerks  int            // that have worked here
-	pace    time.Duration  // of each key's orders while shops trade; 0: as fast as they are taken
-	broken  map[string]int // findings when it was last settled, by the property that they break
-	kept    []string       // agents whose journals must hold at the end what they accepted
+	t         *testing.T
+	plane     *plane
+	h         *history.History
+	sites     map[string]*site
+	shops     map[string]*shop
+	systems   []*system
+	clerks    int            // that have worked here
+	unhurried time.Duration  // of a clerk between two changes
+	pace      time.Duration  // of each key's orders while shops trade; 0: as fast as they are taken
+	broken    map[string]int // findings when it was last settled, by the property that they break
+	kept      []string       // agents whose journals must hold at the end what they accepted
 }
 
 // newWorld brings up a control plane, enrols the sites and puts a policy in force. It does
