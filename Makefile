@@ -14,13 +14,17 @@ OUTAGE  ?=
 ORDERS  ?=
 NODES   ?=
 KILL    ?=
-# make chaos: SEED repeats a run, RUNS is how many rounds, CONTROL=heartbeat takes that guard away.
+# make chaos: SEED repeats a run, RUNS is how many rounds, FOR=10m is one long round instead, FAULT=transfer,kill-leader leaves
+# only these faults (a wrong name lists them), CONTROL=heartbeat takes that guard away until states differ, CONTROL=guard does
+# the same with it. Each run adds a line to deploy/systemtest/ledger.jsonl; commit first, a changed tree does not count.
 SEED    ?=
 RUNS    ?=
+FOR     ?=
+FAULT   ?=
 CONTROL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint vet-windows chaos drill bench generate check release clean
+.PHONY: help build run test lint vet-windows chaos chaos-ledger drill bench generate check release clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,8 +52,12 @@ vet-windows: need-go ## programs and tests compile for Windows
 	GOOS=windows CGO_ENABLED=0 $(GO) vet ./...
 	GOOS=windows CGO_ENABLED=0 $(GO) test -c -o /dev/null ./...
 
-chaos: need-go ## random faults over three nodes and agents, judged by history (SEED= RUNS= CONTROL=heartbeat); ledger in run/chaos.jsonl
-	$(GO) run ./scripts/chaos $(if $(SEED),-seed $(SEED)) $(if $(RUNS),-runs $(RUNS)) $(if $(CONTROL),-control $(CONTROL))
+chaos: need-go ## random faults over three nodes and agents, judged by history (SEED= RUNS= FOR=10m FAULT=transfer CONTROL=heartbeat)
+	$(GO) run ./scripts/chaos $(if $(SEED),-seed $(SEED)) $(if $(RUNS),-runs $(RUNS)) $(if $(FOR),-for $(FOR)) $(if $(FAULT),-fault '$(FAULT)') \
+	  $(if $(CONTROL),-control $(CONTROL))
+
+chaos-ledger: need-go ## what all chaos runs so far come to, by kind of fault
+	@$(GO) run ./scripts/chaos -sum
 
 drill: need-go ## the drills behind deploy/runbooks, with their recovery points and times
 	$(GO) test -count=1 -timeout 15m -run '^TestDrill' -v ./deploy/systemtest

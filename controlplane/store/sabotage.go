@@ -3,9 +3,11 @@
 package store
 
 import (
+	"context"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 )
 
@@ -22,3 +24,6 @@ func timeoutOf(configured time.Duration) time.Duration { return configured }
 func openLog(dir string, logger hclog.Logger) (*wal.WAL, error) {
 	return wal.Open(dir, wal.WithLogger(logger))
 }
+
+// press would load a node that leads.
+func (*Store) press(context.Context, *raft.Raft) {}

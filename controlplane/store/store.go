@@ -227,6 +227,7 @@ func (s *Store) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	group.Go(func() { s.propose(inner, node.raft) })
 	group.Go(func() { s.follow(inner, node.raft) })
+	group.Go(func() { s.press(inner, node.raft) })
 	group.Go(func() { s.reach(inner) })
 	group.Go(func() { s.snapshots(inner, node) })
 	group.Go(func() { s.watchDisk(inner) })

@@ -3,6 +3,7 @@ package systemtest
 import (
 	"fmt"
 	"sync"
+	"time"
 )
 
 // clerk makes changes at a control plane one after the other, and remembers which were
@@ -26,7 +27,7 @@ func (w *world) clerk() *clerk {
 			select {
 			case <-c.stop:
 				return
-			default:
+			case <-time.After(w.unhurried):
 			}
 			name := fmt.Sprintf("person-%d-%d", number, i)
 			if status, _ := w.plane.try("POST", "/principals", map[string]any{"name": name, "roles": []string{"viewer"}}); status/100 == 2 {

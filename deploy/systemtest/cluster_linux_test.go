@@ -108,6 +108,7 @@ type cluster struct {
 	t     *testing.T
 	env   []string
 	plane *plane
+	did   map[string]int // how often what was done to its nodes, and to what lives with them
 
 	mu    sync.Mutex // guards down, and nodes where others than the test look at it
 	nodes []*node
@@ -117,7 +118,7 @@ type cluster struct {
 // startCluster begins a cluster on its first node and has the others join.
 func startCluster(t *testing.T, size int, o clusterOptions) *cluster {
 	t.Helper()
-	c := &cluster{t: t, env: o.env, down: map[*node]bool{}}
+	c := &cluster{t: t, env: o.env, did: map[string]int{}, down: map[*node]bool{}}
 	if o.sabotage != "" {
 		c.env = append(c.env, "CROSSDOCK_SABOTAGE="+o.sabotage)
 	}
@@ -245,9 +246,21 @@ func (n *node) notReady() string {
 	return ""
 }
 
+// What is counted of that.
+const (
+	didKillNode  = "node-kills"
+	didKillAgent = "agent-kills"
+	didCutPower  = "power-cuts" // of one node each
+	didPause     = "pauses"
+	didTransfer  = "transfers" // that came off
+	didFreeze    = "disk-freezes"
+	didFill      = "disk-fills"
+)
+
 // kill ends the node as a crash does. One that has ended by itself before is a fault.
 func (n *node) kill() {
 	n.c.t.Helper()
+	n.c.did[didKillNode]++
 	if !n.run.running() {
 		n.c.t.Errorf("%s ended by itself: %v", n.name, n.run.cmd.ProcessState)
 	}
@@ -263,6 +276,7 @@ func (n *node) crash() {
 
 // pause stops the node's process for a while; it does not notice.
 func (n *node) pause(d time.Duration) {
+	n.c.did[didPause]++
 	n.c.set(n, false)
 	n.run.signal(syscall.SIGSTOP)
 	time.Sleep(d)

@@ -91,6 +91,19 @@ func TestPowerLossOfTheControlPlaneLosesNothing(t *testing.T) {
 	w.settle(0)
 }
 
+// TestPowerLossOfAllNodesLosesNothing cuts the power of three nodes at once: there is no
+// other from which one could learn what it has lost.
+func TestPowerLossOfAllNodesLosesNothing(t *testing.T) {
+	cuts := count(t, "CROSSDOCK_CUTS", 3)
+	w, c, disks := powerWorld(t, 3, "")
+	w.kept = []string{"eu", "hq"}
+	w.cutAll(c, disks, cuts, func(lost []string) {
+		t.Fatalf("%d changes were answered and are gone: %v", len(lost), lost)
+	})
+	w.settle(0)
+	c.plane.awaitEqual()
+}
+
 // TestPowerLossWithoutSyncIsSeen is the control: a control plane that does not sync must
 // be caught by what the tests above look at.
 func TestPowerLossWithoutSyncIsSeen(t *testing.T) {

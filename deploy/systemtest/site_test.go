@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,12 +59,18 @@ func tuning() agent.Tuning {
 		ReconnectMax: 200 * time.Millisecond, TrimEvery: 200 * time.Millisecond}
 }
 
+// given are the ports that were found here: nobody may listen on them yet.
+var given sync.Map
+
 // freePort finds a port that nothing listens on, below those that the system gives to
 // outgoing connections: it must still be free when an agent comes back to it.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for range 100 {
 		address := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
+		if _, was := given.LoadOrStore(address, true); was {
+			continue
+		}
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			continue

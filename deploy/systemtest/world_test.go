@@ -12,15 +12,17 @@ import (
 
 // world is a control plane with sites and systems, and the history of what happens in it.
 type world struct {
-	t       *testing.T
-	plane   *plane
-	h       *history.History
-	sites   map[string]*site
-	shops   map[string]*shop
-	systems []*system
-	clerks  int           // that have worked here
-	pace    time.Duration // of each key's orders while shops trade; 0: as fast as they are taken
-	kept    []string      // agents whose journals must hold at the end what they accepted
+	t         *testing.T
+	plane     *plane
+	h         *history.History
+	sites     map[string]*site
+	shops     map[string]*shop
+	systems   []*system
+	clerks    int            // that have worked here
+	unhurried time.Duration  // of a clerk between two changes
+	pace      time.Duration  // of each key's orders while shops trade; 0: as fast as they are taken
+	broken    map[string]int // findings when it was last settled, by the property that they break
+	kept      []string       // agents whose journals must hold at the end what they accepted
 }
 
 // newWorld brings up a control plane, enrols the sites and puts a policy in force. It does
@@ -79,14 +81,17 @@ func (w *world) settle(repeats int) {
 		s.awaitIdle()
 		s.journal(h)
 	}
-	judge(w.t, h, w.rules(repeats))
+	w.broken = map[string]int{}
+	for _, f := range judge(w.t, h, w.rules(repeats)) {
+		w.broken[string(f.Property)]++
+	}
 }
 
 // judge reports the faults of a history, and keeps it for whoever must understand them.
-func judge(t *testing.T, h *history.History, rules history.Rules) {
+func judge(t *testing.T, h *history.History, rules history.Rules) (faults []history.Fault) {
 	t.Helper()
 	const shown = 10
-	faults := history.Check(h.Lines(), rules)
+	faults = history.Check(h.Lines(), rules)
 	for i, f := range faults {
 		if i == shown {
 			t.Errorf("and %d more", len(faults)-shown)
@@ -95,18 +100,19 @@ func judge(t *testing.T, h *history.History, rules history.Rules) {
 		t.Error(f)
 	}
 	if len(faults) == 0 {
-		return
+		return nil
 	}
 	dir, err := os.MkdirTemp("", "crossdock-history-")
 	if err != nil {
 		t.Error(err)
-		return
+		return faults
 	}
 	file := filepath.Join(dir, "history.jsonl")
 	if err := h.Save(file); err != nil {
 		t.Error(err)
 	}
 	t.Logf("the history is in %s", file)
+	return faults
 }
 
 // taken counts the orders that a system has taken.
@@ -122,11 +128,4 @@ func taken(h *history.History, system string) (n int) {
 }
 
 // accepted counts the orders that agents have accepted.
-func accepted(h *history.History) (n int) {
-	for _, l := range h.Lines() {
-		if l.Kind == history.Accepted {
-			n++
-		}
-	}
-	return n
-}
+func accepted(h *history.History) int { return h.Count(history.Accepted) }

@@ -13,6 +13,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"os"
 	"sync"
 )
@@ -55,6 +56,7 @@ func Hash(content []byte) string {
 type History struct {
 	mu       sync.Mutex // guards what follows
 	lines    []Line
+	counts   map[Kind]int
 	attempts int
 }
 
@@ -62,7 +64,24 @@ type History struct {
 func (h *History) Add(l Line) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.add(l)
+}
+
+// add is Add while h.mu is held.
+func (h *History) add(l Line) {
 	h.lines = append(h.lines, l)
+	if h.counts == nil {
+		h.counts = map[Kind]int{}
+	}
+	h.counts[l.Kind]++
+}
+
+// Count tells how many lines of a kind there are, without looking at them: a long history
+// is asked that often.
+func (h *History) Count(k Kind) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.counts[k]
 }
 
 // Begin notes an attempt and gives the function that notes its end. The system decides
@@ -72,7 +91,7 @@ func (h *History) Begin(l Line) (end func(done bool)) {
 	defer h.mu.Unlock()
 	h.attempts++
 	l.Kind, l.Attempt = Begun, h.attempts
-	h.lines = append(h.lines, l)
+	h.add(l)
 	return func(done bool) {
 		l.Kind, l.Done = Ended, done
 		h.Add(l)
@@ -90,7 +109,7 @@ func (h *History) Lines() []Line {
 func (h *History) Clone() *History {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return &History{lines: append([]Line(nil), h.lines...), attempts: h.attempts}
+	return &History{lines: append([]Line(nil), h.lines...), counts: maps.Clone(h.counts), attempts: h.attempts}
 }
 
 // Save writes the lines as JSON Lines, for somebody who has to understand a fault.
