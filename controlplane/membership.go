@@ -10,6 +10,7 @@ import (
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/peer"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // ErrRemoved marks a node that the cluster has removed.
@@ -161,7 +162,7 @@ func (m *membership) beginLife(ctx context.Context) error {
 		}
 		m.c.log.Warn("another life of the cluster has begun", "cause", rebuilt.Cause, "from", rebuilt.From, "index", rebuilt.Index, "incarnation", marker.Incarnation)
 	}
-	return removeFile(files.rebuilding)
+	return atomicfile.Remove(files.rebuilding)
 }
 
 // rebuilt waits until no restore is left to be told to the state.
