@@ -109,14 +109,15 @@ func (s *Store) observe(o *raft.Observation) bool {
 }
 
 // follow keeps leads and ready in step with raft.
-func (s *Store) follow(ctx context.Context, r *raft.Raft) {
+func (s *Store) follow(ctx context.Context, n *node) {
+	r := n.raft
 	// One place is enough: whatever is dropped for want of room finds a token there.
 	seen := make(chan raft.Observation, 1)
 	observer := raft.NewObserver(seen, false, s.observe)
 	r.RegisterObserver(observer)
 	defer r.DeregisterObserver(observer)
 	for {
-		again := s.look(ctx, r)
+		again := s.look(ctx, n)
 		s.turned.publish("")
 		select {
 		case <-ctx.Done():
@@ -130,7 +131,8 @@ func (s *Store) follow(ctx context.Context, r *raft.Raft) {
 }
 
 // look finds out where this node stands, and when that may change without a word from raft.
-func (s *Store) look(ctx context.Context, r *raft.Raft) (again <-chan time.Time) {
+func (s *Store) look(ctx context.Context, n *node) (again <-chan time.Time) {
+	r := n.raft
 	term := r.CurrentTerm()
 	switch {
 	case r.State() != raft.Leader:
@@ -138,7 +140,7 @@ func (s *Store) look(ctx context.Context, r *raft.Raft) (again <-chan time.Time)
 	case s.leads.Load() != term:
 		s.setLeads(0)
 		s.silent.forget()
-		if !s.barrier(ctx, r) || r.CurrentTerm() != term {
+		if !s.barrier(ctx, n) || r.CurrentTerm() != term {
 			return time.After(0)
 		}
 		s.setLeads(term)
@@ -162,9 +164,9 @@ func (s *Store) look(ctx context.Context, r *raft.Raft) (again <-chan time.Time)
 }
 
 // barrier waits until what is in the log is in the state, for as long as this node leads.
-func (s *Store) barrier(ctx context.Context, r *raft.Raft) bool {
-	for r.State() == raft.Leader && ctx.Err() == nil {
-		err := r.Barrier(s.cfg.Timeout).Error()
+func (s *Store) barrier(ctx context.Context, n *node) bool {
+	for n.raft.State() == raft.Leader && ctx.Err() == nil {
+		err := n.await(n.raft.Barrier(s.cfg.Timeout))
 		if err == nil {
 			return true
 		}

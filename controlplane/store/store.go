@@ -225,8 +225,8 @@ func (s *Store) Run(ctx context.Context) error {
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
 	var group sync.WaitGroup
-	group.Go(func() { s.propose(inner, node.raft) })
-	group.Go(func() { s.follow(inner, node.raft) })
+	group.Go(func() { s.propose(inner, node) })
+	group.Go(func() { s.follow(inner, node) })
 	group.Go(func() { s.reach(inner) })
 	group.Go(func() { s.snapshots(inner, node) })
 	group.Go(func() { s.watchDisk(inner) })
@@ -248,6 +248,7 @@ func (s *Store) Run(ctx context.Context) error {
 		shut := node.raft.Shutdown()
 		node.links.close() // calls that wait for another node would keep raft waiting
 		err := shut.Error()
+		close(node.halted)
 		group.Wait()
 		done <- errors.Join(err, node.log.Close(), s.Close())
 	}()
