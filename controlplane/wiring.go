@@ -56,7 +56,7 @@ func (c *ControlPlane) openStore(running *parts, d *doors) error {
 		if err != nil {
 			return err
 		}
-		settings.Peers, settings.Others = storePeers(c.peers, store.Peers.Dial), c.cluster.freeBytes
+		settings.Peers, settings.Others = c.peers, c.cluster.freeBytes
 	}
 	if c.config.tune != nil {
 		c.config.tune(&settings)
@@ -201,4 +201,5 @@ var (
 	_ gateway.Store      = (*store.Store)(nil)
 	_ gateway.Authority  = (*authority)(nil)
 	_ peer.Services      = services{}
+	_ store.Peers        = (*peer.Peers)(nil)
 )

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/state"
 )
@@ -109,12 +107,12 @@ func (w *wire) peer(id string) (*wire, error) {
 	return nil, model.Errorf(model.Unavailable, "%s is not running", id)
 }
 
-func (w *wire) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	to, err := w.peer(string(address))
+func (w *wire) DialNode(ctx context.Context, node string) (net.Conn, error) {
+	to, err := w.peer(node)
 	if err != nil {
 		return nil, err
 	}
-	c, err := net.DialTimeout("tcp", to.Listener.Addr().String(), timeout)
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", to.Listener.Addr().String())
 	if err != nil {
 		return nil, err
 	}

@@ -11,13 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/crossdock/crossdock/controlplane/model"
@@ -49,7 +49,10 @@ const (
 
 // Peers is how this node reaches the others. Addresses are node IDs.
 type Peers interface {
-	raft.StreamLayer
+	net.Listener // takes streams of other nodes
+
+	// DialNode opens a stream to a node.
+	DialNode(ctx context.Context, node string) (net.Conn, error)
 
 	// Apply hands an encoded command to a node that should lead, and gives its encoded
 	// answer. Errors are *model.Error; Unavailable means: surely not done.
