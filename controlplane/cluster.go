@@ -231,13 +231,16 @@ func (k *cluster) AddAuthority(ctx context.Context, asked model.Asked) (model.Au
 	if err != nil {
 		return model.Authority{}, model.Errorf(model.Unavailable, "node %s cannot make an authority: %v", k.c.id.Node, err)
 	}
-	_, err = k.c.store.Apply(ctx, &model.AddAuthority{Asked: asked, Authority: next})
-	return next, err
+	made, err := k.c.store.Apply(ctx, &model.AddAuthority{Asked: asked, Authority: next})
+	if err != nil {
+		return model.Authority{}, err
+	}
+	return *made.(*model.Authority), nil // the first one's, if this is a repeat
 }
 
 // ActivateAuthority lets a certificate authority sign.
 func (k *cluster) ActivateAuthority(ctx context.Context, asked model.Asked, id string) error {
-	if err := k.allThere(ctx, "would not know what signs from then on"); err != nil {
+	if err := k.allThere(ctx, &asked, "would not know what signs from then on"); err != nil {
 		return err
 	}
 	_, err := k.c.store.Apply(ctx, &model.ActivateAuthority{Asked: asked, ID: id})
@@ -247,17 +250,21 @@ func (k *cluster) ActivateAuthority(ctx context.Context, asked model.Asked, id s
 // RemoveAuthority ends the trust in a certificate authority. A node that is away would
 // come back with a certificate that nobody trusts.
 func (k *cluster) RemoveAuthority(ctx context.Context, asked model.Asked, id string) error {
-	if err := k.allThere(ctx, "would be locked out"); err != nil {
+	if err := k.allThere(ctx, &asked, "would be locked out"); err != nil {
 		return err
 	}
 	_, err := k.c.store.Apply(ctx, &model.RemoveAuthority{Asked: asked, ID: id})
 	return err
 }
 
-// allThere refuses what every node has to hear of while one does not answer.
-func (k *cluster) allThere(ctx context.Context, why string) error {
+// allThere refuses what every node has to hear of while one does not answer. A repeat is
+// answered all the same.
+func (k *cluster) allThere(ctx context.Context, asked *model.Asked, why string) error {
 	if err := k.c.store.Fresh(ctx); err != nil {
 		return err
+	}
+	if k.c.store.Answered(asked) {
+		return nil
 	}
 	for _, node := range k.Status(ctx).Nodes {
 		if node.Member && !node.Ready {

@@ -173,7 +173,9 @@ type MoveReport struct {
 }
 
 // AddAuthority makes another certificate authority trusted; ActivateAuthority lets it sign
-// and retires the one before; RemoveAuthority ends the trust in a retired one.
+// and retires the one before; RemoveAuthority ends the trust in a retired one. The node that
+// is asked makes the authority, so a repeat of AddAuthority brings another and is answered
+// with the first. Answer: Authority, without its keys.
 type AddAuthority struct {
 	Asked
 	Authority Authority

@@ -155,7 +155,7 @@ func (t *tx) apply(cmd asked) Result {
 	case *model.RemoveNode:
 		return result(nil, t.removeNode(c))
 	case *model.AddAuthority:
-		return result(nil, t.addAuthority(c))
+		return answer(t.addAuthority(c))
 	case *model.ActivateAuthority:
 		return result(nil, t.activateAuthority(c))
 	case *model.RemoveAuthority:
