@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -149,6 +150,9 @@ func (k *cluster) Status(ctx context.Context) api.ClusterState {
 		} else {
 			state.Error = "this node has no way to it: cluster.listen is not set"
 		}
+		if since := state.Leaving; !since.IsZero() {
+			state.Error = strings.TrimSuffix("is being removed since "+since.Format(time.RFC3339)+"; "+state.Error, "; ")
+		}
 		out.Nodes = append(out.Nodes, state)
 	}
 	slices.SortFunc(out.Nodes, func(a, b api.NodeState) int {
@@ -192,24 +196,26 @@ func (c *ControlPlane) changeOnce(ctx context.Context, r *peer.MemberRequest) er
 // leader finds the node that leads by asking the others.
 func (k *cluster) leader(ctx context.Context) string {
 	answers, _ := k.statuses(ctx)
+	return leaderIn(answers)
+}
+
+// leaderIn believes the newest term: a node that was cut off may speak of an older one yet.
+func leaderIn(answers map[string]*peer.Status) (leader string) {
+	var term uint64
 	for node, status := range answers {
+		said := status.Leader
 		if status.Leads {
-			return node
+			said = node
+		}
+		if said != "" && status.Term >= term {
+			leader, term = said, status.Term
 		}
 	}
-	for _, status := range answers {
-		if status.Leader != "" {
-			return status.Leader
-		}
-	}
-	return ""
+	return leader
 }
 
 // Remove takes a node out of the cluster.
 func (k *cluster) Remove(ctx context.Context, asked model.Asked, node string) error {
-	if !k.c.knows(node) {
-		return model.Errorf(model.NotFound, "there is no node %q", node)
-	}
 	ctx, cancel := context.WithTimeout(ctx, changeWait)
 	defer cancel()
 	return k.c.change(ctx, &peer.MemberRequest{Change: peer.MemberRemove, Node: node, Asked: asked})

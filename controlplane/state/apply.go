@@ -106,6 +106,8 @@ func (t *tx) command(cmd model.Command) Result {
 		return result(nil, t.readmit(c))
 	case *model.PutNode:
 		return result(nil, t.putNode(c))
+	case *model.ForgetNode:
+		return result(nil, t.forgetNode(c))
 	case *model.AdmitNode:
 		return result(nil, t.admitNode(c))
 	case *model.Beacon:

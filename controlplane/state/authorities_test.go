@@ -114,7 +114,7 @@ func TestRepeatedAddAuthority(t *testing.T) {
 	}
 	f.refused(model.Conflict, other)
 	f.refused(model.Conflict, &model.Revoke{Asked: again.Asked, Agent: "eu"}) // an id is for one request
-	f.refused(model.Conflict, add("anna", 4))                                // ids are each principal's own
+	f.refused(model.Conflict, add("anna", 4))                                 // ids are each principal's own
 }
 
 func TestAuthorityInUseIsNotRemoved(t *testing.T) {

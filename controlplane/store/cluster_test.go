@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -482,6 +483,34 @@ func TestMembers(t *testing.T) {
 	c.start(gone)
 	c.join(gone)
 	c.agree()
+}
+
+// Who has not been missed yet may still be away: whether a voter can be spared is asked for.
+func TestVoterIsSparedForThoseWhoAnswer(t *testing.T) {
+	var away atomic.Bool
+	c := newCluster(t, func(cfg *Config) {
+		id := cfg.NodeID
+		cfg.Others = func(context.Context) map[string]int64 {
+			known := map[string]int64{}
+			for _, o := range others(id)[:1] {
+				if !away.Load() {
+					known[o] = 1 << 40
+				}
+			}
+			return known
+		}
+	})
+	leader := c.leader()
+	gone := others(leader.cfg.NodeID)[1]
+	away.Store(true)
+	if err := leader.RemoveMember(c.ctx(), gone); model.CodeOf(err) != model.Conflict {
+		t.Errorf("removed while nobody else answers: %v", err)
+	}
+	if m, _ := leader.member(gone); !m.Voter {
+		t.Error("its vote was taken all the same")
+	}
+	away.Store(false)
+	c.insist("remove", func() error { return c.leader().RemoveMember(c.ctx(), gone) })
 }
 
 // A node that nobody has added waits, and leads nothing.

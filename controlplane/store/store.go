@@ -43,6 +43,7 @@ const (
 	forwardWait   = 30 * time.Second // of a command for the leader's answer
 	ownWait       = 10 * time.Second // of a forwarded command for this node's own state
 	memberWait    = 30 * time.Second // of one step in a change of the members
+	answerWait    = 3 * time.Second  // of the others for a word, before one is removed
 	reportWait    = 10 * time.Second // of one try to report a hash
 	drainPause    = time.Minute      // between two tries to give leadership away
 )
@@ -81,8 +82,8 @@ type Config struct {
 	// Run returns the error.
 	Fatal func(error)
 
-	// Others tells the bytes free on the disks of the other nodes, as far as they answer.
-	// Nil: nobody knows.
+	// Others tells the bytes free on the disks of the other nodes, of all that answer. Nil:
+	// nobody knows.
 	Others func(context.Context) map[string]int64
 
 	Logger  *slog.Logger
