@@ -530,27 +530,6 @@ func TestNodeThatWaitsToBeAdded(t *testing.T) {
 	c.agree()
 }
 
-// A follower without contact is not ready, and is again when the contact is.
-func TestContact(t *testing.T) {
-	c := newCluster(t, func(cfg *Config) { cfg.Contact = 600 * time.Millisecond })
-	c.awaitReady(threeNodes...)
-	lonely := c.followers()[0]
-	id := lonely.cfg.NodeID
-	c.net.isolate(id, slices.DeleteFunc(slices.Clone(threeNodes), func(o string) bool { return o == id })...)
-	if err := lonely.await(c.ctx(), "no contact", func() bool { return lonely.Ready() != nil }); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := lonely.Apply(t.Context(), tokenOf("x")); model.CodeOf(err) != model.Unavailable {
-		t.Errorf("it took a command: %v", err)
-	}
-	if err := lonely.Fresh(t.Context()); model.CodeOf(err) != model.Unavailable {
-		t.Errorf("it says that it is fresh: %v", err)
-	}
-	c.net.heal()
-	c.awaitReady(id)
-	c.agree()
-}
-
 // A leader that was cut off and does not know it yet must not answer as one.
 func TestCutOffLeaderGivesNoBarrier(t *testing.T) {
 	c := newCluster(t, nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -149,18 +150,31 @@ func (s *Store) look(ctx context.Context, n *node) (again <-chan time.Time) {
 	contact := s.cfg.Contact - time.Since(r.LastContact())
 	switch {
 	case !s.caughtUp.Load():
-		s.setReady(false)
+		s.setReady(0)
 		return nil
 	case s.leads.Load() != 0:
-		s.setReady(true)
+		s.setReady(always)
 		return nil
-	case contact > 0:
-		s.setReady(true)
-		return time.After(contact)
+	case contact > 0 && !s.overslept():
+		s.setReady(s.moment() + int64(contact))
+		return time.After(contact / 2)
 	}
 	s.caughtUp.Store(false) // what it holds is of some former time again
-	s.setReady(false)
+	s.setReady(0)
 	return time.After(min(recheck, s.cfg.Contact))
+}
+
+// always is for the node that leads: raft tells it when it does not any more.
+const always = math.MaxInt64
+
+func (s *Store) moment() int64 { return int64(time.Since(s.born)) }
+
+// overslept reports whether this node has not looked for so long that it was not ready
+// meanwhile: it was paused, and first hears from the leader again and then of what was
+// written in the meantime.
+func (s *Store) overslept() bool {
+	until := s.until.Load()
+	return until != 0 && s.moment() >= until
 }
 
 // barrier waits until what is in the log is in the state, for as long as this node leads.
@@ -217,7 +231,12 @@ func (s *Store) setLeads(term uint64) {
 	}
 }
 
-func (s *Store) setReady(ready bool) { s.ready.Store(ready) }
+// setReady also tells those who watch the topic "ready".
+func (s *Store) setReady(until int64) {
+	if before := s.until.Swap(until); (before == 0) != (until == 0) {
+		s.hub.publish("ready")
+	}
+}
 
 // Leader gives the node that leads, "" if none is known, and whether that is this node with
 // everything applied.
@@ -245,7 +264,7 @@ func (s *Store) Ready() error {
 		return s.failure.err
 	default:
 	}
-	if !s.ready.Load() {
+	if s.moment() >= s.until.Load() {
 		return model.Errorf(model.Unavailable, "this node is not in touch with the cluster's leader, or has not caught up yet")
 	}
 	return nil

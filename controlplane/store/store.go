@@ -146,12 +146,13 @@ type Store struct {
 	requests chan *request
 	node     atomic.Pointer[node] // nil until raft runs
 	progress progress             // of the state
-	ready    atomic.Bool
-	leads    atomic.Uint64 // term in which this node leads with everything applied; 0: it does not
-	caughtUp atomic.Bool   // in this run this node had once applied what the cluster had
-	turned   hub           // topic "" when ready or the leader changes
-	assess   chan struct{} // one token: look again at who leads
-	silent   silent        // nodes that do not answer while this one leads
+	born     time.Time            // that moments are counted from
+	until    atomic.Int64         // moment up to which this node is ready unless it looks again; 0: it is not
+	leads    atomic.Uint64        // term in which this node leads with everything applied; 0: it does not
+	caughtUp atomic.Bool          // in this run this node had once applied what the cluster had
+	turned   hub                  // topic "" when ready or the leader changes
+	assess   chan struct{}        // one token: look again at who leads
+	silent   silent               // nodes that do not answer while this one leads
 	disk     disk
 	beacon   beacon
 	ended    chan struct{} // closed when Run has ended
@@ -176,7 +177,7 @@ func New(cfg Config) (*Store, error) {
 			return nil, fmt.Errorf("store: %s", text)
 		}
 	}
-	s := &Store{cfg: cfg, requests: make(chan *request, maxWaiting), assess: make(chan struct{}, 1), ended: make(chan struct{})}
+	s := &Store{cfg: cfg, born: time.Now(), requests: make(chan *request, maxWaiting), assess: make(chan struct{}, 1), ended: make(chan struct{})}
 	s.failure.done = make(chan struct{})
 	s.beacon.due, s.beacon.report = make(chan struct{}, 1), make(chan model.BeaconReport, 1)
 	sc := cfg.State
