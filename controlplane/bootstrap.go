@@ -12,6 +12,7 @@ import (
 	"github.com/crossdock/crossdock/controlplane/api"
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/pki"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // adminName is the first principal. It is there to make the others.
@@ -98,7 +99,7 @@ func adminToken(file string) (string, error) {
 		return "", fmt.Errorf("administrator's token: %w", err)
 	}
 	token, _ := api.MintPrincipalToken()
-	if err := writeFile(file, token+"\n", 0o600); err != nil {
+	if err := atomicfile.Write(file, []byte(token+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("administrator's token: %w", err)
 	}
 	return token, nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -149,6 +150,9 @@ func (k *cluster) Status(ctx context.Context) api.ClusterState {
 		} else {
 			state.Error = "this node has no way to it: cluster.listen is not set"
 		}
+		if since := state.Leaving; !since.IsZero() {
+			state.Error = strings.TrimSuffix("is being removed since "+since.Format(time.RFC3339)+"; "+state.Error, "; ")
+		}
 		out.Nodes = append(out.Nodes, state)
 	}
 	slices.SortFunc(out.Nodes, func(a, b api.NodeState) int {
@@ -192,24 +196,26 @@ func (c *ControlPlane) changeOnce(ctx context.Context, r *peer.MemberRequest) er
 // leader finds the node that leads by asking the others.
 func (k *cluster) leader(ctx context.Context) string {
 	answers, _ := k.statuses(ctx)
+	return leaderIn(answers)
+}
+
+// leaderIn believes the newest term: a node that was cut off may speak of an older one yet.
+func leaderIn(answers map[string]*peer.Status) (leader string) {
+	var term uint64
 	for node, status := range answers {
+		said := status.Leader
 		if status.Leads {
-			return node
+			said = node
+		}
+		if said != "" && status.Term >= term {
+			leader, term = said, status.Term
 		}
 	}
-	for _, status := range answers {
-		if status.Leader != "" {
-			return status.Leader
-		}
-	}
-	return ""
+	return leader
 }
 
 // Remove takes a node out of the cluster.
 func (k *cluster) Remove(ctx context.Context, asked model.Asked, node string) error {
-	if !k.c.knows(node) {
-		return model.Errorf(model.NotFound, "there is no node %q", node)
-	}
 	ctx, cancel := context.WithTimeout(ctx, changeWait)
 	defer cancel()
 	return k.c.change(ctx, &peer.MemberRequest{Change: peer.MemberRemove, Node: node, Asked: asked})
@@ -231,13 +237,16 @@ func (k *cluster) AddAuthority(ctx context.Context, asked model.Asked) (model.Au
 	if err != nil {
 		return model.Authority{}, model.Errorf(model.Unavailable, "node %s cannot make an authority: %v", k.c.id.Node, err)
 	}
-	_, err = k.c.store.Apply(ctx, &model.AddAuthority{Asked: asked, Authority: next})
-	return next, err
+	made, err := k.c.store.Apply(ctx, &model.AddAuthority{Asked: asked, Authority: next})
+	if err != nil {
+		return model.Authority{}, err
+	}
+	return *made.(*model.Authority), nil // the first one's, if this is a repeat
 }
 
 // ActivateAuthority lets a certificate authority sign.
 func (k *cluster) ActivateAuthority(ctx context.Context, asked model.Asked, id string) error {
-	if err := k.allThere(ctx, "would not know what signs from then on"); err != nil {
+	if err := k.allThere(ctx, &asked, "would not know what signs from then on"); err != nil {
 		return err
 	}
 	_, err := k.c.store.Apply(ctx, &model.ActivateAuthority{Asked: asked, ID: id})
@@ -247,17 +256,21 @@ func (k *cluster) ActivateAuthority(ctx context.Context, asked model.Asked, id s
 // RemoveAuthority ends the trust in a certificate authority. A node that is away would
 // come back with a certificate that nobody trusts.
 func (k *cluster) RemoveAuthority(ctx context.Context, asked model.Asked, id string) error {
-	if err := k.allThere(ctx, "would be locked out"); err != nil {
+	if err := k.allThere(ctx, &asked, "would be locked out"); err != nil {
 		return err
 	}
 	_, err := k.c.store.Apply(ctx, &model.RemoveAuthority{Asked: asked, ID: id})
 	return err
 }
 
-// allThere refuses what every node has to hear of while one does not answer.
-func (k *cluster) allThere(ctx context.Context, why string) error {
+// allThere refuses what every node has to hear of while one does not answer. A repeat is
+// answered all the same.
+func (k *cluster) allThere(ctx context.Context, asked *model.Asked, why string) error {
 	if err := k.c.store.Fresh(ctx); err != nil {
 		return err
+	}
+	if k.c.store.Answered(asked) {
+		return nil
 	}
 	for _, node := range k.Status(ctx).Nodes {
 		if node.Member && !node.Ready {

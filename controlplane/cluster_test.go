@@ -275,11 +275,16 @@ func removeLeader(t *testing.T, nodes ...*running) (left []*running) {
 func rotate(t *testing.T, two, three *running) {
 	t.Helper()
 	before := two.authority.ID()
-	made, err := two.cluster.AddAuthority(two.ctx(), asked())
+	begin, activate := asked(), asked()
+	begin.RequestID, activate.RequestID = "begin", "activate"
+	made, err := two.cluster.AddAuthority(two.ctx(), begin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := three.cluster.ActivateAuthority(three.ctx(), asked(), made.ID); err != nil {
+	if again, err := three.cluster.AddAuthority(three.ctx(), begin); err != nil || again.ID != made.ID {
+		t.Errorf("a repeat, at another node, made %s, %v, want %s", again.ID, err, made.ID)
+	}
+	if err := three.cluster.ActivateAuthority(three.ctx(), activate, made.ID); err != nil {
 		t.Fatal(err)
 	}
 	if three.authority.ID() != made.ID || before == made.ID {
@@ -289,6 +294,9 @@ func rotate(t *testing.T, two, three *running) {
 	three.stop()
 	if err := two.cluster.RemoveAuthority(two.ctx(), asked(), before); model.CodeOf(err) != model.Conflict {
 		t.Errorf("removed while a node is away: %v", err)
+	}
+	if err := two.cluster.ActivateAuthority(two.ctx(), activate, made.ID); err != nil {
+		t.Errorf("a repeat of what was done is refused for a node that went away after: %v", err)
 	}
 	fresh := run(t, three.config)
 	*three = *fresh

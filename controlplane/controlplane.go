@@ -22,6 +22,7 @@ import (
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/peer"
 	"github.com/crossdock/crossdock/controlplane/store"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // ControlPlane is one node.
@@ -183,7 +184,7 @@ func (c *ControlPlane) start(ctx context.Context, running *parts, d *doors) erro
 	if err := c.furnish(d); err != nil {
 		return err
 	}
-	if err := writeFile(FilesIn(c.config.Data).Address, c.addresses.API+"\n", 0o644); err != nil {
+	if err := atomicfile.Write(FilesIn(c.config.Data).Address, []byte(c.addresses.API+"\n"), 0o644); err != nil {
 		return fmt.Errorf("api: note the address: %w", err)
 	}
 	return c.awaitStore(ctx, running, c.store.WaitReady)

@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // Files are what the node leaves for commands on the same machine.
@@ -90,7 +90,7 @@ func writeJSON(file string, v any) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(file, string(text)+"\n", 0o600)
+	return atomicfile.Write(file, append(text, '\n'), 0o600)
 }
 
 // readNode reads which node a data directory holds; found is false for one that is empty
@@ -165,55 +165,4 @@ func sweep(dir string) error {
 		}
 	}
 	return nil
-}
-
-// writeFile puts a whole file in place or none, and makes it outlive a power loss.
-func writeFile(file, text string, mode os.FileMode) (err error) {
-	temp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		temp.Close()
-		if err != nil {
-			os.Remove(temp.Name())
-		}
-	}()
-	if err = temp.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err = temp.WriteString(text); err != nil {
-		return err
-	}
-	if err = temp.Sync(); err != nil {
-		return err
-	}
-	if err = temp.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(temp.Name(), file); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(file))
-}
-
-// removeFile takes a file away for good; one that is not there is no error.
-func removeFile(file string) error {
-	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return syncDir(filepath.Dir(file))
-}
-
-// syncDir makes a rename last. Windows has no such call and needs none.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close() // opened for reading
-	return d.Sync()
 }

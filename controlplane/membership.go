@@ -10,6 +10,7 @@ import (
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/peer"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // ErrRemoved marks a node that the cluster has removed.
@@ -82,7 +83,29 @@ func (m *membership) step(ctx context.Context) error {
 	if err := m.beginLife(ctx); err != nil {
 		return err
 	}
-	return m.tell(ctx)
+	if err := m.tell(ctx); err != nil {
+		return err
+	}
+	return m.goOn(ctx)
+}
+
+// goOn ends removals that were cut short, while this node leads.
+func (m *membership) goOn(ctx context.Context) error {
+	// While somebody else is at it there is nothing to go on with.
+	if _, leads := m.c.store.Leader(); !leads || !m.c.cluster.members.TryLock() {
+		return nil
+	}
+	defer m.c.cluster.members.Unlock()
+	for _, node := range m.c.store.Nodes() {
+		if node.Leaving.IsZero() {
+			continue
+		}
+		if err := (services{m.c}).removed(ctx, node.ID); err != nil {
+			return err
+		}
+		m.c.log.Info("a removal that was cut short is done", "node", node.ID)
+	}
+	return nil
 }
 
 // belong has this node added if the leader does not count on it. That one refuses a node
@@ -121,16 +144,14 @@ func (m *membership) tell(ctx context.Context) error {
 		return nil
 	}
 	row := m.c.row()
-	for _, old := range m.c.store.Nodes() {
-		if old.ID == row.ID {
-			row.Joined = old.Joined
-			if reflect.DeepEqual(old, row) {
-				m.told = true
-				return nil
-			}
+	if old, known := m.c.store.Node(row.ID); known {
+		row.Joined, row.Leaving = old.Joined, old.Leaving
+		if reflect.DeepEqual(old, row) {
+			m.told = true
+			return nil
 		}
 	}
-	if _, err := m.c.store.Apply(ctx, &model.PutNode{At: time.Now().UTC(), Node: row}); err != nil {
+	if _, err := m.c.store.Apply(ctx, &model.PutNode{At: time.Now().UTC(), Node: row, Known: true}); err != nil {
 		return err
 	}
 	m.told = true
@@ -161,7 +182,7 @@ func (m *membership) beginLife(ctx context.Context) error {
 		}
 		m.c.log.Warn("another life of the cluster has begun", "cause", rebuilt.Cause, "from", rebuilt.From, "index", rebuilt.Index, "incarnation", marker.Incarnation)
 	}
-	return removeFile(files.rebuilding)
+	return atomicfile.Remove(files.rebuilding)
 }
 
 // rebuilt waits until no restore is left to be told to the state.

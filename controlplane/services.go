@@ -3,7 +3,6 @@ package controlplane
 import (
 	"context"
 	"encoding/json"
-	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -67,7 +66,7 @@ func (s services) join(ctx context.Context, r *peer.JoinRequest) (*peer.JoinAnsw
 	if _, err := s.c.store.Apply(ctx, &model.AdmitNode{At: now, Token: token.ID, Secret: token.SecretHash(), Node: r.Node}); err != nil {
 		return nil, err
 	}
-	if slices.ContainsFunc(s.c.store.Status().Members, func(m member) bool { return m.ID == r.Node }) {
+	if s.c.isMember(r.Node) {
 		return nil, model.Errorf(model.Conflict, "node %s takes part in the cluster already: remove it first, or choose another name", r.Node)
 	}
 	if _, err := s.c.store.Apply(ctx, &model.PutNode{At: now, Node: model.Node{ID: r.Node, Peer: r.Peer, Joined: now}}); err != nil {
@@ -85,37 +84,62 @@ func (s services) join(ctx context.Context, r *peer.JoinRequest) (*peer.JoinAnsw
 
 // Member changes who takes part, as the leader.
 func (s services) Member(ctx context.Context, r *peer.MemberRequest) error {
-	// A node that is being removed must not be added between the two steps of that.
 	s.c.cluster.members.Lock()
 	defer s.c.cluster.members.Unlock()
+	// Only one that surely leads knows who is of the cluster.
+	if _, err := s.c.store.ServeBarrier(ctx); err != nil {
+		return err
+	}
 	switch r.Change {
 	case peer.MemberAdd:
-		// Only one that surely leads knows who is not of the cluster.
-		if err := s.c.store.Fresh(ctx); err != nil {
+		if err := s.c.counted(r.Node); err != nil {
 			return err
-		}
-		if !slices.ContainsFunc(s.c.store.Nodes(), func(n model.Node) bool { return n.ID == r.Node }) {
-			if _, leads := s.c.store.Leader(); !leads {
-				return model.Errorf(model.Unavailable, "node %s does not lead", s.c.id.Node)
-			}
-			return model.Errorf(model.Forbidden, "node %s is not of cluster %s, or not any more: join it again with an empty data directory", r.Node, s.c.id.Cluster)
 		}
 		return s.c.store.AddMember(ctx, r.Node)
 	case peer.MemberPromote:
+		if err := s.c.counted(r.Node); err != nil {
+			return err
+		}
 		return s.c.store.Promote(ctx, r.Node)
 	case peer.MemberTransfer:
 		return s.c.store.Transfer(ctx, r.Node)
 	case peer.MemberRemove:
-		if err := s.c.store.RemoveMember(ctx, r.Node); err != nil {
-			return err
-		}
-		_, err := s.c.store.Apply(ctx, &model.RemoveNode{Asked: r.Asked, Node: r.Node})
-		if model.CodeOf(err) == model.NotFound {
-			return nil // a repeat, or it had never said where it is
-		}
-		return err
+		return s.remove(ctx, r)
 	}
 	return model.Errorf(model.Invalid, "the change %q of a node is not known", r.Change)
+}
+
+// remove takes a node out: first its row says so, and nobody adds it or gives it a vote any
+// more; then the cluster ceases to count on it; then its row goes. Wherever that is cut
+// short, the one that leads goes on, and so does a repeat.
+func (s services) remove(ctx context.Context, r *peer.MemberRequest) error {
+	if !s.c.store.Answered(&r.Asked) {
+		if err := s.c.store.CanSpare(ctx, r.Node); err != nil {
+			return err
+		}
+	}
+	if r.Node == s.c.id.Node {
+		return s.c.store.RemoveMember(ctx, r.Node) // lets another lead, which then does all of it
+	}
+	_, err := s.c.store.Apply(ctx, &model.RemoveNode{Asked: r.Asked, Node: r.Node})
+	if err != nil && (model.CodeOf(err) != model.NotFound || !s.c.isMember(r.Node)) {
+		return err
+	}
+	return s.removed(ctx, r.Node)
+}
+
+// removed goes on with a removal from wherever it is. A node that has joined again under its
+// name since is another one.
+func (s services) removed(ctx context.Context, node string) error {
+	row, known := s.c.store.Node(node)
+	if known && row.Leaving.IsZero() {
+		return nil
+	}
+	if err := s.c.store.RemoveMember(ctx, node); err != nil || !known {
+		return err
+	}
+	_, err := s.c.store.Apply(ctx, &model.ForgetNode{At: time.Now().UTC(), Node: node, By: s.c.id.Node})
+	return err
 }
 
 // Ask puts a live command to an agent that is connected here.

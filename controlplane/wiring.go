@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -56,7 +57,7 @@ func (c *ControlPlane) openStore(running *parts, d *doors) error {
 		if err != nil {
 			return err
 		}
-		settings.Peers, settings.Others = storePeers(c.peers, store.Peers.Dial), c.cluster.freeBytes
+		settings.Peers, settings.Others = c.peers, c.cluster.freeBytes
 	}
 	if c.config.tune != nil {
 		c.config.tune(&settings)
@@ -164,28 +165,50 @@ func loopback(address string) bool {
 // told when it joined.
 func (c *ControlPlane) addressOf(node string) (string, bool) {
 	if c.store != nil {
-		for _, row := range c.store.Nodes() {
-			if row.ID == node && row.Peer != "" {
-				return row.Peer, true
-			}
+		if row, known := c.store.Node(node); known && row.Peer != "" {
+			return row.Peer, true
 		}
 	}
 	address, ok := c.id.Seeds[node]
 	return address, ok
 }
 
-// refuse keeps out a node that is not of the cluster any more. Only a node that is where
-// the cluster is can know that.
-func (c *ControlPlane) refuse(node string) error {
+// refuse keeps out a node that is not of the cluster any more. That it was removed is for the
+// leader to say, having made sure that it leads: a node that is cut off, even one that takes
+// itself for the leader yet, does not know who has joined since.
+func (c *ControlPlane) refuse(ctx context.Context, node string) error {
 	if c.store.Ready() != nil || c.knows(node) {
 		return nil
 	}
+	if _, err := c.store.ServeBarrier(ctx); err != nil {
+		return model.Errorf(model.Unavailable, "node %s is not known at node %s, which cannot tell whether it was removed: %v", node, c.id.Node, err)
+	}
+	if c.knows(node) {
+		return nil
+	}
+	return c.notOfUs(node)
+}
+
+// notOfUs is what a node that was removed is told, and ends by.
+func (c *ControlPlane) notOfUs(node string) error {
 	return model.Errorf(model.Forbidden, "node %s is not of cluster %s, or not any more: join it again with an empty data directory", node, c.id.Cluster)
 }
 
+// counted says why a node must neither be added nor get a vote.
+func (c *ControlPlane) counted(node string) error {
+	if row, known := c.store.Node(node); !known || !row.Leaving.IsZero() {
+		return c.notOfUs(node)
+	}
+	return nil
+}
+
 func (c *ControlPlane) knows(node string) bool {
-	return slices.ContainsFunc(c.store.Nodes(), func(n model.Node) bool { return n.ID == node }) ||
-		slices.ContainsFunc(c.store.Members(), func(m store.Member) bool { return m.ID == node })
+	_, known := c.store.Node(node)
+	return known || c.isMember(node)
+}
+
+func (c *ControlPlane) isMember(node string) bool {
+	return slices.ContainsFunc(c.store.Members(), func(m member) bool { return m.ID == node })
 }
 
 func (a *authority) mintJoinToken(string) (api.JoinToken, error) {
@@ -201,4 +224,5 @@ var (
 	_ gateway.Store      = (*store.Store)(nil)
 	_ gateway.Authority  = (*authority)(nil)
 	_ peer.Services      = services{}
+	_ store.Peers        = (*peer.Peers)(nil)
 )

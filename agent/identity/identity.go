@@ -25,7 +25,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/crossdock/crossdock/agent/atomicfile"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 	"github.com/crossdock/crossdock/protocol/transport"
 )
 

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/crossdock/crossdock/agent/atomicfile"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 const (

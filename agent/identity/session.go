@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/crossdock/crossdock/agent/atomicfile"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 const (

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // Cursors live in a small file of their own, whose lock is the lock of the directory.
@@ -97,7 +99,7 @@ func (l *Log) replaceCursors(path string, damage error) error {
 		return fmt.Errorf("queue: %w", err)
 	}
 	l.cursorDB = db
-	return syncDir(l.cfg.Dir)
+	return atomicfile.SyncDir(l.cfg.Dir)
 }
 
 // SaveCursor remembers a reader's position. It is on disk after the next Flush.

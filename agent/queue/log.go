@@ -13,6 +13,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // Log is the open log. All methods are safe for concurrent use.
@@ -324,7 +326,7 @@ func (l *Log) dropOldest(before uint64) error {
 		return fmt.Errorf("trim queue: %w", err)
 	}
 	l.row = l.row[1:]
-	return syncDir(l.cfg.Dir)
+	return atomicfile.SyncDir(l.cfg.Dir)
 }
 
 // Usage is what the log takes now.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // Open opens the log in cfg.Dir, which it creates. Files that cannot be opened are moved
@@ -211,7 +213,7 @@ func (l *Log) moveAside(s *segment) error {
 		return fmt.Errorf("queue: move damaged file aside: %w", err)
 	}
 	s.path = to
-	return syncDir(l.cfg.Dir)
+	return atomicfile.SyncDir(l.cfg.Dir)
 }
 
 // newFile creates a file for positions from first on. It gets its name only when bbolt's
@@ -229,7 +231,7 @@ func (l *Log) newFile(first uint64) (*segment, error) {
 		_ = os.Remove(path + suffixNew)
 		return nil, err
 	}
-	if err := syncDir(l.cfg.Dir); err != nil {
+	if err := atomicfile.SyncDir(l.cfg.Dir); err != nil {
 		return nil, err
 	}
 	if db, err = openBolt(path, false); err != nil {

@@ -20,7 +20,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/crossdock/crossdock/agent/atomicfile"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/policy"
 )

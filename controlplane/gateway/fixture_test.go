@@ -73,12 +73,7 @@ func (r *replica) Apply(_ context.Context, cmd model.Command) (any, error) {
 		return nil, err
 	}
 	for _, topic := range out.Topics {
-		for _, w := range r.watchers[topic] {
-			select {
-			case w <- struct{}{}:
-			default:
-			}
-		}
+		r.publish(topic)
 	}
 	result := out.Results[0][0]
 	if result.Err != nil {
@@ -109,6 +104,17 @@ func (r *replica) setDown(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.down = err
+	r.publish("ready")
+}
+
+// publish is called with the lock held.
+func (r *replica) publish(topic string) {
+	for _, w := range r.watchers[topic] {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (r *replica) Watch(topic string) (<-chan struct{}, func()) {

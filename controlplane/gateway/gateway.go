@@ -49,7 +49,7 @@ const (
 // Store is the replicated state, as the gateway needs it. Errors are *model.Error.
 type Store interface {
 	Apply(ctx context.Context, cmd model.Command) (result any, err error)
-	Ready() error // nil: commands can be taken
+	Ready() error // nil: commands can be taken, and what is read is of now or of a moment ago
 	Cluster() (model.Cluster, bool)
 	Agent(name string) (model.Agent, bool)
 	Lanes(source string, epoch uint64) []model.Lane
@@ -62,7 +62,8 @@ type Store interface {
 	RevisionFor(site string) (model.Revision, bool)
 	RevisionBundle(number uint64) ([]byte, bool)
 	Commands(agent string) []model.AgentCommand
-	// Watch gives a channel that gets a token after something of a topic has changed.
+	// Watch gives a channel that gets a token after something of a topic has changed. The
+	// topic "ready" is of Ready.
 	Watch(topic string) (changed <-chan struct{}, cancel func())
 }
 
@@ -87,7 +88,6 @@ type Config struct {
 
 	AgentLife   time.Duration // of an agent's certificate
 	BeatEvery   time.Duration
-	LeaderLost  time.Duration // a node without a leader for so long ends its streams
 	CallTimeout time.Duration // of a command to the state
 	EnrollRate  rate.Limit    // attempts a second, of one address; ten times that of all
 	EnrollBurst int
@@ -112,7 +112,6 @@ func (c *Config) defaults() {
 	}
 	set(&c.AgentLife, 24*time.Hour)
 	set(&c.BeatEvery, 10*time.Second)
-	set(&c.LeaderLost, 10*time.Second)
 	set(&c.CallTimeout, 30*time.Second)
 	if c.EnrollRate == 0 {
 		c.EnrollRate, c.EnrollBurst = 1, 10

@@ -47,9 +47,7 @@ func (g *Gateway) Hello(ctx context.Context, r *connect.Request[syncpb.HelloRequ
 		answer.Epoch, err = g.newEpoch(ctx, agent, m)
 	case m.GetSession() == 0:
 		// Agents try a node by a look. One that cannot lead them further is not worth a session.
-		if err = g.cfg.Store.Ready(); err != nil {
-			err = g.refuse("no_leader", connect.CodeUnavailable, "node %s: %v", g.cfg.Node, err)
-		}
+		err = g.ready()
 	default:
 		answer.Epoch, answer.Stale, err = g.greet(ctx, agent, m)
 	}

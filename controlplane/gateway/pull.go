@@ -73,8 +73,8 @@ func (g *Gateway) Pull(ctx context.Context, r *connect.Request[syncpb.PullReques
 	if err != nil {
 		return err
 	}
-	if err := g.cfg.Store.Ready(); err != nil { // what it holds may be old: revoked agents, acknowledged mail
-		return g.refuse("no_leader", connect.CodeUnavailable, "node %s: %v", g.cfg.Node, err)
+	if err := g.ready(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -128,13 +128,12 @@ type puller struct {
 	rewound  <-chan struct{}
 	held     block.Revision
 	position uint64
-	lost     time.Time // since when there is no leader; zero: there is one
 }
 
 func (p *puller) run(ctx context.Context) error {
 	store := p.g.cfg.Store
 	wake := make(chan struct{}, 1)
-	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "epoch/" + p.s.agent, "policy", "revoked"} {
+	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "epoch/" + p.s.agent, "policy", "revoked", "ready"} {
 		changed, cancel := store.Watch(topic)
 		defer cancel()
 		go forward(ctx, changed, wake)
@@ -248,13 +247,16 @@ func (p *puller) live() error {
 	}
 }
 
-// standing looks whether the one who called is still the agent, and its lanes where it was
-// told they are.
+// standing looks whether this node is still where the cluster is, the one who called is
+// still the agent, and its lanes are where it was told they are.
 func (p *puller) standing() error {
 	select {
 	case <-p.rewound:
 		return errRewound
 	default:
+	}
+	if err := p.g.ready(); err != nil {
+		return err
 	}
 	agent, ok := p.g.cfg.Store.Agent(p.s.agent)
 	if !ok || !agent.Revoked.IsZero() || agent.Key != p.key {
@@ -373,16 +375,20 @@ func (p *puller) mail(m *model.Mail) error {
 	return nil
 }
 
-// beat tells the agent that it is connected to a node that works. A node that has lost
-// the leader sends the agent to another.
-func (p *puller) beat() error {
-	now := p.g.cfg.Now()
-	if err := p.g.cfg.Store.Ready(); err == nil {
-		p.lost = time.Time{}
-	} else if p.lost.IsZero() {
-		p.lost = now
-	} else if now.Sub(p.lost) >= p.g.cfg.LeaderLost {
-		return p.g.refuse("no_leader", connect.CodeUnavailable, "node %s: %v", p.g.cfg.Node, err)
+// ready refuses what this node is not up to: it has lost the leader, so what it holds may be
+// old. It may be of agents that are revoked, or mail that was acknowledged elsewhere.
+func (g *Gateway) ready() error {
+	if err := g.cfg.Store.Ready(); err != nil {
+		return g.refuse("no_leader", connect.CodeUnavailable, "node %s: %v", g.cfg.Node, err)
 	}
+	return nil
+}
+
+// beat tells the agent that it is connected to a node that works.
+func (p *puller) beat() error {
+	if err := p.g.ready(); err != nil {
+		return err
+	}
+	now := p.g.cfg.Now()
 	return p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Beat{Beat: &syncpb.Beat{NowUnixMs: now.UnixMilli()}}})
 }

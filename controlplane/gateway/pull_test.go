@@ -78,7 +78,7 @@ func TestPull(t *testing.T) {
 }
 
 func TestStreamEnds(t *testing.T) {
-	n := newNode(t, func(c *gateway.Config) { c.LeaderLost = time.Nanosecond })
+	n := newNode(t)
 	a := n.join("berlin")
 	stream := a.pull(&syncpb.PullRequest{})
 	for range 3 {
@@ -100,6 +100,31 @@ func TestStreamEnds(t *testing.T) {
 	}
 	says(t, stream.Err(), connect.CodePermissionDenied, "revoked")
 	until(t, "end of the stream", func() bool { return !n.gateway.Connected("berlin") })
+}
+
+// A node that has lost the leader says so after ten seconds; its streams end with that, and
+// give away nothing that came since.
+func TestStreamEndsWithItsNode(t *testing.T) {
+	n := newNode(t, func(c *gateway.Config) { c.BeatEvery = time.Hour })
+	n.activate("policy", "berlin", "paris")
+	a, _ := n.join("berlin"), n.join("paris")
+	if _, err := a.push(&syncpb.PushRequest{Epoch: 1, Blocks: [][]byte{cut(t, block.Origin{Agent: "berlin", Epoch: 1}, "berlin", 1, 1)}}); err != nil {
+		t.Fatal(err)
+	}
+	stream := a.pull(&syncpb.PullRequest{Revision: &syncpb.Revision{Generation: 1, Number: 1}})
+	stream.mail(1)
+	n.store.setDown(model.Errorf(model.Unavailable, "not in touch"))
+	if m := stream.next(); m != nil {
+		t.Errorf("the stream goes on: %v", m)
+	}
+	says(t, stream.Err(), connect.CodeUnavailable, "not in touch")
+	again := a.pull(&syncpb.PullRequest{})
+	if again.Receive() {
+		t.Errorf("another one begins: %v", again.Msg())
+	}
+	says(t, again.Err(), connect.CodeUnavailable, "not in touch")
+	n.store.setDown(nil)
+	a.pull(&syncpb.PullRequest{Revision: &syncpb.Revision{Generation: 1, Number: 1}}).mail(1)
 }
 
 func TestAsk(t *testing.T) {

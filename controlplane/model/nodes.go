@@ -15,6 +15,7 @@ type Node struct {
 	API     string   // URL by which people and programs reach it
 	Version string
 	Joined  time.Time
+	Leaving time.Time // since when it is being removed; zero: it is not
 }
 
 // Rebuilt is a restore or a recovery: what a person must know of it for as long as the

@@ -8,8 +8,9 @@ import (
 
 // PutNode adds a node, or notes where it listens now.
 type PutNode struct {
-	At   time.Time
-	Node Node
+	At    time.Time
+	Node  Node
+	Known bool // it has to be there: a node that was removed does not write itself back
 }
 
 // AdmitNode uses up a node's join token. A repeat while the token lives is answered alike.
@@ -20,10 +21,18 @@ type AdmitNode struct {
 	Node   string
 }
 
-// RemoveNode forgets a node that has left the cluster.
+// RemoveNode begins to take a node out of the cluster. From then on it is neither added nor
+// given a vote, whatever it asks for.
 type RemoveNode struct {
 	Asked
 	Node string
+}
+
+// ForgetNode ends that, when the cluster counts on the node no more. A repeat changes nothing.
+type ForgetNode struct {
+	At   time.Time
+	Node string
+	By   string // the node that leads
 }
 
 // Beacon asks the voters for their hash of the state at the beacon's own entry.
@@ -173,7 +182,9 @@ type MoveReport struct {
 }
 
 // AddAuthority makes another certificate authority trusted; ActivateAuthority lets it sign
-// and retires the one before; RemoveAuthority ends the trust in a retired one.
+// and retires the one before; RemoveAuthority ends the trust in a retired one. The node that
+// is asked makes the authority, so a repeat of AddAuthority brings another and is answered
+// with the first. Answer: Authority, without its keys.
 type AddAuthority struct {
 	Asked
 	Authority Authority
@@ -203,6 +214,7 @@ type ReleaseArguments struct {
 func (*PutNode) command()           {}
 func (*AdmitNode) command()         {}
 func (*RemoveNode) command()        {}
+func (*ForgetNode) command()        {}
 func (*Beacon) command()            {}
 func (*BeaconReport) command()      {}
 func (*Rebuild) command()           {}

@@ -71,8 +71,9 @@ type Config struct {
 
 	// Address tells where a node listens. Nothing there may wait.
 	Address func(node string) (hostport string, ok bool)
-	// Refuse says why a node that has proven its name is not let in; nil: it is.
-	Refuse func(node string) error
+	// Refuse says why a node that has proven its name is not let in; nil: it is. Forbidden is
+	// taken by that node as the word that it was removed for good.
+	Refuse func(ctx context.Context, node string) error
 	// Dial makes the plain connection; nil: TCP. Tests cut nodes off from each other here.
 	Dial func(ctx context.Context, node, address string) (net.Conn, error)
 
@@ -108,7 +109,7 @@ func New(cfg Config) (*Peers, error) {
 		return nil, errors.New("peer: the identity is not complete")
 	}
 	if cfg.Refuse == nil {
-		cfg.Refuse = func(string) error { return nil }
+		cfg.Refuse = func(context.Context, string) error { return nil }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -202,24 +203,26 @@ func (p *Peers) admit(raw *conn) {
 }
 
 func (p *Peers) admitted(raw *conn, conn *tls.Conn) error {
+	ctx, cancel := context.WithTimeout(context.Background(), proveTimeout)
+	defer cancel()
 	if err := conn.SetDeadline(time.Now().Add(proveTimeout)); err != nil {
 		return err
 	}
-	if err := conn.HandshakeContext(context.Background()); err != nil {
+	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
 	}
 	state := conn.ConnectionState()
 	switch state.NegotiatedProtocol {
 	case protoStream:
-		return p.takeStream(raw, conn, &state)
+		return p.takeStream(ctx, raw, conn, &state)
 	case protoCalls:
 		return p.takeCalls(raw, conn, &state)
 	}
 	return errors.New("it speaks neither of the protocols between nodes")
 }
 
-func (p *Peers) takeStream(raw *conn, conn *tls.Conn, state *tls.ConnectionState) error {
-	if err := p.greet(conn, state); err != nil {
+func (p *Peers) takeStream(ctx context.Context, raw *conn, conn *tls.Conn, state *tls.ConnectionState) error {
+	if err := p.greet(ctx, conn, state); err != nil {
 		p.cfg.Logger.Warn("a stream of another node is refused", "from", raw.RemoteAddr(), "error", err)
 		return err
 	}

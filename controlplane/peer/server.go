@@ -104,7 +104,13 @@ func (p *Peers) answer(w http.ResponseWriter, r *http.Request, most int64, serve
 }
 
 func (p *Peers) serve(w http.ResponseWriter, r *http.Request, most int64, serve func(context.Context, Services, []byte) (any, error)) (any, error) {
-	if err := p.mayCall(r); err != nil {
+	wait, err := time.ParseDuration(r.Header.Get(headerDeadline))
+	if err != nil || wait <= 0 || wait > maxWait {
+		wait = maxWait
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	if err := p.mayCall(ctx, r); err != nil {
 		return nil, err
 	}
 	services := p.services.Load()
@@ -115,18 +121,12 @@ func (p *Peers) serve(w http.ResponseWriter, r *http.Request, most int64, serve 
 	if err != nil {
 		return nil, model.Errorf(model.Invalid, "the call cannot be read: %v", err)
 	}
-	wait, err := time.ParseDuration(r.Header.Get(headerDeadline))
-	if err != nil || wait <= 0 || wait > maxWait {
-		wait = maxWait
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), wait)
-	defer cancel()
 	return serve(ctx, *services, body)
 }
 
 // mayCall lets in nodes of this life of the cluster. A join brings a token instead. Status
 // is told to a node that was removed too: it is how that one learns of it.
-func (p *Peers) mayCall(r *http.Request) error {
+func (p *Peers) mayCall(ctx context.Context, r *http.Request) error {
 	if r.URL.Path == callJoin {
 		return nil
 	}
@@ -140,5 +140,5 @@ func (p *Peers) mayCall(r *http.Request) error {
 	if r.URL.Path == callStatus {
 		return nil
 	}
-	return p.cfg.Refuse(node)
+	return p.cfg.Refuse(ctx, node)
 }

@@ -135,12 +135,12 @@ func (p *Peers) clientTLS(node, protocol string) *tls.Config {
 }
 
 // greet reads a caller's preface and answers it.
-func (p *Peers) greet(conn *tls.Conn, state *tls.ConnectionState) error {
+func (p *Peers) greet(ctx context.Context, conn *tls.Conn, state *tls.ConnectionState) error {
 	var said preface
 	if err := readFrame(conn, &said); err != nil {
 		return err
 	}
-	refused := p.judge(state.PeerCertificates, &said)
+	refused := p.judge(ctx, state.PeerCertificates, &said)
 	out := answer{}
 	if refused != nil {
 		out.Refused = refused.Error()
@@ -151,7 +151,7 @@ func (p *Peers) greet(conn *tls.Conn, state *tls.ConnectionState) error {
 	return refused
 }
 
-func (p *Peers) judge(chain []*x509.Certificate, said *preface) error {
+func (p *Peers) judge(ctx context.Context, chain []*x509.Certificate, said *preface) error {
 	node, err := p.verify(chain, x509.ExtKeyUsageClientAuth)
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (p *Peers) judge(chain []*x509.Certificate, said *preface) error {
 	if err := p.sameLife(said.Cluster, said.Incarnation); err != nil {
 		return err
 	}
-	return p.cfg.Refuse(node)
+	return p.cfg.Refuse(ctx, node)
 }
 
 // A frame of a preface is its length in two bytes and CBOR.

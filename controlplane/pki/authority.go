@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 	"github.com/crossdock/crossdock/protocol/transport"
 )
 
@@ -254,7 +255,7 @@ func (a *Authority) publish(s *set) error {
 	if old, err := os.ReadFile(a.path(bundleFile)); err == nil && bytes.Equal(old, text) {
 		return nil
 	}
-	return writeFile(a.path(bundleFile), text, 0o644)
+	return atomicfile.Write(a.path(bundleFile), text, 0o644)
 }
 
 func (a *Authority) path(name string) string { return filepath.Join(a.cfg.Dir, name) }

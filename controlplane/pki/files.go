@@ -10,8 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
+
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // Files of a node's pki directory.
@@ -47,9 +48,9 @@ func WriteJoined(dir string, j Joined) error {
 		return err
 	}
 	return errors.Join(
-		writeFile(filepath.Join(dir, nodeKeyFile), pem.EncodeToMemory(&pem.Block{Type: kindKey, Bytes: key}), 0o600),
-		writeFile(filepath.Join(dir, nodeFile), bundle(j.Chain), 0o644),
-		writeFile(filepath.Join(dir, bundleFile), bundle(j.Authorities), 0o644),
+		atomicfile.Write(filepath.Join(dir, nodeKeyFile), pem.EncodeToMemory(&pem.Block{Type: kindKey, Bytes: key}), 0o600),
+		atomicfile.Write(filepath.Join(dir, nodeFile), bundle(j.Chain), 0o644),
+		atomicfile.Write(filepath.Join(dir, bundleFile), bundle(j.Authorities), 0o644),
 	)
 }
 
@@ -132,36 +133,6 @@ func readCertificates(path string) (out []*x509.Certificate, err error) {
 		return nil, fmt.Errorf("pki: %s: no certificate in it", path)
 	}
 	return out, nil
-}
-
-// writeFile makes a file durable before it gets its name, and then the name.
-func writeFile(path string, text []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone after the rename
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes a rename last. Windows has no such call and needs none.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close() // opened for reading
-	return d.Sync()
 }
 
 // Foreign lists what is in a node's pki directory that a join that was cut short does not

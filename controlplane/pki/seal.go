@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // Seal encrypts the authorities' keys in the state. Only the nodes' own directories and
@@ -46,7 +47,7 @@ func WriteSeal(dir string, s Seal) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, sealFile), s[:], 0o600)
+	return atomicfile.Write(filepath.Join(dir, sealFile), s[:], 0o600)
 }
 
 // OpenSeal reads the sealing key in a directory, or makes one: a start that was cut short

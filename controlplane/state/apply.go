@@ -106,6 +106,8 @@ func (t *tx) command(cmd model.Command) Result {
 		return result(nil, t.readmit(c))
 	case *model.PutNode:
 		return result(nil, t.putNode(c))
+	case *model.ForgetNode:
+		return result(nil, t.forgetNode(c))
 	case *model.AdmitNode:
 		return result(nil, t.admitNode(c))
 	case *model.Beacon:
@@ -155,7 +157,7 @@ func (t *tx) apply(cmd asked) Result {
 	case *model.RemoveNode:
 		return result(nil, t.removeNode(c))
 	case *model.AddAuthority:
-		return result(nil, t.addAuthority(c))
+		return answer(t.addAuthority(c))
 	case *model.ActivateAuthority:
 		return result(nil, t.activateAuthority(c))
 	case *model.RemoveAuthority:

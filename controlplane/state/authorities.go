@@ -51,43 +51,54 @@ func (t *tx) firstAuthority(a model.Authority, at time.Time) {
 	t.storeAuthority(&a)
 }
 
-func (t *tx) addAuthority(c *model.AddAuthority) *model.Error {
+func (t *tx) addAuthority(c *model.AddAuthority) (*model.Authority, *model.Error) {
 	if err := t.need(c.By, model.Admin); err != nil {
-		return err
+		return nil, err
 	}
 	a := c.Authority
 	if err := checkAuthority(&a); err != nil {
-		return err
+		return nil, err
 	}
 	held := t.authorities()
 	for _, other := range held {
 		switch {
 		case other.ID == a.ID:
-			return model.Errorf(model.Conflict, "authority %s is %s already", a.ID, other.State)
+			return nil, model.Errorf(model.Conflict, "authority %s is %s already", a.ID, other.State)
 		case other.State == model.AuthorityNext:
-			return model.Errorf(model.Conflict, "authority %s is waiting to be activated: activate or remove it first", other.ID)
+			return nil, model.Errorf(model.Conflict, "authority %s is waiting to be activated: activate or remove it first", other.ID)
 		}
 	}
 	switch {
 	case len(held) >= maxAuthorities:
-		return model.Errorf(model.TooLarge, "there are %d authorities already, which is the limit: remove retired ones", len(held))
+		return nil, model.Errorf(model.TooLarge, "there are %d authorities already, which is the limit: remove retired ones", len(held))
 	case len(a.Cross) == 0:
-		return model.Errorf(model.Invalid, "the new authority is not signed by the active one, so agents that know only that could not follow")
+		return nil, model.Errorf(model.Invalid, "the new authority is not signed by the active one, so agents that know only that could not follow")
 	}
 	a.State, a.Created, a.Activated, a.Retired = model.AuthorityNext, c.At, time.Time{}, time.Time{}
 	t.storeAuthority(&a)
 	t.audit(c.At, c.By, "authority.add", a.ID, map[string]any{})
-	return nil
+	// Its key and its cross-signature are for the nodes.
+	return &model.Authority{ID: a.ID, Certificate: a.Certificate, State: a.State, Created: a.Created}, nil
+}
+
+// authorityFor gives an authority to an admin who wants to change it.
+func (t *tx) authorityFor(by, id string) (*model.Authority, *model.Error) {
+	if err := t.need(by, model.Admin); err != nil {
+		return nil, err
+	}
+	if id != "" {
+		if a := get[model.Authority](t.view, tableAuthorities, []byte(id)); a != nil {
+			return a, nil
+		}
+	}
+	return nil, model.Errorf(model.NotFound, "there is no authority %q", clip(id, maxName))
 }
 
 func (t *tx) activateAuthority(c *model.ActivateAuthority) *model.Error {
-	if err := t.need(c.By, model.Admin); err != nil {
-		return err
-	}
-	a := get[model.Authority](t.view, tableAuthorities, []byte(c.ID))
+	a, err := t.authorityFor(c.By, c.ID)
 	switch {
-	case c.ID == "" || a == nil:
-		return model.Errorf(model.NotFound, "there is no authority %q", clip(c.ID, maxName))
+	case err != nil:
+		return err
 	case a.State != model.AuthorityNext:
 		return model.Errorf(model.Conflict, "authority %s is %s, not next", a.ID, a.State)
 	}
@@ -106,13 +117,10 @@ func (t *tx) activateAuthority(c *model.ActivateAuthority) *model.Error {
 }
 
 func (t *tx) removeAuthority(c *model.RemoveAuthority) *model.Error {
-	if err := t.need(c.By, model.Admin); err != nil {
-		return err
-	}
-	a := get[model.Authority](t.view, tableAuthorities, []byte(c.ID))
+	a, err := t.authorityFor(c.By, c.ID)
 	switch {
-	case c.ID == "" || a == nil:
-		return model.Errorf(model.NotFound, "there is no authority %q", clip(c.ID, maxName))
+	case err != nil:
+		return err
 	case a.State == model.AuthorityActive:
 		return model.Errorf(model.Conflict, "authority %s is active: activate another first", a.ID)
 	}

@@ -84,6 +84,39 @@ func TestAuthorities(t *testing.T) {
 	states(model.AuthorityActive)
 }
 
+// The node that is asked makes the authority, so a repeat brings another one.
+func TestRepeatedAddAuthority(t *testing.T) {
+	f := openMachine(t)
+	f.begin(model.ApprovalsDual, model.Limits{})
+	f.principal("anna", model.Admin)
+	add := func(by string, n int) *model.AddAuthority {
+		cmd := &model.AddAuthority{Asked: f.by(by), Authority: authority(n)}
+		cmd.RequestID = "r"
+		return cmd
+	}
+	for n := 1; n <= 2; n++ {
+		made := f.must(add("root", n)).(*model.Authority)
+		if made.ID != authority(1).ID || made.State != model.AuthorityNext || made.SealedKey != nil {
+			t.Errorf("time %d: answered %+v", n, made)
+		}
+	}
+	if got := f.Authorities(); len(got) != 1 || got[0].SealedKey == nil {
+		t.Errorf("authorities %+v", got)
+	}
+	again := add("root", 1)
+	if !f.Answered(again.Request()) {
+		t.Error("the answer is not known")
+	}
+	other := add("root", 3)
+	other.RequestID = "s"
+	if f.Answered(other.Request()) || f.Answered(&model.Asked{By: "root"}) {
+		t.Error("there is an answer to what was never asked")
+	}
+	f.refused(model.Conflict, other)
+	f.refused(model.Conflict, &model.Revoke{Asked: again.Asked, Agent: "eu"}) // an id is for one request
+	f.refused(model.Conflict, add("anna", 4))                                 // ids are each principal's own
+}
+
 func TestAuthorityInUseIsNotRemoved(t *testing.T) {
 	f := openMachine(t)
 	f.must(&model.Bootstrap{Asked: f.by(""), Cluster: model.Cluster{ID: "test"}, Authority: authority(1),

@@ -55,7 +55,7 @@ func (t *tx) whyHalted() string {
 // passesHalt lets through what can end a halt.
 func passesHalt(cmd model.Command) bool {
 	switch cmd.(type) {
-	case *model.Beacon, *model.BeaconReport, *model.RemoveNode, *model.Rebuild:
+	case *model.Beacon, *model.BeaconReport, *model.RemoveNode, *model.ForgetNode, *model.Rebuild:
 		return true
 	}
 	return false

@@ -184,6 +184,7 @@ func TestNoMajorityHalts(t *testing.T) {
 	}
 	f.refused(model.Unavailable, &model.Revoke{Asked: f.by("root"), Agent: "eu"})
 	f.must(&model.RemoveNode{Asked: f.by("root"), Node: "n2"})
+	f.must(&model.ForgetNode{At: f.now, Node: "n2", By: "n1"})
 	b = f.apply(&model.Beacon{At: start, Voters: []string{"n1"}})
 	f.must(&model.BeaconReport{Node: "n1", Index: b.Beacon, Hash: b.Hash})
 	if v := f.Verdict(); v.Halted != "" || !v.Agreed || v.Index != b.Beacon {

@@ -16,9 +16,16 @@ const (
 	maxAddresses = 16
 )
 
-func (t *tx) nodes() (count int) {
-	t.each(tableNodes, nil, nil, func(_, _ []byte) bool { count++; return true })
-	return count
+// nodes counts them all, and those that are not being removed.
+func (t *tx) nodes() (all, staying int) {
+	t.each(tableNodes, nil, nil, func(k, value []byte) bool {
+		all++
+		if parse[model.Node](tableNodes, k, value).Leaving.IsZero() {
+			staying++
+		}
+		return true
+	})
+	return all, staying
 }
 
 func (t *tx) putNode(c *model.PutNode) *model.Error {
@@ -34,11 +41,15 @@ func (t *tx) putNode(c *model.PutNode) *model.Error {
 	for i := range n.Sync {
 		n.Sync[i] = clip(n.Sync[i], maxAddress)
 	}
+	n.Leaving = time.Time{}
 	old := get[model.Node](t.view, tableNodes, []byte(n.ID))
+	count, _ := t.nodes()
 	switch {
 	case old != nil:
-		n.Joined = old.Joined
-	case t.nodes() >= maxNodes:
+		n.Joined, n.Leaving = old.Joined, old.Leaving
+	case c.Known:
+		return model.Errorf(model.NotFound, "there is no node %s, or not any more", n.ID)
+	case count >= maxNodes:
 		return model.Errorf(model.TooLarge, "there are %d nodes already, which is the limit", maxNodes)
 	case n.Joined.IsZero():
 		n.Joined = c.At
@@ -64,6 +75,7 @@ func (t *tx) admitNode(c *model.AdmitNode) *model.Error {
 	if subtle.ConstantTimeCompare(token.Hash[:], c.Secret[:]) != 1 {
 		return refuse(model.Unauthorized, "the join token is not known")
 	}
+	count, _ := t.nodes()
 	switch {
 	case token.Node == "":
 		return refuse(model.Forbidden, "the join token is for an agent, not for a node")
@@ -75,7 +87,7 @@ func (t *tx) admitNode(c *model.AdmitNode) *model.Error {
 		return nil // the answer was lost
 	case t.raw(tableNodes, []byte(c.Node)) != nil:
 		return refuse(model.Conflict, "there is a node "+c.Node+" already; remove it first, or choose another name")
-	case t.nodes() >= maxNodes:
+	case count >= maxNodes:
 		return model.Errorf(model.TooLarge, "there are %d nodes already, which is the limit", maxNodes)
 	}
 	token.Used = c.At
@@ -88,18 +100,41 @@ func (t *tx) removeNode(c *model.RemoveNode) *model.Error {
 	if err := t.need(c.By, model.Admin); err != nil {
 		return err
 	}
-	switch {
-	case c.Node == "" || t.raw(tableNodes, []byte(c.Node)) == nil:
+	node := get[model.Node](t.view, tableNodes, []byte(c.Node))
+	switch _, staying := t.nodes(); {
+	case node == nil:
 		return model.Errorf(model.NotFound, "there is no node %q", clip(c.Node, maxName))
-	case t.nodes() == 1:
+	case !node.Leaving.IsZero():
+		return nil
+	case staying == 1:
 		return model.Errorf(model.Conflict, "node %s is the only one", c.Node)
 	}
-	t.remove(tableNodes, []byte(c.Node))
+	node.Leaving = c.At
+	put(t, tableNodes, []byte(c.Node), node)
 	// Whoever still has the token that it joined with must not come back in its name.
 	t.voidTokens(c.At, func(token *model.JoinToken) bool { return token.Node == c.Node })
 	t.changed("nodes")
 	t.audit(c.At, c.By, "node.remove", c.Node, map[string]any{})
 	return nil
+}
+
+func (t *tx) forgetNode(c *model.ForgetNode) *model.Error {
+	node := get[model.Node](t.view, tableNodes, []byte(c.Node))
+	switch {
+	case node == nil:
+		return nil
+	case node.Leaving.IsZero():
+		return model.Errorf(model.Conflict, "node %s is not being removed", c.Node)
+	}
+	t.remove(tableNodes, []byte(c.Node))
+	t.changed("nodes")
+	t.audit(c.At, "node:"+clip(c.By, maxName), "node.forget", c.Node, map[string]any{})
+	return nil
+}
+
+// Node gives a node of the control plane.
+func (r *Reader) Node(id string) (model.Node, bool) {
+	return one[model.Node](r, tableNodes, []byte(id))
 }
 
 // Nodes lists the nodes of the control plane by name.

@@ -145,24 +145,34 @@ func (t *tx) once(cmd asked) Result {
 		return result(nil, model.Errorf(model.Invalid, "a request id has at most %d bytes", maxRequestID))
 	}
 	hash := requestHash(cmd)
-	k := key(a.By, []byte(a.RequestID))
+	k := answerKey(a)
 	if had := get[answerRow](t.view, tableAnswers, k); had != nil {
-		if had.Hash != hash {
+		switch {
+		case had.Hash != hash:
 			return result(nil, model.Errorf(model.Conflict, "request id %q was used for something else at %s", a.RequestID, had.At.Format(time.RFC3339)))
+		case had.Authority != nil:
+			return answer(had.Authority, had.Error)
 		}
 		return answer(had.Revision, had.Error)
 	}
 	r := t.apply(cmd)
 	row := answerRow{Hash: hash, At: a.At, Error: r.Err}
 	row.Revision, _ = r.Value.(*model.Revision)
+	row.Authority, _ = r.Value.(*model.Authority)
 	put(t, tableAnswers, k, &row)
 	t.n.Answer++
 	t.putRaw(tableAnswerTimes, key(timeKey(a.At), t.n.Answer), k)
 	return r
 }
 
-// requestHash is over what was asked, not when: a repeat comes later.
+func answerKey(a *model.Asked) []byte { return key(a.By, []byte(a.RequestID)) }
+
+// requestHash is over what was asked, not when: a repeat comes later. Nor is it over what
+// the node that took the request has made for it: with every repeat that is another.
 func requestHash(cmd asked) [32]byte {
+	if add, ok := cmd.(*model.AddAuthority); ok {
+		cmd = &model.AddAuthority{Asked: add.Asked}
+	}
 	a := cmd.Request()
 	at := a.At
 	a.At = time.Time{}
@@ -172,6 +182,16 @@ func requestHash(cmd asked) [32]byte {
 		panic(fault{err}) // it has been decoded from such bytes
 	}
 	return sha256.Sum256(text)
+}
+
+// Answered reports whether a request id has an answer. What a node looks at before it gives
+// a command its place must not stand between a repeat and that answer.
+func (r *Reader) Answered(a *model.Asked) (answered bool) {
+	if a.RequestID == "" {
+		return false
+	}
+	r.read(func(v view) { answered = v.raw(tableAnswers, answerKey(a)) != nil })
+	return answered
 }
 
 // timeKey orders times; those before 1970 count as 1970.

@@ -36,6 +36,7 @@ func (t *tx) rebuild(c *model.Rebuild) *model.Error {
 	put(t, tableMeta, keyCluster, cluster)
 	t.raiseBoxes()
 	t.forgetNodes(rebuilt.Node)
+	t.stays(rebuilt.Node, c.At)
 	t.voidTokens(c.At, func(*model.JoinToken) bool { return true })
 	t.restartMoves()
 	t.changed("cluster")
@@ -83,6 +84,20 @@ func (t *tx) forgetNodes(but string) {
 	put(t, tableMeta, keyVerdict, &verdictRow{})
 	t.halted = nil
 	t.changed("nodes")
+}
+
+// stays makes sure of the row of the node that the cluster was rebuilt on: it may be under
+// another name than before, or have been about to leave.
+func (t *tx) stays(id string, at time.Time) {
+	if !validName(id) {
+		return
+	}
+	node := get[model.Node](t.view, tableNodes, []byte(id))
+	if node == nil {
+		node = &model.Node{ID: id, Joined: at}
+	}
+	node.Leaving = time.Time{}
+	put(t, tableNodes, []byte(id), node)
 }
 
 // voidTokens ends the tokens that were not used yet, as far as is known here: in the life

@@ -22,6 +22,7 @@ const (
 	resultGreet
 	resultNewEpoch
 	resultBehind
+	resultAuthority
 	resultsEnd
 )
 
@@ -35,13 +36,14 @@ func resultFor[R any]() resultKind {
 }
 
 var results = [resultsEnd]resultKind{
-	resultEnroll:   resultFor[model.EnrollResult](),
-	resultRenew:    resultFor[model.RenewResult](),
-	resultRevision: resultFor[model.Revision](),
-	resultPush:     resultFor[model.PushResult](),
-	resultGreet:    resultFor[model.GreetResult](),
-	resultNewEpoch: resultFor[model.NewEpochResult](),
-	resultBehind:   resultFor[model.BehindResult](),
+	resultEnroll:    resultFor[model.EnrollResult](),
+	resultAuthority: resultFor[model.Authority](),
+	resultRenew:     resultFor[model.RenewResult](),
+	resultRevision:  resultFor[model.Revision](),
+	resultPush:      resultFor[model.PushResult](),
+	resultGreet:     resultFor[model.GreetResult](),
+	resultNewEpoch:  resultFor[model.NewEpochResult](),
+	resultBehind:    resultFor[model.BehindResult](),
 }
 
 // ErrResult marks an encoded result that is not what was written.

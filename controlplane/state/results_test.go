@@ -21,6 +21,7 @@ func everyResult() []any {
 		&model.GreetResult{Stale: true, Epoch: 4},
 		&model.NewEpochResult{Epoch: 5},
 		&model.BehindResult{Sources: []string{"eu", "na"}},
+		&model.Authority{ID: "a", Certificate: []byte{1}, State: model.AuthorityNext, Created: start},
 	}
 }
 

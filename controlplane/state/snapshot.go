@@ -9,9 +9,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 const restoreName = "state.db.restoring"
@@ -94,7 +95,7 @@ func (m *Machine) Restore(from io.Reader) error {
 	if err := os.Rename(temporary, path); err != nil {
 		return fmt.Errorf("%w: restore: %w", ErrFatal, err)
 	}
-	if err := syncDir(m.cfg.Dir); err != nil {
+	if err := atomicfile.SyncDir(m.cfg.Dir); err != nil {
 		return fmt.Errorf("%w: restore: %w", ErrFatal, err)
 	}
 	db, err := openFile(path, m.cfg)
@@ -157,17 +158,4 @@ func (m *Machine) check(path string) error {
 		return fmt.Errorf("restore: %w: %w", ErrSnapshot, err)
 	}
 	return db.Close()
-}
-
-// syncDir makes a rename last. Windows has no such call and needs none.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

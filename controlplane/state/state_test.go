@@ -60,7 +60,7 @@ func history(f *fixture, seed uint64) {
 // recoveries adds what only happens when something went wrong.
 func recoveries(f *fixture, rnd *rand.Rand, agent string, epoch uint64) {
 	n := [16]byte{byte(rnd.IntN(40) + 1)}
-	switch rnd.IntN(11) {
+	switch rnd.IntN(12) {
 	case 0, 1:
 		f.do(&model.Greet{At: f.now, Agent: agent, Epoch: epoch - uint64(rnd.IntN(2)), Session: uint64(rnd.IntN(9)), Nonce: n, Node: "n1"})
 	case 2:
@@ -82,7 +82,13 @@ func recoveries(f *fixture, rnd *rand.Rand, agent string, epoch uint64) {
 	case 9:
 		f.do(&model.RaiseGeneration{At: f.now, Above: uint64(rnd.IntN(6)), Agent: agent})
 	case 10:
-		f.do(&model.PutNode{At: f.now, Node: model.Node{ID: fmt.Sprint("n", rnd.IntN(3)), Peer: fmt.Sprint("h:", rnd.IntN(3))}})
+		f.do(&model.PutNode{At: f.now, Node: model.Node{ID: fmt.Sprint("n", rnd.IntN(3)), Peer: fmt.Sprint("h:", rnd.IntN(3))}, Known: rnd.IntN(2) == 0})
+	case 11:
+		node := fmt.Sprint("n", rnd.IntN(3))
+		f.do(&model.RemoveNode{Asked: f.by("root"), Node: node})
+		if rnd.IntN(2) == 0 {
+			f.do(&model.ForgetNode{At: f.now, Node: node, By: "n1"})
+		}
 	}
 }
 

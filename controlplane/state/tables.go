@@ -130,10 +130,11 @@ type (
 		Exception model.Exception
 	}
 	answerRow struct {
-		Hash     [32]byte
-		At       time.Time
-		Revision *model.Revision
-		Error    *model.Error
+		Hash      [32]byte
+		At        time.Time
+		Revision  *model.Revision
+		Authority *model.Authority
+		Error     *model.Error
 	}
 )
 

@@ -228,7 +228,7 @@ func joinPush(results []answer) state.Result {
 
 // propose fills entries with the commands of many and hands them to raft, so that one
 // write to disk serves them all.
-func (s *Store) propose(ctx context.Context, r *raft.Raft) {
+func (s *Store) propose(ctx context.Context, n *node) {
 	slots := make(chan struct{}, maxInFlight)
 	var answering sync.WaitGroup
 	defer answering.Wait()
@@ -252,9 +252,9 @@ func (s *Store) propose(ctx context.Context, r *raft.Raft) {
 		for _, q := range batch {
 			entry = state.AppendToEntry(entry, q.text)
 		}
-		future := r.Apply(entry, enqueueWait)
+		future := n.raft.Apply(entry, enqueueWait)
 		answering.Go(func() {
-			distribute(batch, future)
+			n.distribute(batch, future)
 			<-slots
 		})
 	}
@@ -290,8 +290,8 @@ func (s *Store) refuse() {
 	}
 }
 
-func distribute(batch []*request, future raft.ApplyFuture) {
-	results, err := outcome(future)
+func (n *node) distribute(batch []*request, future raft.ApplyFuture) {
+	results, err := n.outcome(future)
 	if err == nil && len(results) != len(batch) {
 		err = model.Errorf(model.Unknown, "%d commands were answered with %d results", len(batch), len(results))
 	}
@@ -305,8 +305,8 @@ func distribute(batch []*request, future raft.ApplyFuture) {
 }
 
 // outcome tells what was not done from what may have been.
-func outcome(future raft.ApplyFuture) ([]state.Result, *model.Error) {
-	if err := future.Error(); err != nil {
+func (n *node) outcome(future raft.ApplyFuture) ([]state.Result, *model.Error) {
+	if err := n.await(future); err != nil {
 		return nil, model.Errorf(codeOf(err), "replicate: %v", err)
 	}
 	switch response := future.Response().(type) {

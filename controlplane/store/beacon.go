@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/state"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // divergedName is left in the directory of a node whose state differs from the others'.
@@ -50,10 +50,7 @@ func (s *Store) applied(out *state.Outcome) {
 
 // setAside makes sure that this node does not start again as it is.
 func (s *Store) setAside(text string) error {
-	err := os.WriteFile(s.path(divergedName), []byte(text+"\n"), 0o600)
-	if err == nil {
-		err = syncDir(s.cfg.Dir)
-	}
+	err := atomicfile.Write(s.path(divergedName), []byte(text+"\n"), 0o600)
 	return errors.Join(fmt.Errorf("store: %s", text), err)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -109,14 +110,15 @@ func (s *Store) observe(o *raft.Observation) bool {
 }
 
 // follow keeps leads and ready in step with raft.
-func (s *Store) follow(ctx context.Context, r *raft.Raft) {
+func (s *Store) follow(ctx context.Context, n *node) {
+	r := n.raft
 	// One place is enough: whatever is dropped for want of room finds a token there.
 	seen := make(chan raft.Observation, 1)
 	observer := raft.NewObserver(seen, false, s.observe)
 	r.RegisterObserver(observer)
 	defer r.DeregisterObserver(observer)
 	for {
-		again := s.look(ctx, r)
+		again := s.look(ctx, n)
 		s.turned.publish("")
 		select {
 		case <-ctx.Done():
@@ -130,7 +132,8 @@ func (s *Store) follow(ctx context.Context, r *raft.Raft) {
 }
 
 // look finds out where this node stands, and when that may change without a word from raft.
-func (s *Store) look(ctx context.Context, r *raft.Raft) (again <-chan time.Time) {
+func (s *Store) look(ctx context.Context, n *node) (again <-chan time.Time) {
+	r := n.raft
 	term := r.CurrentTerm()
 	switch {
 	case r.State() != raft.Leader:
@@ -138,7 +141,7 @@ func (s *Store) look(ctx context.Context, r *raft.Raft) (again <-chan time.Time)
 	case s.leads.Load() != term:
 		s.setLeads(0)
 		s.silent.forget()
-		if !s.barrier(ctx, r) || r.CurrentTerm() != term {
+		if !s.barrier(ctx, n) || r.CurrentTerm() != term {
 			return time.After(0)
 		}
 		s.setLeads(term)
@@ -147,24 +150,37 @@ func (s *Store) look(ctx context.Context, r *raft.Raft) (again <-chan time.Time)
 	contact := s.cfg.Contact - time.Since(r.LastContact())
 	switch {
 	case !s.caughtUp.Load():
-		s.setReady(false)
+		s.setReady(0)
 		return nil
 	case s.leads.Load() != 0:
-		s.setReady(true)
+		s.setReady(always)
 		return nil
-	case contact > 0:
-		s.setReady(true)
-		return time.After(contact)
+	case contact > 0 && !s.overslept():
+		s.setReady(s.moment() + int64(contact))
+		return time.After(contact / 2)
 	}
 	s.caughtUp.Store(false) // what it holds is of some former time again
-	s.setReady(false)
+	s.setReady(0)
 	return time.After(min(recheck, s.cfg.Contact))
 }
 
+// always is for the node that leads: raft tells it when it does not any more.
+const always = math.MaxInt64
+
+func (s *Store) moment() int64 { return int64(time.Since(s.born)) }
+
+// overslept reports whether this node has not looked for so long that it was not ready
+// meanwhile: it was paused, and first hears from the leader again and then of what was
+// written in the meantime.
+func (s *Store) overslept() bool {
+	until := s.until.Load()
+	return until != 0 && s.moment() >= until
+}
+
 // barrier waits until what is in the log is in the state, for as long as this node leads.
-func (s *Store) barrier(ctx context.Context, r *raft.Raft) bool {
-	for r.State() == raft.Leader && ctx.Err() == nil {
-		err := r.Barrier(s.cfg.Timeout).Error()
+func (s *Store) barrier(ctx context.Context, n *node) bool {
+	for n.raft.State() == raft.Leader && ctx.Err() == nil {
+		err := n.await(n.raft.Barrier(s.cfg.Timeout))
 		if err == nil {
 			return true
 		}
@@ -215,7 +231,12 @@ func (s *Store) setLeads(term uint64) {
 	}
 }
 
-func (s *Store) setReady(ready bool) { s.ready.Store(ready) }
+// setReady also tells those who watch the topic "ready".
+func (s *Store) setReady(until int64) {
+	if before := s.until.Swap(until); (before == 0) != (until == 0) {
+		s.hub.publish("ready")
+	}
+}
 
 // Leader gives the node that leads, "" if none is known, and whether that is this node with
 // everything applied.
@@ -243,7 +264,7 @@ func (s *Store) Ready() error {
 		return s.failure.err
 	default:
 	}
-	if !s.ready.Load() {
+	if s.moment() >= s.until.Load() {
 		return model.Errorf(model.Unavailable, "this node is not in touch with the cluster's leader, or has not caught up yet")
 	}
 	return nil

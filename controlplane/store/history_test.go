@@ -93,7 +93,7 @@ func under(t *testing.T, faults func(c *cluster, more func())) *tally {
 	t.Helper()
 	c := newCluster(t, nil)
 	agents := []string{"a1", "a2", "a3", "a4"}
-	join(c.leader(), agents...)
+	c.enrol(agents...)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var group sync.WaitGroup
@@ -124,9 +124,7 @@ func under(t *testing.T, faults func(c *cluster, more func())) *tally {
 	}
 	c.awaitReady(threeNodes...)
 	for _, r := range c.up {
-		if err := r.Fresh(c.ctx()); err != nil {
-			t.Fatalf("%s: %v", r.cfg.NodeID, err)
-		}
+		c.insist(r.cfg.NodeID+" is fresh", func() error { return r.Fresh(c.ctx()) })
 		for _, s := range senders {
 			checkLane(t, r, s.name, s.acked.Load())
 		}

@@ -112,6 +112,19 @@ func (s *Store) Promote(ctx context.Context, id string) error {
 	return settle(ctx, "promote node "+id, r.AddVoter(raft.ServerID(id), raft.ServerAddress(id), 0, memberWait))
 }
 
+// Demote takes the vote of a node, so that it does not disturb those that stay. A repeat
+// changes nothing.
+func (s *Store) Demote(ctx context.Context, id string) error {
+	r, err := s.lead()
+	if err != nil {
+		return err
+	}
+	if m, _ := s.member(id); !m.Voter {
+		return nil
+	}
+	return settle(ctx, "take the vote of node "+id, r.DemoteVoter(raft.ServerID(id), 0, memberWait))
+}
+
 // RemoveMember takes a node out of the cluster. A leader that is asked to remove itself
 // lets another lead and answers Unavailable: ask that one. A repeat changes nothing.
 func (s *Store) RemoveMember(ctx context.Context, id string) error {
@@ -119,11 +132,10 @@ func (s *Store) RemoveMember(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	m, known := s.member(id)
-	if !known {
+	if _, known := s.member(id); !known {
 		return nil
 	}
-	if err := s.canSpare(m); err != nil {
+	if err := s.CanSpare(ctx, id); err != nil {
 		return err
 	}
 	if id == s.cfg.NodeID {
@@ -132,37 +144,49 @@ func (s *Store) RemoveMember(ctx context.Context, id string) error {
 		}
 		return model.Errorf(model.Unavailable, "node %s led, and lets another lead before it is removed: ask that one", id)
 	}
-	if m.Voter {
-		if err := settle(ctx, "take the vote of node "+id, r.DemoteVoter(raft.ServerID(id), 0, memberWait)); err != nil {
-			return err
-		}
+	if err := s.Demote(ctx, id); err != nil {
+		return err
 	}
 	return settle(ctx, "remove node "+id, r.RemoveServer(raft.ServerID(id), 0, memberWait))
 }
 
-// canSpare refuses to remove a voter without whom no majority would answer.
-func (s *Store) canSpare(m Member) error {
-	if !m.Voter {
+// CanSpare refuses to remove a voter without whom no majority would answer. Only the leader
+// knows, and it asks them all: right after an election it has missed nobody yet.
+func (s *Store) CanSpare(ctx context.Context, id string) error {
+	if _, err := s.lead(); err != nil {
+		return err
+	}
+	if m, _ := s.member(id); !m.Voter {
 		return nil
+	}
+	answers := func(m Member) bool { return m.Silent.IsZero() }
+	if s.cfg.Others != nil {
+		ask, cancel := context.WithTimeout(ctx, answerWait)
+		defer cancel()
+		free := s.cfg.Others(ask)
+		answers = func(m Member) bool {
+			_, said := free[m.ID]
+			return m.ID == s.cfg.NodeID || said && m.Silent.IsZero()
+		}
 	}
 	voters, answering, missing := 0, 0, ""
 	for _, other := range s.Members() {
-		if !other.Voter || other.ID == m.ID {
+		if !other.Voter || other.ID == id {
 			continue
 		}
 		voters++
-		if other.Silent.IsZero() {
+		if answers(other) {
 			answering++
 		} else {
 			missing += " " + other.ID
 		}
 	}
 	if voters == 0 {
-		return model.Errorf(model.Conflict, "node %s is the only one that votes; add another first", m.ID)
+		return model.Errorf(model.Conflict, "node %s is the only one that votes; add another first", id)
 	}
 	if answering <= voters/2 {
 		return model.Errorf(model.Conflict, "without node %s only %d of %d voters would answer, which is no majority; bring back or remove first:%s",
-			m.ID, answering, voters, missing)
+			id, answering, voters, missing)
 	}
 	return nil
 }

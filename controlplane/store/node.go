@@ -15,7 +15,26 @@ type node struct {
 	raft      *raft.Raft
 	log       *guardedLog
 	snapshots raft.SnapshotStore
-	links     *links // nil: alone
+	links     *links        // nil: alone
+	halted    chan struct{} // closed when raft has shut down
+}
+
+// await waits for a step of raft's. What raft has taken but not answered when it shuts down
+// it never answers: the part that would ends with what waits for it.
+func (n *node) await(step raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- step.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-n.halted:
+	}
+	select {
+	case err := <-done:
+		return err
+	default:
+		return raft.ErrRaftShutdown
+	}
 }
 
 // start opens the log, brings the state to where raft expects it and starts raft.
@@ -30,7 +49,7 @@ func (s *Store) start() (n *node, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: open the log in %s: %w", s.path("log"), err)
 	}
-	n = &node{log: &guardedLog{WAL: log, s: s}}
+	n = &node{log: &guardedLog{WAL: log, s: s}, halted: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, log.Close())

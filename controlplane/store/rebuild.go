@@ -14,6 +14,7 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 
 	"github.com/crossdock/crossdock/controlplane/state"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // A rebuild works in a directory of its own. While that is there, the node does not start.
@@ -155,7 +156,7 @@ func (b *rebuilding) durably(step string, do func() error, dir string) error {
 	if err := do(); err != nil {
 		return err
 	}
-	if err := syncDir(dir); err != nil {
+	if err := atomicfile.SyncDir(dir); err != nil {
 		return err
 	}
 	return b.cfg.step(step)
@@ -281,27 +282,15 @@ func (b *rebuilding) prepare(machine *state.Machine) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeSynced(filepath.Join(work, rebuildInfo), text); err != nil {
+	if err := atomicfile.Write(filepath.Join(work, rebuildInfo), text, 0o600); err != nil {
 		return err
 	}
 	for _, dir := range []string{filepath.Join(work, "log"), filepath.Join(work, "snapshots"), work} {
-		if err := syncDir(dir); err != nil {
+		if err := atomicfile.SyncDir(dir); err != nil {
 			return err
 		}
 	}
 	return b.cfg.step("prepared")
-}
-
-func writeSynced(file string, text []byte) (err error) {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Write(text); err != nil {
-		return err
-	}
-	return f.Sync()
 }
 
 // place moves what is ready into place. Each part is there whole: the old one, or the new.
@@ -316,7 +305,7 @@ func (b *rebuilding) place() error {
 			return err
 		}
 		err = b.durably("moved "+name, func() error {
-			return errors.Join(os.Rename(filepath.Join(ready, name), b.path(name)), syncDir(ready))
+			return errors.Join(os.Rename(filepath.Join(ready, name), b.path(name)), atomicfile.SyncDir(ready))
 		}, b.cfg.Dir)
 		if err != nil {
 			return err

@@ -11,13 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/crossdock/crossdock/controlplane/model"
@@ -43,13 +43,17 @@ const (
 	forwardWait   = 30 * time.Second // of a command for the leader's answer
 	ownWait       = 10 * time.Second // of a forwarded command for this node's own state
 	memberWait    = 30 * time.Second // of one step in a change of the members
+	answerWait    = 3 * time.Second  // of the others for a word, before one is removed
 	reportWait    = 10 * time.Second // of one try to report a hash
 	drainPause    = time.Minute      // between two tries to give leadership away
 )
 
 // Peers is how this node reaches the others. Addresses are node IDs.
 type Peers interface {
-	raft.StreamLayer
+	net.Listener // takes streams of other nodes
+
+	// DialNode opens a stream to a node.
+	DialNode(ctx context.Context, node string) (net.Conn, error)
 
 	// Apply hands an encoded command to a node that should lead, and gives its encoded
 	// answer. Errors are *model.Error; Unavailable means: surely not done.
@@ -78,8 +82,8 @@ type Config struct {
 	// Run returns the error.
 	Fatal func(error)
 
-	// Others tells the bytes free on the disks of the other nodes, as far as they answer.
-	// Nil: nobody knows.
+	// Others tells the bytes free on the disks of the other nodes, of all that answer. Nil:
+	// nobody knows.
 	Others func(context.Context) map[string]int64
 
 	Logger  *slog.Logger
@@ -142,12 +146,13 @@ type Store struct {
 	requests chan *request
 	node     atomic.Pointer[node] // nil until raft runs
 	progress progress             // of the state
-	ready    atomic.Bool
-	leads    atomic.Uint64 // term in which this node leads with everything applied; 0: it does not
-	caughtUp atomic.Bool   // in this run this node had once applied what the cluster had
-	turned   hub           // topic "" when ready or the leader changes
-	assess   chan struct{} // one token: look again at who leads
-	silent   silent        // nodes that do not answer while this one leads
+	born     time.Time            // that moments are counted from
+	until    atomic.Int64         // moment up to which this node is ready unless it looks again; 0: it is not
+	leads    atomic.Uint64        // term in which this node leads with everything applied; 0: it does not
+	caughtUp atomic.Bool          // in this run this node had once applied what the cluster had
+	turned   hub                  // topic "" when ready or the leader changes
+	assess   chan struct{}        // one token: look again at who leads
+	silent   silent               // nodes that do not answer while this one leads
 	disk     disk
 	beacon   beacon
 	ended    chan struct{} // closed when Run has ended
@@ -172,7 +177,7 @@ func New(cfg Config) (*Store, error) {
 			return nil, fmt.Errorf("store: %s", text)
 		}
 	}
-	s := &Store{cfg: cfg, requests: make(chan *request, maxWaiting), assess: make(chan struct{}, 1), ended: make(chan struct{})}
+	s := &Store{cfg: cfg, born: time.Now(), requests: make(chan *request, maxWaiting), assess: make(chan struct{}, 1), ended: make(chan struct{})}
 	s.failure.done = make(chan struct{})
 	s.beacon.due, s.beacon.report = make(chan struct{}, 1), make(chan model.BeaconReport, 1)
 	sc := cfg.State
@@ -225,8 +230,8 @@ func (s *Store) Run(ctx context.Context) error {
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
 	var group sync.WaitGroup
-	group.Go(func() { s.propose(inner, node.raft) })
-	group.Go(func() { s.follow(inner, node.raft) })
+	group.Go(func() { s.propose(inner, node) })
+	group.Go(func() { s.follow(inner, node) })
 	group.Go(func() { s.press(inner, node.raft) })
 	group.Go(func() { s.reach(inner) })
 	group.Go(func() { s.snapshots(inner, node) })
@@ -249,6 +254,7 @@ func (s *Store) Run(ctx context.Context) error {
 		shut := node.raft.Shutdown()
 		node.links.close() // calls that wait for another node would keep raft waiting
 		err := shut.Error()
+		close(node.halted)
 		group.Wait()
 		done <- errors.Join(err, node.log.Close(), s.Close())
 	}()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"net"
 	"sync"
@@ -39,7 +40,7 @@ func (s *Store) transport(logger logger) (transporter, *links) {
 		_, memory := raft.NewInmemTransport(raft.ServerAddress(s.cfg.NodeID))
 		return guarded(memory), nil
 	}
-	l := &links{StreamLayer: s.cfg.Peers, id: nodeID(s.cfg.NodeID), open: map[net.Conn]struct{}{}}
+	l := &links{Peers: s.cfg.Peers, id: nodeID(s.cfg.NodeID), open: map[net.Conn]struct{}{}}
 	return guarded(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:          l,
 		Logger:          logger.Named("transport"),
@@ -48,6 +49,8 @@ func (s *Store) transport(logger logger) (transporter, *links) {
 		Timeout:         s.cfg.WriteDeadline,
 	})), l
 }
+
+var _ raft.StreamLayer = (*links)(nil)
 
 // nodeID is a node's address: whatever listens beneath, raft knows nodes by their IDs.
 type nodeID string
@@ -62,7 +65,7 @@ func (n nodeID) String() string { return string(n) }
 // links are the connections of raft. Raft ends only when its calls have, and a call waits
 // for a node that is cut off until its deadline; so at the end they are all closed.
 type links struct {
-	raft.StreamLayer
+	Peers
 	id nodeID
 
 	mu     sync.Mutex
@@ -74,11 +77,13 @@ type links struct {
 func (l *links) Addr() net.Addr { return l.id }
 
 // Accept takes a connection from another node.
-func (l *links) Accept() (net.Conn, error) { return l.keep(l.StreamLayer.Accept()) }
+func (l *links) Accept() (net.Conn, error) { return l.keep(l.Peers.Accept()) }
 
 // Dial makes a connection to another node.
 func (l *links) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return l.keep(l.StreamLayer.Dial(to, timeout))
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return l.keep(l.DialNode(ctx, string(to)))
 }
 
 func (l *links) keep(c net.Conn, err error) (net.Conn, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -12,8 +11,8 @@ import (
 // tcpPeers reaches nodes by their addresses as IDs.
 type tcpPeers struct{ net.Listener }
 
-func (tcpPeers) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return net.DialTimeout("tcp", string(address), timeout)
+func (tcpPeers) DialNode(ctx context.Context, node string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "tcp", node)
 }
 
 func (tcpPeers) Apply(context.Context, string, []byte) ([]byte, error) { panic("not asked for") }

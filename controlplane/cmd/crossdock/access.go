@@ -17,11 +17,7 @@ func (a *app) tokenCommand() *cobra.Command {
 	cmd := a.group(&cobra.Command{Use: "token", Short: "Join tokens: one agent or one node joins once with each"})
 	list := &cobra.Command{
 		Use: "list", Short: "List join tokens, without their secrets", Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			var out api.TokenList
 			if err := c.get(ctx, "/tokens", nil, &out); err != nil {
 				return err
@@ -43,11 +39,7 @@ func (a *app) tokenCreate() *cobra.Command {
 	var ttl time.Duration
 	create := &cobra.Command{
 		Use: "create --site SITE | --node NAME", Short: "Mint a join token and show it, once", Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			in.Lifetime = ttl.String()
 			var out api.CreatedToken
 			if err := c.post(ctx, "/tokens", in, &out); err != nil {
@@ -87,11 +79,7 @@ func must(err error) {
 }
 
 func (a *app) agentsCommand() *cobra.Command {
-	list := a.do(func(ctx context.Context, _ []string) error {
-		c, err := a.connect()
-		if err != nil {
-			return err
-		}
+	list := a.ask(func(ctx context.Context, c *client, _ []string) error {
 		var out api.AgentList
 		if err := c.get(ctx, "/agents", nil, &out); err != nil {
 			return err
@@ -101,11 +89,7 @@ func (a *app) agentsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "agents", Short: "List, show, revoke, allow and forget agents", Args: cobra.NoArgs, RunE: list}
 	show := &cobra.Command{
 		Use: "show NAME", Short: "Show one agent and what it says of itself", Args: cobra.ExactArgs(1),
-		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			var out api.Agent
 			if err := c.get(ctx, "/agents/"+url.PathEscape(args[0]), nil, &out); err != nil {
 				return err
@@ -133,11 +117,7 @@ Both are counted in an exception. It does not change the agent's own data.`,
 func (a *app) changeAgent(verb, short, long, done string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1),
-		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			var out api.Agent
 			if err := c.post(ctx, "/agents/"+url.PathEscape(args[0])+"/"+verb, nil, &out); err != nil {
 				return err
@@ -155,11 +135,7 @@ func (a *app) principalsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "principals", Short: "People and programs that may act", Args: cobra.NoArgs}
 	list := &cobra.Command{
 		Use: "list", Short: "List principals", Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			var out api.PrincipalList
 			if err := c.get(ctx, "/principals", nil, &out); err != nil {
 				return err
@@ -174,11 +150,7 @@ func (a *app) principalsCommand() *cobra.Command {
 	}
 	disable := &cobra.Command{
 		Use: "disable NAME", Short: "End a principal's access", Args: cobra.ExactArgs(1),
-		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			var out api.Principal
 			if err := c.post(ctx, "/principals/"+url.PathEscape(args[0])+"/disable", nil, &out); err != nil {
 				return err
@@ -195,11 +167,7 @@ func (a *app) principalsAddCommand() *cobra.Command {
 	var roles []string
 	add := &cobra.Command{
 		Use: "add NAME --role ROLE", Short: "Add a principal and show its token, once", Args: cobra.ExactArgs(1),
-		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			in := api.NewPrincipal{Name: args[0]}
 			for _, r := range roles {
 				if !api.Role(r).Valid() {

@@ -30,11 +30,7 @@ directory of this machine: join, restore, recover, and backup --verify.`,
 func (a *app) clusterStatus() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show the nodes and whether they agree", Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			var out api.Cluster
 			if err := c.get(ctx, "/cluster", nil, &out); err != nil {
 				return err
@@ -136,11 +132,7 @@ func countOf(n *int) string {
 func (a *app) clusterRemove() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove NODE", Short: "Take a node out of the cluster, dead or alive", Args: cobra.ExactArgs(1),
-		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			if err := c.remove(ctx, "/cluster/nodes/"+url.PathEscape(args[0])); err != nil {
 				return err
 			}
@@ -153,11 +145,7 @@ func (a *app) clusterRemove() *cobra.Command {
 func (a *app) clusterTransfer() *cobra.Command {
 	return &cobra.Command{
 		Use: "transfer [NODE]", Short: "Let another node lead, before work on the one that does", Args: cobra.MaximumNArgs(1),
-		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			in := api.Transfer{}
 			if len(args) == 1 {
 				in.To = args[0]

@@ -16,11 +16,7 @@ func (a *app) eventsCommand() *cobra.Command {
 	cmd := a.group(&cobra.Command{Use: "events", Short: "Follow events"})
 	cmd.AddCommand(&cobra.Command{
 		Use: "trace KEY", Short: "Follow the events of a key through every hop, with times", Args: cobra.ExactArgs(1),
-		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			var out api.Trace
 			if err := c.get(ctx, "/events", url.Values{"key": {args[0]}}, &out); err != nil {
 				return err

@@ -9,12 +9,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // nodeError gives what a node's data directory refuses its exit code.
@@ -180,20 +180,7 @@ func fetchBackup(ctx context.Context, c *client, file string) (info controlplane
 	if err := os.Rename(temp.Name(), file); err != nil {
 		return info, err
 	}
-	return info, syncDir(filepath.Dir(file))
-}
-
-// syncDir makes a rename outlive a power loss. Windows has no such call and needs none.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close() // opened for reading
-	return d.Sync()
+	return info, atomicfile.SyncDir(filepath.Dir(file))
 }
 
 func (a *app) clusterRestore() *cobra.Command {

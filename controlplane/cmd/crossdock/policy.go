@@ -287,11 +287,7 @@ func (a *app) policyHistory() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use: "history", Short: "List revisions, newest first", Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			var out api.RevisionList
 			if err := c.get(ctx, "/revisions", url.Values{"limit": {strconv.Itoa(limit)}}, &out); err != nil {
 				return err

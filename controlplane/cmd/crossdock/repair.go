@@ -71,11 +71,7 @@ func letterPath(id string) string { return "/deadletters/" + url.PathEscape(id) 
 func (a *app) deadLettersShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show ID", Short: "Show a dead letter with its event and what the system said", Args: cobra.ExactArgs(1),
-		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			var d api.DeadLetter
 			if err := c.get(ctx, letterPath(args[0]), nil, &d); err != nil {
 				return err
@@ -125,16 +121,13 @@ func (a *app) deadLettersReplay() *cobra.Command {
 Its agent is told as soon as it is connected. With --wait (a minute) or --wait=5m, the
 command ends when it is delivered; the exit code is 1 when it failed again or is not done
 by then, which does not call it off.`,
-		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			var d api.DeadLetter
 			if err := c.post(ctx, letterPath(args[0])+"/replay", in, &d); err != nil {
 				return err
 			}
 			if wait > 0 {
+				var err error
 				if d, err = c.awaitReplay(ctx, d, wait); err != nil {
 					return err
 				}
@@ -193,11 +186,7 @@ func (a *app) deadLettersDiscard() *cobra.Command {
 	var in api.Reason
 	cmd := &cobra.Command{
 		Use: "discard ID --reason WHY", Short: "Give it up; what waits behind it goes on", Args: cobra.ExactArgs(1),
-		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			var d api.DeadLetter
 			if err := c.post(ctx, letterPath(args[0])+"/discard", in, &d); err != nil {
 				return err
@@ -214,11 +203,7 @@ func (a *app) deadLettersDiscard() *cobra.Command {
 
 func (a *app) exceptionsCommand() *cobra.Command {
 	var limit int
-	list := a.do(func(ctx context.Context, _ []string) error {
-		c, err := a.connect()
-		if err != nil {
-			return err
-		}
+	list := a.ask(func(ctx context.Context, c *client, _ []string) error {
 		var out api.ExceptionList
 		if err := c.get(ctx, "/exceptions", url.Values{"limit": {strconv.Itoa(limit)}}, &out); err != nil {
 			return err
@@ -235,11 +220,7 @@ func (a *app) exceptionsCommand() *cobra.Command {
 	var in api.Reason
 	resolve := &cobra.Command{
 		Use: "resolve ID --reason WHAT", Short: "Say that it has been looked at", Args: cobra.ExactArgs(1),
-		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			if err := c.post(ctx, "/exceptions/"+url.PathEscape(args[0])+"/resolve", in, nil); err != nil {
 				return err
 			}
@@ -256,11 +237,7 @@ func (a *app) exceptionsCommand() *cobra.Command {
 func (a *app) auditCommand() *cobra.Command {
 	var cursor string
 	var limit int
-	list := a.do(func(ctx context.Context, _ []string) error {
-		c, err := a.connect()
-		if err != nil {
-			return err
-		}
+	list := a.ask(func(ctx context.Context, c *client, _ []string) error {
 		query := url.Values{"limit": {strconv.Itoa(limit)}}
 		if cursor != "" {
 			query.Set("cursor", cursor)
@@ -284,11 +261,7 @@ func (a *app) auditCommand() *cobra.Command {
 	cmd.Flags().IntVar(&limit, "limit", 100, "how many")
 	cmd.AddCommand(&cobra.Command{
 		Use: "verify", Short: "Compute the record's chain of hashes anew; exit code 1 if it is broken", Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			var out api.AuditCheck
 			if err := c.get(ctx, "/audit/verify", nil, &out); err != nil {
 				return err

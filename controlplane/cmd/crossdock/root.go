@@ -119,6 +119,17 @@ func (a *app) do(work func(ctx context.Context, args []string) error) func(*cobr
 	}
 }
 
+// ask wraps what a command does at a node of the control plane.
+func (a *app) ask(work func(ctx context.Context, c *client, args []string) error) func(*cobra.Command, []string) error {
+	return a.do(func(ctx context.Context, args []string) error {
+		c, err := a.connect()
+		if err != nil {
+			return err
+		}
+		return work(ctx, c, args)
+	})
+}
+
 // group makes a command that only holds others say so, with an exit code of its own.
 func (a *app) group(cmd *cobra.Command) *cobra.Command {
 	cmd.Args, cmd.SuggestionsMinimumDistance = cobra.ArbitraryArgs, 2

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -51,14 +52,23 @@ func inState(authorities []api.Authority, state api.AuthorityState) (api.Authori
 	return api.Authority{}, false
 }
 
+// authority finds the cluster's authority in a state; without one a step has nothing to do.
+func (c *client) authority(ctx context.Context, state api.AuthorityState, without string) (api.Authority, error) {
+	var cluster api.Cluster
+	if err := c.get(ctx, "/cluster", nil, &cluster); err != nil {
+		return api.Authority{}, err
+	}
+	one, found := inState(cluster.Authorities, state)
+	if !found {
+		return one, &exitError{exitConflict, errors.New(without)}
+	}
+	return one, nil
+}
+
 func (a *app) rotateBegin() *cobra.Command {
 	return &cobra.Command{
 		Use: "begin", Short: "Make the next authority, trusted by all", Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			var out api.Authority
 			if err := c.post(ctx, "/cluster/authorities", nil, &out); err != nil {
 				return err
@@ -73,18 +83,10 @@ func (a *app) rotateBegin() *cobra.Command {
 func (a *app) rotateActivate() *cobra.Command {
 	return &cobra.Command{
 		Use: "activate", Short: "Let the next authority sign", Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			c, err := a.connect()
+		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
+			next, err := c.authority(ctx, api.AuthorityStateNext, "there is no next authority: crossdock cluster rotate-ca begin")
 			if err != nil {
 				return err
-			}
-			var cluster api.Cluster
-			if err := c.get(ctx, "/cluster", nil, &cluster); err != nil {
-				return err
-			}
-			next, found := inState(cluster.Authorities, api.AuthorityStateNext)
-			if !found {
-				return &exitError{exitConflict, fmt.Errorf("there is no next authority: crossdock cluster rotate-ca begin")}
 			}
 			var out api.Authority
 			if err := c.post(ctx, "/cluster/authorities/"+next.ID+"/activate", nil, &out); err != nil {
@@ -101,18 +103,10 @@ func (a *app) rotateFinish() *cobra.Command {
 	var sure bool
 	cmd := &cobra.Command{
 		Use: "finish", Short: "End the trust in the retired authority", Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			c, err := a.connect()
+		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
+			old, err := c.authority(ctx, api.AuthorityStateRetired, "there is no retired authority: nothing to finish")
 			if err != nil {
 				return err
-			}
-			var cluster api.Cluster
-			if err := c.get(ctx, "/cluster", nil, &cluster); err != nil {
-				return err
-			}
-			old, found := inState(cluster.Authorities, api.AuthorityStateRetired)
-			if !found {
-				return &exitError{exitConflict, fmt.Errorf("there is no retired authority: nothing to finish")}
 			}
 			if old.Agents > 0 {
 				warning := fmt.Sprintf("%d agents still have a certificate of authority %s. They will have to enrol anew, with a join token.", old.Agents, old.ID)

@@ -26,11 +26,7 @@ type statusAnswer struct {
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show the cluster, the policy in force and the agents", Args: cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			var out statusAnswer
 			if err := c.get(ctx, "/health", nil, &out.Health); err != nil {
 				return err

@@ -21,11 +21,7 @@ func (a *app) systemsCommand() *cobra.Command {
 flushing: agents may still have events for the old system
 draining: all of these are at the old system's agent, which is not done
 released: the new system is served`,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			var out api.MoveList
 			if err := c.get(ctx, "/systems/moves", nil, &out); err != nil {
 				return err
@@ -39,11 +35,7 @@ released: the new system is served`,
 
 Without this a move ends by itself, when nothing is pending for the old system any more.
 Afterwards events of one key may be delivered by both, in any order.`,
-		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.connect()
-			if err != nil {
-				return err
-			}
+		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			var out api.Move
 			if err := c.post(ctx, "/systems/"+url.PathEscape(args[0])+"/release", nil, &out); err != nil {
 				return err

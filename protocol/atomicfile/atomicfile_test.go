@@ -38,3 +38,21 @@ func TestWriteThatFailsKeepsTheOldContent(t *testing.T) {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
+
+func TestRemoveTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := Write(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := Remove(path); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("it is still there: %v", err)
+		}
+	}
+	if err := Remove(filepath.Join(path, "in", "nowhere")); err == nil {
+		t.Error("no error for a directory that cannot be made to last")
+	}
+}
