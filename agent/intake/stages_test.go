@@ -95,7 +95,11 @@ func BenchmarkStages(b *testing.B) {
 		name string
 		run  func()
 	}{
-		{"parse", func() { _, err = event.Unmarshal(body) }},
+		{"parse", func() { // and decode
+			if _, p := parse(structuredMode, http.Header{}, body); p != nil {
+				err = p
+			}
+		}},
 		{"decode", func() { _, err = expr.Decode(e.Data) }},
 		{"validate", func() {
 			if violations := version.ValidateDecoded(decoded); len(violations) > 0 {
@@ -108,7 +112,7 @@ func BenchmarkStages(b *testing.B) {
 				err = fmt.Errorf("%v", targets)
 			}
 		}},
-		{"marshal", func() { _, err = e.Marshal() }},
+		{"marshal", func() { _, err = e.MarshalDecoded() }},
 	} {
 		b.Run(stage.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -152,5 +156,26 @@ func BenchmarkAdmit(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*m.n), "ns/event")
 		})
+	}
+}
+
+// What is ordinary is read in one pass, and decoded in it.
+func TestOrdinaryRequestsAreReadAtOnce(t *testing.T) {
+	h := http.Header{}
+	for i, list := 0, binaryHeaders("1"); i < len(list); i += 2 {
+		h.Add(list[i], list[i+1])
+	}
+	for m, body := range map[mode]string{
+		binaryMode: thirtyData, structuredMode: thirtyEvent("1"), batchMode: "[" + thirtyEvent("1") + "," + thirtyEvent("2") + "]",
+	} {
+		events, ok := parseAtOnce(m, h, []byte(body))
+		if !ok || len(events) == 0 {
+			t.Fatalf("%s: the request was not read at once", m)
+		}
+		for _, e := range events {
+			if !e.Decoded || string(e.Data) != thirtyData {
+				t.Errorf("%s: the data was not decoded, or is %s", m, e.Data)
+			}
+		}
 	}
 }

@@ -137,5 +137,8 @@ func (r *Reader) take(build bool) (value any, raw []byte) {
 // Next is the first byte of what comes next, 0 at the end.
 func (r *Reader) Next() byte { return r.space() }
 
+// Offset is how many bytes have been read.
+func (r *Reader) Offset() int { return r.at }
+
 // End says that all was good and nothing follows.
 func (r *Reader) End() bool { return r.space() == 0 && !r.bad && r.at == len(r.text) }

@@ -244,7 +244,7 @@ func TestReaderGivesTheText(t *testing.T) {
 	if !r.More('}') || r.Name() != "d" || string(r.Skip()) != "1.50" || r.More('}') {
 		t.Error("d was not read")
 	}
-	if r.End() {
+	if r.Offset() != len(text)-1 || r.End() {
 		t.Error("the end was found before what follows")
 	}
 }
