@@ -29,7 +29,7 @@ type admission struct {
 }
 
 // admitAll checks every event before any is submitted: one bad event refuses them all.
-func (s *Service) admitAll(ctx context.Context, v *view, c *caller, events []*event.Event, batch bool) ([]admission, *Problem) {
+func (s *Service) admitAll(ctx context.Context, v *view, c *caller, events []event.Parsed, batch bool) ([]admission, *Problem) {
 	out := make([]admission, 0, len(events))
 	first := make(map[[16]byte]int, len(events))
 	for i, e := range events {
@@ -56,10 +56,10 @@ func (s *Service) admitAll(ctx context.Context, v *view, c *caller, events []*ev
 
 // admit checks one event against the policy and decides where it goes. The data is
 // decoded once, and that form serves contract, key and routing.
-func (v *view) admit(ctx context.Context, from *policy.System, e *event.Event) (admission, *Problem) {
+func (v *view) admit(ctx context.Context, from *policy.System, e event.Parsed) (admission, *Problem) {
 	c, version, err := v.set.Resolve(e.Type, e.DataSchema)
 	if err != nil {
-		return admission{}, unresolved(e, err)
+		return admission{}, unresolved(e.Event, err)
 	}
 	if p := mayPublish(from, c); p != nil {
 		return admission{}, p
@@ -67,7 +67,7 @@ func (v *view) admit(ctx context.Context, from *policy.System, e *event.Event) (
 	if len(e.Data) == 0 {
 		return admission{}, problem(CodeInvalidData, "the event has no data").at("/data", "required", "is missing")
 	}
-	decoded, violations, err := version.Validate(e.Data)
+	decoded, violations, err := check(version, e)
 	if err != nil {
 		p := refusal(err).at("/data", "json", err.Error())
 		if p.Code == CodeInvalidEvent {
@@ -100,14 +100,22 @@ func (v *view) admit(ctx context.Context, from *policy.System, e *event.Event) (
 	case len(key) > maxKey:
 		return admission{}, noKey(c, fmt.Sprintf("has %d bytes, the limit is %d", len(key), maxKey))
 	}
-	encoded, err := e.Marshal()
+	encoded, err := e.MarshalDecoded()
 	if err != nil {
 		return admission{}, refusal(err)
 	}
 	return admission{contract: c, version: version, Admitted: Admitted{
-		Event: e, Key: key, System: from.Name, Contract: c.Name, Revision: v.set.Revision,
-		Targets: v.router.Decide(ctx, e, decoded, from), Data: encoded,
+		Event: e.Event, Key: key, System: from.Name, Contract: c.Name, Revision: v.set.Revision,
+		Targets: v.router.Decide(ctx, e.Event, decoded, from), Data: encoded,
 	}}, nil
+}
+
+// check holds the data against the contract, and decodes it if nobody has done so.
+func check(version *contract.Version, e event.Parsed) (decoded any, violations []contract.Violation, err error) {
+	if e.Decoded {
+		return e.Value, version.ValidateDecoded(e.Value), nil
+	}
+	return version.Validate(e.Data)
 }
 
 // unchecked says that a pattern ran out of time, which is reported of the data as a whole.
@@ -267,7 +275,7 @@ func (s *Service) accept(ctx context.Context, system string, events []*event.Eve
 			return p.within(i)
 		}
 	}
-	admitted, p := s.admitAll(ctx, v, c, events, true)
+	admitted, p := s.admitAll(ctx, v, c, undecoded(events), true)
 	if p != nil {
 		return p
 	}

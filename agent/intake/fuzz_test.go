@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/crossdock/crossdock/protocol/event"
+	"github.com/crossdock/crossdock/protocol/expr"
 )
 
 // FuzzParse: whatever comes, the parser neither panics nor gives an event that cannot be
@@ -41,7 +42,8 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		for _, e := range events {
+		for _, one := range events {
+			e := one.Event
 			text, err := e.Marshal()
 			if err != nil {
 				continue // such as too large together with its attributes
@@ -71,6 +73,47 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAtOnce: the one pass takes nothing that the steps refuse, and makes the same of it.
+func FuzzAtOnce(f *testing.F) {
+	for _, tt := range refusals() {
+		if len(tt.body) < 4096 {
+			for i := range modes {
+				f.Add(i, tt.body)
+			}
+		}
+	}
+	f.Add(0, goodData)
+	f.Add(1, structured("1", goodData))
+	f.Add(2, " [ "+structured("1", goodData)+" , "+structured("2", `{"a":{"a":1,"b":[]}}`)+" ] ")
+	f.Add(2, "["+structured("1", `{"a":1,"a":2}`)+"]")
+	f.Add(2, "["+structured("1", goodData)+","+structured("2", strings.Repeat("[", event.MaxDepth)+strings.Repeat("]", event.MaxDepth))+"]")
+	h := http.Header{}
+	for i, list := 0, binaryHeaders("1"); i < len(list); i += 2 {
+		h.Add(list[i], list[i+1])
+	}
+	f.Fuzz(func(t *testing.T, i int, body string) {
+		m := modes[uint(i)%uint(len(modes))]
+		got, ok := parseAtOnce(m, h, []byte(body))
+		if !ok {
+			return
+		}
+		want, p := parseInSteps(m, h, []byte(body))
+		if p != nil || len(got) != len(want) {
+			t.Fatalf("%s %q: got %d events, want %d, %v", m, body, len(got), len(want), p)
+		}
+		for i, one := range got {
+			if !reflect.DeepEqual(one.Event, want[i]) {
+				t.Fatalf("%s %q: got %+v, want %+v", m, body, one.Event, want[i])
+			}
+			if value, err := expr.Decode(want[i].Data); one.Decoded && (err != nil || !reflect.DeepEqual(one.Value, value)) {
+				t.Fatalf("%s %q: data is %#v, want %#v, %v", m, body, one.Value, value, err)
+			}
+		}
+	})
+}
+
+var modes = []mode{binaryMode, structuredMode, batchMode}
 
 // FuzzHeader: decoding undoes the binding's encoding, and never panics.
 func FuzzHeader(f *testing.F) {

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/crossdock/crossdock/protocol/event"
+	"github.com/crossdock/crossdock/protocol/strictjson"
 )
 
 // mode is the content mode of the CloudEvents HTTP binding.
@@ -78,8 +79,68 @@ func isJSON(media string) bool {
 	return media == "" || media == event.JSONType || media == "text/json" || strings.HasSuffix(media, "+json")
 }
 
-// parse makes events of a request that modeOf took. It checks everything that needs no policy.
-func parse(m mode, h http.Header, body []byte) ([]*event.Event, *Problem) {
+// parse makes events of a request that modeOf took. It checks everything that needs no
+// policy. The events' data may be parts of body, which must not change any more.
+func parse(m mode, h http.Header, body []byte) ([]event.Parsed, *Problem) {
+	if events, ok := parseAtOnce(m, h, body); ok {
+		return events, nil
+	}
+	events, p := parseInSteps(m, h, body)
+	return undecoded(events), p
+}
+
+// undecoded are events whose data nobody has decoded yet.
+func undecoded(events []*event.Event) []event.Parsed {
+	out := make([]event.Parsed, len(events))
+	for i, e := range events {
+		out[i].Event = e
+	}
+	return out
+}
+
+// parseAtOnce reads what is well formed, as nearly everything is, in one pass that decodes
+// the data as well. It knows no reasons: what it does not take, parseInSteps judges.
+func parseAtOnce(m mode, h http.Header, body []byte) (events []event.Parsed, ok bool) {
+	switch m {
+	case batchMode:
+		events, ok = readBatch(body)
+	case structuredMode:
+		r := strictjson.NewReader(body, event.MaxDepth+1)
+		one, good := event.Read(r, true)
+		events, ok = []event.Parsed{one}, good && r.End()
+	default:
+		value, good := strictjson.Decode(body, event.MaxDepth)
+		if !good {
+			return nil, false
+		}
+		e, err := parseBinary(h, nil)
+		if err != nil {
+			return nil, false
+		}
+		e.Data = body
+		events, ok = []event.Parsed{{Event: e, Value: value, Decoded: true}}, true
+	}
+	for i := range events {
+		ok = ok && normalise(events[i].Event) == nil
+	}
+	return events, ok
+}
+
+func readBatch(body []byte) (events []event.Parsed, ok bool) {
+	r := strictjson.NewReader(body, event.MaxDepth+2)
+	for r.Open('['); r.More(']'); {
+		e, ok := event.Read(r, true)
+		if !ok || len(events) == MaxBatchEvents {
+			return nil, false
+		}
+		events = append(events, e)
+	}
+	return events, r.End()
+}
+
+// parseInSteps looks at a request once for each thing that may be wrong with it, so that
+// it can say which.
+func parseInSteps(m mode, h http.Header, body []byte) ([]*event.Event, *Problem) {
 	if !utf8.Valid(body) {
 		return nil, problem(CodeInvalidEvent, "the body is not UTF-8")
 	}

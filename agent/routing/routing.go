@@ -83,13 +83,10 @@ func (r *Router) Decide(ctx context.Context, e *event.Event, data any, from *pol
 		return nil
 	}
 	ctx = context.WithoutCancel(ctx)
-	var envelope map[string]any // built when the first expression asks for it
+	envelope := &envelope{router: r, event: e, data: data, from: from}
 	matches := func(when *expr.Expr) (bool, error) {
 		if when == nil {
 			return true, nil
-		}
-		if envelope == nil {
-			envelope = r.envelope(e, data, from)
 		}
 		return holds(ctx, when, envelope)
 	}
@@ -123,7 +120,7 @@ func (r *Router) Decide(ctx context.Context, e *event.Event, data any, from *pol
 	return out
 }
 
-func holds(ctx context.Context, when *expr.Expr, envelope map[string]any) (yes bool, err error) {
+func holds(ctx context.Context, when *expr.Expr, envelope *envelope) (yes bool, err error) {
 	for range tries {
 		if yes, err = when.Bool(ctx, envelope); !errors.Is(err, expr.ErrLimit) {
 			break
@@ -150,27 +147,88 @@ func fault(route, place string, err error) string {
 }
 
 // envelope is what route expressions see: the attributes by name, and four names of ours,
-// which an extension attribute cannot take over.
-func (r *Router) envelope(e *event.Event, data any, from *policy.System) map[string]any {
-	m := make(map[string]any, 12+len(e.Extensions))
-	for name, value := range e.Extensions {
-		m[name] = value
-	}
-	m["specversion"], m["id"], m["source"], m["type"] = event.SpecVersion, e.ID, e.Source, e.Type
-	for name, value := range map[string]string{
-		"subject": e.Subject, "datacontenttype": e.DataContentType, "dataschema": e.DataSchema,
-	} {
-		if value != "" {
-			m[name] = value
+// which an extension attribute cannot take over. It is for one goroutine.
+type envelope struct {
+	router *Router
+	event  *event.Event
+	data   any
+	from   *policy.System
+	object map[string]any // once an expression has asked for it
+}
+
+var _ expr.Members = (*envelope)(nil)
+
+// names are those that CloudEvents and we give.
+var names = []string{
+	"specversion", "id", "source", "type", "subject", "datacontenttype", "dataschema", "time", "data", "region", "site", "system",
+}
+
+// Member gives what stands under one name.
+func (n *envelope) Member(name string) any {
+	e := n.event
+	switch name {
+	case "specversion":
+		return event.SpecVersion
+	case "id":
+		return e.ID
+	case "source":
+		return e.Source
+	case "type":
+		return e.Type
+	case "subject":
+		return optional(e.Subject)
+	case "datacontenttype":
+		return optional(e.DataContentType)
+	case "dataschema":
+		return optional(e.DataSchema)
+	case "time":
+		if e.Time.IsZero() {
+			return nil
 		}
+		return e.Time.UTC().Format(time.RFC3339Nano)
+	case "data":
+		return n.data
+	case "region":
+		return n.router.region
+	case "site":
+		return n.router.site
+	case "system":
+		if n.from == nil {
+			return nil
+		}
+		return n.from.Name
 	}
-	if !e.Time.IsZero() {
-		m["time"] = e.Time.UTC().Format(time.RFC3339Nano)
+	if value, has := e.Extensions[name]; has {
+		return value
 	}
-	m["data"], m["region"], m["site"] = data, r.region, r.site
-	m["system"] = nil
-	if from != nil {
-		m["system"] = from.Name
+	return nil
+}
+
+func optional(value string) any {
+	if value == "" {
+		return nil
 	}
-	return m
+	return value
+}
+
+// Object puts them all together.
+func (n *envelope) Object() map[string]any {
+	if n.object != nil {
+		return n.object
+	}
+	n.object = make(map[string]any, len(names)+len(n.event.Extensions))
+	for name, value := range n.event.Extensions {
+		n.object[name] = value
+	}
+	for _, name := range names {
+		value := n.Member(name)
+		switch name {
+		case "subject", "datacontenttype", "dataschema", "time": // the event need not have them
+			if value == nil {
+				continue
+			}
+		}
+		n.object[name] = value
+	}
+	return n.object
 }

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"context"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -144,6 +145,29 @@ func TestFaults(t *testing.T) {
 }
 
 // A sender that hangs up must not turn a decision into a fault.
+// An expression sees the same, whether it asks for one member or for all.
+func TestEnvelopeMembers(t *testing.T) {
+	full, data, from := dispatch()
+	full.DataContentType, full.DataSchema = "application/json", "crossdock:shipment.dispatched/1.0.0"
+	for _, e := range []*event.Event{full, {ID: "1", Source: "/s", Type: "t"}} {
+		for _, from := range []*policy.System{from, nil} {
+			n := &envelope{router: &Router{site: "berlin", region: "eu"}, event: e, data: data, from: from}
+			object := n.Object()
+			for _, name := range append(slices.Sorted(maps.Keys(object)), "nosuch", "subject", "time", "datacontenttype", "dataschema", "priority") {
+				if got, want := n.Member(name), object[name]; !reflect.DeepEqual(got, want) {
+					t.Errorf("%s: got %v, want %v", name, got, want)
+				}
+			}
+			if e != full && len(object) != len(names)-4 || e == full && (object["priority"] != "high" || object["region"] != "eu" || object["subject"] != "s-7") {
+				t.Errorf("the object is %v", object)
+			}
+			if again := n.Object(); reflect.ValueOf(again).Pointer() != reflect.ValueOf(object).Pointer() {
+				t.Error("the object was made twice")
+			}
+		}
+	}
+}
+
 func TestCancelledCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -139,8 +139,10 @@ func (c *comparer) comparePart(w, r map[string]any, path string) {
 			c.objects(w, r, path)
 		}
 	}
-	if rKeyword != "" {
-		c.alternatives(w, r, rKeyword, path)
+	for _, keyword := range choices {
+		if _, has := r[keyword].([]any); has {
+			c.alternatives(w, r, keyword, path)
+		}
 	}
 	for _, keyword := range opaque {
 		if r[keyword] != nil && !reflect.DeepEqual(w[keyword], r[keyword]) {
@@ -156,8 +158,11 @@ var opaque = []string{
 	"additionalItems", "$dynamicRef", "$recursiveRef", "contentEncoding", "contentMediaType", unresolved,
 }
 
+// choices are the keywords that list alternatives.
+var choices = []string{"oneOf", "anyOf"}
+
 func alternatives(s map[string]any) ([]any, string) {
-	for _, keyword := range []string{"oneOf", "anyOf"} {
+	for _, keyword := range choices {
 		if list, ok := s[keyword].([]any); ok {
 			return list, keyword
 		}

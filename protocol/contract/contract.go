@@ -67,6 +67,7 @@ type Version struct {
 	uri      string
 	document any // the schema decoded, for comparing
 	compiled *jsonschema.Schema
+	quick    *checker // of compiled; nil if there can be none
 }
 
 var semverForm = regexp.MustCompile(`^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})$`)
@@ -104,6 +105,7 @@ func Compile(contract, semver string, state State, sunset time.Time, schema []by
 	if v.compiled, err = compileSchema(v.document); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSchema, err)
 	}
+	v.quick = specialise(v.compiled, v.document)
 	return v, nil
 }
 
@@ -182,7 +184,7 @@ func (v *Version) Validate(data []byte) (decoded any, violations []Violation, er
 
 // ValidateDecoded checks a value that expr.Decode or an expression made.
 func (v *Version) ValidateDecoded(decoded any) []Violation {
-	return v.check(plainNumbers(decoded))
+	return v.check(decoded)
 }
 
 // plainNumbers gives the schema library numbers that it knows. An expression may make

@@ -203,6 +203,7 @@ func TestCompare(t *testing.T) {
 		{"recursive choice", `{"anyOf":[{"type":"null"},{"type":"array","items":{"$ref":"#"}}]}`, `{"anyOf":[{"type":"null"},{"type":"array","items":{"$ref":"#"}},{"type":"string"}]}`, "", "/ anyOf / anyOf"},
 		{"choice of one", `{"type":"string"}`, `{"anyOf":[{"type":"string"},{"type":"null"}]}`, "", "/ type"},
 		{"oneOf added", `{"oneOf":[{"type":"string"}]}`, `{"oneOf":[{"type":"string"},{"type":"null"}]}`, "/ oneOf", "/ oneOf"},
+		{"anyOf beside oneOf", `{"oneOf":[{"type":"string"},{"type":"object"}]}`, `{"oneOf":[{"type":"string"},{"type":"object"}],"anyOf":[{"minLength":1},{"minProperties":1}]}`, "/ anyOf", ""},
 		{"allOf", `{"allOf":[{"type":"string"},{"minLength":2}]}`, `{"type":"string","minLength":2}`, "", ""},
 		{"not added", `{"type":"string"}`, `{"type":"string","not":{"const":"x"}}`, "/ not", ""},
 		{"false", `{"type":"object","properties":{"a":{}}}`, `{"type":"object","properties":{"a":false}}`, "/a false", ""},

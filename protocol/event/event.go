@@ -7,15 +7,16 @@
 package event
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/crossdock/crossdock/protocol/strictjson"
 )
 
 // Limits on one event. They are part of the protocol: every hop may rely on them.
@@ -25,8 +26,6 @@ const (
 	MaxAttribute = 2048      // bytes of one attribute's value
 	MaxNameLen   = 20        // bytes of an extension attribute's name, as CloudEvents recommends
 	MaxExtension = 32        // extension attributes on one event
-
-	maxCore = 10 // members that CloudEvents itself names
 )
 
 // SpecVersion is the only version of CloudEvents spoken here.
@@ -60,185 +59,10 @@ type Event struct {
 
 // Hash identifies an event by its source and id: equal for repeats of one event.
 func (e *Event) Hash() [16]byte {
-	sum := sha256.Sum256([]byte(e.Source + "\x00" + e.ID))
+	var room [256]byte // most fit
+	text := append(append(append(room[:0], e.Source...), 0), e.ID...)
+	sum := sha256.Sum256(text)
 	return [16]byte(sum[:16])
-}
-
-// Marshal writes the canonical encoding: the CloudEvents JSON format with the context
-// attributes in a fixed order, extensions sorted, and JSON data as it came.
-func (e *Event) Marshal() ([]byte, error) {
-	if err := e.Validate(); err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	b.Grow(len(e.Data) + 256)
-	b.WriteString(`{"specversion":"1.0"`)
-	member(&b, "id", e.ID)
-	member(&b, "source", e.Source)
-	member(&b, "type", e.Type)
-	optional(&b, "subject", e.Subject)
-	if !e.Time.IsZero() {
-		member(&b, "time", e.Time.UTC().Format(time.RFC3339Nano))
-	}
-	optional(&b, "datacontenttype", e.DataContentType)
-	optional(&b, "dataschema", e.DataSchema)
-	names := make([]string, 0, len(e.Extensions))
-	for name := range e.Extensions {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		member(&b, name, e.Extensions[name])
-	}
-	switch {
-	case e.Binary:
-		member(&b, "data_base64", base64.StdEncoding.EncodeToString(e.Data))
-	case len(e.Data) > 0:
-		b.WriteString(`,"data":`)
-		b.Write(e.Data)
-	}
-	b.WriteByte('}')
-	if b.Len() > MaxSize {
-		return nil, fmt.Errorf("%w: %d bytes encoded, the limit is %d", ErrTooLarge, b.Len(), MaxSize)
-	}
-	return b.Bytes(), nil
-}
-
-func member(b *bytes.Buffer, name, value string) {
-	text, err := json.Marshal(value)
-	if err != nil { // a Go string always marshals; invalid UTF-8 is replaced
-		panic(err)
-	}
-	if b.Len() > 1 {
-		b.WriteByte(',')
-	}
-	b.WriteByte('"')
-	b.WriteString(name)
-	b.WriteString(`":`)
-	b.Write(text)
-}
-
-func optional(b *bytes.Buffer, name, value string) {
-	if value != "" {
-		member(b, name, value)
-	}
-}
-
-// Unmarshal reads the CloudEvents JSON format strictly: names in lower case, no member
-// twice, no data beside data_base64, every attribute a string, number or boolean.
-func Unmarshal(text []byte) (*Event, error) {
-	if len(text) > MaxSize {
-		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(text), MaxSize)
-	}
-	if err := checkJSON(text, MaxDepth+1); err != nil { // the data stands one level down
-		return nil, err
-	}
-	members, err := splitObject(text)
-	if err != nil {
-		return nil, err
-	}
-	e := &Event{}
-	version := ""
-	for _, m := range members {
-		if err := e.setMember(m, &version); err != nil {
-			return nil, err
-		}
-	}
-	if version != SpecVersion {
-		return nil, fmt.Errorf("%w: specversion is %q, only %q is spoken here", ErrInvalid, version, SpecVersion)
-	}
-	return e, e.Validate()
-}
-
-type rawMember struct {
-	name  string
-	value json.RawMessage
-}
-
-// splitObject lists the members of a JSON object in order and refuses a repeated name,
-// which a decode into a map would hide.
-func splitObject(text []byte) ([]rawMember, error) {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	first, err := dec.Token()
-	if err != nil || first != json.Delim('{') {
-		return nil, fmt.Errorf("%w: a JSON object is expected", ErrInvalid)
-	}
-	var out []rawMember
-	for dec.More() {
-		token, err := dec.Token()
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-		}
-		m := rawMember{name: token.(string)} // an object's key is always a string
-		if err := dec.Decode(&m.value); err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, m.name, err)
-		}
-		if len(out) == MaxExtension+maxCore { // before each is compared with all others
-			return nil, fmt.Errorf("%w: more than %d extension attributes", ErrInvalid, MaxExtension)
-		}
-		if slices.ContainsFunc(out, func(o rawMember) bool { return o.name == m.name }) {
-			return nil, fmt.Errorf("%w: %s stands twice", ErrInvalid, m.name)
-		}
-		out = append(out, m)
-	}
-	return out, nil
-}
-
-func (e *Event) setMember(m rawMember, version *string) error {
-	switch m.name {
-	case "data":
-		if e.Binary {
-			return fmt.Errorf("%w: data and data_base64 exclude each other", ErrInvalid)
-		}
-		e.Data = bytes.Clone(m.value)
-		return nil
-	case "data_base64":
-		return e.setBase64(m.value)
-	}
-	value, err := attributeText(m)
-	if err != nil {
-		return err
-	}
-	if m.name == "specversion" {
-		*version = value
-		return nil
-	}
-	return e.SetAttribute(m.name, value)
-}
-
-func (e *Event) setBase64(raw json.RawMessage) error {
-	if e.Data != nil {
-		return fmt.Errorf("%w: data and data_base64 exclude each other", ErrInvalid)
-	}
-	var text string
-	if err := json.Unmarshal(raw, &text); err != nil || raw[0] != '"' { // null would pass
-		return fmt.Errorf("%w: data_base64 is not a string", ErrInvalid)
-	}
-	data, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return fmt.Errorf("%w: data_base64: %w", ErrInvalid, err)
-	}
-	e.Data, e.Binary = data, true
-	return nil
-}
-
-// attributeText gives the string form that CloudEvents defines for an attribute's value.
-func attributeText(m rawMember) (string, error) {
-	var value any
-	dec := json.NewDecoder(bytes.NewReader(m.value))
-	dec.UseNumber()
-	if err := dec.Decode(&value); err != nil {
-		return "", fmt.Errorf("%w: %s: %w", ErrInvalid, m.name, err)
-	}
-	switch v := value.(type) {
-	case string:
-		return v, nil
-	case bool:
-		return fmt.Sprint(v), nil
-	case json.Number:
-		return v.String(), nil
-	}
-	return "", fmt.Errorf("%w: attribute %s must be a string, a number or a boolean", ErrInvalid, m.name)
 }
 
 // SetAttribute sets one context attribute other than specversion by its name.
@@ -293,31 +117,8 @@ func validName(name string) bool {
 
 // Validate reports the first thing that makes e not an event.
 func (e *Event) Validate() error {
-	for _, a := range []struct{ name, value string }{{"id", e.ID}, {"source", e.Source}, {"type", e.Type}} {
-		if a.value == "" {
-			return fmt.Errorf("%w: %s is missing or empty", ErrInvalid, a.name)
-		}
-	}
-	if year := e.Time.UTC().Year(); !e.Time.IsZero() && (year < 0 || year > 9999) {
-		return fmt.Errorf("%w: time is in the year %d", ErrInvalid, year)
-	}
-	if len(e.Extensions) > MaxExtension {
-		return fmt.Errorf("%w: more than %d extension attributes", ErrInvalid, MaxExtension)
-	}
-	attributes := map[string]string{
-		"id": e.ID, "source": e.Source, "type": e.Type, "subject": e.Subject,
-		"datacontenttype": e.DataContentType, "dataschema": e.DataSchema,
-	}
-	for name, value := range e.Extensions {
-		if !validName(name) {
-			return fmt.Errorf("%w: attribute name %q: only a to z and 0 to 9, at most %d of them", ErrInvalid, name, MaxNameLen)
-		}
-		attributes[name] = value
-	}
-	for name, value := range attributes {
-		if err := checkText(name, value); err != nil {
-			return err
-		}
+	if err := e.validateAttributes(); err != nil {
+		return err
 	}
 	if e.Binary || len(e.Data) == 0 {
 		return nil
@@ -329,6 +130,49 @@ func (e *Event) Validate() error {
 		return fmt.Errorf("%w: data is not JSON; send other content in binary mode with its own datacontenttype", ErrInvalid)
 	}
 	return nil
+}
+
+// validateAttributes is Validate without the data.
+func (e *Event) validateAttributes() error {
+	for _, a := range []struct{ name, value string }{{"id", e.ID}, {"source", e.Source}, {"type", e.Type}} {
+		if a.value == "" {
+			return fmt.Errorf("%w: %s is missing or empty", ErrInvalid, a.name)
+		}
+	}
+	if year := e.Time.UTC().Year(); !e.Time.IsZero() && (year < 0 || year > 9999) {
+		return fmt.Errorf("%w: time is in the year %d", ErrInvalid, year)
+	}
+	if len(e.Extensions) > MaxExtension {
+		return fmt.Errorf("%w: more than %d extension attributes", ErrInvalid, MaxExtension)
+	}
+	names := e.extensionNames() // sorted, so that the first fault is always the same one
+	for _, name := range names {
+		if !validName(name) {
+			return fmt.Errorf("%w: attribute name %q: only a to z and 0 to 9, at most %d of them", ErrInvalid, name, MaxNameLen)
+		}
+	}
+	for _, a := range []struct{ name, value string }{
+		{"id", e.ID}, {"source", e.Source}, {"type", e.Type}, {"subject", e.Subject},
+		{"datacontenttype", e.DataContentType}, {"dataschema", e.DataSchema},
+	} {
+		if err := checkText(a.name, a.value); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		if err := checkText(name, e.Extensions[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extensionNames lists the extension attributes by name.
+func (e *Event) extensionNames() []string {
+	if len(e.Extensions) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(e.Extensions))
 }
 
 func checkText(name, value string) error {
@@ -348,6 +192,10 @@ func checkText(name, value string) error {
 func CheckJSON(text []byte) error { return checkJSON(text, MaxDepth) }
 
 func checkJSON(text []byte, limit int) error {
+	if strictjson.Valid(text, limit) {
+		return nil
+	}
+	// It may be good all the same: text that is not UTF-8 is taken here.
 	depth, inString := 0, false
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/itchyny/gojq"
 	"github.com/shopspring/decimal"
+
+	"github.com/crossdock/crossdock/protocol/strictjson"
 )
 
 // maxPlaces bounds dec_div and dec_round.
@@ -111,8 +113,8 @@ func places(a, b decimal.Decimal) int32 { return max(decimalPlaces(a), decimalPl
 // decimalText keeps the places that the operands brought: "1.10" and "2.20" make "3.30".
 func decimalText(d decimal.Decimal, places int32) any {
 	text := d.StringFixed(places)
-	if len(text) > maxDigits {
-		return fmt.Errorf("%w: a decimal has more than %d digits", ErrLimit, maxDigits)
+	if len(text) > strictjson.MaxDigits {
+		return fmt.Errorf("%w: a decimal has more than %d digits", ErrLimit, strictjson.MaxDigits)
 	}
 	return text
 }

@@ -10,13 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/crossdock/crossdock/protocol/event"
-)
-
-// Limits on one number in JSON. Beyond them exact arithmetic, which schemas use, would
-// cost more than any business number is worth.
-const (
-	maxDigits   = 128
-	maxExponent = 308
+	"github.com/crossdock/crossdock/protocol/strictjson"
 )
 
 // Decode reads one JSON value into the form that expressions and schemas take. A number
@@ -24,6 +18,15 @@ const (
 // through. Members that stand twice in an object are refused: what the next reader would
 // make of them is not known.
 func Decode(text []byte) (any, error) {
+	if value, ok := strictjson.Decode(text, event.MaxDepth); ok {
+		return value, nil
+	}
+	return decodeInSteps(text)
+}
+
+// decodeInSteps is Decode with one look at the text for each thing that may be wrong with
+// it, so that it can say which.
+func decodeInSteps(text []byte) (any, error) {
 	if err := event.CheckJSON(text); err != nil {
 		return nil, err
 	}
@@ -94,15 +97,15 @@ func checkNumber(text string) error {
 		return nil
 	}
 	digits, exponent, has := strings.Cut(strings.ToLower(text), "e")
-	if len(digits) > maxDigits {
-		return fmt.Errorf("%w: a number has more than %d digits", event.ErrInvalid, maxDigits)
+	if len(digits) > strictjson.MaxDigits {
+		return fmt.Errorf("%w: a number has more than %d digits", event.ErrInvalid, strictjson.MaxDigits)
 	}
 	if !has {
 		return nil
 	}
 	n, err := strconv.Atoi(exponent)
-	if err != nil || n > maxExponent || n < -maxExponent {
-		return fmt.Errorf("%w: the exponent of number %.40s is beyond %d", event.ErrInvalid, text, maxExponent)
+	if err != nil || n > strictjson.MaxExponent || n < -strictjson.MaxExponent {
+		return fmt.Errorf("%w: the exponent of number %.40s is beyond %d", event.ErrInvalid, text, strictjson.MaxExponent)
 	}
 	return nil
 }

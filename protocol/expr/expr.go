@@ -51,6 +51,7 @@ func (e *SyntaxError) Error() string {
 type Expr struct {
 	source string
 	code   *gojq.Code
+	short  shortcut // nil: there is none
 }
 
 // Compile reads a jq program. Beside jq's own functions it may use the exact decimal ones:
@@ -70,6 +71,7 @@ func Compile(source string) (*Expr, error) {
 	if err != nil {
 		return nil, syntaxError(source, err)
 	}
+	short := shortcutOf(query)
 	if err := confine(source, query); err != nil {
 		return nil, err
 	}
@@ -77,13 +79,14 @@ func Compile(source string) (*Expr, error) {
 	if err != nil {
 		return nil, syntaxError(source, err)
 	}
-	return &Expr{source: source, code: code}, nil
+	return &Expr{source: source, code: code, short: short}, nil
 }
 
 // Source is the text that was compiled.
 func (e *Expr) Source() string { return e.source }
 
-// Eval gives the first result over input, which should come from Decode. The result is
+// Eval gives the first result over input, which should come from Decode, or be Members of
+// such values. The result is
 // made of nil, bool, string, int, float64, *big.Int, json.Number, []any and
 // map[string]any, and may share memory with input: neither may be changed.
 func (e *Expr) Eval(ctx context.Context, input any) (any, error) {
@@ -91,21 +94,35 @@ func (e *Expr) Eval(ctx context.Context, input any) (any, error) {
 }
 
 func (e *Expr) eval(ctx context.Context, input any, timeout time.Duration) (any, error) {
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	result, plain := any(nil), false
+	if e.short != nil && ctx.Err() == nil {
+		result, plain = e.short(input)
+	}
+	if !plain {
+		var err error
+		if result, err = e.run(ctx, whole(input), timeout); err != nil {
+			return nil, err
+		}
+	}
+	size := sizer{}
+	if err := size.add(result); err != nil {
+		return nil, err
+	}
+	return result, nil
+}
+
+// run evaluates by the language's machine.
+func (e *Expr) run(ctx context.Context, input any, timeout time.Duration) (any, error) {
+	limited := &deadline{Context: ctx, until: time.Now().Add(timeout)}
 	result, ok := e.code.RunWithContext(limited, input, &budget{left: MaxNodes}).Next()
 	if !ok {
 		return nil, ErrNoResult
 	}
 	if err, failed := result.(error); failed {
-		if limited.Err() != nil && ctx.Err() == nil {
+		if limited.passed && ctx.Err() == nil {
 			return nil, fmt.Errorf("%w: it ran longer than %s", ErrLimit, timeout)
 		}
 		return nil, evalError(err)
-	}
-	size := sizer{}
-	if err := size.add(result); err != nil {
-		return nil, err
 	}
 	return result, nil
 }

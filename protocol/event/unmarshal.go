@@ -1,0 +1,126 @@
+package event
+
+import (
+	"bytes"
+	"encoding/base64"
+	"slices"
+
+	"github.com/crossdock/crossdock/protocol/strictjson"
+)
+
+// Parsed is an event as it was read, with its data decoded on the way.
+type Parsed struct {
+	*Event
+	Value   any  // the data, as strictjson.Decode gives it
+	Decoded bool // else Value means nothing: whoever decodes the data learns why it could not be
+}
+
+// Unmarshal reads the CloudEvents JSON format strictly: names in lower case, no member
+// twice, no data beside data_base64, every attribute a string, number or boolean.
+func Unmarshal(text []byte) (*Event, error) {
+	if p, ok := parse(text, false); ok {
+		p.Data = bytes.Clone(p.Data)
+		return p.Event, nil
+	}
+	return unmarshalInSteps(text)
+}
+
+// Parse is Unmarshal that decodes the data in the same pass. The event's data is a part of
+// text, which must not change any more.
+func Parse(text []byte) (Parsed, error) {
+	if p, ok := parse(text, true); ok {
+		return p, nil
+	}
+	e, err := unmarshalInSteps(text)
+	return Parsed{Event: e}, err
+}
+
+func parse(text []byte, decode bool) (p Parsed, ok bool) {
+	if len(text) > MaxSize { // before it is copied
+		return Parsed{}, false
+	}
+	r := strictjson.NewReader(text, MaxDepth+1) // the data stands one level down
+	p, ok = Read(r, decode)
+	return p, ok && r.End()
+}
+
+// Read is Parse, or Unmarshal, for an event that is a part of a longer text. It knows no
+// reasons: what it does not take may be refused, or taken, by Unmarshal. What it takes is
+// an event if the reader comes to a good end.
+func Read(r *strictjson.Reader, decode bool) (p Parsed, ok bool) {
+	p.Event = &Event{}
+	var seen core
+	version := ""
+	r.Next()
+	from := r.Offset()
+	for r.Open('{'); r.More('}'); {
+		name := r.Name()
+		if !seen.first(name) {
+			return Parsed{}, false
+		}
+		switch name {
+		case "data":
+			p.read(r, decode)
+			continue
+		case "data_base64":
+			data, err := base64.StdEncoding.DecodeString(r.Text())
+			if err != nil {
+				return Parsed{}, false
+			}
+			p.Data, p.Binary = data, true
+			continue
+		}
+		value, ok := attribute(r)
+		if !ok {
+			return Parsed{}, false
+		}
+		if name == "specversion" {
+			version = value
+		} else if _, twice := p.Extensions[name]; twice || p.SetAttribute(name, value) != nil {
+			return Parsed{}, false
+		}
+	}
+	if r.Offset()-from > MaxSize || version != SpecVersion || seen.has("data") && seen.has("data_base64") || p.validateAttributes() != nil {
+		return Parsed{}, false
+	}
+	return p, true
+}
+
+func (p *Parsed) read(r *strictjson.Reader, decode bool) {
+	if !decode {
+		p.Data = r.Skip()
+		return
+	}
+	p.Value, p.Data = r.Value()
+	p.Decoded = true
+}
+
+// attribute reads the string form that CloudEvents defines for an attribute's value.
+func attribute(r *strictjson.Reader) (text string, ok bool) {
+	switch r.Next() {
+	case '"':
+		return r.Text(), true
+	case '{', '[', 'n':
+		return "", false
+	}
+	return string(r.Skip()), true
+}
+
+// coreNames are the members that CloudEvents itself names.
+var coreNames = [...]string{"id", "source", "type", "specversion", "data", "time", "datacontenttype", "subject", "dataschema", "data_base64"}
+
+// core is which of them have been read.
+type core uint16
+
+// first notes a member, and says whether it is the first of a core name.
+func (c *core) first(name string) bool {
+	i := slices.Index(coreNames[:], name)
+	if i < 0 {
+		return true
+	}
+	before := *c
+	*c |= 1 << i
+	return *c != before
+}
+
+func (c *core) has(name string) bool { return *c&(1<<slices.Index(coreNames[:], name)) != 0 }
