@@ -33,6 +33,7 @@ func (t *tx) forgetAgent(c *model.ForgetAgent) *model.Error {
 	}
 	box.Acked = box.Last
 	put(t, tableBoxes, []byte(agent.Name), box)
+	t.forgetSpares(agent.Name)
 	for _, l := range t.inboundLanes(agent.Name) {
 		k := key(l.Source, l.Epoch, []byte(agent.Name))
 		row := get[laneRow](t.view, tableLanes, k)

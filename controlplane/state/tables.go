@@ -26,6 +26,7 @@ var (
 	tableBlocks         = []byte("blocks")          // id -> the block as it came
 	tableBlockRefs      = []byte("block-refs")      // id -> refsRow
 	tableMail           = []byte("mail")            // agent, position -> mailRow
+	tableSpare          = []byte("spare")           // destination, source, epoch, first -> mailRow that stands in if its source cannot send it again
 	tableBoxes          = []byte("boxes")           // agent -> boxRow
 	tableCommands       = []byte("commands")        // agent, number -> model.AgentCommand
 	tableLetters        = []byte("letters")         // id -> letterRow
@@ -48,7 +49,7 @@ var tables = [][]byte{
 	tableMeta, tablePrincipals, tablePrincipalHash, tableTokens, tableAgents, tableRevisions, tableBundles,
 	tableLanes, tableBlocks, tableBlockRefs, tableMail, tableBoxes, tableCommands, tableLetters, tableLetterOrder,
 	tableLetterIndex, tableLetterEvents, tableExceptions, tableExceptionOrder, tableAnswers, tableAnswerTimes, tableAudit,
-	tableInbound, tableNodes, tableBeacons, tableAuthorities, tableMoves,
+	tableInbound, tableNodes, tableBeacons, tableAuthorities, tableMoves, tableSpare,
 }
 
 var (
