@@ -263,6 +263,30 @@ func TestDamagedMail(t *testing.T) {
 	}
 }
 
+// A node of several does not give up what the others can read: the destination is sent to
+// them.
+func TestDamagedMailOfOneNode(t *testing.T) {
+	n := newNode(t)
+	n.activate("policy", "berlin", "paris")
+	berlin, paris := n.join("berlin"), n.join("paris")
+	berlin.mustOpen(opening(1, 1, 1))
+	n.mailTo(berlin, "paris", 1, 2)
+	n.mailTo(berlin, "paris", 3, 2)
+	n.store.damaged, n.store.others = map[uint64]bool{2: true}, true
+	stream := paris.pull(&syncpb.PullRequest{Revision: &syncpb.Revision{Generation: 9}})
+	stream.mail(1)
+	if m := stream.next(); m != nil {
+		t.Errorf("got %v", m)
+	}
+	says(t, stream.Err(), connect.CodeUnavailable, "mail 2 of paris")
+	if got := berlin.mustOpen(opening(1, 2, 2)).Outbound[0].Highwater; got != 4 {
+		t.Errorf("the relay holds %d, want 4", got)
+	}
+	if len(n.exceptions("lost-mail")) != 0 {
+		t.Errorf("exceptions: %v", n.exceptions("lost-mail"))
+	}
+}
+
 // rebuild makes the cluster one that was restored from a backup of an hour ago.
 func (n *node) rebuild() {
 	n.must(&model.Rebuild{At: time.Now(), Incarnation: "second life", Rebuilt: model.Rebuilt{

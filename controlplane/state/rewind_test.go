@@ -349,6 +349,43 @@ func TestRewoundMailboxIsEmpty(t *testing.T) {
 	}
 }
 
+func TestSnapshotIsChecked(t *testing.T) {
+	f := openMachine(t)
+	f.begin(model.ApprovalsDual, model.Limits{})
+	f.join("eu", "ho")
+	f.principal("ann", model.Viewer)
+	f.report("ho", letterFact(t, model.DeadLetter{ID: "ho/1/erp", System: "erp", State: "open"}))
+	f.must(&model.Resolve{Asked: f.by("root"), DeadLetter: "ho/1/erp", Replay: true})
+	f.send("eu", "ho", 1, 2)
+	check := func() error {
+		s, err := f.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Release()
+		return s.Check()
+	}
+	if err := check(); err != nil {
+		t.Fatalf("what is whole: %v", err)
+	}
+	flip(f, 1, -1)
+	if err := check(); err == nil || !strings.Contains(err.Error(), "block 1") {
+		t.Errorf("a damaged block: %v", err)
+	}
+	flip(f, 1, -1)
+	err := f.db.Update(func(b *bolt.Tx) error {
+		row := slices.Clone(b.Bucket(tableAgents).Get([]byte("eu")))
+		row[len(row)-1] ^= 1
+		return b.Bucket(tableAgents).Put([]byte("eu"), row)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := check(); err == nil || !strings.Contains(err.Error(), `agents, row "eu"`) {
+		t.Errorf("a damaged row: %v", err)
+	}
+}
+
 // goneBack has eu send five events to ho in three pieces, of which the second is damaged.
 func goneBack(t *testing.T) *fixture {
 	f := openMachine(t)

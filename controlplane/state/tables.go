@@ -52,6 +52,12 @@ var tables = [][]byte{
 	tableInbound, tableNodes, tableBeacons, tableAuthorities, tableMoves, tableSpare,
 }
 
+// unsealed are the tables of bare values, without a checksum. They only show the way to rows.
+var unsealed = map[string]bool{
+	string(tablePrincipalHash): true, string(tableLetterOrder): true, string(tableLetterIndex): true,
+	string(tableExceptionOrder): true, string(tableAnswerTimes): true, string(tableInbound): true,
+}
+
 var (
 	keyApplied  = []byte("applied")
 	keyCluster  = []byte("cluster")
