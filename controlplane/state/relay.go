@@ -123,7 +123,7 @@ func (p *pushing) finish() *model.PushResult {
 		}
 		put(p.tx, tableLanes, p.laneKey(to), &l.row)
 		if l.forgotten {
-			p.forgotten(to, p.cmd.Agent, p.cmd.Epoch, l.row.Dropped, p.cmd.At)
+			p.forgotten(to, p.cmd.Agent, p.cmd.Epoch, &l.row, p.cmd.At)
 		}
 	}
 	if whole {

@@ -139,6 +139,9 @@ func (t *tx) back(destination string, name laneName, holds uint64) (*goingBack, 
 	if l.resend {
 		l.high = settled
 		l.gap = model.Gap{First: holds + 1, Last: settled, Cause: "delivered before this copy of the agent's data"}
+		if row.Dropped+row.Unsure > 0 {
+			l.gap.Cause += ", or given up when the agent was forgotten"
+		}
 		return l, fmt.Sprintf("%s sends %d events again", name.source, row.Peak-min(settled, row.Peak))
 	}
 	l.gap = model.Gap{First: holds + 1, Last: row.Acked, Cause: "confirmed by a copy of the agent's data that is lost, and the sender cannot send it again"}

@@ -102,6 +102,7 @@ type (
 		Settled   uint64
 		Peak      uint64 // the highest that Highwater ever was: below it the source sends again
 		Dropped   uint64 // events taken and not kept, because the destination is forgotten
+		Unsure    uint64 // events that it had acknowledged, and not settled when it was forgotten
 	}
 	refsRow struct {
 		Refs  uint64
