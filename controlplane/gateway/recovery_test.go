@@ -336,6 +336,35 @@ func TestReadmit(t *testing.T) {
 	}
 }
 
+// An agent was enrolled again in the lost life, within the hour, and its certificate has
+// ended before the restored control plane was there: it renews first.
+func TestReadmitByRenewal(t *testing.T) {
+	n := newNode(t)
+	former := n.join("berlin")
+	csr, key := newRequest(t)
+	chain, err := n.pki.SignAgent(csr, "berlin", "berlin", n.pki.NewSerial(), time.Hour, time.Now().Add(2*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.must(&model.Rebuild{At: time.Now(), Incarnation: "second life", Rebuilt: model.Rebuilt{
+		At: time.Now().Add(time.Minute), Cause: model.RebuiltFromBackup, From: time.Now(), Node: "n1"}})
+	id := n.as(chain[0], key).id
+	if n.gateway.Revoked(id) {
+		t.Fatal("the newer enrolment is refused at the door")
+	}
+	id.Expired = true
+	newer := &agent{Session: n.session(id), t: t, node: n, id: id, key: key}
+	if _, err := newer.Client.Renew(t.Context(), connect.NewRequest(&syncpb.RenewRequest{CertificateRequest: csr})); err != nil {
+		t.Fatal(err)
+	}
+	if answer := newer.mustOpen(opening(2, 1, 1)); answer.Epoch != 2 || answer.Stale {
+		t.Errorf("after the renewal: %v", answer)
+	}
+	if !n.gateway.Revoked(former.id) {
+		t.Error("the former copy passes the door")
+	}
+}
+
 // Two lives of a cluster never share a generation: an agent tells of the other one.
 func TestGenerationSeenElsewhere(t *testing.T) {
 	n := newNode(t)
