@@ -54,6 +54,9 @@ func (c *ControlPlane) writeBackup(to io.Writer) error {
 		return err
 	}
 	defer snapshot.Release()
+	if err := c.store.Sound(snapshot); err != nil {
+		return err
+	}
 	sum := sha256.New()
 	out := io.MultiWriter(to, sum)
 	head := binary.BigEndian.AppendUint32(bytes.Clone(backupMagic[:]), uint32(len(header)))

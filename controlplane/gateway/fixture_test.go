@@ -43,6 +43,7 @@ type replica struct {
 	watchers map[string][]chan struct{}
 	down     error
 	damaged  map[uint64]bool // positions of mail that cannot be read at this node
+	others   bool            // other nodes have what this one cannot read
 }
 
 var _ gateway.Store = (*replica)(nil)
@@ -92,6 +93,13 @@ func (r *replica) Mail(agent string, after uint64, maxBytes int) []model.Mail {
 		}
 	}
 	return mail
+}
+
+func (r *replica) Spoiled(what string) error {
+	if r.others {
+		return model.Errorf(model.Unavailable, "%s", what)
+	}
+	return nil
 }
 
 func (r *replica) Ready() error {

@@ -58,6 +58,8 @@ type Store interface {
 	// Mail lists what waits beyond a position: at least one piece if there is any.
 	Mail(agent string, after uint64, maxBytes int) []model.Mail
 	Mailbox(agent string) model.Mailbox
+	// Spoiled is told of what this node cannot read. Without an error no other node has it.
+	Spoiled(what string) error
 	// RevisionFor gives the revision that is in force at a site.
 	RevisionFor(site string) (model.Revision, bool)
 	RevisionBundle(number uint64) ([]byte, bool)

@@ -23,8 +23,7 @@ const (
 )
 
 // lostLifeMargin is how much earlier than the newest command in a backup a certificate may
-// have been issued and still be unknown to it: certificates are dated back a little, and
-// clocks differ.
+// have been issued and still be unknown to it: clocks differ.
 const lostLifeMargin = time.Hour
 
 // Hello opens a session: it tells the agent what the relay holds of its lanes, and which
@@ -90,7 +89,8 @@ func (g *Gateway) checkHello(agent model.Agent, m *syncpb.HelloRequest) error {
 }
 
 // admit gives the agent that calls. One that was enrolled in a life of the cluster that a
-// restore has lost is taken in again: its certificate tells.
+// restore has lost is taken in again: its certificate tells. Where it does not say its
+// epoch (0), a later enrolment has a later one.
 func (g *Gateway) admit(ctx context.Context, epoch uint64) (model.Agent, error) {
 	id, ok := transport.IdentityFrom(ctx)
 	if !ok {
@@ -98,6 +98,9 @@ func (g *Gateway) admit(ctx context.Context, epoch uint64) (model.Agent, error) 
 	}
 	agent, known := g.cfg.Store.Agent(id.Agent)
 	cluster, _ := g.cfg.Store.Cluster()
+	if known && epoch == 0 && newerThan(id, &agent) {
+		epoch = agent.Epoch + 1
+	}
 	if ofLostLife(id, &cluster) && (!known || agent.Key != id.Key && agent.Epoch < epoch) {
 		if err := g.readmit(ctx, id, max(epoch, 1)); err != nil {
 			return agent, err

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -220,8 +221,11 @@ func (p *puller) sendAll(ctx context.Context) error {
 }
 
 // lose gives up a piece of mail that this node cannot read, so that its source sends it
-// again.
+// again. Where another node has it, that one is to be asked.
 func (p *puller) lose(ctx context.Context, m *model.Mail) error {
+	if err := p.g.cfg.Store.Spoiled(fmt.Sprintf("mail %d of %s: %s", m.Position, p.s.agent, clip(m.Damaged))); err != nil {
+		return p.g.refuse("damaged", connect.CodeUnavailable, "%v", err)
+	}
 	p.g.cfg.Logger.Error("mail cannot be read; its source is asked to send it again", "agent", p.s.agent, "position", m.Position, "why", m.Damaged)
 	_, err := p.g.apply(ctx, &model.LoseMail{At: p.g.cfg.Now(), Agent: p.s.agent, Position: m.Position, Node: p.g.cfg.Node, Why: clip(m.Damaged)})
 	if err != nil {

@@ -263,6 +263,30 @@ func TestDamagedMail(t *testing.T) {
 	}
 }
 
+// A node of several does not give up what the others can read: the destination is sent to
+// them.
+func TestDamagedMailOfOneNode(t *testing.T) {
+	n := newNode(t)
+	n.activate("policy", "berlin", "paris")
+	berlin, paris := n.join("berlin"), n.join("paris")
+	berlin.mustOpen(opening(1, 1, 1))
+	n.mailTo(berlin, "paris", 1, 2)
+	n.mailTo(berlin, "paris", 3, 2)
+	n.store.damaged, n.store.others = map[uint64]bool{2: true}, true
+	stream := paris.pull(&syncpb.PullRequest{Revision: &syncpb.Revision{Generation: 9}})
+	stream.mail(1)
+	if m := stream.next(); m != nil {
+		t.Errorf("got %v", m)
+	}
+	says(t, stream.Err(), connect.CodeUnavailable, "mail 2 of paris")
+	if got := berlin.mustOpen(opening(1, 2, 2)).Outbound[0].Highwater; got != 4 {
+		t.Errorf("the relay holds %d, want 4", got)
+	}
+	if len(n.exceptions("lost-mail")) != 0 {
+		t.Errorf("exceptions: %v", n.exceptions("lost-mail"))
+	}
+}
+
 // rebuild makes the cluster one that was restored from a backup of an hour ago.
 func (n *node) rebuild() {
 	n.must(&model.Rebuild{At: time.Now(), Incarnation: "second life", Rebuilt: model.Rebuilt{
@@ -307,6 +331,35 @@ func TestReadmit(t *testing.T) {
 	}
 	_, err = former.open(opening(1, 2, 2))
 	says(t, err, connect.CodePermissionDenied, "another key")
+	if !n.gateway.Revoked(former.id) {
+		t.Error("the former copy passes the door")
+	}
+}
+
+// An agent was enrolled again in the lost life, within the hour, and its certificate has
+// ended before the restored control plane was there: it renews first.
+func TestReadmitByRenewal(t *testing.T) {
+	n := newNode(t)
+	former := n.join("berlin")
+	csr, key := newRequest(t)
+	chain, err := n.pki.SignAgent(csr, "berlin", "berlin", n.pki.NewSerial(), time.Hour, time.Now().Add(2*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.must(&model.Rebuild{At: time.Now(), Incarnation: "second life", Rebuilt: model.Rebuilt{
+		At: time.Now().Add(time.Minute), Cause: model.RebuiltFromBackup, From: time.Now(), Node: "n1"}})
+	id := n.as(chain[0], key).id
+	if n.gateway.Revoked(id) {
+		t.Fatal("the newer enrolment is refused at the door")
+	}
+	id.Expired = true
+	newer := &agent{Session: n.session(id), t: t, node: n, id: id, key: key}
+	if _, err := newer.Client.Renew(t.Context(), connect.NewRequest(&syncpb.RenewRequest{CertificateRequest: csr})); err != nil {
+		t.Fatal(err)
+	}
+	if answer := newer.mustOpen(opening(2, 1, 1)); answer.Epoch != 2 || answer.Stale {
+		t.Errorf("after the renewal: %v", answer)
+	}
 	if !n.gateway.Revoked(former.id) {
 		t.Error("the former copy passes the door")
 	}

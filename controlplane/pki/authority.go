@@ -37,7 +37,6 @@ const (
 	AuthorityLife = 10 * 365 * 24 * time.Hour
 	NodeLife      = 90 * 24 * time.Hour
 	AgentLife     = 24 * time.Hour
-	skew          = time.Hour // by which another's clock may be behind
 )
 
 // maxPath is how many rotations an agent may have slept through and still verify a node:
@@ -276,7 +275,7 @@ func newSerial() *big.Int {
 // sign signs a leaf and bounds its life by the authority's own.
 func (s *set) sign(template *x509.Certificate, public crypto.PublicKey, life time.Duration, now time.Time) ([]byte, error) {
 	by := s.trusted[0].certificate
-	template.NotBefore, template.NotAfter = now.Add(-skew), now.Add(life)
+	template.NotBefore, template.NotAfter = now.Add(-transport.DatedBack), now.Add(life)
 	if template.NotAfter.After(by.NotAfter) {
 		template.NotAfter = by.NotAfter
 	}

@@ -363,6 +363,9 @@ func checkAgent(t *testing.T, a *pki.Authority, der []byte) transport.Identity {
 	if err != nil || id.Agent != "berlin" || id.Cluster != "c1" || !id.NotAfter.Equal(now.Add(time.Hour)) {
 		t.Errorf("identity %+v, %v", id, err)
 	}
+	if !id.Issued.Equal(now.Truncate(time.Second)) {
+		t.Errorf("it counts as issued at %s, and was signed at %s", id.Issued, now)
+	}
 	if leaf.Subject.CommonName != "berlin" || len(leaf.DNSNames) != 0 || leaf.IsCA {
 		t.Errorf("names out of the request are in the certificate: %v %v", leaf.Subject, leaf.DNSNames)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/transport"
 )
 
 // First makes the authority of a new cluster: active from the start. The sealing key must
@@ -71,7 +72,7 @@ func authorityTemplate(cluster, id string, now time.Time) *x509.Certificate {
 		SerialNumber:          newSerial(),
 		Subject:               pkix.Name{CommonName: "Crossdock " + cluster + " " + id[:8]},
 		URIs:                  []*url.URL{{Scheme: "spiffe", Host: cluster}},
-		NotBefore:             now.Add(-skew),
+		NotBefore:             now.Add(-transport.DatedBack),
 		NotAfter:              now.Add(AuthorityLife),
 		IsCA:                  true,
 		BasicConstraintsValid: true,

@@ -143,9 +143,14 @@ func parseRow(key, value []byte, row any) error {
 	if len(value) < 4 {
 		return errors.New("cut short")
 	}
-	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value[4:])
-	if sum != binary.BigEndian.Uint32(value) {
+	if !intact(key, value) {
 		return errors.New("checksum")
 	}
 	return codec().dec.Unmarshal(value[4:], row)
+}
+
+// intact reports whether a row is what was written.
+func intact(key, value []byte) bool {
+	return len(value) >= 4 &&
+		crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value[4:]) == binary.BigEndian.Uint32(value)
 }

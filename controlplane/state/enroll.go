@@ -51,6 +51,7 @@ func (t *tx) enroll(c *model.Enroll) (*model.EnrollResult, *model.Error) {
 	if old != nil {
 		// The old store is gone, or is a clone: what it numbered is fenced off.
 		agent.Epoch = old.Epoch + 1
+		t.endLanes(name, old.Epoch, c.At)
 		t.except(&model.Exception{
 			ID: fmt.Sprintf("%s/reenrolled/%d", name, agent.Epoch), Agent: name, Kind: "reenrolled", At: c.At,
 			Text: fmt.Sprintf("agent %s was enrolled again and begins epoch %d; what its former store had not sent stays there", name, agent.Epoch),
@@ -140,6 +141,7 @@ func (t *tx) revoke(c *model.Revoke) *model.Error {
 	put(t, tableAgents, []byte(agent.Name), agent)
 	t.changed("revoked")
 	t.changed("agents")
+	t.endLanes(agent.Name, agent.Epoch, c.At)
 	t.flushMoves(c.At)
 	t.audit(c.At, c.By, "agent.revoke", agent.Name, map[string]any{"epoch": agent.Epoch, "serial": agent.Serial})
 	return nil

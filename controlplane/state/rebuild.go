@@ -164,6 +164,7 @@ func (t *tx) readmit(c *model.Readmit) *model.Error {
 		if err := t.overtaken(old, c, rebuilt); err != nil {
 			return err
 		}
+		t.endLanes(old.Name, old.Epoch, c.At)
 		t.changed("revoked")
 	}
 	put(t, tableAgents, []byte(c.Agent), &model.Agent{

@@ -108,10 +108,13 @@ func (p *pushing) finish() *model.PushResult {
 		if l.answer.Highwater == l.row.Highwater {
 			continue
 		}
-		whole = whole || l.row.Highwater < l.row.Peak && l.answer.Highwater >= l.row.Peak
+		again, to := l.row.Highwater < l.row.Peak, l.answer.Destination
+		whole = whole || again && l.answer.Highwater >= l.row.Peak
 		l.row.Highwater = l.answer.Highwater
 		l.row.Peak = max(l.row.Peak, l.row.Highwater)
-		to := l.answer.Destination
+		if again {
+			p.dropSpares(to, laneName{p.cmd.Agent, p.cmd.Epoch}, l.row.Highwater)
+		}
 		if !l.known {
 			p.putRaw(tableInbound, key(to, p.cmd.Agent, p.cmd.Epoch), nil)
 		}
@@ -120,7 +123,7 @@ func (p *pushing) finish() *model.PushResult {
 		}
 		put(p.tx, tableLanes, p.laneKey(to), &l.row)
 		if l.forgotten {
-			p.forgotten(to, p.cmd.Agent, p.cmd.Epoch, l.row.Dropped, p.cmd.At)
+			p.forgotten(to, p.cmd.Agent, p.cmd.Epoch, &l.row, p.cmd.At)
 		}
 	}
 	if whole {
@@ -191,9 +194,17 @@ func (p *pushing) gap(g *model.Gap) {
 	if !p.next(l, gap.First, gap.Last, int64(len(gap.Cause))) || l.forgotten {
 		return
 	}
+	missing := []model.Gap{gap}
 	if gap.Destination != block.Control {
-		p.gapMail(&gap, p.cmd.At)
+		l.answer.Highwater, missing = p.fill(gap, p.cmd.At)
 	}
+	for _, piece := range missing {
+		p.missing(piece)
+	}
+}
+
+// missing tells people of a gap.
+func (p *pushing) missing(gap model.Gap) {
 	// The lane of a new epoch begins with what the one before has brought already.
 	first := max(gap.First, p.takenBefore(gap.Destination)+1)
 	if first > gap.Last {

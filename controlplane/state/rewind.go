@@ -21,11 +21,13 @@ type goingBack struct {
 	row    *laneRow
 	resend bool   // its source can send again; else what waits is kept behind a gap
 	from   uint64 // position in the mailbox from which its mail is taken out
+	lost   uint64 // position of what cannot be read; 0: nothing of it
 
 	high  uint64 // the new high-water, when the source sends again
 	acked uint64 // what the destination holds
 	gap   model.Gap
 	mail  []*mailRow
+	spoil *mailRow // at lost
 }
 
 // canResend says whether a lane's source can still push to it.
@@ -34,7 +36,7 @@ func (t *tx) canResend(l laneName) bool {
 	return agent != nil && agent.Revoked.IsZero() && agent.Epoch == l.epoch
 }
 
-// rewind sets lanes of one destination back. Mail that its source sends again is removed;
+// rewind sets lanes of one destination back. Mail that its source sends again is set aside;
 // a gap stands before it where something is not to be sent again. Positions only rise: what
 // stays behind a gap gets new ones.
 func (t *tx) rewind(destination string, lanes []*goingBack, at time.Time) {
@@ -45,6 +47,9 @@ func (t *tx) rewind(destination string, lanes []*goingBack, at time.Time) {
 	box := t.box(destination)
 	out := t.takeOut(destination, box, func(position uint64, m *mailRow) bool {
 		l := byName[laneName{m.Source, m.Epoch}]
+		if l != nil && position == l.lost {
+			l.spoil = m
+		}
 		return l != nil && position >= l.from
 	}, math.MaxUint64)
 	put(t, tableBoxes, []byte(destination), box)
@@ -65,10 +70,15 @@ func (t *tx) rewind(destination string, lanes []*goingBack, at time.Time) {
 		put(t, tableLanes, key(l.source, l.epoch, []byte(destination)), l.row)
 		for _, m := range l.mail {
 			switch {
+			case m == l.spoil:
+				t.release(m.Block)
 			case !l.resend:
 				t.mail(destination, m)
-			case m.Gap == nil:
+			case m.Gap != nil: // its source says so again
+			case m.Last <= l.high:
 				t.release(m.Block)
+			default:
+				t.setAside(destination, m)
 			}
 		}
 	}
@@ -129,6 +139,9 @@ func (t *tx) back(destination string, name laneName, holds uint64) (*goingBack, 
 	if l.resend {
 		l.high = settled
 		l.gap = model.Gap{First: holds + 1, Last: settled, Cause: "delivered before this copy of the agent's data"}
+		if row.Dropped+row.Unsure > 0 {
+			l.gap.Cause += ", or given up when the agent was forgotten"
+		}
 		return l, fmt.Sprintf("%s sends %d events again", name.source, row.Peak-min(settled, row.Peak))
 	}
 	l.gap = model.Gap{First: holds + 1, Last: row.Acked, Cause: "confirmed by a copy of the agent's data that is lost, and the sender cannot send it again"}
@@ -155,33 +168,39 @@ func (t *tx) loseMail(c *model.LoseMail) *model.Error {
 	if row == nil {
 		panic(fault{fmt.Errorf("mail %d of %s is of no lane", c.Position, c.Agent)})
 	}
-	l := &goingBack{laneName: name, row: row, resend: t.canResend(name), from: c.Position, high: m.First - 1, acked: row.Acked}
+	l := &goingBack{laneName: name, row: row, resend: t.canResend(name), from: c.Position, lost: c.Position, acked: row.Acked}
+	// It may begin with what came before it already, and that is not lost.
+	first := max(m.First, t.cameBefore(c.Agent, name, c.Position, row.Acked)+1)
+	l.high = first - 1
 	said := "is sent again by it"
 	if !l.resend {
 		said = "cannot be sent again, because that agent is gone or runs on other data: compare with its systems"
-		l.gap = model.Gap{First: m.First, Last: m.Last, Cause: "damaged at the control plane, and the sender cannot send it again"}
-		t.giveUp(c.Agent, c.Position, m)
+		l.gap = model.Gap{First: first, Last: m.Last, Cause: "damaged at the control plane, and the sender cannot send it again"}
 	}
 	t.rewind(c.Agent, []*goingBack{l}, c.At)
 	t.except(&model.Exception{
 		ID: fmt.Sprintf("%s/lost-mail/%d", c.Agent, c.Position), Agent: c.Agent, Kind: "lost-mail", At: c.At,
 		Text: fmt.Sprintf("Events %d to %d from %s to %s could not be read at node %s (%s): what was lost %s. Check the disk of that node.",
-			m.First, m.Last, m.Source, c.Agent, clip(c.Node, maxName), clip(c.Why, maxText/4), said),
+			first, m.Last, m.Source, c.Agent, clip(c.Node, maxName), clip(c.Why, maxText/4), said),
 	})
 	t.audit(c.At, "node:"+clip(c.Node, maxName), "mail.lost", c.Agent, map[string]any{
-		"position": c.Position, "source": m.Source, "epoch": m.Epoch, "first": m.First, "last": m.Last, "resent": l.resend,
+		"position": c.Position, "source": m.Source, "epoch": m.Epoch, "first": first, "last": m.Last, "resent": l.resend,
 	})
 	return nil
 }
 
-// giveUp removes one piece of mail for good.
-func (t *tx) giveUp(agent string, position uint64, m *mailRow) {
-	box := t.box(agent)
-	box.Bytes -= m.Bytes
-	box.Events -= m.Events
-	put(t, tableBoxes, []byte(agent), box)
-	t.remove(tableMail, key(agent, position))
-	t.release(m.Block)
+// cameBefore is how far a lane has come before a position in its mailbox.
+func (v view) cameBefore(agent string, l laneName, position, acked uint64) uint64 {
+	v.each(tableMail, key(agent), nil, func(k, value []byte) bool {
+		if last8(k) >= position {
+			return false
+		}
+		if m := parse[mailRow](tableMail, k, value); m.Source == l.source && m.Epoch == l.epoch {
+			acked = max(acked, m.Last)
+		}
+		return true
+	})
+	return acked
 }
 
 func (v view) inboundLanes(destination string) (lanes []model.Lane) {

@@ -320,7 +320,10 @@ func TestForget(t *testing.T) {
 		if e.ID == "ho/forgotten/eu/1" && (!strings.HasPrefix(e.Text, "5 events") || e.Resolved.IsZero()) {
 			t.Errorf("it says %q, resolved %v", e.Text, e.Resolved)
 		}
-		if e.ID == "ho/forgotten/na/1" && !strings.HasPrefix(e.Text, "3 events") {
+		if e.ID == "ho/forgotten/eu/1" && !strings.Contains(e.Text, "2 that ho had confirmed") {
+			t.Errorf("nobody says what it may not have delivered: %q", e.Text)
+		}
+		if e.ID == "ho/forgotten/na/1" && (!strings.HasPrefix(e.Text, "3 events") || strings.Contains(e.Text, "confirmed")) {
 			t.Errorf("it says %q", e.Text)
 		}
 	}
@@ -332,8 +335,9 @@ func TestForget(t *testing.T) {
 	if a := f.send("eu", "ho", 8, 9); a.Highwater != 9 {
 		t.Errorf("after the rewind: %+v", a)
 	}
-	if got, want := f.parts("ho"), []string{"gap eu 1 1 7", "gap na 1 1 3", "eu 1 8 9"}; !slices.Equal(got, want) {
-		t.Errorf("mail %q, want %q", got, want)
+	f.wantParts("ho", "gap eu 1 1 7", "gap na 1 1 3", "eu 1 8 9")
+	if cause := f.Mail("ho", 0, 1<<20)[0].Gap.Cause; !strings.Contains(cause, "forgotten") {
+		t.Errorf("what was given up counts as %q", cause)
 	}
 }
 
@@ -347,4 +351,162 @@ func TestRewoundMailboxIsEmpty(t *testing.T) {
 	if a := f.send("eu", "ho", 1, 2); a.Full || a.Highwater != 2 {
 		t.Errorf("it answers %+v", a)
 	}
+}
+
+func TestSnapshotIsChecked(t *testing.T) {
+	f := openMachine(t)
+	f.begin(model.ApprovalsDual, model.Limits{})
+	f.join("eu", "ho")
+	f.principal("ann", model.Viewer)
+	f.report("ho", letterFact(t, model.DeadLetter{ID: "ho/1/erp", System: "erp", State: "open"}))
+	f.must(&model.Resolve{Asked: f.by("root"), DeadLetter: "ho/1/erp", Replay: true})
+	f.send("eu", "ho", 1, 2)
+	check := func() error {
+		s, err := f.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Release()
+		return s.Check()
+	}
+	if err := check(); err != nil {
+		t.Fatalf("what is whole: %v", err)
+	}
+	flip(f, 1, -1)
+	if err := check(); err == nil || !strings.Contains(err.Error(), "block 1") {
+		t.Errorf("a damaged block: %v", err)
+	}
+	flip(f, 1, -1)
+	err := f.db.Update(func(b *bolt.Tx) error {
+		row := slices.Clone(b.Bucket(tableAgents).Get([]byte("eu")))
+		row[len(row)-1] ^= 1
+		return b.Bucket(tableAgents).Put([]byte("eu"), row)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := check(); err == nil || !strings.Contains(err.Error(), `agents, row "eu"`) {
+		t.Errorf("a damaged row: %v", err)
+	}
+}
+
+// goneBack has eu send five events to ho in three pieces, of which the second is damaged.
+func goneBack(t *testing.T) *fixture {
+	f := openMachine(t)
+	f.begin(model.ApprovalsDual, model.Limits{})
+	f.join("eu", "ho")
+	f.send("eu", "ho", 1, 2)
+	f.send("eu", "ho", 3, 3)
+	f.send("eu", "ho", 4, 5)
+	f.must(&model.LoseMail{At: f.now, Agent: "ho", Position: 2, Node: "n1", Why: "crc"})
+	if l := f.lane("eu", "ho", 1); l.Highwater != 2 {
+		t.Fatalf("lane %+v", l)
+	}
+	return f
+}
+
+func (f *fixture) gap(from, to string, first, last uint64) model.LaneAnswer {
+	f.Helper()
+	a, _ := f.Agent(from)
+	gap := model.Gap{Destination: to, First: first, Last: last, Cause: "not held"}
+	return answerFor(f, f.must(&model.Push{At: f.now, Agent: from, Epoch: a.Epoch, Gaps: []model.Gap{gap}}), to)
+}
+
+func (f *fixture) wantParts(agent string, want ...string) {
+	f.Helper()
+	if got := f.parts(agent); !slices.Equal(got, want) {
+		f.Errorf("mail %q, want %q", got, want)
+	}
+}
+
+// end acknowledges all that waits, and nothing is left of it.
+func (f *fixture) end(agent string) {
+	f.Helper()
+	f.must(&model.Ack{At: f.now, Agent: agent, Mailbox: f.Mailbox(agent).Next - 1})
+	if r := f.Relay(); r.Blocks != 0 || r.Bytes != 0 || f.rows(tableSpare) != 0 || f.Mailbox(agent).Bytes != 0 {
+		f.Errorf("relay %+v, %d pieces aside, box %+v", r, f.rows(tableSpare), f.Mailbox(agent))
+	}
+}
+
+// What a source does not hold any more is lost as far as it was damaged, and no further.
+func TestWhatIsWholeStandsInForItsSource(t *testing.T) {
+	for name, test := range map[string]struct {
+		push func(f *fixture) model.LaneAnswer
+		want []string
+		gaps int
+	}{
+		"all is sent again": {func(f *fixture) model.LaneAnswer { return f.send("eu", "ho", 3, 5) }, []string{"eu 1 1 2", "eu 1 3 5"}, 0},
+		"nothing is held":   {func(f *fixture) model.LaneAnswer { return f.gap("eu", "ho", 3, 5) }, []string{"eu 1 1 2", "gap eu 1 3 3", "eu 1 4 5"}, 1},
+		"nor what came later": {func(f *fixture) model.LaneAnswer { return f.gap("eu", "ho", 3, 6) },
+			[]string{"eu 1 1 2", "gap eu 1 3 3", "eu 1 4 5", "gap eu 1 6 6"}, 2},
+		"the gap ends within a piece": {func(f *fixture) model.LaneAnswer {
+			if a := f.gap("eu", "ho", 3, 4); a.Highwater != 5 {
+				f.Errorf("answer %+v", a)
+			}
+			return f.send("eu", "ho", 6, 6)
+		}, []string{"eu 1 1 2", "gap eu 1 3 3", "eu 1 4 5", "eu 1 6 6"}, 1},
+		"sent again up to within a piece": {func(f *fixture) model.LaneAnswer {
+			f.send("eu", "ho", 3, 4)
+			return f.gap("eu", "ho", 5, 5)
+		}, []string{"eu 1 1 2", "eu 1 3 4", "eu 1 4 5"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := goneBack(t)
+			if a := test.push(f); a.Highwater < 5 {
+				t.Errorf("answer %+v", a)
+			}
+			f.wantParts("ho", test.want...)
+			f.wantExceptions("gap", test.gaps)
+			f.end("ho")
+		})
+	}
+}
+
+// A source that can send nothing more leaves what the relay has, and people are told of the
+// rest.
+func TestSourceEndsBeforeItSendsAgain(t *testing.T) {
+	for name, end := range map[string]model.Command{
+		"revoked":       &model.Revoke{Agent: "eu"},
+		"another epoch": &model.NewEpoch{Agent: "eu", Epoch: 1, Nonce: nonce(1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := goneBack(t)
+			switch c := end.(type) {
+			case *model.Revoke:
+				c.Asked = f.by("root")
+			case *model.NewEpoch:
+				c.At = f.now
+			}
+			f.must(end)
+			f.wantParts("ho", "eu 1 1 2", "gap eu 1 3 3", "eu 1 4 5")
+			f.wantExceptions("gap", 1)
+			if l := f.lane("eu", "ho", 1); l.Highwater != 5 {
+				t.Errorf("lane %+v", l)
+			}
+			f.end("ho")
+		})
+	}
+	t.Run("enrolled again", func(t *testing.T) {
+		f := goneBack(t)
+		f.join("eu")
+		f.wantParts("ho", "eu 1 1 2", "gap eu 1 3 3", "eu 1 4 5")
+		f.end("ho")
+	})
+}
+
+// What is kept for a destination goes with it; its source sends it again, and then it counts.
+func TestForgottenDestinationKeepsNothingAside(t *testing.T) {
+	f := goneBack(t)
+	f.must(&model.Revoke{Asked: f.by("root"), Agent: "ho"})
+	f.must(&model.ForgetAgent{Asked: f.by("root"), Agent: "ho"})
+	if r := f.Relay(); r.Blocks != 0 || f.rows(tableSpare) != 0 {
+		t.Errorf("relay %+v, %d pieces aside", r, f.rows(tableSpare))
+	}
+	f.send("eu", "ho", 3, 5)
+	for _, e := range f.Exceptions(10) {
+		if e.Kind == "forgotten" && !strings.HasPrefix(e.Text, "5 events") {
+			t.Errorf("it says %q", e.Text)
+		}
+	}
+	f.wantExceptions("forgotten", 1)
 }

@@ -77,6 +77,7 @@ func (t *tx) adoptEpoch(agent *model.Agent, epoch uint64, at time.Time) *model.E
 			"backup, so it counts. Nothing is to be done.", agent.Name, epoch, agent.Epoch),
 	})
 	t.audit(at, "agent:"+agent.Name, "agent.epoch.adopt", agent.Name, map[string]any{"epoch": epoch, "before": agent.Epoch})
+	t.endLanes(agent.Name, agent.Epoch, at)
 	agent.Epoch, agent.EpochNonce = epoch, [16]byte{}
 	t.changed("epoch/" + agent.Name)
 	return nil
@@ -102,6 +103,7 @@ func (t *tx) newEpoch(c *model.NewEpoch) (*model.NewEpochResult, *model.Error) {
 	case c.Epoch < agent.Epoch:
 		agent.Allowed = time.Time{} // once
 	}
+	t.endLanes(agent.Name, agent.Epoch, c.At)
 	agent.Epoch++
 	agent.EpochNonce = c.Nonce
 	agent.Session, agent.Nonce = 0, [16]byte{}

@@ -26,6 +26,7 @@ var (
 	tableBlocks         = []byte("blocks")          // id -> the block as it came
 	tableBlockRefs      = []byte("block-refs")      // id -> refsRow
 	tableMail           = []byte("mail")            // agent, position -> mailRow
+	tableSpare          = []byte("spare")           // destination, source, epoch, first -> mailRow that stands in if its source cannot send it again
 	tableBoxes          = []byte("boxes")           // agent -> boxRow
 	tableCommands       = []byte("commands")        // agent, number -> model.AgentCommand
 	tableLetters        = []byte("letters")         // id -> letterRow
@@ -48,7 +49,13 @@ var tables = [][]byte{
 	tableMeta, tablePrincipals, tablePrincipalHash, tableTokens, tableAgents, tableRevisions, tableBundles,
 	tableLanes, tableBlocks, tableBlockRefs, tableMail, tableBoxes, tableCommands, tableLetters, tableLetterOrder,
 	tableLetterIndex, tableLetterEvents, tableExceptions, tableExceptionOrder, tableAnswers, tableAnswerTimes, tableAudit,
-	tableInbound, tableNodes, tableBeacons, tableAuthorities, tableMoves,
+	tableInbound, tableNodes, tableBeacons, tableAuthorities, tableMoves, tableSpare,
+}
+
+// unsealed are the tables of bare values, without a checksum. They only show the way to rows.
+var unsealed = map[string]bool{
+	string(tablePrincipalHash): true, string(tableLetterOrder): true, string(tableLetterIndex): true,
+	string(tableExceptionOrder): true, string(tableAnswerTimes): true, string(tableInbound): true,
 }
 
 var (
@@ -95,6 +102,7 @@ type (
 		Settled   uint64
 		Peak      uint64 // the highest that Highwater ever was: below it the source sends again
 		Dropped   uint64 // events taken and not kept, because the destination is forgotten
+		Unsure    uint64 // events that it had acknowledged, and not settled when it was forgotten
 	}
 	refsRow struct {
 		Refs  uint64

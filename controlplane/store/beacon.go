@@ -12,8 +12,11 @@ import (
 	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
-// divergedName is left in the directory of a node whose state differs from the others'.
-const divergedName = "diverged"
+// What is left in the directory of a node that must not go on beside the others.
+const (
+	divergedName = "diverged" // its state differs from theirs
+	damagedName  = "damaged"  // it cannot read what they have
+)
 
 // beacon is the comparing of the nodes' states: the leader proposes one, every node tells
 // its hash at that entry, and the state says who is wrong.
@@ -29,7 +32,7 @@ type beacon struct {
 func (s *Store) applied(out *state.Outcome) {
 	s.progress.advance(out.Index)
 	if out.Diverged != "" {
-		s.fail(s.setAside(out.Diverged))
+		s.fail(s.setAside(divergedName, out.Diverged))
 		return
 	}
 	if out.Beacon != 0 {
@@ -49,8 +52,8 @@ func (s *Store) applied(out *state.Outcome) {
 }
 
 // setAside makes sure that this node does not start again as it is.
-func (s *Store) setAside(text string) error {
-	err := atomicfile.Write(s.path(divergedName), []byte(text+"\n"), 0o600)
+func (s *Store) setAside(name, text string) error {
+	err := atomicfile.Write(s.path(name), []byte(text+"\n"), 0o600)
 	return errors.Join(fmt.Errorf("store: %s", text), err)
 }
 

@@ -56,7 +56,7 @@ func (f fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return snapshot{snap}, nil
+	return snapshot{snap, f.s}, nil
 }
 
 func (f fsm) Restore(from io.ReadCloser) error {
@@ -71,9 +71,19 @@ func (f fsm) Restore(from io.ReadCloser) error {
 	return nil
 }
 
-type snapshot struct{ *state.Snapshot }
+// snapshot is one of a store; nil: of a node that does not run.
+type snapshot struct {
+	*state.Snapshot
+	s *Store
+}
 
 func (s snapshot) Persist(sink raft.SnapshotSink) error {
+	if s.s != nil {
+		if err := s.s.Sound(s.Snapshot); err != nil {
+			_ = sink.Cancel() // likewise
+			return fmt.Errorf("persist: %w", err)
+		}
+	}
 	if _, err := s.WriteTo(sink); err != nil {
 		_ = sink.Cancel() // the error that matters is the one before
 		return fmt.Errorf("persist: %w", err)

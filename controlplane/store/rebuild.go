@@ -275,7 +275,7 @@ func (b *rebuilding) prepare(machine *state.Machine) (err error) {
 		return errors.Join(err, sink.Cancel())
 	}
 	defer snap.Release()
-	if err := (snapshot{snap}).Persist(sink); err != nil {
+	if err := (snapshot{snap, nil}).Persist(sink); err != nil {
 		return err
 	}
 	text, err := json.Marshal(b.info)
@@ -310,6 +310,10 @@ func (b *rebuilding) place() error {
 		if err != nil {
 			return err
 		}
+	}
+	// From now on there is nobody who has what cannot be read here.
+	if err := os.Remove(b.path(damagedName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	// In one step, so that what says how far this came is never there by halves.
 	gone := b.path("." + rebuildName)

@@ -200,7 +200,9 @@ func New(cfg Config) (*Store, error) {
 // stops are the names in a node's directory that keep it from starting, and what to do.
 var stops = map[string]string{
 	divergedName: "this node's state went another way than that of the others; remove this node from the cluster and join it again with an empty directory",
-	rebuildName:  "a restore or recovery of this node's directory was cut short; run the same command again",
+	damagedName: "this node could not read a part of its data, which the other nodes have; check its disk, remove this node from the cluster and " +
+		"join it again with an empty directory; if no other node is left, run crossdock cluster recover on it",
+	rebuildName: "a restore or recovery of this node's directory was cut short; run the same command again",
 }
 
 // fail notes the first error that this node cannot go on from, and ends the process.

@@ -3,7 +3,9 @@ package systemtest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -30,10 +32,17 @@ func killWorld(t *testing.T) *world {
 // it gives ends that: what was offered is still brought home.
 func (w *world) trade(keys int) (stop func()) {
 	w.t.Helper()
+	return w.tradeAt(keys, slices.Collect(maps.Keys(w.shops))...)
+}
+
+// tradeAt has only some shops sell.
+func (w *world) tradeAt(keys int, sites ...string) (stop func()) {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	home, give := context.WithCancel(context.Background())
 	var all sync.WaitGroup
-	for name, s := range w.shops {
+	for _, name := range sites {
+		s := w.shops[name]
 		for k := range keys {
 			all.Go(func() {
 				for i := 0; ctx.Err() == nil; i++ {

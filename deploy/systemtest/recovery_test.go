@@ -274,3 +274,20 @@ func TestClonedAgent(t *testing.T) {
 		t.Errorf("erp got %d orders of an agent that is fenced", got-before-10)
 	}
 }
+
+// awaitAudited waits until the record tells of something that was done to something.
+func (p *plane) awaitAudited(action, object string) {
+	p.t.Helper()
+	until(p.t, action+" of "+object+" is in the record", func() string {
+		var list struct {
+			Items []struct{ Action, Object string }
+		}
+		p.must("GET", "/audit?limit=500", nil, &list)
+		for _, e := range list.Items {
+			if e.Action == action && e.Object == object {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%d entries", len(list.Items))
+	})
+}

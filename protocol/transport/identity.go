@@ -10,14 +10,18 @@ import (
 	"time"
 )
 
+// DatedBack is how long before they are signed certificates begin: another's clock may be
+// behind.
+const DatedBack = time.Hour
+
 // Identity is who an agent has proven to be.
 type Identity struct {
 	Cluster  string
 	Site     string
 	Agent    string
-	Serial   string   // of the certificate, hexadecimal
-	Key      [32]byte // SHA-256 of the public key (SubjectPublicKeyInfo)
-	Issued   time.Time
+	Serial   string    // of the certificate, hexadecimal
+	Key      [32]byte  // SHA-256 of the public key (SubjectPublicKeyInfo)
+	Issued   time.Time // when it was signed, in whole seconds
 	NotAfter time.Time
 	Expired  bool // the call is let through because it may renew the certificate, and no more
 }
@@ -37,7 +41,7 @@ func ParseIdentity(cert *x509.Certificate) (Identity, error) {
 		Cluster:  uri.Host,
 		Serial:   cert.SerialNumber.Text(16),
 		Key:      sha256.Sum256(cert.RawSubjectPublicKeyInfo),
-		Issued:   cert.NotBefore,
+		Issued:   cert.NotBefore.Add(DatedBack),
 		NotAfter: cert.NotAfter,
 	}
 	parts := strings.Split(uri.Path, "/")

@@ -18,9 +18,10 @@ func (a *app) rotateCommand() *cobra.Command {
 
   begin     makes the next one; nodes and agents trust it from now on
   activate  lets it sign; certificates of the one before stay good
-  finish    ends the trust in the one before
+  finish    ends the trust in the one before; refused while an agent depends on it
 
 Between the steps agents have to come by, which takes as long as a certificate's renewal.
+One that never comes back has to be revoked; it enrols anew, with a join token.
 crossdock cluster status shows the authorities and how many agents still have a
 certificate of each.`,
 	})
@@ -100,19 +101,12 @@ func (a *app) rotateActivate() *cobra.Command {
 }
 
 func (a *app) rotateFinish() *cobra.Command {
-	var sure bool
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use: "finish", Short: "End the trust in the retired authority", Args: cobra.NoArgs,
 		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			old, err := c.authority(ctx, api.AuthorityStateRetired, "there is no retired authority: nothing to finish")
 			if err != nil {
 				return err
-			}
-			if old.Agents > 0 {
-				warning := fmt.Sprintf("%d agents still have a certificate of authority %s. They will have to enrol anew, with a join token.", old.Agents, old.ID)
-				if err := a.confirm(sure, warning); err != nil {
-					return err
-				}
 			}
 			if err := c.remove(ctx, "/cluster/authorities/"+old.ID); err != nil {
 				return err
@@ -121,6 +115,4 @@ func (a *app) rotateFinish() *cobra.Command {
 			return nil
 		}),
 	}
-	cmd.Flags().BoolVar(&sure, "yes", false, "do not ask")
-	return cmd
 }

@@ -12,13 +12,14 @@ type Property string
 
 // The properties.
 const (
-	NoLoss      Property = "no loss"      // accepted: delivered everywhere, or a dead letter
-	NoInvention Property = "no invention" // delivered: offered, with this data, and owed to this system
-	OnceAHop    Property = "once a hop"   // a journal holds an event once; a system gets it again only after a crash
-	OneIdentity Property = "one identity" // one idempotency key and one body for an event and a system
-	InOrder     Property = "in order"     // of acceptance, for each agent, system and key
-	OneByOne    Property = "one by one"   // attempts of a key do not overlap
-	Wellformed  Property = "well formed"  // the history itself makes sense
+	NoLoss      Property = "no loss"       // accepted: delivered everywhere, or a dead letter, or named as lost
+	NoFalseLoss Property = "no false loss" // named as lost: was not delivered
+	NoInvention Property = "no invention"  // delivered: offered, with this data, and owed to this system
+	OnceAHop    Property = "once a hop"    // a journal holds an event once; a system gets it again only after a crash
+	OneIdentity Property = "one identity"  // one idempotency key and one body for an event and a system
+	InOrder     Property = "in order"      // of acceptance, for each agent, system and key
+	OneByOne    Property = "one by one"    // attempts of a key do not overlap
+	Wellformed  Property = "well formed"   // the history itself makes sense
 )
 
 // Fault is one breach.
@@ -62,7 +63,8 @@ type delivery struct {
 	firstBegun        int // line of the first attempt, from 1
 	firstDone         int // line of the first success
 	dones             int
-	dead              bool
+	dead              bool // or lost: nobody waits for it
+	lost              bool
 }
 
 type record struct {
@@ -105,6 +107,9 @@ func Check(lines []Line, rules Rules) []Fault {
 			c.holds(l)
 		case Dead:
 			c.delivery(l).dead = true
+		case Lost:
+			d := c.delivery(l)
+			d.dead, d.lost = true, true
 		default:
 			c.fault(Wellformed, "line %d is %q", at, l.Kind)
 		}
@@ -224,8 +229,13 @@ func (c *checker) holds(l Line) {
 	}
 }
 
-// completeness looks both ways: at what was owed.
+// completeness looks both ways: at what was owed, and at what was given up.
 func (c *checker) completeness() {
+	for at, d := range c.deliveries {
+		if d.lost && d.dones > 0 {
+			c.fault(NoFalseLoss, "event %v is named as lost for %s, which has taken it", at.event, at.system)
+		}
+	}
 	if c.rules.Partial {
 		return
 	}

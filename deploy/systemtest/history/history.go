@@ -29,6 +29,7 @@ const (
 	Ended    Kind = "ended"    // the system has decided on its answer
 	Held     Kind = "held"     // an agent's journal holds the event
 	Dead     Kind = "dead"     // the event stands as a dead letter that a person can see
+	Lost     Kind = "lost"     // an exception that a person can see names the event as lost, or counts it as given up
 )
 
 // Line is one thing that was seen. An event is known by its source and id.

@@ -142,6 +142,10 @@ var mutations = []struct {
 	{"a delivery removed", NoLoss, func(r *rand.Rand, lines []Line) []Line {
 		return without(lines, lines[pick(r, lines, success)].Attempt)
 	}},
+	{"a delivery named as lost", NoFalseLoss, func(r *rand.Rand, lines []Line) []Line {
+		l := lines[pick(r, lines, success)]
+		return append(slices.Clone(lines), Line{Kind: Lost, System: l.System, Source: l.Source, ID: l.ID, Key: l.Key})
+	}},
 	{"an event gone from the journal that accepted it", NoLoss, func(r *rand.Rand, lines []Line) []Line {
 		at := pick(r, lines, func(l Line) bool { return l.Kind == Held && l.Agent != "hq" })
 		return slices.Delete(slices.Clone(lines), at, at+1)
@@ -290,16 +294,19 @@ func TestWhatIsExplainedIsNoFault(t *testing.T) {
 		t.Errorf("a repeat after a crash: %v", faults)
 	}
 
-	// A dead letter stands for a delivery, and what is offered in vain is owed to nobody.
-	lines = good(2)
-	last := lines[pick(rand.New(rand.NewPCG(1, 1)), lines, success)]
-	lines = slices.DeleteFunc(lines, func(l Line) bool { return success(l) && l.ID == last.ID && l.System == last.System })
-	last.Kind, last.Done, last.Attempt = Dead, false, 0
-	lines = append(lines, last, Line{Kind: Offered, Agent: "eu", Source: "/shop/eu", ID: "never", Key: "k0"})
-	lines = slices.DeleteFunc(lines, func(l Line) bool { return l.ID == last.ID && l.Kind == Begun && l.System == last.System })
-	lines = slices.DeleteFunc(lines, func(l Line) bool { return l.ID == last.ID && l.Kind == Ended && l.System == last.System })
-	if faults := Check(lines, rules()); len(faults) > 0 {
-		t.Errorf("a dead letter: %v", faults)
+	// A dead letter stands for a delivery, and so does what is named as lost; what is offered
+	// in vain is owed to nobody.
+	for _, kind := range []Kind{Dead, Lost} {
+		lines = good(2)
+		last := lines[pick(rand.New(rand.NewPCG(1, 1)), lines, success)]
+		lines = slices.DeleteFunc(lines, func(l Line) bool { return success(l) && l.ID == last.ID && l.System == last.System })
+		last.Kind, last.Done, last.Attempt = kind, false, 0
+		lines = append(lines, last, Line{Kind: Offered, Agent: "eu", Source: "/shop/eu", ID: "never", Key: "k0"})
+		lines = slices.DeleteFunc(lines, func(l Line) bool { return l.ID == last.ID && l.Kind == Begun && l.System == last.System })
+		lines = slices.DeleteFunc(lines, func(l Line) bool { return l.ID == last.ID && l.Kind == Ended && l.System == last.System })
+		if faults := Check(lines, rules()); len(faults) > 0 {
+			t.Errorf("%s: %v", kind, faults)
+		}
 	}
 }
 
