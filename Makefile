@@ -18,6 +18,9 @@ KILL    ?=
 SEED    ?=
 RUNS    ?=
 CONTROL ?=
+# make bench: ROUNDS of every arm instead of 5, ONLY=intake,endtoend takes some sections.
+ROUNDS  ?=
+ONLY    ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test lint vet-windows chaos drill bench generate check release clean
@@ -43,6 +46,7 @@ lint: need-go $(TOOLS)/golangci-lint ## the linters
 	$(GO) vet ./...
 	$(GO) vet -tags chaos ./controlplane/... ./deploy/systemtest/...
 	$(TOOLS)/golangci-lint run ./...
+	cd scripts/bench && $(GO) vet ./... && $(TOOLS)/golangci-lint run ./...
 
 vet-windows: need-go ## programs and tests compile for Windows
 	GOOS=windows CGO_ENABLED=0 $(GO) vet ./...
@@ -54,14 +58,14 @@ chaos: need-go ## random faults over three nodes and agents, judged by history (
 drill: need-go ## the drills behind deploy/runbooks, with their recovery points and times
 	$(GO) test -count=1 -timeout 15m -run '^TestDrill' -v ./deploy/systemtest
 
-bench: need-go ## speed as ratios measured side by side
-	$(GO) run ./scripts/bench
+bench: need-go ## speed as ratios, side by side with NATS JetStream and a raw file (ROUNDS= ONLY=); tables in run/bench-DATE.txt
+	cd scripts/bench && $(GO) run . $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(ONLY),-only $(ONLY))
 
 generate: need-go ## protobuf and OpenAPI code
 	cd scripts/generate && $(GO) run .
 	$(GO) generate ./controlplane/api
 
-check: need-go ## slower checks: generated code is current, every fuzz target for FUZZTIME (10s)
+check: need-go ## slower checks: generated code is current, the benchmark works, every fuzz target for FUZZTIME (10s)
 	sh scripts/check.sh
 
 release: need-go ## the binaries for Linux and Windows into dist/
