@@ -212,10 +212,7 @@ func (b *bench) rounds(ctx context.Context, s section, dir string) (failed error
 				continue
 			}
 			r := &run{bench: b, section: s.Name, arm: arm, round: round, dir: filepath.Join(dir, fmt.Sprintf("%s-%d-%d", s.Name, round, i))}
-			err := s.measure(ctx, r)
-			if ctx.Err() != nil {
-				err = context.Cause(ctx)
-			}
+			err := r.once(ctx, s)
 			if err != nil {
 				err = fmt.Errorf("%s, %s, round %d: %w", s.Name, arm, round+1, err)
 				fmt.Fprintln(b.out, err)
@@ -227,4 +224,18 @@ func (b *bench) rounds(ctx context.Context, s section, dir string) (failed error
 		}
 	}
 	return failed
+}
+
+// armLimit is how long one arm may take in one round. One that takes longer stands still.
+const armLimit = 8 * time.Minute
+
+// once makes the measurement; why it was ended counts for more than what came of that.
+func (r *run) once(ctx context.Context, s section) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, armLimit, fmt.Errorf("not done within %s", armLimit))
+	defer cancel()
+	err := s.measure(ctx, r)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
