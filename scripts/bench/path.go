@@ -47,9 +47,13 @@ func (r *run) openPath(ctx context.Context, sink *world.Sink, lines bool) (p *pa
 	return p, err
 }
 
+func (r *run) startCrossdock(ctx context.Context, erp string, lines bool) (*world.Crossdock, error) {
+	return world.StartCrossdock(ctx, world.CrossdockConfig{Programs: r.programs, Dir: filepath.Join(r.dir, "crossdock"), Size: nodes, ERP: erp, Lines: lines})
+}
+
 // openCrossdock starts three nodes and an agent at each of the two sites.
 func (r *run) openCrossdock(ctx context.Context, sink *world.Sink, lines bool) (*path, error) {
-	c, err := world.StartCrossdock(ctx, r.programs, filepath.Join(r.dir, "crossdock"), nodes, sink.Address)
+	c, err := r.startCrossdock(ctx, sink.Address, lines)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +66,7 @@ func (r *run) openCrossdock(ctx context.Context, sink *world.Sink, lines bool) (
 	}
 	shopSide := c.Syncs()
 	if lines {
-		if p.lines, err = world.StartLines(r.dir, c.Syncs()); err != nil {
+		if p.lines, err = world.StartLines(r.dir, c.LineAddresses(), c.Syncs()); err != nil {
 			return nil, errors.Join(err, p.close())
 		}
 		shopSide = p.lines.Addresses
@@ -100,7 +104,7 @@ func (r *run) openNATS(ctx context.Context, sink *world.Sink, sync peer.Sync, li
 		Posts: set.Systems[material.ERP].Delivery.Concurrency} // as many as our delivery
 	if lines {
 		cfg.Line = func(hub []string) (_ []string, err error) {
-			if p.lines, err = world.StartLines(r.dir, hub); err != nil {
+			if p.lines, err = world.StartLines(r.dir, nil, hub); err != nil {
 				return nil, err
 			}
 			return p.lines.Addresses, nil

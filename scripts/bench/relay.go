@@ -108,7 +108,7 @@ func cutBlocks(events []intake.Admitted) (out []uplink.Cut, err error) {
 }
 
 func measureRelay(ctx context.Context, r *run, cuts []uplink.Cut) error {
-	c, err := world.StartCrossdock(ctx, r.programs, filepath.Join(r.dir, "crossdock"), nodes, nobody)
+	c, err := r.startCrossdock(ctx, nobody, false)
 	if err != nil {
 		return err
 	}

@@ -16,15 +16,24 @@ import (
 // Crossdock is a control plane with agents, as shipped: the configuration files name
 // directories, ports and addresses, and nothing else but that one person may approve.
 type Crossdock struct {
-	Nodes    []*Node
-	Agents   []*Agent
-	dir      string
-	programs Programs
+	CrossdockConfig
+	Nodes  []*Node
+	Agents []*Agent
+}
+
+// CrossdockConfig says how to put it up.
+type CrossdockConfig struct {
+	Programs Programs
+	Dir      string
+	Size     int    // nodes
+	ERP      string // address of the system at the end
+	Lines    bool   // agents are told of each node by the address of a line to it, so that none gets around one that is cut
 }
 
 // Node is one node of the control plane.
 type Node struct {
 	Sync, Peer string // where agents, and other nodes, connect
+	Line       string // where a line to Sync is to listen; empty: there are no lines
 	api, ops   string
 	data       string
 	config     string
@@ -42,35 +51,39 @@ type Agent struct {
 	Process *Process // nil until Start
 }
 
-// StartCrossdock starts a control plane of some nodes below dir and puts the benchmark's
-// policy in force, with the address of the ERP.
-func StartCrossdock(ctx context.Context, programs Programs, dir string, nodes int, erp string) (*Crossdock, error) {
-	c := &Crossdock{dir: dir, programs: programs}
-	for i := range nodes {
-		if err := c.addNode(ctx, i, nodes); err != nil {
+// StartCrossdock starts a control plane and puts the benchmark's policy in force.
+func StartCrossdock(ctx context.Context, cfg CrossdockConfig) (*Crossdock, error) {
+	c := &Crossdock{CrossdockConfig: cfg}
+	for i := range cfg.Size {
+		if err := c.addNode(ctx, i); err != nil {
 			return nil, errors.Join(fmt.Errorf("node %d: %w", i+1, err), c.Close())
 		}
 	}
-	if err := c.approve(ctx, erp); err != nil {
+	if err := c.approve(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
 
-func (c *Crossdock) path(name string) string { return filepath.Join(c.dir, name) }
+func (c *Crossdock) path(name string) string { return filepath.Join(c.Dir, name) }
 
-func (c *Crossdock) addNode(ctx context.Context, i, nodes int) error {
+func (c *Crossdock) addNode(ctx context.Context, i int) error {
 	name := fmt.Sprint("node-", i+1)
-	ports, err := addresses(4)
+	ports, err := addresses(5)
 	if err != nil {
 		return err
 	}
 	n := &Node{Sync: ports[0], Peer: ports[1], api: ports[2], ops: ports[3], data: c.path(name), config: c.path(name + ".yaml")}
-	text := fmt.Sprintf("data: %q\nnode: %s\napprovals: single\nsync: {listen: %q}\napi: {listen: %q}\nops: {listen: %q}\n", n.data, name, n.Sync, n.api, n.ops)
-	if nodes > 1 {
+	advertise := ""
+	if c.Lines {
+		n.Line = ports[4]
+		advertise = fmt.Sprintf(", advertise: [%q]", n.Line)
+	}
+	text := fmt.Sprintf("data: %q\nnode: %s\napprovals: single\nsync: {listen: %q%s}\napi: {listen: %q}\nops: {listen: %q}\n", n.data, name, n.Sync, advertise, n.api, n.ops)
+	if c.Size > 1 {
 		text += fmt.Sprintf("cluster: {listen: %q}\n", n.Peer)
 	}
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return err
 	}
 	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
@@ -85,7 +98,7 @@ func (c *Crossdock) addNode(ctx context.Context, i, nodes int) error {
 			return err
 		}
 	}
-	if n.Process, err = Start(name, Center, c.path(name+".log"), c.programs.Path("crossdock"), "server", "--config", n.config); err != nil {
+	if n.Process, err = Start(name, Center, c.path(name+".log"), c.Programs.Path("crossdock"), "server", "--config", n.config); err != nil {
 		return err
 	}
 	c.Nodes = append(c.Nodes, n)
@@ -101,12 +114,12 @@ func (c *Crossdock) Command(ctx context.Context, in string, args ...string) (str
 	}
 	env := []string{"CROSSDOCK_SERVER=https://" + first.api, "CROSSDOCK_TOKEN=" + strings.TrimSpace(string(token)),
 		"CROSSDOCK_CA=" + filepath.Join(first.data, "pki", "ca.pem")}
-	return call(ctx, env, in, c.programs.Path("crossdock"), args...)
+	return call(ctx, env, in, c.Programs.Path("crossdock"), args...)
 }
 
-func (c *Crossdock) approve(ctx context.Context, erp string) error {
+func (c *Crossdock) approve(ctx context.Context) error {
 	dir := c.path("policy")
-	if err := material.WritePolicy(dir, erp); err != nil {
+	if err := material.WritePolicy(dir, c.ERP); err != nil {
 		return err
 	}
 	if _, err := c.Command(ctx, "", "policy", "propose", dir, "-m", "benchmark"); err != nil {
@@ -120,6 +133,14 @@ func (c *Crossdock) approve(ctx context.Context, erp string) error {
 func (c *Crossdock) Syncs() (out []string) {
 	for _, n := range c.Nodes {
 		out = append(out, n.Sync)
+	}
+	return out
+}
+
+// LineAddresses are those at which lines to Syncs are to listen.
+func (c *Crossdock) LineAddresses() (out []string) {
+	for _, n := range c.Nodes {
+		out = append(out, n.Line)
 	}
 	return out
 }
@@ -158,7 +179,7 @@ func (c *Crossdock) Enrol(ctx context.Context, site string, addresses []string) 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := call(ctx, nil, token, c.programs.Path("crossdock-agent"), "enroll", "-c", a.config); err != nil {
+	if _, err := call(ctx, nil, token, c.Programs.Path("crossdock-agent"), "enroll", "-c", a.config); err != nil {
 		return nil, err
 	}
 	c.Agents = append(c.Agents, a)
@@ -168,7 +189,7 @@ func (c *Crossdock) Enrol(ctx context.Context, site string, addresses []string) 
 // Start runs the agent until it is ready.
 func (a *Agent) Start(ctx context.Context) (err error) {
 	log := a.c.path("agent-" + a.Site + ".log")
-	if a.Process, err = Start("agent "+a.Site, Edge, log, a.c.programs.Path("crossdock-agent"), "run", "-c", a.config); err != nil {
+	if a.Process, err = Start("agent "+a.Site, Edge, log, a.c.Programs.Path("crossdock-agent"), "run", "-c", a.config); err != nil {
 		return err
 	}
 	return Await(ctx, "agent "+a.Site+" is ready", []*Process{a.Process}, func(ctx context.Context) error { return ready(ctx, a.Ops) })
@@ -212,7 +233,7 @@ func (c *Crossdock) Close() error {
 	for _, p := range c.Processes() {
 		p.Kill()
 	}
-	return os.RemoveAll(c.dir)
+	return os.RemoveAll(c.Dir)
 }
 
 // ready asks a program's health door.

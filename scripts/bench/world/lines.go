@@ -27,21 +27,21 @@ type Lines struct {
 	answers   *bufio.Reader
 }
 
-// StartLines opens a line to each target.
-func StartLines(dir string, targets []string) (*Lines, error) {
+// StartLines opens a line to each target. Without addresses they listen anywhere.
+func StartLines(dir string, listen, targets []string) (*Lines, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	l := &Lines{}
-	args := []string{LinesRole}
-	for _, target := range targets {
-		address, err := FreeAddress()
-		if err != nil {
+	if listen == nil {
+		if listen, err = addresses(len(targets)); err != nil {
 			return nil, err
 		}
-		l.Addresses = append(l.Addresses, address)
-		args = append(args, address, target)
+	}
+	l := &Lines{Addresses: listen}
+	args := []string{LinesRole}
+	for i, target := range targets {
+		args = append(args, listen[i], target)
 	}
 	log, err := os.Create(filepath.Join(dir, "lines.log"))
 	if err != nil {

@@ -142,14 +142,14 @@ func TestWireCountsWhatPasses(t *testing.T) {
 }
 
 func TestDataGoesWithTheProcesses(t *testing.T) {
-	c := &Crossdock{dir: filepath.Join(t.TempDir(), "data")}
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+	c := &Crossdock{CrossdockConfig: CrossdockConfig{Dir: filepath.Join(t.TempDir(), "data")}}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(c.dir); err == nil {
+	if _, err := os.Stat(c.Dir); err == nil {
 		t.Error("the data is still there")
 	}
 }
