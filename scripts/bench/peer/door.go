@@ -73,7 +73,9 @@ func (j *Journal) Close() error {
 	return nil
 }
 
-// Submit publishes all events, and then waits for the acknowledgement of each.
+// Submit publishes all events, and then waits for the acknowledgement of each. A stream that
+// allows atomic batches would acknowledge them once; nats.go has no call for it, and only
+// the answers to batches would gain.
 func (j *Journal) Submit(ctx context.Context, events []intake.Admitted) ([]intake.Receipt, error) {
 	futures := make([]jetstream.PubAckFuture, len(events))
 	for i, e := range events {
