@@ -22,6 +22,9 @@ RUNS    ?=
 FOR     ?=
 FAULT   ?=
 CONTROL ?=
+# make bench: ROUNDS of every arm instead of 5, ONLY=intake,endtoend takes some sections.
+ROUNDS  ?=
+ONLY    ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test lint vet-windows chaos chaos-ledger drill bench generate check release clean
@@ -47,6 +50,7 @@ lint: need-go $(TOOLS)/golangci-lint ## the linters
 	$(GO) vet ./...
 	$(GO) vet -tags chaos ./controlplane/... ./deploy/systemtest/...
 	$(TOOLS)/golangci-lint run ./...
+	cd scripts/bench && $(GO) vet ./... && $(TOOLS)/golangci-lint run ./...
 
 vet-windows: need-go ## programs and tests compile for Windows
 	GOOS=windows CGO_ENABLED=0 $(GO) vet ./...
@@ -62,14 +66,14 @@ chaos-ledger: need-go ## what all chaos runs so far come to, by kind of fault
 drill: need-go ## the drills behind deploy/runbooks, with their recovery points and times
 	$(GO) test -count=1 -timeout 15m -run '^TestDrill' -v ./deploy/systemtest
 
-bench: need-go ## speed as ratios measured side by side
-	$(GO) run ./scripts/bench
+bench: need-go ## speed as ratios, side by side with NATS JetStream and a raw file (ROUNDS= ONLY=); tables in run/bench-DATE.txt
+	cd scripts/bench && $(GO) run . $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(ONLY),-only $(ONLY))
 
 generate: need-go ## protobuf and OpenAPI code
 	cd scripts/generate && $(GO) run .
 	$(GO) generate ./controlplane/api
 
-check: need-go $(TOOLS)/golangci-lint ## slower checks: generated code is current, gosec, govulncheck with GOVULNDB, every fuzz target for FUZZTIME (10s)
+check: need-go $(TOOLS)/golangci-lint ## slower checks: generated code is current, gosec, govulncheck with GOVULNDB, the benchmark works, every fuzz target for FUZZTIME (10s)
 	sh scripts/check.sh
 
 release: need-go ## the binaries for Linux and Windows into dist/

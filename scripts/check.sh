@@ -1,6 +1,7 @@
 #!/bin/sh
 # The slower checks: generated code is what its sources say, gosec finds nothing, no known
-# vulnerability is reached, and every fuzz target runs for FUZZTIME.
+# vulnerability is reached, the benchmark, which is a module of its own, builds and measures,
+# and every fuzz target runs for FUZZTIME.
 set -eu
 cd "$(dirname "$0")/.."
 FUZZTIME="${FUZZTIME:-10s}"
@@ -17,6 +18,8 @@ if [ -n "${GOVULNDB:-}" ]; then
 else
   echo "known vulnerabilities: not checked, GOVULNDB is not set to the address of a database, such as file:///srv/vulndb"
 fi
+
+(cd scripts/bench && go vet ./... && go build -o /dev/null ./... && go test ./...)
 
 grep -rl --include='*_test.go' '^func Fuzz' agent controlplane protocol deploy | xargs -n1 dirname | sort -u | while read -r dir; do
   grep -ho '^func Fuzz[A-Za-z0-9_]*' "$dir"/*_test.go | sed 's/^func //' | while read -r target; do

@@ -19,6 +19,9 @@ const (
 	flowIdle    = 2 * time.Minute // a UDP flow without datagrams is forgotten
 	maxFlows    = 1024
 	maxStreams  = 1024
+
+	// What a busy machine reads late is not to be lost: a line loses datagrams when it is cut.
+	socketBuffer = 4 << 20
 )
 
 // Line relays between one listening port and one target.
@@ -46,6 +49,7 @@ func Listen(address, target string) (*Line, error) {
 		at := tcp.Addr().(*net.TCPAddr)
 		udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: at.IP, Port: at.Port})
 		if err == nil {
+			widen(udp)
 			carries := make(chan struct{})
 			close(carries)
 			return &Line{target: target, tcp: tcp, udp: udp, open: carries,
@@ -179,6 +183,7 @@ func (l *Line) flow(client *net.UDPAddr, group *sync.WaitGroup) *net.UDPConn {
 	if err != nil {
 		return nil
 	}
+	widen(flow)
 	l.flows[client.String()] = flow
 	group.Go(func() { l.answerUDP(flow, client) })
 	return flow
@@ -205,6 +210,12 @@ func (l *Line) answerUDP(flow *net.UDPConn, client *net.UDPAddr) {
 		}
 		_, _ = l.udp.WriteToUDP(buffer[:n], client)
 	}
+}
+
+// widen asks for large buffers; the system gives what it allows.
+func widen(c *net.UDPConn) {
+	_ = c.SetReadBuffer(socketBuffer)
+	_ = c.SetWriteBuffer(socketBuffer)
 }
 
 func isTimeout(err error) bool {

@@ -1,0 +1,45 @@
+package world
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Programs is the directory with what Build made.
+type Programs struct{ dir string }
+
+// Path of a program.
+func (p Programs) Path(name string) string { return filepath.Join(p.dir, name) }
+
+// Build makes the programs as `make build` does, and the NATS server from the version that
+// this module names. It must be called in this module's directory.
+func Build(ctx context.Context, dir string) (Programs, error) {
+	p := Programs{dir: dir}
+	ours, err := goCommand(ctx, ".", "list", "-m", "-f", "{{.Dir}}", "github.com/crossdock/crossdock")
+	if err != nil {
+		return p, err
+	}
+	if _, err := goCommand(ctx, strings.TrimSpace(ours), "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/",
+		"./controlplane/cmd/crossdock", "./agent/cmd/crossdock-agent"); err != nil {
+		return p, err
+	}
+	_, err = goCommand(ctx, ".", "build", "-trimpath", "-ldflags", "-s -w", "-o", p.Path("nats-server"), "github.com/nats-io/nats-server/v2")
+	return p, err
+}
+
+func goCommand(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	var errOut strings.Builder
+	cmd.Stderr = &errOut
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errOut.String()))
+	}
+	return string(out), nil
+}

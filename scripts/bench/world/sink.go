@@ -1,0 +1,126 @@
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/crossdock/crossdock/scripts/bench/material"
+)
+
+// maxSerial bounds the numbers of one world's events.
+const maxSerial = 1 << 20
+
+// Sink is the system at the end: it answers every event at once, and notes when each came
+// for the first time. It stores nothing.
+type Sink struct {
+	Address string
+	server  *http.Server
+	arrived []atomic.Int64 // unix ns by serial number
+	repeats atomic.Int64
+	bytes   atomic.Int64 // of bodies
+
+	mu    sync.Mutex // guards what follows
+	count int
+	last  time.Time     // of the newest first arrival
+	grown chan struct{} // closed at the next one, if somebody waits
+	fault error         // the first request that was no event
+}
+
+// OpenSink listens.
+func OpenSink() (*Sink, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &Sink{Address: l.Addr().String(), arrived: make([]atomic.Int64, maxSerial)}
+	s.server = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = s.server.Serve(l) }() // ends with Close
+	return s, nil
+}
+
+// Close stops listening.
+func (s *Sink) Close() { _ = s.server.Close() }
+
+func (s *Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	if err == nil {
+		err = s.take(body)
+	}
+	if err != nil {
+		s.mu.Lock()
+		s.fault = errors.Join(s.fault, err)
+		s.mu.Unlock()
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Sink) take(body []byte) error {
+	now := time.Now()
+	serial, err := material.Serial(body)
+	if err != nil {
+		return err
+	}
+	if serial < 0 || serial >= maxSerial {
+		return fmt.Errorf("event %d is beyond the limit of %d", serial, maxSerial)
+	}
+	s.bytes.Add(int64(len(body)))
+	if !s.arrived[serial].CompareAndSwap(0, now.UnixNano()) {
+		s.repeats.Add(1)
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count++
+	s.last = now
+	if s.grown != nil {
+		close(s.grown)
+		s.grown = nil
+	}
+	return nil
+}
+
+// Arrived says when an event came; zero: not yet.
+func (s *Sink) Arrived(serial int) (at time.Time, ok bool) {
+	ns := s.arrived[serial].Load()
+	return time.Unix(0, ns), ns != 0
+}
+
+// Count is how many different events came, and when the newest did.
+func (s *Sink) Count() (n int, last time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count, s.last
+}
+
+// Repeats is how often an event came again.
+func (s *Sink) Repeats() int { return int(s.repeats.Load()) }
+
+// Await waits until n different events have come in all, and says when the last of them did.
+func (s *Sink) Await(ctx context.Context, n int) (time.Time, error) {
+	for {
+		s.mu.Lock()
+		if s.fault != nil || s.count >= n {
+			defer s.mu.Unlock()
+			return s.last, s.fault
+		}
+		if s.grown == nil {
+			s.grown = make(chan struct{})
+		}
+		grown, have := s.grown, s.count
+		s.mu.Unlock()
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return time.Time{}, fmt.Errorf("the sink has %d of %d events: %w", have, n, context.Cause(ctx))
+		}
+	}
+}
