@@ -119,6 +119,9 @@ func (a *Agent) openStores() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := claim(a.cfg.JournalDir(), a.identity.Agent); err != nil {
+		return err
+	}
 	a.journal, err = journal.Open(journal.Config{Log: a.queue, Self: a.identity.Agent, Epoch: a.identity.Epoch(), Clock: time.Now,
 		Logger: a.log, Metrics: journal.NewMetrics(a.registry), OnDamage: damaged, Hook: a.cfg.Hook})
 	if err != nil {

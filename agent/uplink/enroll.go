@@ -22,9 +22,10 @@ type Enrolled struct {
 	Authorities  [][]byte // DER
 }
 
-// Enroll trades a join token and a certificate request for an identity.
-func Enroll(ctx context.Context, cfg transport.EnrollConfig, token, version string, request []byte) (Enrolled, error) {
-	answer, err := transport.Enroll(ctx, cfg, &syncpb.EnrollRequest{Token: token, CertificateRequest: request, Version: version})
+// Enroll trades a join token and a certificate request for an identity. With a name it is
+// that agent's or none: a token for another is refused, and stays good.
+func Enroll(ctx context.Context, cfg transport.EnrollConfig, token, agent, version string, request []byte) (Enrolled, error) {
+	answer, err := transport.Enroll(ctx, cfg, &syncpb.EnrollRequest{Token: token, Agent: agent, CertificateRequest: request, Version: version})
 	if err != nil {
 		return Enrolled{}, err
 	}
