@@ -2,7 +2,10 @@ package systemtest
 
 import (
 	"errors"
+	"net"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -65,5 +68,41 @@ func TestTokenOfAnotherSiteHarmsNobody(t *testing.T) {
 	replaced.enrol(text)
 	if after := w.plane.agent("home"); after.Epoch != before.Epoch+1 {
 		t.Errorf("after the replacement home is %+v, was %+v", after, before)
+	}
+}
+
+// A refused enrolment leaves a new machine as it was, and a port that somebody else has is
+// named.
+func TestNewMachineIsToldWhatIsInTheWay(t *testing.T) {
+	p := startPlane(t, nil)
+	text := p.joinToken("eu", "")
+	token, err := transport.ParseToken(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := bareSite(t, "eu", t.TempDir())
+	s.cfg.ControlPlane.Addresses = p.syncs()
+	secrets := s.cfg.Data
+	s.cfg.Data = filepath.Join(t.TempDir(), "data")
+	_, err = agent.Enroll(t.Context(), s.cfg, transport.NewToken(token.CAHash).String(), token.CAHash)
+	wantCode(t, "an unknown token", err, connect.CodeUnauthenticated, "not known")
+	if _, err := os.Stat(s.cfg.Data); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the data directory stays: %v", err)
+	}
+	s.cfg.Data = secrets
+	s.enrol(text)
+	for key, address := range map[string]string{"ops.listen": s.cfg.Ops.Listen, "intake.listen": s.cfg.Intake.Listen} {
+		taken, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := agent.New(s.cfg)
+		if err == nil {
+			err = a.Run(t.Context())
+		}
+		if !errors.Is(err, agent.ErrPortInUse) || !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s is taken: %v", key, err)
+		}
+		taken.Close()
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/protocol/transport"
 )
 
 func (p *program) enrollCommand() *cobra.Command {
@@ -106,6 +107,9 @@ func (p *program) enroll(ctx context.Context, cfg agent.Config, token string) er
 }
 
 func enrollError(err error) error {
+	if errors.Is(err, transport.ErrUnreachable) {
+		return withCode(exitUnreachable, fmt.Errorf("%w; is controlplane.addresses right (host, and the port of sync: there), and does the control plane run?", err))
+	}
 	switch connect.CodeOf(err) {
 	case connect.CodePermissionDenied, connect.CodeUnauthenticated:
 		return withCode(exitDenied, err)
