@@ -23,13 +23,21 @@ import (
 
 const probeTimeout = 12 * time.Second
 
+// Found is who was found on the agent's port for operators.
+type Found struct {
+	Running bool   // the agent itself
+	Other   string // another one, in words
+}
+
 // Examine looks at everything that the agent leans on, from outside the running agent, so
-// that it also works when that is stopped. running says whether it is.
-func Examine(ctx context.Context, cfg Config, running bool) []doctor.Finding {
+// that it also works when that is stopped.
+func Examine(ctx context.Context, cfg Config, found Found) []doctor.Finding {
 	log := slog.New(slog.DiscardHandler)
-	findings := []doctor.Finding{
-		doctor.Port("intake-port", cfg.Intake.Listen, running),
-		doctor.Port("ops-port", cfg.Ops.Listen, running),
+	findings := []doctor.Finding{doctor.Port("intake-port", cfg.Intake.Listen, found.Running)}
+	if found.Other != "" {
+		findings = append(findings, doctor.OtherAgent("ops-port", cfg.Ops.Listen, found.Other))
+	} else {
+		findings = append(findings, doctor.Port("ops-port", cfg.Ops.Listen, found.Running))
 	}
 	if err := os.MkdirAll(cfg.Data, 0o700); err == nil {
 		findings = append(findings, doctor.Disk(cfg.Data, queue.FreeSpace(cfg.Data), int64(cfg.Journal.Quota))...)

@@ -16,6 +16,7 @@ type Status struct {
 	Cluster     string                  `json:"cluster"`
 	Epoch       uint64                  `json:"epoch"`
 	Generation  uint64                  `json:"generation,omitempty"` // of the control plane, as last heard of
+	Data        string                  `json:"data"`                 // directory
 	Version     string                  `json:"version"`
 	Started     time.Time               `json:"started"`
 	Link        uplink.State            `json:"link"`
@@ -48,7 +49,7 @@ func (a *Agent) Status() Status {
 	stats, usage := a.journal.Stats(), a.queue.Usage()
 	s := Status{
 		Agent: a.identity.Agent, Site: a.identity.Site, Cluster: a.identity.Cluster, Epoch: a.identity.Epoch(),
-		Version: a.cfg.Version, Started: a.started, Link: a.uplink.State(), Certificate: a.identity.Certificate().NotAfter,
+		Data: a.cfg.Place(), Version: a.cfg.Version, Started: a.started, Link: a.uplink.State(), Certificate: a.identity.Certificate().NotAfter,
 		Policy: PolicyStatus{Refused: a.revision.Refused()},
 		Queue: QueueStatus{Accepted: stats.Accepted, Received: stats.Received, Repeats: stats.Repeats, Outgoing: a.outbox.pending(),
 			Records: usage.Records, Bytes: usage.Bytes, Quota: usage.Quota, Level: usage.Level()},

@@ -211,6 +211,12 @@ func Port(id, address string, running bool) Finding {
 	return f
 }
 
+// OtherAgent tells whose port it is that this agent is to have.
+func OtherAgent(id, address, who string) Finding {
+	return Finding{ID: id, Level: Fail, Seen: "the agent is not running here: " + address + " is the port of " + who,
+		Todo: "give each agent of this machine ports of its own (intake.listen, ops.listen), or name the right configuration with -c"}
+}
+
 // Policy tells which revision the agent would start with.
 func Policy(revision, refused string) Finding {
 	switch {
