@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"os"
@@ -16,9 +15,7 @@ import (
 	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/agent/systems"
 	"github.com/crossdock/crossdock/agent/systems/secrets"
-	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/protocol/block"
-	"github.com/crossdock/crossdock/protocol/transport"
 )
 
 const probeTimeout = 12 * time.Second
@@ -53,8 +50,7 @@ func Examine(ctx context.Context, cfg Config, found Found) []doctor.Finding {
 		}
 		return append(findings, doctor.Finding{ID: "certificate", Level: doctor.Fail, Seen: err.Error(), Todo: todo})
 	}
-	findings = append(findings, doctor.Certificate(id.Certificate(), time.Now()))
-	findings = append(findings, examineLink(ctx, cfg, id, log)...)
+	findings = append(findings, examineLinks(ctx, cfg, id, found)...)
 	return append(findings, examinePolicy(ctx, cfg, id, log)...)
 }
 
@@ -69,33 +65,6 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 		}
 	}
 	return findings
-}
-
-func examineLink(ctx context.Context, cfg Config, id *identity.Identity, log *slog.Logger) []doctor.Finding {
-	var findings []doctor.Finding
-	var reached []doctor.Reached
-	proxy, err := ProxyOf(cfg)
-	if err != nil {
-		return []doctor.Finding{{ID: "proxy", Level: doctor.Fail, Seen: err.Error(), Todo: "write controlplane.proxy like http://proxy.example.com:3128"}}
-	}
-	for _, mode := range []transport.Mode{transport.QUIC, transport.TCP} {
-		findings = append(findings, doctor.Link(ctx, string(mode), func(ctx context.Context) (doctor.Reached, error) {
-			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-			defer cancel()
-			dialer, err := transport.NewDialer(transport.DialerConfig{Addresses: cfg.ControlPlane.Addresses, Mode: mode, Proxy: proxy, Logger: log,
-				TLS: func() (*tls.Config, error) { return id.TLS(), nil }})
-			if err != nil {
-				return doctor.Reached{}, err
-			}
-			address, took, skew, err := uplink.Probe(ctx, dialer, id.Epoch(), cfg.Version)
-			r := doctor.Reached{Address: address, Took: took, Skew: skew}
-			if err == nil {
-				reached = append(reached, r)
-			}
-			return r, err
-		}))
-	}
-	return append(findings, doctor.Clock(reached))
 }
 
 func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, log *slog.Logger) []doctor.Finding {
