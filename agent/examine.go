@@ -94,7 +94,7 @@ func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, log *
 		}
 		if system.Intake.Token != "" {
 			if _, err := options.Secrets.Resolve(system.Intake.Token); err != nil {
-				findings = append(findings, doctor.Finding{ID: "system-" + system.Name, Level: doctor.Fail, Seen: err.Error(), Todo: "put the token that this system sends there"})
+				findings = append(findings, doctor.Finding{ID: "system-" + system.Name, Level: doctor.Fail, Seen: err.Error(), Todo: "put the token that this system sends there; a running agent takes it within 30 s"})
 			}
 		}
 		if driver != nil {

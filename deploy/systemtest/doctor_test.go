@@ -1,6 +1,9 @@
 package systemtest
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -42,9 +45,21 @@ func TestDoctorSeesWhatTheAgentSees(t *testing.T) {
 		c.Sync.Listen, c.Sync.Advertise = door, []string{door}
 	}, []string{"eu"}, func(*history.History) []*system { return nil })
 	eu := w.sites["eu"]
+	if err := os.Remove(filepath.Join(eu.cfg.Data, "secrets", "shop-eu")); err != nil {
+		t.Fatal(err)
+	}
 	eu.start()
 	eu.awaitLink("quic")
+	eu.awaitStatus("says that the shop cannot post", func(s agent.Status) string {
+		for _, y := range s.Systems {
+			if y.System == "shop-eu" && strings.Contains(y.Intake, filepath.Join(eu.cfg.Data, "secrets", "shop-eu")) {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%+v", s.Systems)
+	})
 	d := eu.diagnose(agent.Found{Running: true})
+	d.want(t, "system-shop-eu", doctor.Fail, "shop-eu", "30 s")
 	for _, id := range []string{"certificate", "link-quic", "link-tcp", "clock", "ops-port", "policy"} {
 		d.want(t, id, doctor.OK)
 	}

@@ -135,6 +135,8 @@ func (l *local) get(ctx context.Context, method, path string, query url.Values, 
 func (p *program) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show link, policy, queue and systems of the running agent", Args: cobra.NoArgs,
+		Long: "Show link, policy, queue and systems of the running agent.\n\n" +
+			"A system whose token is missing cannot post. A file that is put in place later is taken within 30 s.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := p.load()
 			if err != nil {
@@ -175,11 +177,11 @@ func printStatus(w io.Writer, s agent.Status) {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintf(t, "agent\t%s (site %s, cluster %s, generation %d, epoch %d)\n", s.Agent, s.Site, s.Cluster, s.Generation, s.Epoch)
 	if s.Link.Fenced != "" {
-		fmt.Fprintf(t, "fenced\t%s\n", s.Link.Fenced)
+		fmt.Fprintf(t, "fenced\t%s\n", oneLine(s.Link.Fenced))
 	}
 	fmt.Fprintf(t, "version\t%s, running since %s\n", s.Version, s.Started.Local().Format(time.DateTime))
-	fmt.Fprintf(t, "link\t%s\n", link)
-	fmt.Fprintf(t, "policy\t%s\n", policy)
+	fmt.Fprintf(t, "link\t%s\n", oneLine(link))
+	fmt.Fprintf(t, "policy\t%s\n", oneLine(policy))
 	fmt.Fprintf(t, "certificate\tuntil %s\n", s.Certificate.Local().Format(time.DateTime))
 	fmt.Fprintf(t, "queue\t%d accepted, %d received, %d to be sent; %.1f of %.1f MB\n",
 		s.Queue.Accepted, s.Queue.Received, s.Queue.Outgoing, megabytes(s.Queue.Bytes), megabytes(s.Queue.Quota))
@@ -189,24 +191,42 @@ func printStatus(w io.Writer, s agent.Status) {
 	}
 	fmt.Fprintln(t, "\nSYSTEM\tSTATE\tDELIVERED\tPENDING\tPARKED\tDEAD LETTERS\tLAST ERROR")
 	for _, y := range s.Systems {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", y.System, y.State, y.Delivered, y.Pending, y.Parked, y.DeadLetters, lastError(y))
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", y.System, state(y), y.Delivered, y.Pending, y.Parked, y.DeadLetters, oneLine(lastError(y)))
 	}
 	_ = t.Flush()
 }
 
+// state joins how a system takes events and how it hands them in.
+func state(y agent.SystemStatus) string {
+	switch {
+	case y.Intake == "":
+		return y.State
+	case y.State == delivery.SystemOK:
+		return "cannot post"
+	}
+	return y.State + ", cannot post"
+}
+
+// oneLine keeps a text from breaking a table.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
 // lastError says what went wrong last, when, and whether something went well since.
-func lastError(y delivery.SystemStatus) string {
-	if y.Held != "" {
-		return "held: " + y.Held
+func lastError(y agent.SystemStatus) string {
+	var said []string
+	if y.Intake != "" {
+		said = append(said, y.Intake)
 	}
-	if y.LastError == "" {
-		return ""
+	switch {
+	case y.Held != "":
+		said = append(said, "held: "+y.Held)
+	case y.LastError != "":
+		at := y.LastErrorAt.Local().Format(time.DateTime)
+		if y.LastSuccess.After(y.LastErrorAt) {
+			at += " (before the last success)"
+		}
+		said = append(said, at+": "+y.LastError)
 	}
-	text := y.LastErrorAt.Local().Format(time.DateTime)
-	if y.LastSuccess.After(y.LastErrorAt) {
-		text += " (before the last success)"
-	}
-	return text + ": " + y.LastError
+	return strings.Join(said, "; ")
 }
 
 func megabytes(n int64) float64 { return float64(n) / (1 << 20) }

@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/ops"
 	"github.com/crossdock/crossdock/agent/queue"
 )
@@ -118,5 +120,30 @@ func TestOtherAgentIsNotOurs(t *testing.T) {
 	l := &local{address: "127.0.0.1:7090", data: "/b"}
 	if err := withCode(exitNotRunning, l.other(agent.Status{})); !errors.Is(err, errNotRunning) || !strings.Contains(err.Error(), "another agent or program") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A row of the table is a row, whatever an error says; and a system that cannot post is not
+// well.
+func TestStatusIsATable(t *testing.T) {
+	s := agent.Status{Systems: []agent.SystemStatus{
+		{SystemStatus: delivery.SystemStatus{System: "erp", State: delivery.SystemRetrying, LastError: "first\nsecond\tthird", LastErrorAt: time.Now()}},
+		{SystemStatus: delivery.SystemStatus{System: "shop", State: delivery.SystemOK}, Intake: "its token is empty"},
+		{SystemStatus: delivery.SystemStatus{System: "wms", State: delivery.SystemHeld, Held: "for the old one"}, Intake: "its token is empty"},
+	}}
+	s.Link.LastError = "quic: a\ntcp: b"
+	var out bytes.Buffer
+	printStatus(&out, s)
+	text := out.String()
+	if got := strings.Count(text, "\n"); got != 11 {
+		t.Errorf("%d lines, want 11", got)
+	}
+	for _, want := range []string{"quic: a tcp: b\n", "first second third\n", "shop    cannot post        0 ", "its token is empty\n", "held, cannot post", "its token is empty; held: for the old one\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
 	}
 }
