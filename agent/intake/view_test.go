@@ -72,33 +72,35 @@ func TestTokens(t *testing.T) {
 			}
 		}
 	})
-	t.Run("it is said which system cannot post, until its secret is there", func(t *testing.T) {
-		r := newRig(t)
-		var said bytes.Buffer
-		r.log = slog.New(slog.NewTextHandler(&said, nil))
-		if got := r.Closed(); len(got) > 0 {
-			t.Errorf("all is well: %v", got)
+}
+
+// It is said which system cannot post, until its secret is there.
+func TestClosed(t *testing.T) {
+	r := newRig(t)
+	var said bytes.Buffer
+	r.log = slog.New(slog.NewTextHandler(&said, nil))
+	if got := r.Closed(); len(got) > 0 {
+		t.Errorf("all is well: %v", got)
+	}
+	r.secrets.set("file:shop.token", " \n")
+	r.policy.p.Store(compilePolicy(t))
+	for range 2 {
+		if got := r.Closed(); len(got) != 1 || got["shop"] != "its token file:shop.token is empty" {
+			t.Errorf("got %v", got)
 		}
-		r.secrets.set("file:shop.token", " \n")
-		r.policy.p.Store(compilePolicy(t))
-		for range 2 {
-			if got := r.Closed(); len(got) != 1 || got["shop"] != "its token file:shop.token is empty" {
-				t.Errorf("got %v", got)
-			}
-			r.clock.advance(tokenReread)
-		}
-		if got := strings.Count(said.String(), "cannot post"); got != 1 {
-			t.Errorf("it was logged %d times, want once:\n%s", got, said.String())
-		}
-		r.secrets.set("file:shop.token", "shop-secret")
 		r.clock.advance(tokenReread)
-		if got := r.Closed(); len(got) > 0 {
-			t.Errorf("the secret is there: %v", got)
-		}
-		if got := r.status(t, "1", "shop-secret"); got != 202 {
-			t.Errorf("got %d, want 202", got)
-		}
-	})
+	}
+	if got := strings.Count(said.String(), "cannot post"); got != 1 {
+		t.Errorf("it was logged %d times, want once:\n%s", got, said.String())
+	}
+	r.secrets.set("file:shop.token", "shop-secret")
+	r.clock.advance(tokenReread)
+	if got := r.Closed(); len(got) > 0 {
+		t.Errorf("the secret is there: %v", got)
+	}
+	if got := r.status(t, "1", "shop-secret"); got != 202 {
+		t.Errorf("got %d, want 202", got)
+	}
 }
 
 func TestRateLimit(t *testing.T) {
