@@ -119,6 +119,9 @@ func (a *Agent) openStores() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := claim(a.cfg.JournalDir(), a.identity.Agent); err != nil {
+		return err
+	}
 	a.journal, err = journal.Open(journal.Config{Log: a.queue, Self: a.identity.Agent, Epoch: a.identity.Epoch(), Clock: time.Now,
 		Logger: a.log, Metrics: journal.NewMetrics(a.registry), OnDamage: damaged, Hook: a.cfg.Hook})
 	if err != nil {
@@ -233,7 +236,7 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 func (a *Agent) openOps() (err error) {
 	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
 		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}})
-	return err
+	return listening("ops.listen", err)
 }
 
 // ready says why the agent cannot do its work, nil if it can. A cut line is no reason.
@@ -248,7 +251,7 @@ func (a *Agent) ready() error {
 func (a *Agent) Run(ctx context.Context) error {
 	address, err := a.intake.Listen()
 	if err != nil {
-		return errors.Join(err, a.Close())
+		return errors.Join(listening("intake.listen", err), a.Close())
 	}
 	a.intakeAddress = address
 	defer context.AfterFunc(ctx, func() { a.log.Info("stopping") })()

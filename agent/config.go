@@ -218,6 +218,18 @@ func loopback(address string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+// Place is the data directory by the one name that does not depend on who asks from where.
+func (c *Config) Place() string {
+	place, err := filepath.Abs(c.Data)
+	if err != nil {
+		return c.Data // nobody knows where this process is
+	}
+	if real, err := filepath.EvalSymlinks(place); err == nil {
+		return real
+	}
+	return place
+}
+
 // IdentityDir is where the agent's key and certificate are.
 func (c *Config) IdentityDir() string { return filepath.Join(c.Data, "identity") }
 

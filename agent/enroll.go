@@ -2,7 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"connectrpc.com/connect"
 
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/queue"
@@ -12,18 +18,30 @@ import (
 
 // Enroll gives this machine an identity: it makes a key, trades the join token for a
 // certificate, and stores both below the data directory. authority is the hash that the
-// token pins; the token is sent to nobody else.
-func Enroll(ctx context.Context, cfg Config, token string, authority [32]byte) (identity.Granted, error) {
+// token pins; the token is sent to nobody else. Where the directory holds an agent's
+// identity or journal, a token for any other is refused before it is used up: it would
+// revoke the agent that runs there.
+func Enroll(ctx context.Context, cfg Config, token string, authority [32]byte) (granted identity.Granted, err error) {
 	proxy, err := ProxyOf(cfg)
 	if err != nil {
 		return identity.Granted{}, err
 	}
+	fresh := absent(cfg.JournalDir(), cfg.IdentityDir(), cfg.Data)
 	// A running agent goes on in its old epoch, and would find itself fenced.
 	release, err := queue.Lock(cfg.JournalDir())
 	if err != nil {
 		return identity.Granted{}, fmt.Errorf("an agent must be stopped while it is enrolled: %w", err)
 	}
-	defer func() { _ = release() }() // nothing was written
+	defer func() {
+		_ = release() // nothing was written
+		if err != nil && !mayBeGranted(err) {
+			sweep(fresh)
+		}
+	}()
+	name, err := holder(cfg)
+	if err != nil {
+		return identity.Granted{}, err
+	}
 	request, err := identity.NewRequest(cfg.IdentityDir())
 	if err != nil {
 		return identity.Granted{}, err
@@ -31,10 +49,48 @@ func Enroll(ctx context.Context, cfg Config, token string, authority [32]byte) (
 	enrolled, err := uplink.Enroll(ctx, transport.EnrollConfig{
 		Addresses: cfg.ControlPlane.Addresses, CAHash: authority, Mode: transport.Mode(cfg.ControlPlane.Transport),
 		Proxy: proxy, Logger: cfg.Logger,
-	}, token, cfg.Version, request)
+	}, token, name, cfg.Version, request)
+	if name != "" && connect.CodeOf(err) == connect.CodePermissionDenied {
+		err = fmt.Errorf("%w (this was asked for agent %s, to which the data in %s belongs: the agent of another site needs a directory of its own, "+
+			"data: in its configuration or --data)", err, name, cfg.Data)
+	}
 	if err != nil {
 		return identity.Granted{}, err
 	}
-	granted := identity.Granted{Cluster: enrolled.Cluster, Agent: enrolled.Agent, Site: enrolled.Site, Epoch: enrolled.Epoch}
+	granted = identity.Granted{Cluster: enrolled.Cluster, Agent: enrolled.Agent, Site: enrolled.Site, Epoch: enrolled.Epoch}
 	return granted, identity.Accept(cfg.IdentityDir(), granted, enrolled.Certificates, enrolled.Authorities)
+}
+
+// mayBeGranted tells an enrolment whose answer may have been lost from one that was refused
+// or never sent. The key of the first is kept, for its repeat is answered.
+func mayBeGranted(err error) bool {
+	if errors.Is(err, transport.ErrUnreachable) || errors.Is(err, ErrOtherAgent) {
+		return false
+	}
+	switch connect.CodeOf(err) {
+	case connect.CodePermissionDenied, connect.CodeUnauthenticated, connect.CodeInvalidArgument, connect.CodeResourceExhausted:
+		return !connect.IsWireError(err)
+	}
+	return true
+}
+
+// absent lists those of some directories that are not there.
+func absent(dirs ...string) (out []string) {
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			out = append(out, dir)
+		}
+	}
+	return out
+}
+
+// sweep removes directories with the one file that an enrolment may have made in each, and
+// leaves one with anything more: somebody else is at work there.
+func sweep(dirs []string) {
+	for _, dir := range dirs {
+		if files, err := os.ReadDir(dir); err == nil && len(files) == 1 && !files[0].IsDir() {
+			_ = os.Remove(filepath.Join(dir, files[0].Name())) // then the directory stays as well
+		}
+		_ = os.Remove(dir) // what cannot go does no harm
+	}
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"os"
@@ -16,20 +15,26 @@ import (
 	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/agent/systems"
 	"github.com/crossdock/crossdock/agent/systems/secrets"
-	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/protocol/block"
-	"github.com/crossdock/crossdock/protocol/transport"
 )
 
 const probeTimeout = 12 * time.Second
 
+// Found is who was found on the agent's port for operators.
+type Found struct {
+	Running bool   // the agent itself
+	Other   string // another one, in words
+}
+
 // Examine looks at everything that the agent leans on, from outside the running agent, so
-// that it also works when that is stopped. running says whether it is.
-func Examine(ctx context.Context, cfg Config, running bool) []doctor.Finding {
+// that it also works when that is stopped.
+func Examine(ctx context.Context, cfg Config, found Found) []doctor.Finding {
 	log := slog.New(slog.DiscardHandler)
-	findings := []doctor.Finding{
-		doctor.Port("intake-port", cfg.Intake.Listen, running),
-		doctor.Port("ops-port", cfg.Ops.Listen, running),
+	findings := []doctor.Finding{doctor.Port("intake-port", cfg.Intake.Listen, found.Running)}
+	if found.Other != "" {
+		findings = append(findings, doctor.OtherAgent("ops-port", cfg.Ops.Listen, found.Other))
+	} else {
+		findings = append(findings, doctor.Port("ops-port", cfg.Ops.Listen, found.Running))
 	}
 	if err := os.MkdirAll(cfg.Data, 0o700); err == nil {
 		findings = append(findings, doctor.Disk(cfg.Data, queue.FreeSpace(cfg.Data), int64(cfg.Journal.Quota))...)
@@ -45,8 +50,7 @@ func Examine(ctx context.Context, cfg Config, running bool) []doctor.Finding {
 		}
 		return append(findings, doctor.Finding{ID: "certificate", Level: doctor.Fail, Seen: err.Error(), Todo: todo})
 	}
-	findings = append(findings, doctor.Certificate(id.Certificate(), time.Now()))
-	findings = append(findings, examineLink(ctx, cfg, id, log)...)
+	findings = append(findings, examineLinks(ctx, cfg, id, found)...)
 	return append(findings, examinePolicy(ctx, cfg, id, log)...)
 }
 
@@ -61,33 +65,6 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 		}
 	}
 	return findings
-}
-
-func examineLink(ctx context.Context, cfg Config, id *identity.Identity, log *slog.Logger) []doctor.Finding {
-	var findings []doctor.Finding
-	var reached []doctor.Reached
-	proxy, err := ProxyOf(cfg)
-	if err != nil {
-		return []doctor.Finding{{ID: "proxy", Level: doctor.Fail, Seen: err.Error(), Todo: "write controlplane.proxy like http://proxy.example.com:3128"}}
-	}
-	for _, mode := range []transport.Mode{transport.QUIC, transport.TCP} {
-		findings = append(findings, doctor.Link(ctx, string(mode), func(ctx context.Context) (doctor.Reached, error) {
-			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-			defer cancel()
-			dialer, err := transport.NewDialer(transport.DialerConfig{Addresses: cfg.ControlPlane.Addresses, Mode: mode, Proxy: proxy, Logger: log,
-				TLS: func() (*tls.Config, error) { return id.TLS(), nil }})
-			if err != nil {
-				return doctor.Reached{}, err
-			}
-			address, took, skew, err := uplink.Probe(ctx, dialer, id.Epoch(), cfg.Version)
-			r := doctor.Reached{Address: address, Took: took, Skew: skew}
-			if err == nil {
-				reached = append(reached, r)
-			}
-			return r, err
-		}))
-	}
-	return append(findings, doctor.Clock(reached))
 }
 
 func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, log *slog.Logger) []doctor.Finding {
@@ -117,7 +94,7 @@ func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, log *
 		}
 		if system.Intake.Token != "" {
 			if _, err := options.Secrets.Resolve(system.Intake.Token); err != nil {
-				findings = append(findings, doctor.Finding{ID: "system-" + system.Name, Level: doctor.Fail, Seen: err.Error(), Todo: "put the token that this system sends there"})
+				findings = append(findings, doctor.Finding{ID: "system-" + system.Name, Level: doctor.Fail, Seen: err.Error(), Todo: "put the token that this system sends there; a running agent takes it within 30 s"})
 			}
 		}
 		if driver != nil {

@@ -228,7 +228,8 @@ func TestExamineStatusSaysWhatIsHeldAndFenced(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	s.Link.Fenced = "epoch 3 was granted to another copy"
-	s.Systems = []delivery.SystemStatus{{System: "erp"}, {System: "erp-new", Held: "it takes the place of erp"}}
+	s.Systems = []SystemStatus{{SystemStatus: delivery.SystemStatus{System: "erp"}},
+		{SystemStatus: delivery.SystemStatus{System: "erp-new", Held: "it takes the place of erp"}}}
 	got := fmt.Sprint(ExamineStatus(s))
 	for _, want := range []string{"fenced", "epoch 3", "system-erp-new", "takes the place of erp"} {
 		if !strings.Contains(got, want) {

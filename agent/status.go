@@ -11,24 +11,31 @@ import (
 
 // Status is the agent as its own status command shows it.
 type Status struct {
-	Agent       string                  `json:"agent"`
-	Site        string                  `json:"site"`
-	Cluster     string                  `json:"cluster"`
-	Epoch       uint64                  `json:"epoch"`
-	Generation  uint64                  `json:"generation,omitempty"` // of the control plane, as last heard of
-	Version     string                  `json:"version"`
-	Started     time.Time               `json:"started"`
-	Link        uplink.State            `json:"link"`
-	Policy      PolicyStatus            `json:"policy"`
-	Certificate time.Time               `json:"certificateUntil"`
-	Queue       QueueStatus             `json:"queue"`
-	Systems     []delivery.SystemStatus `json:"systems"`
+	Agent       string         `json:"agent"`
+	Site        string         `json:"site"`
+	Cluster     string         `json:"cluster"`
+	Epoch       uint64         `json:"epoch"`
+	Generation  uint64         `json:"generation,omitempty"` // of the control plane, as last heard of
+	Data        string         `json:"data"`                 // directory
+	Version     string         `json:"version"`
+	Started     time.Time      `json:"started"`
+	Link        uplink.State   `json:"link"`
+	Policy      PolicyStatus   `json:"policy"`
+	Certificate time.Time      `json:"certificateUntil"`
+	Queue       QueueStatus    `json:"queue"`
+	Systems     []SystemStatus `json:"systems"`
 }
 
 // PolicyStatus is the revision in force.
 type PolicyStatus struct {
 	Revision string `json:"revision"` // generation.number; empty: none yet
 	Refused  string `json:"refused,omitempty"`
+}
+
+// SystemStatus is what a system looks like from here, both ways.
+type SystemStatus struct {
+	delivery.SystemStatus
+	Intake string `json:"intake,omitempty"` // why it cannot post events, though the policy gives it a token
 }
 
 // QueueStatus is how full the journal is and what waits in it.
@@ -48,11 +55,15 @@ func (a *Agent) Status() Status {
 	stats, usage := a.journal.Stats(), a.queue.Usage()
 	s := Status{
 		Agent: a.identity.Agent, Site: a.identity.Site, Cluster: a.identity.Cluster, Epoch: a.identity.Epoch(),
-		Version: a.cfg.Version, Started: a.started, Link: a.uplink.State(), Certificate: a.identity.Certificate().NotAfter,
+		Data: a.cfg.Place(), Version: a.cfg.Version, Started: a.started, Link: a.uplink.State(), Certificate: a.identity.Certificate().NotAfter,
 		Policy: PolicyStatus{Refused: a.revision.Refused()},
 		Queue: QueueStatus{Accepted: stats.Accepted, Received: stats.Received, Repeats: stats.Repeats, Outgoing: a.outbox.pending(),
 			Records: usage.Records, Bytes: usage.Bytes, Quota: usage.Quota, Level: usage.Level()},
-		Systems: a.delivery.Status(),
+		Systems: []SystemStatus{}, // an array in JSON, never null
+	}
+	closed := a.intake.Closed()
+	for _, system := range a.delivery.Status() {
+		s.Systems = append(s.Systems, SystemStatus{system, closed[system.System]})
 	}
 	s.Generation, _ = a.identity.Known()
 	if held := a.revision.Held(); held != (block.Revision{}) {

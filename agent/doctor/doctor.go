@@ -59,39 +59,6 @@ const (
 	lowDays     = 2 * time.Hour // of a certificate that renews itself
 )
 
-// Reached is what a probe of the control plane saw.
-type Reached struct {
-	Address string
-	Took    time.Duration
-	Skew    time.Duration // the control plane's clock less ours
-}
-
-// Link checks one transport by a whole handshake and a real hello.
-func Link(ctx context.Context, transport string, probe func(context.Context) (Reached, error)) Finding {
-	f := Finding{ID: "link-" + transport}
-	begun := time.Now()
-	r, err := probe(ctx)
-	if err == nil {
-		f.Level, f.Seen = OK, fmt.Sprintf("%s answered over %s in %d ms", r.Address, transport, r.Took.Milliseconds())
-		return f
-	}
-	f.Level, f.Seen = Fail, Plain(err, time.Since(begun))
-	f.Todo = "let this server connect out to the control plane's port over TCP; check names, firewall and proxy"
-	if transport == "quic" {
-		f.Level = Warn // TCP serves as well, only slower on a bad line
-		f.Todo = "let this server send UDP to the control plane's port and receive the answers; until then TCP is used"
-	}
-	if refused(err) {
-		f.Todo = "does the control plane run there? nobody listens at that address and port; then: " + f.Todo
-	}
-	return f
-}
-
-// refused tells a machine that answered, and has nobody at the port, from one that is silent.
-func refused(err error) bool {
-	return strings.Contains(err.Error(), "refused") // errno differs from system to system, the words do not
-}
-
 // Plain puts an error into one line, and one that only says that time ran out into words.
 func Plain(err error, took time.Duration) string {
 	var timeout interface{ Timeout() bool }
@@ -117,19 +84,6 @@ func Summary(findings []Finding) string {
 		noun = "warning"
 	}
 	return fmt.Sprintf("%d failed, %d %s", failed, warnings, noun)
-}
-
-// Clock compares clocks by what the probes saw.
-func Clock(reached []Reached) Finding {
-	if len(reached) == 0 {
-		return Finding{ID: "clock", Level: Warn, Seen: "not compared: the control plane was not reached", Todo: "mend the link first"}
-	}
-	skew := reached[0].Skew
-	f := Finding{ID: "clock", Level: OK, Seen: fmt.Sprintf("the control plane's clock is %+d ms off ours", skew.Milliseconds())}
-	if skew.Abs() > maxSkew {
-		f.Level, f.Todo = Warn, "set up time synchronisation (NTP): times in traces and milestones come from this clock"
-	}
-	return f
 }
 
 // Disk measures how long a durable write takes where the journal is.
@@ -209,6 +163,12 @@ func Port(id, address string, running bool) Finding {
 	l.Close()
 	f.Seen = address + " is free; the agent is not running"
 	return f
+}
+
+// OtherAgent tells whose port it is that this agent is to have.
+func OtherAgent(id, address, who string) Finding {
+	return Finding{ID: id, Level: Fail, Seen: "the agent is not running here: " + address + " is the port of " + who,
+		Todo: "give each agent of this machine ports of its own (intake.listen, ops.listen), or name the right configuration with -c"}
 }
 
 // Policy tells which revision the agent would start with.

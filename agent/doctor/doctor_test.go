@@ -1,13 +1,10 @@
 package doctor
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 )
@@ -22,41 +19,23 @@ func check(t *testing.T, f Finding, want Level) {
 func TestFindings(t *testing.T) {
 	now := time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
 	until := func(left time.Duration) *x509.Certificate { return &x509.Certificate{NotAfter: now.Add(left)} }
-	reached := func(err error) func(context.Context) (Reached, error) {
-		return func(context.Context) (Reached, error) {
-			return Reached{Address: "cp:7443", Took: 3 * time.Millisecond}, err
-		}
-	}
-	ctx, cut := t.Context(), errors.New("refused")
 	check(t, Certificate(until(12*time.Hour), now), OK)
 	check(t, Certificate(until(time.Hour), now), Warn)
 	check(t, Certificate(until(-time.Second), now), Fail)
 	check(t, Policy("1.4", ""), OK)
 	check(t, Policy("", ""), Warn)
 	check(t, Policy("1.4", "1.5 does not compile"), Fail)
-	check(t, Clock([]Reached{{Skew: -time.Second}}), OK)
-	check(t, Clock([]Reached{{Skew: -time.Minute}}), Warn)
-	check(t, Clock(nil), Warn)
-	check(t, Link(ctx, "quic", reached(nil)), OK)
-	check(t, Link(ctx, "quic", reached(cut)), Warn)
-	check(t, Link(ctx, "tcp", reached(cut)), Fail)
+	check(t, Clock([]Path{{Err: errors.New("cut")}, {Skew: -time.Second}}), OK)
+	check(t, Clock([]Path{{Skew: -time.Minute}}), Warn)
+	check(t, Clock([]Path{{Err: errors.New("cut")}}), Warn)
+	check(t, Refused("it is revoked", "eu"), Fail)
+	check(t, OtherAgent("ops-port", "127.0.0.1:7090", "agent home"), Fail)
 	check(t, Disk(t.TempDir(), 100<<30, 10<<30)[0], OK)
 	check(t, Disk(t.TempDir(), 1<<20, 10<<30)[0], Warn)
 	check(t, Disk(filepath.Join(t.TempDir(), "none"), 100<<30, 10<<30)[1], Fail)
 }
 
 func TestWords(t *testing.T) {
-	probe := func(err error) func(context.Context) (Reached, error) {
-		return func(context.Context) (Reached, error) { return Reached{}, err }
-	}
-	f := Link(t.Context(), "tcp", probe(errors.New("dial tcp 10.0.0.1:7443: connect: connection refused")))
-	if !strings.HasPrefix(f.Todo, "does the control plane run there?") {
-		t.Errorf("refused: %+v", f)
-	}
-	f = Link(t.Context(), "tcp", probe(fmt.Errorf("hello: %w", context.DeadlineExceeded)))
-	if f.Seen != "no answer within 1s" || strings.Contains(f.Todo, "run there") {
-		t.Errorf("silent: %+v", f)
-	}
 	if got := Plain(errors.New("quic: a\ntcp: b"), 0); got != "quic: a; tcp: b" {
 		t.Errorf("got %q", got)
 	}

@@ -228,6 +228,15 @@ func (id *Identity) load() error {
 	return nil
 }
 
+// Held tells whose identity is in dir, complete or not; nobody's if there is none, or it
+// cannot be read any more.
+func Held(dir string) (granted Granted, err error) {
+	if ok, err := readJSON(dir, agentFile, &granted); err != nil || !ok {
+		return Granted{}, err
+	}
+	return granted, nil
+}
+
 // TLS gives the client side of the mutual handshake, as of now.
 func (id *Identity) TLS() *tls.Config {
 	id.mu.RLock()

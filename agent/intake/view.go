@@ -40,6 +40,7 @@ type caller struct {
 	limiter *limiter
 	token   [sha256.Size]byte // hash of the token
 	open    bool              // it has a token
+	closed  string            // why it has none that works, though the policy names one
 }
 
 // current gives the view of the revision in force.
@@ -79,7 +80,8 @@ func (s *Service) reread(old *view) *view {
 	return v
 }
 
-// build reads tokens and limits; s.mu is held.
+// build reads tokens and limits; s.mu is held. What keeps a system from posting is logged
+// once, and again when it is another thing.
 func (s *Service) build(set *policy.Set, router Router) *view {
 	v := &view{set: set, router: router, byName: map[string]*caller{}, read: s.parts.Now()}
 	v.since = v.read
@@ -90,9 +92,9 @@ func (s *Service) build(set *policy.Set, router Router) *view {
 			token = bytes.TrimSpace(token)
 			switch {
 			case err != nil:
-				s.log.Warn("a system cannot post events: its token cannot be read", "system", system.Name, "reference", system.Intake.Token, "error", err)
+				c.closed = "its token " + system.Intake.Token + " cannot be read: " + err.Error()
 			case len(token) == 0:
-				s.log.Warn("a system cannot post events: its token is empty", "system", system.Name, "reference", system.Intake.Token)
+				c.closed = "its token " + system.Intake.Token + " is empty"
 			default:
 				c.token, c.open = sha256.Sum256(token), true
 			}
@@ -103,12 +105,42 @@ func (s *Service) build(set *policy.Set, router Router) *view {
 	for i, c := range v.callers {
 		for _, o := range v.callers[:i] {
 			if c.open && o.token == c.token { // nobody could say who is calling
-				s.log.Error("two systems have the same token: neither can post events", "system", c.system.Name, "other", o.system.Name)
-				c.open, o.open = false, false
+				c.open, c.closed = false, "it has the same token as system "+o.system.Name
+				o.open, o.closed = false, "it has the same token as system "+c.system.Name
 			}
 		}
 	}
+	old := s.view.Load()
+	for _, c := range v.callers {
+		if c.closed != "" && (old == nil || old.byName[c.system.Name] == nil || old.byName[c.system.Name].closed != c.closed) {
+			s.log.Warn("a system cannot post events", "system", c.system.Name, "why", c.closed)
+		}
+	}
 	return v
+}
+
+// Closed says of the systems whose token does not work why they cannot post. It looks again
+// after a while: a file may have been put in place.
+func (s *Service) Closed() map[string]string {
+	v, p := s.current()
+	if p != nil {
+		return nil
+	}
+	out := v.closed()
+	if len(out) > 0 {
+		out = s.reread(v).closed()
+	}
+	return out
+}
+
+func (v *view) closed() map[string]string {
+	out := map[string]string{}
+	for _, c := range v.callers {
+		if c.closed != "" {
+			out[c.system.Name] = c.closed
+		}
+	}
+	return out
 }
 
 // authenticate finds the system whose bearer token the request carries.

@@ -1,8 +1,10 @@
 package intake
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +65,42 @@ func TestTokens(t *testing.T) {
 		if got := r.status(t, "1", "shop-secret"); got != 401 {
 			t.Errorf("got %d, want 401", got)
 		}
+		got := r.Closed()
+		for name, other := range map[string]string{"shop": "wms", "wms": "shop"} {
+			if want := "it has the same token as system " + other; got[name] != want {
+				t.Errorf("%s: got %q, want %q", name, got[name], want)
+			}
+		}
 	})
+}
+
+// It is said which system cannot post, until its secret is there.
+func TestClosed(t *testing.T) {
+	r := newRig(t)
+	var said bytes.Buffer
+	r.log = slog.New(slog.NewTextHandler(&said, nil))
+	if got := r.Closed(); len(got) > 0 {
+		t.Errorf("all is well: %v", got)
+	}
+	r.secrets.set("file:shop.token", " \n")
+	r.policy.p.Store(compilePolicy(t))
+	for range 2 {
+		if got := r.Closed(); len(got) != 1 || got["shop"] != "its token file:shop.token is empty" {
+			t.Errorf("got %v", got)
+		}
+		r.clock.advance(tokenReread)
+	}
+	if got := strings.Count(said.String(), "cannot post"); got != 1 {
+		t.Errorf("it was logged %d times, want once:\n%s", got, said.String())
+	}
+	r.secrets.set("file:shop.token", "shop-secret")
+	r.clock.advance(tokenReread)
+	if got := r.Closed(); len(got) > 0 {
+		t.Errorf("the secret is there: %v", got)
+	}
+	if got := r.status(t, "1", "shop-secret"); got != 202 {
+		t.Errorf("got %d, want 202", got)
+	}
 }
 
 func TestRateLimit(t *testing.T) {

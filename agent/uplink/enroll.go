@@ -22,9 +22,10 @@ type Enrolled struct {
 	Authorities  [][]byte // DER
 }
 
-// Enroll trades a join token and a certificate request for an identity.
-func Enroll(ctx context.Context, cfg transport.EnrollConfig, token, version string, request []byte) (Enrolled, error) {
-	answer, err := transport.Enroll(ctx, cfg, &syncpb.EnrollRequest{Token: token, CertificateRequest: request, Version: version})
+// Enroll trades a join token and a certificate request for an identity. With a name it is
+// that agent's or none: a token for another is refused, and stays good.
+func Enroll(ctx context.Context, cfg transport.EnrollConfig, token, agent, version string, request []byte) (Enrolled, error) {
+	answer, err := transport.Enroll(ctx, cfg, &syncpb.EnrollRequest{Token: token, Agent: agent, CertificateRequest: request, Version: version})
 	if err != nil {
 		return Enrolled{}, err
 	}
@@ -32,10 +33,18 @@ func Enroll(ctx context.Context, cfg transport.EnrollConfig, token, version stri
 		Certificates: answer.Certificates, Authorities: answer.Authorities}, nil
 }
 
+// Probed is what the doctor learns of a way to the control plane.
+type Probed struct {
+	Took  time.Duration
+	Skew  time.Duration // the control plane's clock less ours
+	Epoch uint64        // granted to this agent
+}
+
 // Probe opens a session, says hello and leaves: what the doctor asks of the line.
-func Probe(ctx context.Context, dialer Dialer, epoch uint64, version string) (address string, took, skew time.Duration, err error) {
+func Probe(ctx context.Context, dialer Dialer, epoch uint64, version string) (Probed, error) {
 	begun := time.Now()
 	var mu sync.Mutex // the dialer may try two hellos at a time
+	var out Probed
 	session, err := dialer.Session(ctx, func(ctx context.Context, client syncpbconnect.SyncClient) error {
 		asked := time.Now()
 		answer, err := client.Hello(ctx, connect.NewRequest(&syncpb.HelloRequest{
@@ -45,14 +54,16 @@ func Probe(ctx context.Context, dialer Dialer, epoch uint64, version string) (ad
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		skew = time.UnixMilli(answer.Msg.NowUnixMs).Sub(asked.Add(time.Since(asked) / 2))
+		out.Skew = time.UnixMilli(answer.Msg.NowUnixMs).Sub(asked.Add(time.Since(asked) / 2))
+		out.Epoch = answer.Msg.Epoch
 		return nil
 	})
 	if err != nil {
-		return "", 0, 0, err
+		return Probed{}, err
 	}
 	defer session.Close()
 	mu.Lock()
 	defer mu.Unlock()
-	return session.Address, time.Since(begun), skew, nil
+	out.Took = time.Since(begun)
+	return out, nil
 }

@@ -204,6 +204,7 @@ type Config struct {
 	ReconnectMin  time.Duration
 	ReconnectMax  time.Duration
 	DisconnectLog time.Duration // how often an unreachable control plane is logged
+	Grace         time.Duration // without a session before that is worth a warning
 	RecoverRetry  time.Duration // between renewals of an expired certificate that are refused
 }
 
@@ -212,7 +213,7 @@ func DefaultConfig() Config {
 	return Config{
 		CallTimeout: 30 * time.Second, Silence: 30 * time.Second, StatusEvery: 5 * time.Second, FullRetry: 2 * time.Second,
 		ReconnectMin: 200 * time.Millisecond, ReconnectMax: 5 * time.Second, DisconnectLog: time.Minute,
-		RecoverRetry: time.Minute,
+		Grace: 3 * time.Second, RecoverRetry: time.Minute,
 	}
 }
 
@@ -278,15 +279,15 @@ func (u *Uplink) Run(ctx context.Context) error {
 	// together do not come back together. ReconnectMax bounds the pause.
 	retry := backoff.NewExponentialBackOff(backoff.WithInitialInterval(u.cfg.ReconnectMin), backoff.WithRandomizationFactor(0.5),
 		backoff.WithMaxInterval(max(u.cfg.ReconnectMin, u.cfg.ReconnectMax*2/3)), backoff.WithMaxElapsedTime(0))
-	var logged time.Time
+	var alone absence
 	for ctx.Err() == nil {
 		err := u.session(ctx)
 		u.cfg.Metrics.disconnected()
-		wasConnected := false
+		wasConnected, lasted := false, false
 		u.setState(func(s *State) {
 			wasConnected = s.Connected
 			// One that ends at once, each time, is not to be opened many times a second.
-			if s.Connected && time.Since(s.Since) > u.cfg.ReconnectMax {
+			if lasted = s.Connected && time.Since(s.Since) > u.cfg.ReconnectMax; lasted {
 				retry.Reset()
 			}
 			*s = State{Since: s.Since, LastError: errText(err), Cluster: s.Cluster, Fenced: s.Fenced}
@@ -301,10 +302,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 			u.log.Info("moving the session to QUIC")
 			continue
 		}
-		if wasConnected || time.Since(logged) > u.cfg.DisconnectLog {
-			u.log.Warn("no session with the control plane; the agent goes on alone", "err", err)
-			logged = time.Now()
-		}
+		u.tell(&alone, wasConnected, lasted, err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(retry.NextBackOff()):

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -298,22 +297,6 @@ func (n *node) crossdock(in string, args ...string) (string, error) {
 		return out.String(), fmt.Errorf("crossdock %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errOut.String()))
 	}
 	return out.String(), nil
-}
-
-// freeDoor finds a port that is free for UDP as well.
-func freeDoor(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		address := freePort(t)
-		l, err := net.ListenPacket("udp", address)
-		if err != nil {
-			continue
-		}
-		l.Close()
-		return address
-	}
-	t.Fatal("no port is free for both TCP and UDP")
-	return ""
 }
 
 // join prepares the node's empty directory as that of another node of the cluster.

@@ -296,6 +296,7 @@ func (p *plane) nodeToken(node string) string {
 // agentView is what the control plane knows of an agent.
 type agentView struct {
 	Connected     bool
+	Epoch         uint64
 	MailboxEvents uint64
 	MailboxBytes  int64
 	Revoked       *time.Time

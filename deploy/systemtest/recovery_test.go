@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/deploy/systemtest/history"
 )
 
@@ -258,6 +259,7 @@ func TestClonedAgent(t *testing.T) {
 		}
 		return ""
 	})
+	fenced()[0].diagnose(agent.Found{}).want(t, "fenced", doctor.Fail, "in epoch 1", "agents allow")
 	// The other one goes on; the fenced one still takes orders and delivers them here.
 	good, outcast := eu, clone
 	if fenced()[0] == eu {

@@ -82,6 +82,22 @@ func freePort(t *testing.T) string {
 	return ""
 }
 
+// freeDoor finds a port that is free for UDP as well.
+func freeDoor(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		address := freePort(t)
+		l, err := net.ListenPacket("udp", address)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		return address
+	}
+	t.Fatal("no port is free for both TCP and UDP")
+	return ""
+}
+
 // newSite makes and enrols an agent; it does not start it.
 func newSite(t *testing.T, p *plane, name string) *site {
 	t.Helper()

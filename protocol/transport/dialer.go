@@ -168,7 +168,7 @@ func (d *Dialer) Session(ctx context.Context, hello Hello) (*Session, error) {
 		}
 		addresses, timeout = slow, d.cfg.AttemptTimeout
 	}
-	return nil, errors.Join(failed...)
+	return nil, together(failed...)
 }
 
 // errSlow marks an attempt whose time was up.
@@ -238,7 +238,7 @@ func (d *Dialer) attempt(ctx context.Context, address string, timeout time.Durat
 			}
 		}
 	}
-	return nil, errors.Join(failed...)
+	return nil, together(failed...)
 }
 
 // order says what to try and why QUIC is not first.
@@ -283,7 +283,7 @@ func (d *Dialer) open(ctx context.Context, transport Mode, address string, conf 
 	}
 	if err := hello(ctx, p.service()); err != nil {
 		if broken := p.err(); broken != nil {
-			err = errors.Join(err, broken)
+			err = together(err, broken)
 		}
 		p.close()
 		return nil, explain(err)

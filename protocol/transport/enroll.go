@@ -15,6 +15,10 @@ import (
 	"github.com/crossdock/crossdock/protocol/syncpb/syncpbconnect"
 )
 
+// ErrUnreachable marks an enrolment for which no node was found, so that the token was sent
+// to nobody.
+var ErrUnreachable = errors.New("no node of the control plane was reached; the token is still good")
+
 // EnrollConfig is how an agent without an identity reaches the control plane.
 type EnrollConfig struct {
 	Addresses []string
@@ -37,7 +41,7 @@ func Enroll(ctx context.Context, cfg EnrollConfig, request *syncpb.EnrollRequest
 	}
 	session, err := d.Session(ctx, knock)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	defer session.Close()
 	answer, err := session.Client.Enroll(ctx, connect.NewRequest(request))

@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -48,7 +47,7 @@ func dialQUIC(ctx context.Context, address string, conf *tls.Config, handshake t
 			break
 		}
 	}
-	return nil, errors.Join(failed...)
+	return nil, together(failed...)
 }
 
 func dialQUICAddr(ctx context.Context, addr *net.UDPAddr, conf *tls.Config, handshake time.Duration, packets func() (net.PacketConn, error)) (*path, error) {

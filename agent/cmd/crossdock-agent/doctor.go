@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,16 +29,7 @@ func (p *program) doctorCommand() *cobra.Command {
 			if err := cfg.Validate(); err != nil {
 				return withCode(exitUsage, err)
 			}
-			body, err := p.local(cfg).call(cmd.Context(), http.MethodGet, "/healthz", nil)
-			if err == nil {
-				body.Close()
-			}
-			running := err == nil
-			findings := agent.Examine(cmd.Context(), cfg, running)
-			var status agent.Status
-			if running && p.local(cfg).get(cmd.Context(), http.MethodGet, "/v1/status", nil, &status) == nil {
-				findings = append(findings, agent.ExamineStatus(status)...)
-			}
+			findings := p.examine(cmd.Context(), cfg)
 			var outcome error
 			switch worst := doctor.Worst(findings); {
 			case worst == doctor.Fail:
@@ -58,6 +51,25 @@ func (p *program) doctorCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&strict, "strict", false, "exit with 8 if there are warnings")
 	return c
+}
+
+// examine looks at the running agent, if there is one, and at what it leans on.
+func (p *program) examine(ctx context.Context, cfg agent.Config) []doctor.Finding {
+	asked, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var status agent.Status
+	err := p.local(cfg).get(asked, http.MethodGet, "/v1/status", nil, &status)
+	var other *otherAgent
+	switch {
+	case err == nil:
+		return append(agent.Examine(ctx, cfg, agent.Found{Running: true}), agent.ExamineStatus(status)...)
+	case errors.As(err, &other):
+		return agent.Examine(ctx, cfg, agent.Found{Other: other.who})
+	case errors.Is(err, errNotRunning):
+		return agent.Examine(ctx, cfg, agent.Found{})
+	}
+	return append(agent.Examine(ctx, cfg, agent.Found{Running: true}),
+		doctor.Finding{ID: "agent", Level: doctor.Fail, Seen: err.Error(), Todo: "see the agent's log, and start it again"})
 }
 
 func printFindings(w io.Writer, findings []doctor.Finding) {

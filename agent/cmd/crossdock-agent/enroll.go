@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/protocol/transport"
 )
 
 func (p *program) enrollCommand() *cobra.Command {
@@ -27,7 +28,9 @@ func (p *program) enrollCommand() *cobra.Command {
 
 The token comes from "crossdock token create --site SITE" and works once, for a short time.
 It is read from a file or from standard input, so that it shows in no process list. An agent
-that was enrolled before gets a new epoch; its journal stays.`,
+that was enrolled before gets a new epoch; its journal stays. Over the data of an agent a
+token for another site is refused and stays good; elsewhere it revokes the agent that the
+site had so far: that is how a server is replaced.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, _, err := p.loadUnchecked()
 			if err != nil {
@@ -106,6 +109,9 @@ func (p *program) enroll(ctx context.Context, cfg agent.Config, token string) er
 }
 
 func enrollError(err error) error {
+	if errors.Is(err, transport.ErrUnreachable) {
+		return withCode(exitUnreachable, fmt.Errorf("%w; is controlplane.addresses right (host, and the port of sync: there), and does the control plane run?", err))
+	}
 	switch connect.CodeOf(err) {
 	case connect.CodePermissionDenied, connect.CodeUnauthenticated:
 		return withCode(exitDenied, err)

@@ -19,8 +19,9 @@ import (
 
 // exitCodes is what the help says of them; the tests hold the commands to it.
 const exitCodes = `Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the agent is not running,
-4 not enrolled or denied, 5 the control plane is unreachable, 6 not possible as things are,
-8 doctor found warnings and --strict was given.`
+4 not enrolled or denied, 5 the control plane is unreachable, 6 not possible as things are:
+the data directory or a port is in use, or the data is another agent's; 8 doctor found
+warnings and --strict was given.`
 
 // coded is an error with an exit code.
 type coded struct {
@@ -105,7 +106,7 @@ func exitCode(err error) int {
 		return c.code
 	case errors.Is(err, identity.ErrNotEnrolled):
 		return exitDenied
-	case errors.Is(err, queue.ErrInUse):
+	case errors.Is(err, queue.ErrInUse), errors.Is(err, agent.ErrPortInUse), errors.Is(err, agent.ErrOtherAgent):
 		return exitConflict
 	case strings.HasPrefix(err.Error(), "unknown command"), strings.Contains(err.Error(), "arg(s)"):
 		return exitUsage // cobra has no type for these two

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,41 +21,59 @@ import (
 	"github.com/crossdock/crossdock/agent/delivery"
 )
 
-// local talks to the running agent of this machine.
+// local talks to the running agent of this machine whose data is in a directory.
 type local struct {
-	address   string
-	tokenFile string
+	address string
+	data    string
 }
 
 func (p *program) local(cfg agent.Config) *local {
-	return &local{address: cfg.Ops.Listen, tokenFile: filepath.Join(cfg.Data, "ops.token")}
+	return &local{address: cfg.Ops.Listen, data: cfg.Place()}
 }
 
-// errNotRunning says that nobody answers on the operators' port.
+// errNotRunning says that nobody answers on the operators' port, or another agent does.
 var errNotRunning = errors.New("the agent is not running here")
+
+// otherAgent says that the port belongs to the agent of another data directory.
+type otherAgent struct {
+	asked *local
+	who   string
+}
+
+func (o *otherAgent) Error() string {
+	return fmt.Sprintf("%v: %s is the port of %s, and not of one with its data in %s; give each agent an ops.listen of its own, or name the right configuration with -c",
+		errNotRunning, o.asked.address, o.who, o.asked.data)
+}
+
+func (o *otherAgent) Is(target error) bool { return target == errNotRunning } //nolint:errorlint // what Is is for
+
+// token reads the token that the agent with this data directory has made for who may read it.
+func (l *local) token() (string, error) {
+	text, err := os.ReadFile(filepath.Join(l.data, "ops.token"))
+	return strings.TrimSpace(string(text)), err
+}
 
 // call asks the agent and gives the body of its answer; the caller closes it.
 func (l *local) call(ctx context.Context, method, path string, query url.Values) (io.ReadCloser, error) {
-	target := url.URL{Scheme: "http", Host: l.address, Path: path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
+	token, err := l.token()
+	if errors.Is(err, fs.ErrNotExist) { // no agent has run there, or somebody has removed it
+		if s, ok := l.occupant(ctx); ok && s.Data != l.data {
+			return nil, withCode(exitNotRunning, l.other(s))
+		}
+	}
+	answer, err := l.ask(ctx, method, path, query, token)
 	if err != nil {
 		return nil, err
-	}
-	if token, err := os.ReadFile(l.tokenFile); err == nil {
-		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil && ctx.Err() != nil {
-		// It is there, and busy or stuck: nobody may take it for stopped.
-		return nil, withCode(exitFailed, fmt.Errorf("the agent on %s has not answered in time: %w", l.address, ctx.Err()))
-	}
-	if err != nil {
-		return nil, withCode(exitNotRunning, fmt.Errorf("%w (nobody answers on %s)", errNotRunning, l.address))
 	}
 	if answer.StatusCode < 300 {
 		return answer.Body, nil
 	}
 	defer answer.Body.Close()
+	if answer.StatusCode == http.StatusUnauthorized && token != "" {
+		if s, _ := l.occupant(ctx); s.Data != l.data { // else it has made itself another token since
+			return nil, withCode(exitNotRunning, l.other(s))
+		}
+	}
 	var problem struct{ Detail string }
 	if err := json.NewDecoder(io.LimitReader(answer.Body, 64<<10)).Decode(&problem); err != nil || problem.Detail == "" {
 		problem.Detail = answer.Status
@@ -65,6 +84,43 @@ func (l *local) call(ctx context.Context, method, path string, query url.Values)
 		code = exitFailed
 	}
 	return nil, withCode(code, errors.New(problem.Detail))
+}
+
+func (l *local) ask(ctx context.Context, method, path string, query url.Values, token string) (*http.Response, error) {
+	target := url.URL{Scheme: "http", Host: l.address, Path: path, RawQuery: query.Encode()}
+	request, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil && ctx.Err() != nil {
+		// It is there, and busy or stuck: nobody may take it for stopped.
+		return nil, withCode(exitFailed, fmt.Errorf("the agent on %s has not answered in time: %w", l.address, ctx.Err()))
+	}
+	if err != nil {
+		return nil, withCode(exitNotRunning, fmt.Errorf("%w (nobody answers on %s)", errNotRunning, l.address))
+	}
+	return answer, nil
+}
+
+// occupant asks whoever is on the port who that is.
+func (l *local) occupant(ctx context.Context) (s agent.Status, ok bool) {
+	answer, err := l.ask(ctx, http.MethodGet, "/v1/status", nil, "")
+	if err != nil {
+		return s, false
+	}
+	defer answer.Body.Close()
+	return s, json.NewDecoder(answer.Body).Decode(&s) == nil && s.Agent != ""
+}
+
+func (l *local) other(s agent.Status) *otherAgent {
+	if s.Agent == "" {
+		return &otherAgent{l, "another agent or program"}
+	}
+	return &otherAgent{l, fmt.Sprintf("agent %s of site %s, with its data in %s", s.Agent, s.Site, s.Data)}
 }
 
 func (l *local) get(ctx context.Context, method, path string, query url.Values, into any) error {
@@ -79,6 +135,8 @@ func (l *local) get(ctx context.Context, method, path string, query url.Values, 
 func (p *program) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show link, policy, queue and systems of the running agent", Args: cobra.NoArgs,
+		Long: "Show link, policy, queue and systems of the running agent.\n\n" +
+			"A system whose token is missing cannot post. A file that is put in place later is taken within 30 s.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := p.load()
 			if err != nil {
@@ -119,11 +177,11 @@ func printStatus(w io.Writer, s agent.Status) {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintf(t, "agent\t%s (site %s, cluster %s, generation %d, epoch %d)\n", s.Agent, s.Site, s.Cluster, s.Generation, s.Epoch)
 	if s.Link.Fenced != "" {
-		fmt.Fprintf(t, "fenced\t%s\n", s.Link.Fenced)
+		fmt.Fprintf(t, "fenced\t%s\n", oneLine(s.Link.Fenced))
 	}
 	fmt.Fprintf(t, "version\t%s, running since %s\n", s.Version, s.Started.Local().Format(time.DateTime))
-	fmt.Fprintf(t, "link\t%s\n", link)
-	fmt.Fprintf(t, "policy\t%s\n", policy)
+	fmt.Fprintf(t, "link\t%s\n", oneLine(link))
+	fmt.Fprintf(t, "policy\t%s\n", oneLine(policy))
 	fmt.Fprintf(t, "certificate\tuntil %s\n", s.Certificate.Local().Format(time.DateTime))
 	fmt.Fprintf(t, "queue\t%d accepted, %d received, %d to be sent; %.1f of %.1f MB\n",
 		s.Queue.Accepted, s.Queue.Received, s.Queue.Outgoing, megabytes(s.Queue.Bytes), megabytes(s.Queue.Quota))
@@ -133,24 +191,42 @@ func printStatus(w io.Writer, s agent.Status) {
 	}
 	fmt.Fprintln(t, "\nSYSTEM\tSTATE\tDELIVERED\tPENDING\tPARKED\tDEAD LETTERS\tLAST ERROR")
 	for _, y := range s.Systems {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", y.System, y.State, y.Delivered, y.Pending, y.Parked, y.DeadLetters, lastError(y))
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", y.System, state(y), y.Delivered, y.Pending, y.Parked, y.DeadLetters, oneLine(lastError(y)))
 	}
 	_ = t.Flush()
 }
 
+// state joins how a system takes events and how it hands them in.
+func state(y agent.SystemStatus) string {
+	switch {
+	case y.Intake == "":
+		return y.State
+	case y.State == delivery.SystemOK:
+		return "cannot post"
+	}
+	return y.State + ", cannot post"
+}
+
+// oneLine keeps a text from breaking a table.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
 // lastError says what went wrong last, when, and whether something went well since.
-func lastError(y delivery.SystemStatus) string {
-	if y.Held != "" {
-		return "held: " + y.Held
+func lastError(y agent.SystemStatus) string {
+	var said []string
+	if y.Intake != "" {
+		said = append(said, y.Intake)
 	}
-	if y.LastError == "" {
-		return ""
+	switch {
+	case y.Held != "":
+		said = append(said, "held: "+y.Held)
+	case y.LastError != "":
+		at := y.LastErrorAt.Local().Format(time.DateTime)
+		if y.LastSuccess.After(y.LastErrorAt) {
+			at += " (before the last success)"
+		}
+		said = append(said, at+": "+y.LastError)
 	}
-	text := y.LastErrorAt.Local().Format(time.DateTime)
-	if y.LastSuccess.After(y.LastErrorAt) {
-		text += " (before the last success)"
-	}
-	return text + ": " + y.LastError
+	return strings.Join(said, "; ")
 }
 
 func megabytes(n int64) float64 { return float64(n) / (1 << 20) }

@@ -85,7 +85,7 @@ func (s *Store) open(name string) (*os.File, error) {
 			return nil, fmt.Errorf("secret file:%s: an absolute path is not allowed by this agent's configuration", name)
 		}
 		file, err := os.Open(name)
-		return file, missing(name, err)
+		return file, missing(name, name, err)
 	}
 	if s.cfg.Directory == "" {
 		return nil, fmt.Errorf("secret file:%s: this agent has no secrets directory", name)
@@ -96,13 +96,13 @@ func (s *Store) open(name string) (*os.File, error) {
 	}
 	defer root.Close()
 	file, err := root.Open(filepath.FromSlash(name))
-	return file, missing(name, err)
+	return file, missing(name, filepath.Join(s.cfg.Directory, filepath.FromSlash(name)), err)
 }
 
-func missing(name string, err error) error {
+func missing(name, path string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%w: there is no file %s in the agent's secrets directory", ErrNotFound, name)
+		return fmt.Errorf("%w: there is no file %s", ErrNotFound, path)
 	case err != nil:
 		return fmt.Errorf("secret file:%s: %w", name, err)
 	}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/ops"
+	"github.com/crossdock/crossdock/agent/queue"
+)
+
+// queueless answers for an agent that has nothing.
+type queueless struct{}
+
+func (queueless) Inspect() (any, error)                     { return queue.Report{Dir: "of the running agent"}, nil }
+func (queueless) Verify() (any, error)                      { return []queue.Damage{}, nil }
+func (queueless) Export(io.Writer, uint64) error            { return nil }
+func (queueless) DeadLetters() (any, error)                 { return []string{}, nil }
+func (queueless) Retry(context.Context, string, bool) error { return ops.ErrNotFound }
+
+// openOps opens the operators' port of an agent with its data in a directory.
+func openOps(t *testing.T, data string, status agent.Status) *ops.Server {
+	t.Helper()
+	cfg := agent.Config{Data: data}
+	status.Data = cfg.Place()
+	s, err := ops.New(ops.Config{Listen: "127.0.0.1:0", TokenFile: filepath.Join(data, "ops.token"), Gatherer: prometheus.NewRegistry(),
+		Logger: slog.New(slog.DiscardHandler), Status: func() any { return status }, Queue: queueless{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// configFor writes a configuration file for an agent.
+func configFor(t *testing.T, data, opsAddress string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "agent.yaml")
+	text := fmt.Sprintf("data: %q\ncontrolplane: {addresses: [\"127.0.0.1:1\"]}\nintake: {listen: \"127.0.0.1:0\"}\nops: {listen: %q}\n", data, opsAddress)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func command(t *testing.T, args ...string) (code int, out, said string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code = run(t.Context(), args, strings.NewReader(""), &stdout, &stderr)
+	return code, stdout.String(), stderr.String()
+}
+
+// Two agents of one machine were given one port: nobody may be shown the wrong one.
+func TestPortOfAnotherAgent(t *testing.T) {
+	home, away := t.TempDir(), t.TempDir()
+	door := openOps(t, home, agent.Status{Agent: "home", Site: "home"})
+	config := configFor(t, away, door.Addr())
+	check := func(what string) {
+		t.Helper()
+		for _, args := range [][]string{{"status"}, {"queue", "dead"}, {"queue", "retry", "x"}} {
+			code, out, said := command(t, append(args, "-c", config)...)
+			if code != exitNotRunning || out != "" || !strings.Contains(said, "is the port of agent home of site home") || !strings.Contains(said, away) {
+				t.Errorf("%s: %v: %d %s %s", what, args, code, out, said)
+			}
+		}
+		if code, out, said := command(t, "queue", "inspect", "-c", config); strings.Contains(out, "of the running agent") || !strings.Contains(said, away) {
+			t.Errorf("%s: queue inspect: %d %s %s", what, code, out, said)
+		}
+		if code, out, said := command(t, "doctor", "-c", config); code != exitFailed ||
+			!strings.Contains(out, "is the port of agent home of site home, with its data in") || !strings.Contains(out, "ports of its own") {
+			t.Errorf("%s: doctor: %d %s %s", what, code, out, said)
+		}
+	}
+	check("it has never run")
+	if err := os.WriteFile(filepath.Join(away, "ops.token"), []byte("a-token-that-is-long-enough-for-it"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("it has run before")
+
+	own := configFor(t, home, door.Addr())
+	if code, out, said := command(t, "status", "-c", own); code != 0 || !strings.HasPrefix(out, "agent ") {
+		t.Errorf("the right one: %d %s %s", code, out, said)
+	}
+	token := filepath.Join(home, "ops.token")
+	if err := os.Remove(token); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, said := command(t, "status", "-c", own); code != 0 {
+		t.Errorf("without its token: %d %s", code, said)
+	}
+	if err := os.WriteFile(token, []byte("another-token-that-is-long-enough"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, said := command(t, "status", "-c", own); code != exitDenied || !strings.Contains(said, token) {
+		t.Errorf("with a token that was replaced: %d %s", code, said)
+	}
+}
+
+func TestOtherAgentIsNotOurs(t *testing.T) {
+	l := &local{address: "127.0.0.1:7090", data: "/b"}
+	if err := withCode(exitNotRunning, l.other(agent.Status{})); !errors.Is(err, errNotRunning) || !strings.Contains(err.Error(), "another agent or program") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A row of the table is a row, whatever an error says; and a system that cannot post is not
+// well.
+func TestStatusIsATable(t *testing.T) {
+	s := agent.Status{Systems: []agent.SystemStatus{
+		{SystemStatus: delivery.SystemStatus{System: "erp", State: delivery.SystemRetrying, LastError: "first\nsecond\tthird", LastErrorAt: time.Now()}},
+		{SystemStatus: delivery.SystemStatus{System: "shop", State: delivery.SystemOK}, Intake: "its token is empty"},
+		{SystemStatus: delivery.SystemStatus{System: "wms", State: delivery.SystemHeld, Held: "for the old one"}, Intake: "its token is empty"},
+	}}
+	s.Link.LastError = "quic: a\ntcp: b"
+	var out bytes.Buffer
+	printStatus(&out, s)
+	text := out.String()
+	if got := strings.Count(text, "\n"); got != 11 {
+		t.Errorf("%d lines, want 11", got)
+	}
+	for _, want := range []string{"quic: a tcp: b\n", "first second third\n", "shop    cannot post        0 ", "its token is empty\n", "held, cannot post", "its token is empty; held: for the old one\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+}

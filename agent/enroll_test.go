@@ -1,0 +1,98 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+
+	"github.com/crossdock/crossdock/protocol/transport"
+)
+
+func TestEnrolmentThatMayHaveBeenGranted(t *testing.T) {
+	why := errors.New("because")
+	for _, tt := range []struct {
+		err  error
+		want bool
+	}{
+		{connect.NewWireError(connect.CodePermissionDenied, why), false},
+		{connect.NewWireError(connect.CodeUnauthenticated, why), false},
+		{connect.NewWireError(connect.CodeResourceExhausted, why), false},
+		{connect.NewWireError(connect.CodeInvalidArgument, why), false},
+		{connect.NewWireError(connect.CodeUnavailable, why), true},
+		{connect.NewError(connect.CodePermissionDenied, why), true}, // nobody has said so
+		{transport.ErrUnreachable, false},
+		{transport.ErrForeignIssuer, true}, // of the answer
+		{ErrOtherAgent, false},
+		{context.DeadlineExceeded, true},
+	} {
+		if got := mayBeGranted(fmt.Errorf("enrol: %w", tt.err)); got != tt.want {
+			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
+		}
+	}
+}
+
+// Only what an enrolment has made goes, and nothing in which somebody else is at work.
+func TestSweep(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	one, more, deep := filepath.Join(data, "one"), filepath.Join(data, "more"), filepath.Join(data, "deep")
+	dirs := []string{one, more, deep, filepath.Join(data, "none"), data}
+	if got := absent(dirs...); len(got) != len(dirs) {
+		t.Errorf("absent: %v", got)
+	}
+	for _, dir := range []string{one, more, filepath.Join(deep, "inner")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{filepath.Join(one, "key"), filepath.Join(more, "key"), filepath.Join(more, "other")} {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep(dirs)
+	var left []string
+	err := filepath.WalkDir(data, func(path string, _ fs.DirEntry, err error) error {
+		left = append(left, strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(data)))
+		return err
+	})
+	if want := "[ /deep /deep/inner /more /more/key /more/other]"; err != nil || fmt.Sprint(left) != want {
+		t.Errorf("left %v, want %s (%v)", left, want, err)
+	}
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(one, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	sweep(dirs)
+	if got := absent(data); len(got) != 1 {
+		t.Error("an empty data directory stays")
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	first, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	_, err = net.Listen("tcp", first.Addr().String())
+	if err := listening("ops.listen", err); !errors.Is(err, ErrPortInUse) || !strings.Contains(err.Error(), "set another ops.listen") {
+		t.Errorf("%v", err)
+	}
+	_, err = net.Listen("tcp", "192.0.2.1:1")                          // no address of this machine
+	if got := listening("ops.listen", err); got != err || err == nil { //nolint:errorlint // the very same
+		t.Errorf("%v", got)
+	}
+	if err := listening("ops.listen", nil); err != nil {
+		t.Errorf("%v", err)
+	}
+}
