@@ -16,6 +16,7 @@ import (
 // Files are what the node leaves for commands on the same machine.
 type Files struct {
 	Address    string // of the API, as a URL
+	Others     string // of the APIs of the other nodes, one URL a line
 	AdminToken string // of the first administrator, readable by the node's user only
 	Authority  string // certificates of the internal CA, PEM
 	pki        string
@@ -29,6 +30,7 @@ type Files struct {
 func FilesIn(data string) Files {
 	return Files{
 		Address:    filepath.Join(data, "api.addr"),
+		Others:     filepath.Join(data, "api.others"),
 		AdminToken: filepath.Join(data, "admin.token"),
 		Authority:  filepath.Join(data, "pki", "ca.pem"),
 		pki:        filepath.Join(data, "pki"),
