@@ -183,6 +183,7 @@ func (c *ControlPlane) start(ctx context.Context, running *parts, d *doors) erro
 	if err := c.furnish(d); err != nil {
 		return err
 	}
+	running.start("machine", c.attend)
 	if err := writeFile(FilesIn(c.config.Data).Address, c.addresses.API+"\n", 0o644); err != nil {
 		return fmt.Errorf("api: note the address: %w", err)
 	}

@@ -24,6 +24,8 @@ type Files struct {
 	node       string
 	rebuilding string
 	lock       string
+	rescue     string // what a command of this machine asks
+	rescued    string // and the answer
 }
 
 // FilesIn tells where they are.
@@ -38,6 +40,8 @@ func FilesIn(data string) Files {
 		node:       filepath.Join(data, "node.json"),
 		rebuilding: filepath.Join(data, "rebuilding.json"),
 		lock:       filepath.Join(data, "lock"),
+		rescue:     filepath.Join(data, "rescue.json"),
+		rescued:    filepath.Join(data, "rescued.json"),
 	}
 }
 

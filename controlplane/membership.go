@@ -161,6 +161,10 @@ func (m *membership) beginLife(ctx context.Context) error {
 		}
 		m.c.log.Warn("another life of the cluster has begun", "cause", rebuilt.Cause, "from", rebuilt.From, "index", rebuilt.Index, "incarnation", marker.Incarnation)
 	}
+	// Whoever had the tokens may be where the other nodes were.
+	if _, err := m.c.rescueAdmin(ctx); err != nil {
+		return err
+	}
 	return removeFile(files.rebuilding)
 }
 

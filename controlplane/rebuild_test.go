@@ -72,6 +72,9 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 	if !fresh.knowsPerson("in-the-backup") || fresh.knowsPerson("after-the-backup") {
 		t.Error("the state is not that of the backup")
 	}
+	if got := fresh.administrator(); got != "admin@node-1" {
+		t.Errorf("after the restore the token there is of %q", got)
+	}
 	// The node of the life before is refused, and disturbs nobody.
 	dialed := make(chan struct{}, 1)
 	two.config.Dial = func(ctx context.Context, _, address string) (net.Conn, error) {
@@ -133,6 +136,9 @@ func TestRecoverFromOneSurvivor(t *testing.T) {
 	alone := run(t, three.config)
 	if cluster, _ := alone.Cluster(); cluster.Generation != 2 || !alone.knowsPerson("before") || len(alone.store.Members()) != 1 {
 		t.Errorf("after the recovery: %+v, members %v", cluster, alone.store.Members())
+	}
+	if got := alone.administrator(); got != "admin@node-3" {
+		t.Errorf("after the recovery the token there is of %q", got)
 	}
 	alone.add("alone")
 	two.config.Data = nodeConfig(t, "node-2").Data

@@ -50,6 +50,7 @@ func everyCommand() []model.Command {
 		&model.AddAuthority{Asked: a, Authority: model.Authority{ID: "x", Certificate: []byte{1}, State: model.AuthorityNext}},
 		&model.ActivateAuthority{Asked: a, ID: "x"},
 		&model.RemoveAuthority{Asked: a, ID: "x"},
+		&model.RescueAdmin{At: at, Node: "n1", Roles: []model.Role{model.Admin}, TokenHash: hashOf("x")},
 	}
 }
 
@@ -77,7 +78,7 @@ func TestCommandsRoundTrip(t *testing.T) {
 // The numbers of the kinds stand in logs that are read for ever.
 func TestKindsAreFixed(t *testing.T) {
 	if kindBootstrap != 1 || kindPush != 9 || kindAck != 10 || kindResolveException != 12 || kindPutNode != 13 ||
-		kindGreet != 20 || kindForgetAgent != 26 || kindRemoveAuthority != 32 {
+		kindGreet != 20 || kindForgetAgent != 26 || kindRemoveAuthority != 32 || kindRescueAdmin != 33 {
 		t.Error("a kind has got another number")
 	}
 }

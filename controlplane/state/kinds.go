@@ -41,6 +41,7 @@ const (
 	kindAddAuthority
 	kindActivateAuthority
 	kindRemoveAuthority
+	kindRescueAdmin
 	kindsEnd
 )
 
@@ -89,6 +90,7 @@ var kinds = [kindsEnd]kind{
 	kindAddAuthority:      kindFor[model.AddAuthority](),
 	kindActivateAuthority: kindFor[model.ActivateAuthority](),
 	kindRemoveAuthority:   kindFor[model.RemoveAuthority](),
+	kindRescueAdmin:       kindFor[model.RescueAdmin](),
 }
 
 func kindOf(cmd model.Command) (byte, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -26,6 +27,10 @@ func nodeError(err error) error {
 		return &exitError{exitUsage, err}
 	case errors.Is(err, controlplane.ErrInUse), errors.Is(err, controlplane.ErrNotEmpty):
 		return &exitError{exitConflict, err}
+	case errors.Is(err, controlplane.ErrNotRunning):
+		return &exitError{exitUnreachable, err}
+	case errors.Is(err, fs.ErrPermission):
+		return &exitError{exitDenied, err}
 	}
 	return err
 }
@@ -225,7 +230,7 @@ still runs anywhere, stop now: two lives of one cluster must not run at once.`, 
 			if err != nil {
 				return nodeError(err)
 			}
-			return a.show(out, func(w io.Writer) { a.writeRebuilt(w, &out, file) })
+			return a.show(out, func(w io.Writer) { a.writeRebuilt(w, &out, file, config.Data) })
 		}),
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file of this node, YAML")
@@ -258,7 +263,7 @@ loses nothing. Afterwards the others must never be started with the data they ha
 			if err != nil {
 				return nodeError(err)
 			}
-			return a.show(out, func(w io.Writer) { a.writeRebuilt(w, &out, file) })
+			return a.show(out, func(w io.Writer) { a.writeRebuilt(w, &out, file, config.Data) })
 		}),
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file of this node, YAML")
@@ -267,7 +272,7 @@ loses nothing. Afterwards the others must never be started with the data they ha
 }
 
 // writeRebuilt says what a person has to know and to do after a restore or a recovery.
-func (a *app) writeRebuilt(w io.Writer, r *controlplane.RebuiltInfo, file string) {
+func (a *app) writeRebuilt(w io.Writer, r *controlplane.RebuiltInfo, file, data string) {
 	fmt.Fprintf(w, "cluster %s begins another life on %s, with everything up to entry %d of %s\n", r.Cluster, r.Node, r.Index, when(r.From))
 	if len(r.Missing) > 0 {
 		fmt.Fprintln(w, "\nwhat may be missing:")
@@ -277,11 +282,11 @@ func (a *app) writeRebuilt(w io.Writer, r *controlplane.RebuiltInfo, file string
 	}
 	fmt.Fprintf(w, `
 what to do next:
-  1. start it: %s
-  2. look: crossdock cluster status, and crossdock exceptions
-     with a token that you have kept: admin.token is on the node that began the cluster, and in no backup
+  1. start it: %[1]s
+  2. look: crossdock cluster status --data %[2]s, and crossdock exceptions
+     the token of an administrator is then in %[3]s; tokens that you have kept stay good
   3. other nodes are refused with the data they have: empty their data directories, then for each
      crossdock token create --node NAME, and there crossdock cluster join
   4. take a backup: crossdock cluster backup --out FILE
-`, a.serverCall(file))
+`, a.serverCall(file), data, controlplane.FilesIn(data).AdminToken)
 }
