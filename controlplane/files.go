@@ -156,6 +156,12 @@ func lockData(files Files, create bool) (*os.File, error) {
 		f.Close()
 		return nil, fmt.Errorf("data directory %s: %w (%w): is another server running on it?", files.store, ErrInUse, err)
 	}
+	// Whoever held it may have removed it: then the lock is on a file that nobody else sees.
+	held, err := f.Stat()
+	if named, other := os.Stat(files.lock); err != nil || other != nil || !os.SameFile(held, named) {
+		f.Close()
+		return nil, fmt.Errorf("data directory %s: %w: another command has just ended there; try again", files.store, ErrInUse)
+	}
 	return f, nil
 }
 

@@ -18,7 +18,7 @@ import (
 
 // The limits of a rescue.
 const (
-	rescueTaken  = 5 * time.Second // until a node that runs has seen that it is asked
+	rescueTaken  = 5 * time.Second  // until a node that runs has seen that it is asked
 	rescueWait   = 30 * time.Second // of the node, for the cluster
 	rescueAnswer = 45 * time.Second // of the command, for the node
 	rescuePoll   = 50 * time.Millisecond

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -120,7 +121,11 @@ func post(ctx context.Context, client *http.Client, node, path string, header ht
 	defer cancel()
 	var sent atomic.Bool // the headers are on their way, so that it may be done
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
-	r, err := http.NewRequestWithContext(traced, http.MethodPost, "https://"+net.JoinHostPort(node, "1")+path, bytes.NewReader(body))
+	host := node // a name, but for a join, which knows an address only
+	if named, _, err := net.SplitHostPort(node); err == nil {
+		host = named
+	}
+	r, err := http.NewRequestWithContext(traced, http.MethodPost, "https://"+net.JoinHostPort(host, "1")+path, bytes.NewReader(body))
 	if err != nil {
 		return model.Errorf(model.Invalid, "call to node %s: %v", node, err)
 	}
@@ -148,14 +153,30 @@ func post(ctx context.Context, client *http.Client, node, path string, header ht
 	}
 	var refused refusal
 	if err := decode(text, &refused); err != nil || refused.Code == "" {
-		return failed(true, node, fmt.Errorf("it answered %s", answer.Status))
+		return failed(true, node, fmt.Errorf("%w: it answered %s", errNoPeer, answer.Status))
 	}
 	return &model.Error{Code: refused.Code, Text: clipText(refused.Text)}
 }
 
+// errNoPeer marks an answer that no node's port for others gives.
+var errNoPeer = errors.New("not a node's port for other nodes")
+
+// failure is a call without an answer: its code and what was said, and the cause.
+type failure struct {
+	said  *model.Error
+	cause error
+}
+
+func (f *failure) Error() string   { return f.said.Text }
+func (f *failure) Unwrap() []error { return []error{f.said, f.cause} }
+
 func failed(sent bool, node string, err error) error {
-	if sent {
-		return model.Errorf(model.Unknown, "node %s: no answer, it may have been done: %v", node, err)
+	var request *url.Error // names a URL that nobody knows
+	if errors.As(err, &request) {
+		err = request.Err
 	}
-	return model.Errorf(model.Unavailable, "node %s cannot be reached: %v", node, err)
+	if sent {
+		return &failure{model.Errorf(model.Unknown, "node %s: no answer, it may have been done: %v", node, err), err}
+	}
+	return &failure{model.Errorf(model.Unavailable, "node %s cannot be reached: %v", node, err), err}
 }

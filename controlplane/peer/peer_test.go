@@ -334,7 +334,7 @@ func TestJoinPinsTheAuthority(t *testing.T) {
 		got, _ := io.ReadAll(c) // whatever came before the other side left
 		heard <- len(got)
 	}()
-	if _, err := peer.Join(t.Context(), listener.Addr().String(), n.authority.MintToken(), request); !strings.Contains(err.Error(), peer.ErrForeign.Error()) {
+	if _, err := peer.Join(t.Context(), listener.Addr().String(), n.authority.MintToken(), request); !errors.Is(err, peer.ErrForeign) {
 		t.Errorf("with a self-made certificate: %v", err)
 	}
 	if said := <-heard; said != 0 {

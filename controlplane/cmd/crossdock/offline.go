@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,6 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/controlplane/peer"
+	"github.com/crossdock/crossdock/protocol/transport"
 )
 
 // nodeError gives what a node's data directory refuses its exit code.
@@ -29,8 +31,6 @@ func nodeError(err error) error {
 		return &exitError{exitConflict, err}
 	case errors.Is(err, controlplane.ErrNotRunning):
 		return &exitError{exitUnreachable, err}
-	case errors.Is(err, fs.ErrPermission):
-		return &exitError{exitDenied, err}
 	}
 	return err
 }
@@ -93,13 +93,11 @@ be empty; afterwards the server is started on it as always.`,
 			if err != nil {
 				return err
 			}
-			if token == "-" {
-				if token, err = bufio.NewReader(io.LimitReader(a.stdin, maxLine)).ReadString('\n'); err != nil && !errors.Is(err, io.EOF) {
-					return err
-				}
+			if token, err = a.joinToken(token); err != nil {
+				return err
 			}
-			if err := controlplane.Join(ctx, config, strings.TrimSpace(token), args[0], a.warnings()); err != nil {
-				return nodeError(err)
+			if err := controlplane.Join(ctx, config, token, args[0], a.warnings()); err != nil {
+				return joinError(err)
 			}
 			out := joinAnswer{Node: config.Node, Data: config.Data, Next: a.serverCall(file)}
 			return a.show(out, func(w io.Writer) {
@@ -112,6 +110,35 @@ be empty; afterwards the server is started on it as always.`,
 	cmd.Flags().StringVar(&token, "token", "", "join token for this node; - reads it from stdin")
 	must(cmd.MarkFlagRequired("token"))
 	return cmd
+}
+
+// joinToken gives the token of the command line, or what comes on stdin for it.
+func (a *app) joinToken(flag string) (string, error) {
+	if flag != "-" {
+		return strings.TrimSpace(flag), nil
+	}
+	line, err := bufio.NewReader(io.LimitReader(a.stdin, maxLine)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	if line = strings.TrimSpace(line); line == "" {
+		return "", usageError("--token -: nothing came on stdin; give it the token that crossdock token create --node NAME has shown")
+	}
+	return line, nil
+}
+
+// joinError gives what keeps a node from joining its exit code.
+func joinError(err error) error {
+	var refused *model.Error
+	switch {
+	case errors.Is(err, transport.ErrToken), errors.Is(err, peer.ErrAddress):
+		return &exitError{exitUsage, err}
+	case errors.Is(err, peer.ErrForeign):
+		return &exitError{exitDenied, err}
+	case errors.As(err, &refused):
+		return &exitError{exitOf(string(refused.Code)), err}
+	}
+	return nodeError(err)
 }
 
 func (a *app) clusterBackup() *cobra.Command {

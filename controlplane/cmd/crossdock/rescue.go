@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -26,10 +27,12 @@ A token in that file that is still good stays. It stands in the audit.`,
 			data := firstOf(a.client.data, os.Getenv("CROSSDOCK_DATA"), controlplane.DefaultData())
 			out, err := controlplane.Rescue(ctx, data)
 			var refused *model.Error
-			if errors.As(err, &refused) {
+			switch {
+			case errors.As(err, &refused):
 				return &exitError{exitOf(string(refused.Code)), err}
-			}
-			if err != nil {
+			case errors.Is(err, fs.ErrPermission):
+				return &exitError{exitDenied, err}
+			case err != nil:
 				return nodeError(err)
 			}
 			return a.show(out, func(w io.Writer) { writeRescued(w, &out) })
