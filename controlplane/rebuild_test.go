@@ -44,8 +44,16 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 
 	config := nodeConfig(t, "node-1")
 	config.Cluster.Listen = one.config.Cluster.Listen // where the other node looks for it
-	if _, err := Restore(one.ctx(), one.config, file, nil); !errors.Is(err, ErrNotEmpty) {
+	asks := func(BackupInfo) error { t.Error("asked before it was checked"); return nil }
+	if _, err := Restore(one.ctx(), one.config, file, asks, nil); !errors.Is(err, ErrNotEmpty) {
 		t.Errorf("restore over a node: %v", err)
+	}
+	no := errors.New("no")
+	if _, err := Restore(one.ctx(), config, file, func(BackupInfo) error { return no }, nil); !errors.Is(err, no) {
+		t.Errorf("restore without a yes: %v", err)
+	}
+	if _, err := os.Stat(config.Data); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without a yes a directory is left: %v", err)
 	}
 	// One that was cut short: no server starts on it, and it is run again.
 	if err := os.MkdirAll(filepath.Join(config.Data, "log"), 0o700); err != nil {
@@ -57,7 +65,7 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 	if err := <-start(t, config).ended; err == nil || !strings.Contains(err.Error(), "cut short") {
 		t.Errorf("a server on a restore that was cut short: %v", err)
 	}
-	rebuilt, err := Restore(one.ctx(), config, file, nil)
+	rebuilt, err := Restore(one.ctx(), config, file, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,12 +120,25 @@ func TestRecoverFromOneSurvivor(t *testing.T) {
 	}
 	one.stop()
 	two.stop()
-	if _, err := Recover(three.ctx(), three.config, nil); !errors.Is(err, ErrInUse) {
+	asks := func() error { t.Error("asked before it was checked"); return nil }
+	if _, err := Recover(three.ctx(), three.config, asks, nil); !errors.Is(err, ErrInUse) {
 		t.Errorf("recover under a running server: %v", err)
 	}
 	three.stop()
-	if _, err := Recover(three.ctx(), nodeConfig(t, "node-3"), nil); err == nil {
-		t.Error("recovered an empty directory")
+	if _, err := Recover(three.ctx(), nodeConfig(t, "node-3"), asks, nil); !errors.Is(err, ErrConfig) {
+		t.Errorf("recovered an empty directory: %v", err)
+	}
+	other := three.config
+	other.Node = "node-2"
+	if _, err := Recover(three.ctx(), other, asks, nil); !errors.Is(err, ErrConfig) {
+		t.Errorf("recovered under another name: %v", err)
+	}
+	no := errors.New("no")
+	if _, err := Recover(three.ctx(), three.config, func() error { return no }, nil); !errors.Is(err, no) {
+		t.Errorf("recover without a yes: %v", err)
+	}
+	if marker, err := readMarker(FilesIn(three.config.Data)); marker != nil || err != nil {
+		t.Errorf("without a yes a marker is left: %+v, %v", marker, err)
 	}
 	// One that was cut short: no server starts on it, and it is run again.
 	if err := writeJSON(FilesIn(three.config.Data).rebuilding, rebuildFile{Incarnation: "cut"}); err != nil {
@@ -126,7 +147,7 @@ func TestRecoverFromOneSurvivor(t *testing.T) {
 	if err := <-start(t, three.config).ended; err == nil || !strings.Contains(err.Error(), "cut short") {
 		t.Errorf("a server on a recovery that was cut short: %v", err)
 	}
-	rebuilt, err := Recover(three.ctx(), three.config, nil)
+	rebuilt, err := Recover(three.ctx(), three.config, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +183,7 @@ func TestVerifyBackupFindsDamage(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		config := nodeConfig(t, "node-1")
-		if _, err := Restore(t.Context(), config, file, nil); !errors.Is(err, ErrBackup) {
+		if _, err := Restore(t.Context(), config, file, nil, nil); !errors.Is(err, ErrBackup) {
 			t.Errorf("%s: restore: %v", name, err)
 		}
 		if _, err := os.Stat(config.Data); !errors.Is(err, os.ErrNotExist) {

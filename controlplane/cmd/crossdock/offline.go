@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -25,7 +26,7 @@ func nodeError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, controlplane.ErrConfig):
+	case errors.Is(err, controlplane.ErrConfig), errors.Is(err, fs.ErrNotExist): // a file that was named
 		return &exitError{exitUsage, err}
 	case errors.Is(err, controlplane.ErrInUse), errors.Is(err, controlplane.ErrNotEmpty):
 		return &exitError{exitConflict, err}
@@ -153,7 +154,7 @@ The file is checked before it gets its name, and takes the place of an older one
 			if verify != "" {
 				info, err := controlplane.VerifyBackup(verify)
 				if err != nil {
-					return err
+					return nodeError(err)
 				}
 				return a.show(info, func(w io.Writer) { writeBackup(w, verify, &info) })
 			}
@@ -243,17 +244,11 @@ generation; agents keep what they hold and send again what the backup does not k
 			if err != nil {
 				return err
 			}
-			info, err := controlplane.VerifyBackup(args[0])
-			if err != nil {
-				return err
-			}
-			warning := fmt.Sprintf(`Restores cluster %s from a backup of %s, into %s.
+			out, err := controlplane.Restore(ctx, config, args[0], func(info controlplane.BackupInfo) error {
+				return a.confirm(sure, fmt.Sprintf(`Restores cluster %s from a backup of %s, into %s.
 Changes made after that are gone unless an agent still knows them. If a node of this cluster
-still runs anywhere, stop now: two lives of one cluster must not run at once.`, info.Cluster, when(info.At), config.Data)
-			if err := a.confirm(sure, warning); err != nil {
-				return err
-			}
-			out, err := controlplane.Restore(ctx, config, args[0], a.warnings())
+still runs anywhere, stop now: two lives of one cluster must not run at once.`, info.Cluster, when(info.At), config.Data))
+			}, a.warnings())
 			if err != nil {
 				return nodeError(err)
 			}
@@ -280,13 +275,11 @@ may be missing afterwards; everything that this node has is kept.`,
 			if err != nil {
 				return err
 			}
-			warning := fmt.Sprintf(`Makes %s, in %s, the only node of its cluster.
+			out, err := controlplane.Recover(ctx, config, func() error {
+				return a.confirm(sure, fmt.Sprintf(`Makes %s, in %s, the only node of its cluster.
 If any other node still runs or can be started again, stop now: start it instead, a majority
-loses nothing. Afterwards the others must never be started with the data they have.`, config.Node, config.Data)
-			if err := a.confirm(sure, warning); err != nil {
-				return err
-			}
-			out, err := controlplane.Recover(ctx, config, a.warnings())
+loses nothing. Afterwards the others must never be started with the data they have.`, config.Node, config.Data))
+			}, a.warnings())
 			if err != nil {
 				return nodeError(err)
 			}
