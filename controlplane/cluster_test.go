@@ -217,7 +217,16 @@ func TestThreeNodes(t *testing.T) {
 	if err := three.cluster.Transfer(three.ctx(), asked(), "node-2"); err != nil {
 		t.Fatal(err)
 	}
+	if leader, _ := three.store.Leader(); leader != "node-2" {
+		t.Errorf("after the transfer the node that was asked knows %q as leader", leader)
+	}
 	until(t, "node-2 leads", func() bool { _, self := two.store.Leader(); return self })
+	if err := one.cluster.Transfer(one.ctx(), asked(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if leader, _ := one.store.Leader(); leader == "" || leader == "node-2" {
+		t.Errorf("after a transfer to any the node that was asked knows %q as leader", leader)
+	}
 
 	two.stop()
 	one.add("while-one-is-away")

@@ -157,11 +157,28 @@ func (s *Server) admits(ctx context.Context, in *NewToken) error {
 		}
 	}
 	if in.Node != "" {
-		return needAdmin(ctx, "make a token for a node")
+		if err := needAdmin(ctx, "make a token for a node"); err != nil {
+			return err
+		}
+		return s.control.Joinable()
 	}
-	if active, known := s.store.Active(); known && !slices.Contains(active.Sites, in.Site) {
+	return s.hasSite(in.Site)
+}
+
+// hasSite refuses a site that no revision has which is in force there. A canary may bring one.
+func (s *Server) hasSite(site string) error {
+	active, known := s.store.Active()
+	if !known || slices.Contains(active.Sites, site) {
+		return nil
+	}
+	canary, _ := s.canary()
+	switch {
+	case !slices.Contains(canary.Sites, site):
 		return model.Errorf(model.Invalid, "revision %d, which is in force, has no site %q; its sites are %s",
-			active.ID.Number, in.Site, strings.Join(active.Sites, ", "))
+			active.ID.Number, site, strings.Join(active.Sites, ", "))
+	case !slices.Contains(canary.Canary, site):
+		return model.Errorf(model.Conflict, "only revision %d has the site %q, and is in force at %s so far: promote it first",
+			canary.ID.Number, site, strings.Join(canary.Canary, ", "))
 	}
 	return nil
 }

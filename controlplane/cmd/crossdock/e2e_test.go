@@ -240,6 +240,9 @@ func TestOnePersonIsToldSoWhereItMatters(t *testing.T) {
 		t.Errorf("said %q", said)
 	}
 	n.run(exitConflict, "policy", "promote", "1") // it is in force everywhere
+	if _, said := n.run(exitConflict, "token", "create", "--node", "node-2"); !strings.Contains(said, "cluster.listen") {
+		t.Errorf("a token that no node could use: %s", said)
+	}
 	n.run(exitFailed, "agents", "forget", "eu")   // there is none
 	n.canary()
 
