@@ -215,8 +215,19 @@ func (s *Server) RevokeAgent(ctx context.Context, r RevokeAgentRequestObject) (R
 
 // AllowAgent lets an old copy of an agent in once.
 func (s *Server) AllowAgent(ctx context.Context, r AllowAgentRequestObject) (AllowAgentResponseObject, error) {
+	if s.agents.Connected(r.Name) && !s.copyWaits(r.Name) {
+		return nil, model.Errorf(model.Conflict, "agent %s is connected, and no other copy of it was refused: nothing is to be allowed", r.Name)
+	}
 	a, err := s.changeAgent(ctx, r.Name, &model.AllowAgent{Asked: s.asked(ctx, r.Params.IdempotencyKey), Agent: r.Name})
 	return AllowAgent200JSONResponse(a), err
+}
+
+// copyWaits reports whether a copy of an agent was refused and nobody has settled that, by
+// the newest of the open exceptions.
+func (s *Server) copyWaits(agent string) bool {
+	return slices.ContainsFunc(s.store.Exceptions(model.MaxPage), func(e model.Exception) bool {
+		return e.Agent == agent && e.Resolved.IsZero() && (e.Kind == "fenced" || e.Kind == "key-copy")
+	})
 }
 
 // ForgetAgent gives up what waits for a revoked agent.

@@ -243,7 +243,7 @@ func TestOnePersonIsToldSoWhereItMatters(t *testing.T) {
 	if _, said := n.run(exitConflict, "token", "create", "--node", "node-2"); !strings.Contains(said, "cluster.listen") {
 		t.Errorf("a token that no node could use: %s", said)
 	}
-	n.run(exitFailed, "agents", "forget", "eu")   // there is none
+	n.run(exitFailed, "agents", "forget", "eu") // there is none
 	n.canary()
 
 	// The choice is for ever.
