@@ -70,8 +70,16 @@ func start(t *testing.T, config Config) *running {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &running{t: t, config: config, ControlPlane: c, cancel: cancel, ended: make(chan error, 1)}
-	go func() { n.ended <- c.Run(ctx) }()
-	t.Cleanup(func() { n.cancel() })
+	gone := make(chan struct{})
+	go func() { defer close(gone); n.ended <- c.Run(ctx) }()
+	t.Cleanup(func() { // nothing may be written any more when the directory goes
+		n.cancel()
+		select {
+		case <-gone:
+		case <-time.After(patience):
+			t.Errorf("node %s does not end", config.Node)
+		}
+	})
 	return n
 }
 

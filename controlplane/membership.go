@@ -28,13 +28,15 @@ type membership struct {
 	told   bool      // the state has this node's row
 	silent time.Time // since when the store is not ready; zero: it is
 	warned time.Time
+	lives  time.Time // when other lives of the cluster were looked for last
 }
 
 func (m *membership) run(ctx context.Context) error {
 	tick := time.NewTicker(memberTick)
 	defer tick.Stop()
+	m.warned = time.Now() // a start takes a moment
 	for {
-		if err := m.step(ctx); errors.Is(err, ErrRemoved) {
+		if err := m.step(ctx); errors.Is(err, ErrRemoved) || errors.Is(err, ErrLeftBehind) {
 			return err
 		} else if err != nil && ctx.Err() == nil {
 			m.warn(err)
@@ -70,6 +72,9 @@ func (m *membership) step(ctx context.Context) error {
 		}
 		if m.c.peers == nil || i >= 0 && time.Since(m.silent) < silentSince {
 			return nil
+		}
+		if err := m.leftBehind(ctx); err != nil {
+			return err
 		}
 		return m.belong(ctx, i >= 0)
 	case i < 0:

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
 )
@@ -99,7 +100,15 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 		t.Errorf("a node of the life before: %v", err)
 	}
 	fresh.add("in-the-new-life")
-	old.stop()
+	// It learns that it was left behind, and ends.
+	select {
+	case err := <-old.ended:
+		if !errors.Is(err, ErrLeftBehind) || !strings.Contains(err.Error(), "generation 2") || !strings.Contains(err.Error(), old.config.Data) {
+			t.Errorf("a node of the life before ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("a node of the life before does not end")
+	}
 	// And the marker is gone: a restart begins no third life.
 	fresh.stop()
 	fresh = run(t, config)
@@ -162,6 +171,21 @@ func TestRecoverFromOneSurvivor(t *testing.T) {
 		t.Errorf("after the recovery the token there is of %q", got)
 	}
 	alone.add("alone")
+	// Were it a mistake, a majority of before that is started would go on, whatever it hears.
+	before := []*running{start(t, one.config), start(t, two.config)}
+	for _, n := range before {
+		n.awaitReady()
+	}
+	if _, err := before[0].peers.Status(before[0].ctx(), "node-3"); err == nil || !strings.Contains(err.Error(), "another life") {
+		t.Errorf("asked in another life: %v", err)
+	}
+	before[1].add("in-the-life-before")
+	if !before[0].knowsPerson("in-the-life-before") {
+		t.Error("the majority of before does not go on")
+	}
+	for _, n := range before {
+		n.stop()
+	}
 	two.config.Data = nodeConfig(t, "node-2").Data
 	if back := alone.join(two.config); !back.knowsPerson("alone") {
 		t.Error("a node that joined again does not know what was written meanwhile")

@@ -86,10 +86,20 @@ func (p *Peers) Connected(ctx context.Context, node string) (agents []string, er
 	return agents, p.call(ctx, node, callConnected, MaxAsk, nil, &agents)
 }
 
-// Status asks another node how it stands.
+// Status asks another node how it stands. One in another life of the cluster is an error,
+// an *OtherLife.
 func (p *Peers) Status(ctx context.Context, node string) (*Status, error) {
-	out := &Status{}
-	return out, p.call(ctx, node, callStatus, maxSmall, nil, out)
+	out, own := &Status{}, p.cfg.Identity
+	if err := p.call(ctx, node, callStatus, maxSmall, nil, out); err != nil {
+		return nil, err
+	}
+	if out.Identity.Node != node || out.Identity.Cluster != own.Cluster {
+		return nil, model.Errorf(model.Conflict, "node %s says that it is node %s of cluster %s", node, clip(out.Identity.Node), clip(out.Identity.Cluster))
+	}
+	if out.Identity.Incarnation != own.Incarnation {
+		return nil, &OtherLife{Own: own, Status: *out}
+	}
+	return out, nil
 }
 
 func (p *Peers) callWith(ctx context.Context, node, path string, most int64, in, out any) error {
