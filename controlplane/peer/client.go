@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -185,8 +186,9 @@ func failed(sent bool, node string, err error) error {
 	if errors.As(err, &request) {
 		err = request.Err
 	}
+	why := strings.TrimPrefix(err.Error(), "node "+node+": ") // which is said here
 	if sent {
-		return &failure{model.Errorf(model.Unknown, "node %s: no answer, it may have been done: %v", node, err), err}
+		return &failure{model.Errorf(model.Unknown, "node %s: no answer, it may have been done: %s", node, why), err}
 	}
-	return &failure{model.Errorf(model.Unavailable, "node %s cannot be reached: %v", node, err), err}
+	return &failure{model.Errorf(model.Unavailable, "node %s cannot be reached: %s", node, why), err}
 }
