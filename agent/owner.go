@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/crossdock/crossdock/agent/atomicfile"
 	"github.com/crossdock/crossdock/agent/identity"
+	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 // ErrOtherAgent says that the data directory holds what belongs to different agents.

@@ -31,6 +31,10 @@ func (c *ControlPlane) bootstrap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.peers != nil {
+		c.log.Warn("this node begins a cluster of its own; if it is to be one more node of another, stop it, empty its data directory, "+
+			"and run: crossdock cluster join ADDRESS --token TOKEN --config FILE", "node", c.id.Node, "data", c.config.Data)
+	}
 	now := time.Now().UTC()
 	if _, err := pki.OpenSeal(files.pki); err != nil {
 		return fmt.Errorf("pki: %w", err)

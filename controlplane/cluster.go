@@ -26,6 +26,7 @@ const spoolPattern = ".backup-*"
 const (
 	changeWait  = 40 * time.Second // of a change of who takes part, elections included
 	leaderRetry = 200 * time.Millisecond
+	leaderKnown = 5 * time.Second // for this node to hear who leads
 	statusWait  = 2 * time.Second // of another node's word
 )
 
@@ -221,11 +222,29 @@ func (k *cluster) Remove(ctx context.Context, asked model.Asked, node string) er
 	return k.c.change(ctx, &peer.MemberRequest{Change: peer.MemberRemove, Node: node, Asked: asked})
 }
 
-// Transfer lets another node lead.
+// Joinable says why no node can join: those that do must be able to reach this one.
+func (k *cluster) Joinable() error {
+	if k.c.peers != nil {
+		return nil
+	}
+	return model.Errorf(model.Conflict, "node %s has no door for other nodes, so none could join: set cluster.listen, such as \":7460\", "+
+		"in its configuration and start it again", k.c.id.Node)
+}
+
+// Transfer lets another node lead. It returns when this node knows which.
 func (k *cluster) Transfer(ctx context.Context, asked model.Asked, to string) error {
 	ctx, cancel := context.WithTimeout(ctx, changeWait)
 	defer cancel()
-	return k.c.change(ctx, &peer.MemberRequest{Change: peer.MemberTransfer, Node: to, Asked: asked})
+	before, _ := k.c.store.Leader()
+	if err := k.c.change(ctx, &peer.MemberRequest{Change: peer.MemberTransfer, Node: to, Asked: asked}); err != nil {
+		return err
+	}
+	known, done := context.WithTimeout(ctx, leaderKnown)
+	defer done()
+	_ = k.c.store.AwaitLeader(known, func(id string) bool { // it is done, whether this node hears of it or not
+		return id != "" && (id == to || to == "" && id != before)
+	})
+	return nil
 }
 
 // AddAuthority makes another certificate authority and has it trusted.

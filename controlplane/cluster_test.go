@@ -21,6 +21,7 @@ import (
 	"github.com/crossdock/crossdock/controlplane/peer"
 	"github.com/crossdock/crossdock/controlplane/pki"
 	"github.com/crossdock/crossdock/controlplane/store"
+	"github.com/crossdock/crossdock/protocol/transport"
 )
 
 // patience is how long a test waits for what should come within seconds.
@@ -69,8 +70,16 @@ func start(t *testing.T, config Config) *running {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &running{t: t, config: config, ControlPlane: c, cancel: cancel, ended: make(chan error, 1)}
-	go func() { n.ended <- c.Run(ctx) }()
-	t.Cleanup(func() { n.cancel() })
+	gone := make(chan struct{})
+	go func() { defer close(gone); n.ended <- c.Run(ctx) }()
+	t.Cleanup(func() { // nothing may be written any more when the directory goes
+		n.cancel()
+		select {
+		case <-gone:
+		case <-time.After(patience):
+			t.Errorf("node %s does not end", config.Node)
+		}
+	})
 	return n
 }
 
@@ -216,7 +225,16 @@ func TestThreeNodes(t *testing.T) {
 	if err := three.cluster.Transfer(three.ctx(), asked(), "node-2"); err != nil {
 		t.Fatal(err)
 	}
+	if leader, _ := three.store.Leader(); leader != "node-2" {
+		t.Errorf("after the transfer the node that was asked knows %q as leader", leader)
+	}
 	until(t, "node-2 leads", func() bool { _, self := two.store.Leader(); return self })
+	if err := one.cluster.Transfer(one.ctx(), asked(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if leader, _ := one.store.Leader(); leader == "" || leader == "node-2" {
+		t.Errorf("after a transfer to any the node that was asked knows %q as leader", leader)
+	}
 
 	two.stop()
 	one.add("while-one-is-away")
@@ -458,6 +476,10 @@ func TestJoinRefuses(t *testing.T) {
 	if err := Join(n.ctx(), nodeConfig(t, "node-2"), stranger.token("node-2"), n.config.Cluster.Listen, nil); err == nil || !strings.Contains(err.Error(), "token") {
 		t.Errorf("with a token of another cluster: %v", err)
 	}
+	joinLeavesNothing(t, n, token)
+	if err := Join(n.ctx(), stranger.config, token, n.config.Cluster.Listen, nil); !errors.Is(err, ErrNotEmpty) || !strings.Contains(err.Error(), "a life of its own") {
+		t.Errorf("into the directory of a node that began its own cluster: %v", err)
+	}
 	// A lost answer costs nobody the token.
 	config := nodeConfig(t, "node-2")
 	for range 2 {
@@ -471,4 +493,53 @@ func TestJoinRefuses(t *testing.T) {
 	if err := Join(n.ctx(), config, token, n.config.Cluster.Listen, nil); !errors.Is(err, ErrNotEmpty) {
 		t.Errorf("into the directory of a node: %v", err)
 	}
+}
+
+// joinLeavesNothing: whatever keeps a node from joining, its data directory is as it was.
+func joinLeavesNothing(t *testing.T, n *running, token string) {
+	t.Helper()
+	gone := freePort(t)
+	for _, test := range []struct {
+		at, token string
+		want      error
+		code      model.Code
+	}{
+		{n.Addresses().Sync, token, peer.ErrAddress, ""},
+		{strings.TrimPrefix(n.Addresses().API, "https://"), token, peer.ErrAddress, ""},
+		{n.Addresses().Ops, token, peer.ErrAddress, ""},
+		{"127.0.0.1", token, peer.ErrAddress, ""},
+		{gone, token, nil, model.Unavailable},
+		{n.config.Cluster.Listen, "xd1.damaged", transport.ErrToken, ""},
+		{n.config.Cluster.Listen, n.siteToken("eu"), nil, model.Forbidden},
+		{n.config.Cluster.Listen, transport.NewToken([32]byte{1}).String(), peer.ErrForeign, ""},
+	} {
+		for _, made := range []bool{false, true} {
+			config := nodeConfig(t, "node-2")
+			if made {
+				if err := os.Mkdir(config.Data, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := Join(n.ctx(), config, test.token, test.at, nil)
+			if err == nil || test.want != nil && !errors.Is(err, test.want) || test.code != "" && model.CodeOf(err) != test.code {
+				t.Errorf("join at %s: %v, want %v %s", test.at, err, test.want, test.code)
+			}
+			if err != nil && strings.Contains(err.Error(), "/v1/join") {
+				t.Errorf("it names a URL that nobody knows: %v", err)
+			}
+			left, err := os.ReadDir(config.Data)
+			if made != (err == nil) || len(left) > 0 {
+				t.Errorf("join at %s, with a directory %v: it leaves %v, %v", test.at, made, left, err)
+			}
+		}
+	}
+}
+
+func (n *running) siteToken(site string) string {
+	n.t.Helper()
+	token := n.authority.MintToken()
+	now := time.Now().UTC()
+	n.apply(&model.CreateJoinToken{Asked: asked(), Token: model.JoinToken{
+		ID: token.ID, Hash: token.SecretHash(), Site: site, Created: now, Expires: now.Add(time.Hour)}})
+	return token.String()
 }

@@ -42,8 +42,12 @@ type Config struct {
 	AgentLife time.Duration `yaml:"-"` // of agents' certificates; 0: the default. For tests
 	TrustAge  time.Duration `yaml:"-"` // for which an expired one may still be renewed; 0: the default. For tests
 
-	tune func(*store.Config) // for tests of this package
+	dataSaid bool                // the file says data
+	tune     func(*store.Config) // for tests of this package
 }
+
+// DataSaid reports whether the configuration comes from a file that names the data directory.
+func (c *Config) DataSaid() bool { return c.dataSaid }
 
 // SyncConfig is the door for agents: one port number, UDP and TCP.
 type SyncConfig struct {
@@ -124,8 +128,13 @@ func LoadConfig(file string) (Config, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return config, nil
 	}
+	const unsaid = "\x00" // which no file can say
+	config.Data = unsaid
 	if err := yaml.UnmarshalWithOptions(text, &config, yaml.Strict()); err != nil {
 		return config, fmt.Errorf("%w: %s: %s", ErrConfig, file, strings.TrimSpace(yaml.FormatError(err, false, true)))
+	}
+	if config.dataSaid = config.Data != unsaid; !config.dataSaid {
+		config.Data = DefaultData()
 	}
 	return config, nil
 }

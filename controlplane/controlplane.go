@@ -184,6 +184,7 @@ func (c *ControlPlane) start(ctx context.Context, running *parts, d *doors) erro
 	if err := c.furnish(d); err != nil {
 		return err
 	}
+	running.start("machine", c.attend)
 	if err := atomicfile.Write(FilesIn(c.config.Data).Address, []byte(c.addresses.API+"\n"), 0o644); err != nil {
 		return fmt.Errorf("api: note the address: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 // Files are what the node leaves for commands on the same machine.
 type Files struct {
 	Address    string // of the API, as a URL
+	Others     string // of the APIs of the other nodes, one URL a line
 	AdminToken string // of the first administrator, readable by the node's user only
 	Authority  string // certificates of the internal CA, PEM
 	pki        string
@@ -23,12 +24,15 @@ type Files struct {
 	node       string
 	rebuilding string
 	lock       string
+	rescue     string // what a command of this machine asks
+	rescued    string // and the answer
 }
 
 // FilesIn tells where they are.
 func FilesIn(data string) Files {
 	return Files{
 		Address:    filepath.Join(data, "api.addr"),
+		Others:     filepath.Join(data, "api.others"),
 		AdminToken: filepath.Join(data, "admin.token"),
 		Authority:  filepath.Join(data, "pki", "ca.pem"),
 		pki:        filepath.Join(data, "pki"),
@@ -36,6 +40,8 @@ func FilesIn(data string) Files {
 		node:       filepath.Join(data, "node.json"),
 		rebuilding: filepath.Join(data, "rebuilding.json"),
 		lock:       filepath.Join(data, "lock"),
+		rescue:     filepath.Join(data, "rescue.json"),
+		rescued:    filepath.Join(data, "rescued.json"),
 	}
 }
 
@@ -149,6 +155,12 @@ func lockData(files Files, create bool) (*os.File, error) {
 	if err := lockFile(f); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("data directory %s: %w (%w): is another server running on it?", files.store, ErrInUse, err)
+	}
+	// Whoever held it may have removed it: then the lock is on a file that nobody else sees.
+	held, err := f.Stat()
+	if named, other := os.Stat(files.lock); err != nil || other != nil || !os.SameFile(held, named) {
+		f.Close()
+		return nil, fmt.Errorf("data directory %s: %w: another command has just ended there; try again", files.store, ErrInUse)
 	}
 	return f, nil
 }

@@ -29,13 +29,15 @@ type membership struct {
 	told   bool      // the state has this node's row
 	silent time.Time // since when the store is not ready; zero: it is
 	warned time.Time
+	lives  time.Time // when other lives of the cluster were looked for last
 }
 
 func (m *membership) run(ctx context.Context) error {
 	tick := time.NewTicker(memberTick)
 	defer tick.Stop()
+	m.warned = time.Now() // a start takes a moment
 	for {
-		if err := m.step(ctx); errors.Is(err, ErrRemoved) {
+		if err := m.step(ctx); errors.Is(err, ErrRemoved) || errors.Is(err, ErrLeftBehind) {
 			return err
 		} else if err != nil && ctx.Err() == nil {
 			m.warn(err)
@@ -71,6 +73,9 @@ func (m *membership) step(ctx context.Context) error {
 		}
 		if m.c.peers == nil || i >= 0 && time.Since(m.silent) < silentSince {
 			return nil
+		}
+		if err := m.leftBehind(ctx); err != nil {
+			return err
 		}
 		return m.belong(ctx, i >= 0)
 	case i < 0:
@@ -181,6 +186,10 @@ func (m *membership) beginLife(ctx context.Context) error {
 			return err
 		}
 		m.c.log.Warn("another life of the cluster has begun", "cause", rebuilt.Cause, "from", rebuilt.From, "index", rebuilt.Index, "incarnation", marker.Incarnation)
+	}
+	// Whoever had the tokens may be where the other nodes were.
+	if _, err := m.c.rescueAdmin(ctx); err != nil {
+		return err
 	}
 	return atomicfile.Remove(files.rebuilding)
 }

@@ -41,15 +41,25 @@ func readMarker(files Files) (*rebuildFile, error) {
 }
 
 // Restore makes a cluster of one node out of a backup, in an empty data directory. It may
-// be repeated after it was cut short.
-func Restore(ctx context.Context, config Config, backupFile string, log *slog.Logger) (RebuiltInfo, error) {
+// be repeated after it was cut short. When all that can be checked is checked, and before
+// anything is written, confirm may still end it; nil goes on.
+func Restore(ctx context.Context, config Config, backupFile string, confirm func(BackupInfo) error, log *slog.Logger) (RebuiltInfo, error) {
 	if err := config.Validate(); err != nil {
 		return RebuiltInfo{}, err
 	}
-	if _, err := VerifyBackup(backupFile); err != nil {
+	info, err := VerifyBackup(backupFile)
+	if err != nil {
 		return RebuiltInfo{}, err
 	}
 	files := FilesIn(config.Data)
+	if err := agreed(files, func() error { _, err := cutShort(files); return err }, func() error {
+		if confirm == nil {
+			return nil
+		}
+		return confirm(info)
+	}); err != nil {
+		return RebuiltInfo{}, err
+	}
 	lock, err := lockData(files, true)
 	if err != nil {
 		return RebuiltInfo{}, err
@@ -96,24 +106,51 @@ func placeState(files Files, from io.Reader, log *slog.Logger) (err error) {
 	return machine.Restore(from)
 }
 
-// emptyForRestore refuses a directory that holds anything, and clears what a restore has
-// left that was cut short.
-func emptyForRestore(files Files) error {
-	const why = "a backup is restored into an empty one"
-	if _, err := os.Stat(files.node); err == nil {
-		return fmt.Errorf("%w: %s is the directory of a node: %s", ErrNotEmpty, files.store, why)
-	}
-	marker, err := readMarker(files)
+// agreed checks a data directory, and asks a person when that is well. Meanwhile no server
+// starts there, if there is something to start.
+func agreed(files Files, check, confirm func() error) error {
+	lock, err := lockData(files, false)
 	if err != nil {
 		return err
 	}
+	if lock != nil {
+		defer lock.Close() // opened to be locked
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	return confirm()
+}
+
+// cutShort refuses a directory that holds anything but a restore that was cut short, and
+// lists what that has left.
+func cutShort(files Files) (left []string, err error) {
+	const why = "a backup is restored into an empty one"
+	if _, err := os.Stat(files.node); err == nil {
+		return nil, fmt.Errorf("%w: %s is the directory of a node: %s", ErrNotEmpty, files.store, why)
+	}
+	marker, err := readMarker(files)
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range foreign(files.store) {
 		if marker == nil {
-			return fmt.Errorf("%w: %s holds %s: %s", ErrNotEmpty, files.store, name, why)
+			return nil, fmt.Errorf("%w: %s holds %s: %s", ErrNotEmpty, files.store, name, why)
 		}
-		if name == filepath.Base(files.rebuilding) {
-			continue
+		if name != filepath.Base(files.rebuilding) {
+			left = append(left, name)
 		}
+	}
+	return left, nil
+}
+
+// emptyForRestore clears what a restore has left that was cut short.
+func emptyForRestore(files Files) error {
+	left, err := cutShort(files)
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
 		if err := os.RemoveAll(filepath.Join(files.store, name)); err != nil {
 			return fmt.Errorf("data directory: %w", err)
 		}
@@ -122,28 +159,26 @@ func emptyForRestore(files Files) error {
 }
 
 // Recover makes a cluster of one node out of what this node has, when a majority is lost
-// for good. It may be repeated after it was cut short.
-func Recover(ctx context.Context, config Config, log *slog.Logger) (RebuiltInfo, error) {
+// for good. It may be repeated after it was cut short. When all that can be checked is
+// checked, and before anything is written, confirm may still end it; nil goes on.
+func Recover(ctx context.Context, config Config, confirm func() error, log *slog.Logger) (RebuiltInfo, error) {
 	if err := config.Validate(); err != nil {
 		return RebuiltInfo{}, err
 	}
+	if confirm == nil {
+		confirm = func() error { return nil }
+	}
 	files := FilesIn(config.Data)
-	if _, err := os.Stat(files.node); err != nil {
-		return RebuiltInfo{}, fmt.Errorf("%s is not the directory of a node: %w", config.Data, err)
+	if err := agreed(files, func() error { _, err := survivor(files, config); return err }, confirm); err != nil {
+		return RebuiltInfo{}, err
 	}
 	lock, err := lockData(files, true)
 	if err != nil {
 		return RebuiltInfo{}, err
 	}
 	defer lock.Close()
-	id, _, err := readNode(files)
+	id, err := survivor(files, config)
 	if err != nil {
-		return RebuiltInfo{}, err
-	}
-	if id.Node != config.Node {
-		return RebuiltInfo{}, fmt.Errorf("%w: node: %s is asked for, but %s is the directory of node %s", ErrConfig, config.Node, config.Data, id.Node)
-	}
-	if _, err := pki.ReadSeal(files.pki); err != nil {
 		return RebuiltInfo{}, err
 	}
 	id.Incarnation, id.Joined, id.Seeds = newIncarnation(), false, nil
@@ -160,6 +195,21 @@ func Recover(ctx context.Context, config Config, log *slog.Logger) (RebuiltInfo,
 		return RebuiltInfo{}, fmt.Errorf("recover: %w", err)
 	}
 	return finishRebuild(files, id, marker, from)
+}
+
+// survivor tells which node a directory is of, if a cluster can go on from it.
+func survivor(files Files, config Config) (nodeFile, error) {
+	id, found, err := readNode(files)
+	switch {
+	case err != nil:
+		return id, err
+	case !found:
+		return id, fmt.Errorf("%w: data: %s is not the directory of a node", ErrConfig, config.Data)
+	case id.Node != config.Node:
+		return id, fmt.Errorf("%w: node: %s is asked for, but %s is the directory of node %s", ErrConfig, config.Node, config.Data, id.Node)
+	}
+	_, err = pki.ReadSeal(files.pki)
+	return id, err
 }
 
 // finishRebuild writes what the new life begins from, and at last who this node is in it.

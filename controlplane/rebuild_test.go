@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
 )
@@ -44,8 +45,16 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 
 	config := nodeConfig(t, "node-1")
 	config.Cluster.Listen = one.config.Cluster.Listen // where the other node looks for it
-	if _, err := Restore(one.ctx(), one.config, file, nil); !errors.Is(err, ErrNotEmpty) {
+	asks := func(BackupInfo) error { t.Error("asked before it was checked"); return nil }
+	if _, err := Restore(one.ctx(), one.config, file, asks, nil); !errors.Is(err, ErrNotEmpty) {
 		t.Errorf("restore over a node: %v", err)
+	}
+	no := errors.New("no")
+	if _, err := Restore(one.ctx(), config, file, func(BackupInfo) error { return no }, nil); !errors.Is(err, no) {
+		t.Errorf("restore without a yes: %v", err)
+	}
+	if _, err := os.Stat(config.Data); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without a yes a directory is left: %v", err)
 	}
 	// One that was cut short: no server starts on it, and it is run again.
 	if err := os.MkdirAll(filepath.Join(config.Data, "log"), 0o700); err != nil {
@@ -57,7 +66,7 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 	if err := <-start(t, config).ended; err == nil || !strings.Contains(err.Error(), "cut short") {
 		t.Errorf("a server on a restore that was cut short: %v", err)
 	}
-	rebuilt, err := Restore(one.ctx(), config, file, nil)
+	rebuilt, err := Restore(one.ctx(), config, file, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,6 +80,9 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 	}
 	if !fresh.knowsPerson("in-the-backup") || fresh.knowsPerson("after-the-backup") {
 		t.Error("the state is not that of the backup")
+	}
+	if got := fresh.administrator(); got != "admin@node-1" {
+		t.Errorf("after the restore the token there is of %q", got)
 	}
 	// The node of the life before is refused, and disturbs nobody.
 	dialed := make(chan struct{}, 1)
@@ -88,7 +100,15 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 		t.Errorf("a node of the life before: %v", err)
 	}
 	fresh.add("in-the-new-life")
-	old.stop()
+	// It learns that it was left behind, and ends.
+	select {
+	case err := <-old.ended:
+		if !errors.Is(err, ErrLeftBehind) || !strings.Contains(err.Error(), "generation 2") || !strings.Contains(err.Error(), old.config.Data) {
+			t.Errorf("a node of the life before ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("a node of the life before does not end")
+	}
 	// And the marker is gone: a restart begins no third life.
 	fresh.stop()
 	fresh = run(t, config)
@@ -109,12 +129,25 @@ func TestRecoverFromOneSurvivor(t *testing.T) {
 	}
 	one.stop()
 	two.stop()
-	if _, err := Recover(three.ctx(), three.config, nil); !errors.Is(err, ErrInUse) {
+	asks := func() error { t.Error("asked before it was checked"); return nil }
+	if _, err := Recover(three.ctx(), three.config, asks, nil); !errors.Is(err, ErrInUse) {
 		t.Errorf("recover under a running server: %v", err)
 	}
 	three.stop()
-	if _, err := Recover(three.ctx(), nodeConfig(t, "node-3"), nil); err == nil {
-		t.Error("recovered an empty directory")
+	if _, err := Recover(three.ctx(), nodeConfig(t, "node-3"), asks, nil); !errors.Is(err, ErrConfig) {
+		t.Errorf("recovered an empty directory: %v", err)
+	}
+	other := three.config
+	other.Node = "node-2"
+	if _, err := Recover(three.ctx(), other, asks, nil); !errors.Is(err, ErrConfig) {
+		t.Errorf("recovered under another name: %v", err)
+	}
+	no := errors.New("no")
+	if _, err := Recover(three.ctx(), three.config, func() error { return no }, nil); !errors.Is(err, no) {
+		t.Errorf("recover without a yes: %v", err)
+	}
+	if marker, err := readMarker(FilesIn(three.config.Data)); marker != nil || err != nil {
+		t.Errorf("without a yes a marker is left: %+v, %v", marker, err)
 	}
 	// One that was cut short: no server starts on it, and it is run again.
 	if err := writeJSON(FilesIn(three.config.Data).rebuilding, rebuildFile{Incarnation: "cut"}); err != nil {
@@ -123,7 +156,7 @@ func TestRecoverFromOneSurvivor(t *testing.T) {
 	if err := <-start(t, three.config).ended; err == nil || !strings.Contains(err.Error(), "cut short") {
 		t.Errorf("a server on a recovery that was cut short: %v", err)
 	}
-	rebuilt, err := Recover(three.ctx(), three.config, nil)
+	rebuilt, err := Recover(three.ctx(), three.config, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +167,25 @@ func TestRecoverFromOneSurvivor(t *testing.T) {
 	if cluster, _ := alone.Cluster(); cluster.Generation != 2 || !alone.knowsPerson("before") || len(alone.store.Members()) != 1 {
 		t.Errorf("after the recovery: %+v, members %v", cluster, alone.store.Members())
 	}
+	if got := alone.administrator(); got != "admin@node-3" {
+		t.Errorf("after the recovery the token there is of %q", got)
+	}
 	alone.add("alone")
+	// Were it a mistake, a majority of before that is started would go on, whatever it hears.
+	before := []*running{start(t, one.config), start(t, two.config)}
+	for _, n := range before {
+		n.awaitReady()
+	}
+	if _, err := before[0].peers.Status(before[0].ctx(), "node-3"); err == nil || !strings.Contains(err.Error(), "another life") {
+		t.Errorf("asked in another life: %v", err)
+	}
+	before[1].add("in-the-life-before")
+	if !before[0].knowsPerson("in-the-life-before") {
+		t.Error("the majority of before does not go on")
+	}
+	for _, n := range before {
+		n.stop()
+	}
 	two.config.Data = nodeConfig(t, "node-2").Data
 	if back := alone.join(two.config); !back.knowsPerson("alone") {
 		t.Error("a node that joined again does not know what was written meanwhile")
@@ -156,7 +207,7 @@ func TestVerifyBackupFindsDamage(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		config := nodeConfig(t, "node-1")
-		if _, err := Restore(t.Context(), config, file, nil); !errors.Is(err, ErrBackup) {
+		if _, err := Restore(t.Context(), config, file, nil, nil); !errors.Is(err, ErrBackup) {
 			t.Errorf("%s: restore: %v", name, err)
 		}
 		if _, err := os.Stat(config.Data); !errors.Is(err, os.ErrNotExist) {

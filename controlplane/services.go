@@ -166,6 +166,13 @@ func (s services) Status(context.Context) (*peer.Status, error) {
 	if err := s.c.readiness(); err != nil {
 		out.NotReady = err.Error()
 	}
+	// The state may be of the life before while the one of this node has not begun.
+	if cluster, begun := s.c.store.Cluster(); begun && cluster.Incarnation == s.c.id.Incarnation {
+		out.Generation = cluster.Generation
+		if cluster.Rebuilt != nil {
+			out.Rebuilt = *cluster.Rebuilt
+		}
+	}
 	for _, m := range st.Members {
 		out.Members = append(out.Members, peer.Member{ID: m.ID, Voter: m.Voter})
 	}

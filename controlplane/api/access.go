@@ -157,11 +157,28 @@ func (s *Server) admits(ctx context.Context, in *NewToken) error {
 		}
 	}
 	if in.Node != "" {
-		return needAdmin(ctx, "make a token for a node")
+		if err := needAdmin(ctx, "make a token for a node"); err != nil {
+			return err
+		}
+		return s.control.Joinable()
 	}
-	if active, known := s.store.Active(); known && !slices.Contains(active.Sites, in.Site) {
+	return s.hasSite(in.Site)
+}
+
+// hasSite refuses a site that no revision has which is in force there. A canary may bring one.
+func (s *Server) hasSite(site string) error {
+	active, known := s.store.Active()
+	if !known || slices.Contains(active.Sites, site) {
+		return nil
+	}
+	canary, _ := s.canary()
+	switch {
+	case !slices.Contains(canary.Sites, site):
 		return model.Errorf(model.Invalid, "revision %d, which is in force, has no site %q; its sites are %s",
-			active.ID.Number, in.Site, strings.Join(active.Sites, ", "))
+			active.ID.Number, site, strings.Join(active.Sites, ", "))
+	case !slices.Contains(canary.Canary, site):
+		return model.Errorf(model.Conflict, "only revision %d has the site %q, and is in force at %s so far: promote it first",
+			canary.ID.Number, site, strings.Join(canary.Canary, ", "))
 	}
 	return nil
 }
@@ -198,8 +215,19 @@ func (s *Server) RevokeAgent(ctx context.Context, r RevokeAgentRequestObject) (R
 
 // AllowAgent lets an old copy of an agent in once.
 func (s *Server) AllowAgent(ctx context.Context, r AllowAgentRequestObject) (AllowAgentResponseObject, error) {
+	if s.agents.Connected(r.Name) && !s.copyWaits(r.Name) {
+		return nil, model.Errorf(model.Conflict, "agent %s is connected, and no other copy of it was refused: nothing is to be allowed", r.Name)
+	}
 	a, err := s.changeAgent(ctx, r.Name, &model.AllowAgent{Asked: s.asked(ctx, r.Params.IdempotencyKey), Agent: r.Name})
 	return AllowAgent200JSONResponse(a), err
+}
+
+// copyWaits reports whether a copy of an agent was refused and nobody has settled that, by
+// the newest of the open exceptions.
+func (s *Server) copyWaits(agent string) bool {
+	return slices.ContainsFunc(s.store.Exceptions(model.MaxPage), func(e model.Exception) bool {
+		return e.Agent == agent && e.Resolved.IsZero() && (e.Kind == "fenced" || e.Kind == "key-copy")
+	})
 }
 
 // ForgetAgent gives up what waits for a revoked agent.

@@ -827,6 +827,9 @@ type RevokeAgentParams struct {
 
 // ListAuditParams defines parameters for ListAudit.
 type ListAuditParams struct {
+	// Newest Newest first
+	Newest bool `form:"newest,omitempty" json:"newest,omitempty,omitzero"`
+
 	// Cursor nextCursor of the page before
 	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 	Limit  Limit  `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
@@ -1274,6 +1277,13 @@ func (w *ServerInterfaceWrapper) ListAudit(ctx echo.Context) error {
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ListAuditParams
+	// ------------- Optional query parameter "newest" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "newest", ctx.QueryParams(), &params.Newest, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter newest: %s", err))
+	}
+
 	// ------------- Optional query parameter "cursor" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
@@ -5360,51 +5370,52 @@ var swaggerSpec = []string{
 	"XrrBh7fH6wvQ2yMSKXeeJeMJzg5LvKahJMOq0QEEMBPS8dEgCvBKdM6WwEldoSLF0XMYSMGBeq736aJl",
 	"BxptpjCCJpxNY6wrHhTQAirdpZIfcG//BmRiDiqM03kAQvmRLcEgZmUNFVdAjpYhzkAaIx3sLYOJ47k2",
 	"xICFpUxwa1Smhc2LMvR3QZEpTRdGxVAsum+mG6EF26WBN7iFfwMaeONGVB1C62ZBNtxTRLJ5joynKqCL",
-	"XsTXmZ0v3G+g4BVjceDyXgOwYCcc3y3ww1i1CAJcRfEBEPA+F34CFLJhYsS2MWt9/CZgAEHaQsDJEiSb",
-	"rXvx8Hf82WPibuFkxyRGRwI3Y3UkpEKiO7XKXazmlsB7IsqqthMeO4XHlMOqB3xpMw7KQW57OvnCzeVt",
-	"6oZJLlbWFKUSIxqSPCDKdyZ0ZdGPoP3UqTsEvn9Ej6HoDurHDHcL0xUAttreHhWtxyV2XjJCLVjxrckv",
-	"Lay4tOUGWk62hmXtUCeYTT4mP6Avjo6BBCBKQ6WOifFStKyVnaRq3GIuVkRwdJozAdYrVWzOyRr0MXnn",
-	"4+uCgw28a1ZCF7OPYc74G6F9hcQ4Gbdff9w/IGuGCWJd+nhJs0Ow4Eu6ABeo/rg5ZLH9Qoah+D75FO76",
-	"bHEeT861sf8CXUMNVeI7H5ypi70dG1uyHocP1scMiFIs4bK18XHIbb/I4iC2xMPu0Z9r35yIxG2MNHee",
-	"A5kDOH3C8g3fgl9AjosUsjlX2JngMlI3wPKJH/s5jNVtkhLRjRyLzOqyHsF7cICJuJLuWV8Rhk+/DLc/",
-	"d9g6kHe5m+HxUfvowZXo9ungBukXNshJXbwQKyyMMjcOpoAlSGR0zMzOWAEYIqWpJv5L98BzsgCocBY8",
-	"WwChV7yiSq2EzKwzghGmB2dkutbuTSRb81atCaP0BblOm1if07D2NOToyBpl1y5DQJi2kceOcfDYVyiP",
-	"oAeRatBHSkug5SZdhCTflLmiru3MUtQ+MPC6ICmW7862BhTOKCuMLsRvVq5E9PY2App+LpsSIrcLWIfu",
-	"vGBEUKuJ3ciBnbSEtsbJJ/PfYLVx6aY5khwpC/vU0Oa2cgVhwBTRosjQilFaVOqi3XMnIdVC4lA7HN2I",
-	"5UT7lIubQzjSObWvPrlrleI7zA6oUN4Z88D2Afsy8RaS9+FVt8oT9uuG964xmGJIOtkyebFwQmlSV/g6",
-	"EqojKPLlEHYoiMpZdRj7DhMVj4VtBDyIsA+FG583M9xuPP+dKRk3LiXq6QnkKIUNiocKYjYemC8miRJM",
-	"BjQrcFTa7sRJM1JNdTEbe1uSL3YeBp3OsD7DsdFlQ7lm7AVEZ4++i5QGxFfyEbpbL7TofyfV2enDv0TX",
-	"+T3Fc7bm/0Uo2FxBHBW1J8IzPwPxAFT91M6DYr5dw1adYjhhLkSbvm2BRJe+Tz6xbGdKqzWacKzw2njD",
-	"3BfCRp9tkjXYOFCqq7Wi79h2JSlDwX7iRnWNToFsD88kcwHGvOmqoKf2CQdDYvK1aCzX0zhIX519IToz",
-	"dr+NFayM3zgFNPcOlVhhaGzYhArqkYy4wrCh5CZDw96wlGu7D++b1nRUohas+hazJpbyXVNfzEg1T/wj",
-	"Uh9C8ndAfRetcrMp2DxYmPOa2PffhamCREiDf07onDJ+OP2EYTKzZLJVXsMadBFrMUQpGZZbNSyRADst",
-	"ChLeA+arPrhYHZP2ZKtMtEZvoFtu7JWs2Radg/MqmHRlImyOiYCCzeI2fgrhZWNbxB2ZpmiYifF5eMeK",
-	"LTfmWtLUluXWGty4yn6zatB7J62ZtbtA9C51su3NiBDqT6IKoRcrXAzA2UHKfn7A0lA7F9hWhxoJxm19",
-	"pM4lzg63pXm5qFr05kjM0ZsvJNht/j9rLhsr176Ahbo5VjaWdWy2f3vAX/K1rXiFQvmsUCjIrJUmhRAL",
-	"QnXiS9C3E5KbDB+25jUXDusdqroiegjvb4bjjsVX+/XDv08jKBKoeYWtyrfH/Vu69nnApgYHw6hYaGkw",
-	"j80nfdjOw7zhPifETSS+Q25xT4h6D65Jxw5ntFW8LhUpsaP6czJ5dPrgi27Flffijm4XIXHtAJPzXz5s",
-	"FhL4THvrkfZ5F+Els1jlvQpxMvvqi56Yiq3nPyncrFnPxttSlevHfp7JXXDMxlu/vnSwq5lf2/u2Y6rI",
-	"TNQ8uyBigW1GZOUQgVVMdWG8vjDz4RA1DzmkC0KJ7VUPyLRPwLakNtu6KfsOo75gfreWfN1cdofA3Rxo",
-	"1VNl3Oz4gJXGr7vjBK00xD6ENFrvlgyIP1/auUa2uv0jU1ptdVB0tJx9bc/r1it+vspg88YQ1UE8eLga",
-	"hs7rlyKU4q6xYs4WCPqOF/ue3ANYS1lmzCO/C5sHCo9C25ip4KVgpSo2eKB11VdH11C3L6J0I+AG5Tti",
-	"oSNz883J6WusgdyJ+Kd+Yt6BCiEbBN9TxKLKYhoZW2kj3tsp6D7E+pEiu+Xsm3DV77pQcmMySrxY1R5z",
-	"K6aetae4HCCznDOF6ViXYvTtiD3eS1CMuyU7ljTYjLBTuEwRYxJB5t/ODU1XXMEw2uaa4PwMPDcBb8aK",
-	"SDjCzq6DN80Qmq9SBYQRe19Y/Lem9nQI63UYpMU26gtd77XLHTqX1vUXHqja0T26McPErKHnUG4JHzVp",
-	"TReK2mRBVJw07yLtbVbCK1qkcuc83Zecka0JRgdg3c7AtP3Q+mQHU+3MhN2Yqew4ty8jNr8AiH/mMIIO",
-	"PWRPHMvsM0bccKemQ9QozLbgtJPDvHPE0jy0LONLAgFc7cbmcDXk6SsemNp2AirXeZuQmmtWOM73U9xw",
-	"MrOfW9WamGFcXxwoHwitqe+NlGfZnmG4Nfl8NWEn3wT9pR3oXTT+3LP6AaQxBjO8j30baXLSDKDrEyoh",
-	"2vH1ihS3xb7E+oHtrkbv4SCBGwiazL2QMAryp2w2OwQn9ktY92rSylhwRnpsvGLCR85CL/+mlYFun/m9",
-	"PdmzJxXkxrRGqjbDaJaScVbW5eT8NDKm5U7rMQwKYq61G5AxXTdvITxE0xPK34AA/27G4STjJP5A3RQ1",
-	"u839v5WI/yPIW6etu8NuMVu3coPAhiJUtsY/DnTIXLSFqfBaJr+uH9zSaml1GtAVf/O17e2KJJ7cPv44",
-	"yj8M1vwKXbcDumK6o4o4ASoLBrJl9mGZxHCq9MbkUDmDnQTWfp2DDrUCtvHeG7K2rgKbkzaJ1s97CRux",
-	"FTuSqUjgwA+n+uMQamvc1ldkp77bki2HK4rfFqDY7R7m99jZzz2kahN16iRM1O4NMr4UdkzKncEuvOit",
-	"J4WDW0yIzg2T1jwDSVZ07eJxB0hlW0hY+0z7ZkScwmuFAMp565zmYkVmVIY23n3QDZMN8M19g8vw3vW8",
-	"JJDQwpiV89zXbzE7Q9y/itCYkc1bDadA3Pv1YtURuKO3vor89x/mt2PeY8Fj99bEQ0X4DTkaa3YtaklW",
-	"QmZ9RIDJnd289c5ecpclWWFubw93NTMx1Fao+/YA+2t77c3YvZ0rp0ZnSj2T+KpYhq8Ey0qrHF2jkOWg",
-	"ocm1vqzqO1fb8LVmVN0k5d8km9p69hfPpL5k3HgPDeFe2IZ7/75qjNUhXQiJHwxJJCgY8R6cYNh64Vos",
-	"/7bKBS1ZL++68aV3yLfuCT3mRNV+/dYBIjDNIETtB+Ja3E2hEHxulEy0yGezmqgZK/rLB0P3qLQc19jJ",
-	"eCe0YifL+8gVbrVPu6ZO4OwHgUUQamHf8bPZ/9SNyzS1J0lbttkRkn7qnW99sijvLtJkHDdygc2d7nM8",
-	"LGSsE+c+LA1N2vcwu2pnt0DoB/q0q4fIbBraJafubldLF388rSrg2ZG1/HFiSuvEmHT+/OHz/wUAAP//",
+	"XsTXmZ0v3G+g4BUdHEQLLUKmOjKs2EY/4tOKnefdDYPtxaHLrw240k5Svlskh/FtEUS7yuUDIPp9Lvyk",
+	"KWT3xKiHNvgDphF1LUSfLEGy2boX33/Hnz3G7xZOdhxjdPRwM75HQiokum2r3MWEbgm8J6KsajtJslPg",
+	"TDmsesCXNmOnHOS2p6Av3Pzfpj6Z5GJlTV4qMXIiyQOifAdEV+b9CNpPt7pD4PtH9Bik7qB+nHG3AF4B",
+	"YEvv7VHRelxi5zIj1IK30Jow08KKS49uoOVkayjXDrWFWetj8gP6/OiASACiNFTqmBhvSMta2Ymtxv3m",
+	"YkUER+c8E2C9X8XmnKxBH5N3Po4vONgAv2YldDH7GOaMvxHaV2KM02f79dT9A7JmmFTWpY+XNDsEC76k",
+	"C3AB8Y+bwxzbL34Yiu+TT+Guzxbn8SRgG/sv0AXVUCW+w8KZ1NhDsrEl69n4pEDMUCnFEi5bGx+H3PYL",
+	"Mw5iszzsHv259k2QSNzGGHTnOZDZgVMuLN/wLfgF5LiIJJtzhR0QLvN1Ayyf+PGiw1jdJkMR3cixyKwu",
+	"uxK8FAeYiMvqnvUVYfj0y3D7c4etA3mxuxkeH7WPHlwpcJ8ObpB+YYOp1MUlsZLDKHPjyApYgkRGxwzw",
+	"jBWAoViaauK/dA88JwuACmfOswUQesUrqtRKyMw6PRjJenBGpmvt3niyNdfVmjBKX5DrtIkpOg1rT0OO",
+	"jqxRdu0yEYRpG+HsGAePfSX0CHoQqQZ9pLQEWm7SRUgmTpkrHtvOYEXtAwOvC5JimfBsaxDijLLC6EL8",
+	"ZuVKUW9vI6Dp57I2IUK8gHXoAgxGBLWa2I022ElLaGucfDL/DVYbl25qJMmRsrAfDm1uK1cQBkwRLYoM",
+	"rRilRaUu2r19ElItJA7PwxGRWLa0T7m4eYcjnWD7ipW7Vim+k+2ACuWdMQ9sv7EvR28heR9edasMYr9u",
+	"eO8akCmGvpMtkxcLNJQmdYWvPaE6giJfdmGHj6icVYex7zAh8ljYhsODCPtQIPJ5M5PuXgNwZ0rGjWWJ",
+	"enoCOUphI+ShgqWNB+aLVqIEkwHNChzJtjtB04xuU13MxgIdvqh6GHQ6QwENx0aXDWWhsRcdnT36LlKC",
+	"EF/JRwJvvdCi/91XZ6cP/xJd5/cUz9maMxihYHMFcVTUnjzP/KzFA1D1Uzt3ivm2EFvdiuGEuRBt+raF",
+	"GF36PvnEsp2ps9YIxLHCa+NNdl8IG322SdZg40AptdaKvjPclb4MBfuJGwk2OtWyPaSTzAUY86argp7a",
+	"JxwMicnXorFc7+QgfXX2hejM2P02VrAyfuMU0Nw7VAKHobFhEzeoRzLiCtCGkpsMjYHDUrvtfr9vWlNY",
+	"iVqw6lvMzljKd82DMSPVPPGPSH0Iyd8B9V20ytqmYPNtYZ5sYt+zF6YXEiEN/jmhc8r44fQThsnMkslW",
+	"GQ9r0EWsxRClZFhu1cpEAuy0KEh435ivLuFidUzaE7Qy0RrxgW65sVeyZlt0Ds6rYNKVo7A5JgIKNovb",
+	"+CmEl5rtTIRhfMkwE+Pz8C4XW9bMtaSpLf+tNbixmP1m1aD3W1oza3ch6l3qZNsDEiHUn0QVQi9WuBiA",
+	"s4OUF/2AJah2/rCtQjUSjNs6TJ1LnFFuSwBzUbXozZGYozdfsLDb/H/WXDZWrn0BC3VzfG0s69hs//aA",
+	"v+RrW1kLhfJZoVD4WStNCiEWhOrEl7pvJyQ3GT5szWsuHAo8VHVF9BDe3wzhHYuv9muOf59GUCRQ8wpb",
+	"om+P+7d07fOATa0PhlGxoNNgHptc+rCdh7nGfU6Im3x8h9zinhD1HlwzkB0CaauFXSpSYuf252Ty6PTB",
+	"F92KKyPGHd0uQuLaDibnv3zYLCTwmfbWI+3zLsLLbLGafBXiZPYVGz0xFds3cFK4mbaejbelKteP/dyU",
+	"u+CYjbeLfelgVzMnt/etylSRmah5dkHEAtuZyMohAqul6sJ4fWG2xCFqHnJIF4QS2xMfkGmfgO1PbbZ1",
+	"0/wdRn1h/m4t+bq57A6Buzk4q6eaudnxASuaX3fHFlppiP0OabSuLhkQf76085NsFf1HprTa6tToaDn7",
+	"eqDXrVcJfZXB5o1hrYN48HA1DJ3XPEUoxV1jxZwtRPSdNfZ9vAewlrLMmEd+FzYPFB6FtjFTwUvBilhs",
+	"JEHrqq9er6FuX6zpRs0NynfEQkfm5puT09dYa7kT8U/9ZL4DFVw2CL6niEWVxTQyttJGvLdT0H2I9aNL",
+	"dsvZN+GqsYj6qgLrGxNY4kWx9phbMfWsPS3mAJnlnClMx7oUo2977PFegmLcLdmxpMFmhJ3CZYoYkwgy",
+	"/xZwaLrvCobRNtds52ftuUl7M1ZEwhF2Rh68aYbdfJUqIIzy+8LivzUdqENYr8PALrZRX+h6vF3u0Lm0",
+	"ro/xQNWO7tGNGSZmDT2Hckv4qElrilHUJgui4qR552lvUxRe0SKVO+fpvuSMbE1KOgDrdgaz7YfWJzsA",
+	"a2cm7MZMZcfGfRmx+QVA/DOHEXToIXviWGafMeKGSDWdqEZhtgWnnVDmnSOW5qE1Gl9GCOBqNzaHuCFP",
+	"X/HA1LbjULkO34TUXLPCcb6fFocToP18rNZkDuP64uD6QGhNfW+kPMv2JsOtyeerCTv5Zusv7UDvovHn",
+	"ntUPII0xmOF97NtIk5Nm0F2fUAnRjq9XpLgt9iXWD2x3NXoPBxbcQNBk7sWHUZA/ZbPZITixX8K6V6BW",
+	"xoIz0mPjVRY+chZmBmxaGej2md/bE0R7UkFuHGykajOMgCkZZ2VdTs5PI+Ng7rQew6Ag5lq7QRzTdfO2",
+	"w0M0PaH8DQjw74AcTjJO4g/UTVGz29z/W4n4P4K8ddq6O1QXs3UrN3BsKEJla8zkQIfMRVuYCq9/8uv6",
+	"ATGt1lmnAV3xN1/b3q5I4snt44+j/MMAz6/QdTugK6Y7qogToLJgIFtmH5ZJDKdKb0wOlTPYSWDt1zno",
+	"UCtgG/y9IWvrKrA5aZNo/VyZsBFbsSOZigQO/BCsPw6htsZ6fUV26rst2XK4ovhtAYpd9WFOkJ0x3UOq",
+	"NlGnTsLk7t4g40thx7HcGezCC+V6Uji4xYTo3DBpzTOQZEXXLh53gFS2hYS1z7RvRsRpv1YIoJy3zmku",
+	"VmRGZWjj3QfdMEEB3xA4uAzvXc/LCAktjFk5z339FrOzyv0rD40Z2bw9cQrEvccvVh2BO3rrq8h//2F+",
+	"O04+Fjx2b2c8VITfkKOxZteilmQlZNZHBJjc2c1b7+wld1mSFeYD93BXM3tDbYW6bw+wv7bX3ozd2/l1",
+	"anSm1DOJr4pl+OqxrLTK0TUKWQ4amlzry6q+c7UNX2tG1U1s/k2yqa1nf/FM6kvGjffQEO6Fbbj378XG",
+	"WB3ShZD4wZBEgoIR78FJia0Xu8Xyb6tc0JL18q4bk3qHfOue0GNOVO3XfB0gAtMMXNR+8K7F3RQKwedG",
+	"yUSLfDariZrxpb98MHSPSstxjZ3Ad0IrdrK8j1zhVvu0a+oEzn4QWAShFvZdQpv9T924TFN7krRlmx1V",
+	"6afr+dYni/LuIk3GcSMX2NzpPsfDQsY6ce7D0tCkfd+zq3Z2C4R+oE+7eojMpqFdcurudrV08cfTqgKe",
+	"HVnLHyemtE6MSefPHz7/XwAAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -78,6 +78,7 @@ type Records interface {
 	DeadLetter(id string) (model.DeadLetter, bool)
 	Exceptions(limit int) []model.Exception
 	Audit(after uint64, limit int) []model.AuditEntry
+	AuditBefore(before uint64, limit int) []model.AuditEntry
 	VerifyAudit() error
 }
 

@@ -337,6 +337,26 @@ func TestRevisionPagesAndActive(t *testing.T) {
 	b.refused(b.do("GET", BasePath+"/revisions/77", ""), 404, "not_found")
 }
 
+// A site that only the canary has can be enrolled where the canary is in force.
+func TestTokensAreForSitesThatAreInForceThere(t *testing.T) {
+	b := newBench(t)
+	canary, active := testRevision(2, model.RevisionCanary), testRevision(1, model.RevisionActive)
+	active.Sites = []string{"eu"}
+	canary.Sites, canary.Canary = []string{"eu", "away", "later"}, []string{"away"}
+	b.store.revisions = []model.Revision{canary, active}
+	for site, want := range map[string]int{"eu": 201, "away": 201, "later": 409, "nowhere": 400} {
+		w := b.do("POST", BasePath+"/tokens", `{"site":"`+site+`"}`)
+		if w.Code != want {
+			t.Errorf("token for %s: %d, want %d: %s", site, w.Code, want, w.Body)
+		}
+	}
+	b.control.alone = model.Errorf(model.Conflict, "set cluster.listen")
+	p := b.refused(b.do("POST", BasePath+"/tokens", `{"node":"b"}`), 409, "conflict")
+	if !strings.Contains(p.Detail, "cluster.listen") {
+		t.Errorf("a node's token where none can join: %+v", p)
+	}
+}
+
 func TestAuditPagesAndCheck(t *testing.T) {
 	for _, count := range []uint64{0, 1, 2, 3, 7, 100} {
 		b := newBench(t)
@@ -347,6 +367,30 @@ func TestAuditPagesAndCheck(t *testing.T) {
 		b.want(b.do("GET", BasePath+"/audit/verify", ""), 200, &check)
 		if !check.Ok || check.Entries != count || check.Head != toDigest([32]byte{byte(count)}) {
 			t.Errorf("%d entries: check = %+v", count, check)
+		}
+	}
+	for _, order := range []struct {
+		query string
+		want  []uint64
+	}{{"", []uint64{1, 2, 3, 4, 5, 6}}, {"newest=true&", []uint64{6, 5, 4, 3, 2, 1}}} {
+		b := newBench(t)
+		for n := uint64(1); n <= 6; n++ {
+			b.store.audit = append(b.store.audit, model.AuditEntry{Number: n, At: testNow})
+		}
+		var numbers []uint64
+		for cursor := ""; ; {
+			var page AuditList
+			b.want(b.do("GET", BasePath+"/audit?"+order.query+"limit=2"+cursor, ""), 200, &page)
+			for _, e := range page.Items {
+				numbers = append(numbers, e.Number)
+			}
+			if page.NextCursor == "" {
+				break
+			}
+			cursor = "&cursor=" + page.NextCursor
+		}
+		if !slices.Equal(numbers, order.want) {
+			t.Errorf("pages of ?%s = %v, want %v", order.query, numbers, order.want)
 		}
 	}
 	b := newBench(t)

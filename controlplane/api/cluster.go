@@ -52,6 +52,8 @@ type ClusterState struct {
 type ClusterControl interface {
 	// Status asks the other nodes until ctx ends.
 	Status(ctx context.Context) ClusterState
+	// Joinable says why no other node could join, whatever token it has.
+	Joinable() error
 	Remove(ctx context.Context, asked model.Asked, node string) error
 	// Transfer lets another node lead; to empty: any voter.
 	Transfer(ctx context.Context, asked model.Asked, to string) error

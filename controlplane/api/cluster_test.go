@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -196,6 +197,16 @@ func TestAgentsAreAllowedAndForgotten(t *testing.T) {
 	if !got.Allowed.Equal(testNow) || got.Node != "node-2" || got.Recoveries != 3 {
 		t.Errorf("agent = %+v", got)
 	}
+	b.agents["eu"] = func(context.Context, string, json.RawMessage) (json.RawMessage, error) { return nil, nil }
+	healthy := b.refused(b.do("POST", BasePath+"/agents/eu/allow", ""), 409, "conflict")
+	if !strings.Contains(healthy.Detail, "nothing is to be allowed") {
+		t.Errorf("for an agent that is well: %+v", healthy)
+	}
+	b.store.exceptions = []model.Exception{{Agent: "eu", Kind: "fenced", Resolved: testNow}, {Agent: "na", Kind: "fenced"}, {Agent: "eu", Kind: "gap"}}
+	b.refused(b.do("POST", BasePath+"/agents/eu/allow", ""), 409, "conflict")
+	b.store.exceptions = append(b.store.exceptions, model.Exception{Agent: "eu", Kind: "key-copy"})
+	b.want(b.do("POST", BasePath+"/agents/eu/allow", ""), 200, nil)
+	b.store.applied = b.store.applied[:1]
 	b.want(b.do("POST", BasePath+"/agents/eu/forget", ""), 200, nil)
 	if cmd := b.store.applied[1].(*model.ForgetAgent); cmd.Agent != "eu" || cmd.By != "ann" {
 		t.Errorf("forget = %+v", cmd)

@@ -147,6 +147,15 @@ func (f *fakeStore) Audit(after uint64, limit int) []model.AuditEntry {
 	}
 	return out
 }
+func (f *fakeStore) AuditBefore(before uint64, limit int) []model.AuditEntry {
+	var out []model.AuditEntry
+	for _, e := range slices.Backward(f.audit) {
+		if (before == 0 || e.Number < before) && len(out) < limit {
+			out = append(out, e)
+		}
+	}
+	return out
+}
 func (f *fakeStore) VerifyAudit() error { return f.auditErr }
 
 var _ Store = (*fakeStore)(nil)
@@ -155,6 +164,7 @@ var _ Store = (*fakeStore)(nil)
 type fakeControl struct {
 	state  ClusterState
 	called []string
+	alone  error // what Joinable answers
 	err    error
 	backup func(w io.Writer) error
 }
@@ -164,6 +174,7 @@ func (f *fakeControl) note(what string, asked model.Asked, which string) error {
 	return f.err
 }
 func (f *fakeControl) Status(context.Context) ClusterState { return f.state }
+func (f *fakeControl) Joinable() error                     { return f.alone }
 func (f *fakeControl) Remove(_ context.Context, asked model.Asked, node string) error {
 	return f.note("remove", asked, node)
 }

@@ -97,20 +97,24 @@ func (s *Server) ResolveException(ctx context.Context, r ResolveExceptionRequest
 	return ResolveException204Response{}, nil
 }
 
-// ListAudit lists a page of the record, oldest first.
+// ListAudit lists a page of the record, oldest first unless the newest are asked for.
 func (s *Server) ListAudit(_ context.Context, r ListAuditRequestObject) (ListAuditResponseObject, error) {
-	after, err := fromCursor(r.Params.Cursor)
+	from, err := fromCursor(r.Params.Cursor)
 	if err != nil {
 		return nil, err
 	}
+	list := s.store.Audit
+	if r.Params.Newest {
+		list = s.store.AuditBefore
+	}
 	limit := limitOf(r.Params.Limit)
-	entries := s.store.Audit(after, limit)
+	entries := list(from, limit)
 	answer := ListAudit200JSONResponse{Items: make([]AuditEntry, len(entries))}
 	for i := range entries {
 		answer.Items[i] = toAuditEntry(&entries[i])
 	}
-	if len(entries) == limit {
-		answer.NextCursor = strconv.FormatUint(entries[limit-1].Number, 10)
+	if n := len(entries); n == limit && (!r.Params.Newest || entries[n-1].Number > 1) {
+		answer.NextCursor = strconv.FormatUint(entries[n-1].Number, 10)
 	}
 	return answer, nil
 }
@@ -127,17 +131,10 @@ func (s *Server) VerifyAudit(_ context.Context, _ VerifyAuditRequestObject) (Ver
 	return answer, nil
 }
 
-// lastAudit finds the newest entry by halving: numbers are dense from 1.
+// lastAudit gives the newest entry.
 func (s *Server) lastAudit() model.AuditEntry {
-	var last model.AuditEntry
-	low, step := uint64(0), uint64(1)
-	for step > 0 {
-		if entry := s.store.Audit(low+step-1, 1); len(entry) == 1 {
-			last, low = entry[0], entry[0].Number
-			step *= 2
-			continue
-		}
-		step /= 2
+	if newest := s.store.AuditBefore(0, 1); len(newest) == 1 {
+		return newest[0]
 	}
-	return last
+	return model.AuditEntry{}
 }

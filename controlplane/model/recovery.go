@@ -64,6 +64,20 @@ type RaiseGeneration struct {
 	Agent string // that told of it
 }
 
+// RescueAdmin gives a node's own administrator a new token: a person has proven on its
+// machine to be who runs it, or another life of the cluster begins there. A repeat with the
+// same token changes nothing.
+type RescueAdmin struct {
+	At        time.Time
+	Node      string
+	Roles     []Role
+	TokenHash [32]byte
+}
+
+// NodeAdmin is the principal whose token a node leaves for the people on its machine when
+// there is no other.
+func NodeAdmin(node string) string { return "admin@" + node }
+
 // Greet opens a session of an agent. Answer: GreetResult.
 type Greet struct {
 	At      time.Time
@@ -219,6 +233,7 @@ func (*Beacon) command()            {}
 func (*BeaconReport) command()      {}
 func (*Rebuild) command()           {}
 func (*RaiseGeneration) command()   {}
+func (*RescueAdmin) command()       {}
 func (*Greet) command()             {}
 func (*NewEpoch) command()          {}
 func (*Behind) command()            {}

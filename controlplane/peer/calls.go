@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/crossdock/crossdock/controlplane/model"
 )
@@ -77,6 +78,10 @@ type Member struct {
 type Status struct {
 	Identity Identity
 	Version  string
+
+	Generation uint64        // of the life that it is in; 0: it has no state yet
+	Rebuilt    model.Rebuilt // how that began; zero: it is the first
+
 	Leads    bool
 	Leader   string // that it knows; empty: none
 	NotReady string // why it cannot take commands; empty: it can
@@ -89,3 +94,18 @@ type Status struct {
 	FreeBytes int64 // on its data disk; negative: not known
 	Agents    int   // connected to it
 }
+
+// OtherLife is the status of a node of the same cluster that is in another life of it: it was
+// restored or recovered, or the one that asks was. It is no word on who is in the right.
+type OtherLife struct {
+	Own    Identity // that asked
+	Status Status
+}
+
+func (o *OtherLife) Error() string {
+	return fmt.Sprintf("node %s is in another life of cluster %s (%s) than this node (%s): one of them was restored or recovered since; "+
+		"empty the data directory of the one that was left behind and join it again", o.Status.Identity.Node, o.Own.Cluster, o.Status.Identity.Incarnation, o.Own.Incarnation)
+}
+
+// Unwrap gives it a code.
+func (o *OtherLife) Unwrap() error { return &model.Error{Code: model.Conflict, Text: o.Error()} }

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -85,10 +87,20 @@ func (p *Peers) Connected(ctx context.Context, node string) (agents []string, er
 	return agents, p.call(ctx, node, callConnected, MaxAsk, nil, &agents)
 }
 
-// Status asks another node how it stands.
+// Status asks another node how it stands. One in another life of the cluster is an error,
+// an *OtherLife.
 func (p *Peers) Status(ctx context.Context, node string) (*Status, error) {
-	out := &Status{}
-	return out, p.call(ctx, node, callStatus, maxSmall, nil, out)
+	out, own := &Status{}, p.cfg.Identity
+	if err := p.call(ctx, node, callStatus, maxSmall, nil, out); err != nil {
+		return nil, err
+	}
+	if out.Identity.Node != node || out.Identity.Cluster != own.Cluster {
+		return nil, model.Errorf(model.Conflict, "node %s says that it is node %s of cluster %s", node, clip(out.Identity.Node), clip(out.Identity.Cluster))
+	}
+	if out.Identity.Incarnation != own.Incarnation {
+		return nil, &OtherLife{Own: own, Status: *out}
+	}
+	return out, nil
 }
 
 func (p *Peers) callWith(ctx context.Context, node, path string, most int64, in, out any) error {
@@ -120,7 +132,11 @@ func post(ctx context.Context, client *http.Client, node, path string, header ht
 	defer cancel()
 	var sent atomic.Bool // the headers are on their way, so that it may be done
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
-	r, err := http.NewRequestWithContext(traced, http.MethodPost, "https://"+net.JoinHostPort(node, "1")+path, bytes.NewReader(body))
+	host := node // a name, but for a join, which knows an address only
+	if named, _, err := net.SplitHostPort(node); err == nil {
+		host = named
+	}
+	r, err := http.NewRequestWithContext(traced, http.MethodPost, "https://"+net.JoinHostPort(host, "1")+path, bytes.NewReader(body))
 	if err != nil {
 		return model.Errorf(model.Invalid, "call to node %s: %v", node, err)
 	}
@@ -148,14 +164,31 @@ func post(ctx context.Context, client *http.Client, node, path string, header ht
 	}
 	var refused refusal
 	if err := decode(text, &refused); err != nil || refused.Code == "" {
-		return failed(true, node, fmt.Errorf("it answered %s", answer.Status))
+		return failed(true, node, fmt.Errorf("%w: it answered %s", errNoPeer, answer.Status))
 	}
 	return &model.Error{Code: refused.Code, Text: clipText(refused.Text)}
 }
 
+// errNoPeer marks an answer that no node's port for others gives.
+var errNoPeer = errors.New("not a node's port for other nodes")
+
+// failure is a call without an answer: its code and what was said, and the cause.
+type failure struct {
+	said  *model.Error
+	cause error
+}
+
+func (f *failure) Error() string   { return f.said.Text }
+func (f *failure) Unwrap() []error { return []error{f.said, f.cause} }
+
 func failed(sent bool, node string, err error) error {
-	if sent {
-		return model.Errorf(model.Unknown, "node %s: no answer, it may have been done: %v", node, err)
+	var request *url.Error // names a URL that nobody knows
+	if errors.As(err, &request) {
+		err = request.Err
 	}
-	return model.Errorf(model.Unavailable, "node %s cannot be reached: %v", node, err)
+	why := strings.TrimPrefix(err.Error(), "node "+node+": ") // which is said here
+	if sent {
+		return &failure{model.Errorf(model.Unknown, "node %s: no answer, it may have been done: %s", node, why), err}
+	}
+	return &failure{model.Errorf(model.Unavailable, "node %s cannot be reached: %s", node, why), err}
 }

@@ -12,15 +12,17 @@ import (
 	"github.com/crossdock/crossdock/protocol/transport"
 )
 
+// ErrAddress marks an address that is not that of a node's port for other nodes.
+var ErrAddress = errors.New("this is not cluster.listen of a node")
+
 // ErrForeign marks a node whose authority is not the one that the join token names.
 var ErrForeign = errors.New("not the cluster of the join token")
 
 // Join asks a node of a cluster to let this one in. The token leaves this process only on
 // a connection whose authority has the hash in the token.
 func Join(ctx context.Context, address string, token transport.Token, r *JoinRequest) (*JoinAnswer, error) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, fmt.Errorf("address %q is not of the form host:port: %w", address, err)
+	if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+		return nil, fmt.Errorf("%q: %w: it has the form host:port, such as hub1.example:7460", address, ErrAddress)
 	}
 	body, err := encode(r)
 	if err != nil {
@@ -44,8 +46,8 @@ func Join(ctx context.Context, address string, token transport.Token, r *JoinReq
 		ForceAttemptHTTP2: true, DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeader,
 	}}
 	out := &JoinAnswer{}
-	if err := post(ctx, client, host, callJoin, http.Header{}, maxSmall, body, out); err != nil {
-		return nil, err
+	if err := post(ctx, client, address, callJoin, http.Header{}, maxSmall, body, out); err != nil {
+		return nil, joinFailed(address, err)
 	}
 	for _, der := range out.Authorities {
 		if ca, err := x509.ParseCertificate(der); err == nil && transport.HashKey(ca) == token.CAHash {
@@ -53,6 +55,20 @@ func Join(ctx context.Context, address string, token transport.Token, r *JoinReq
 		}
 	}
 	return nil, fmt.Errorf("%w: the answer of %s does not hold the authority that the token names", ErrForeign, address)
+}
+
+// joinFailed tells an address that is wrong from a node that does not answer: nothing was
+// done there.
+func joinFailed(address string, err error) error {
+	var plain tls.RecordHeaderError
+	var failed *failure
+	switch {
+	case errors.Is(err, errNoPeer), errors.As(err, &plain), errors.Is(err, http.ErrSchemeMismatch):
+		return fmt.Errorf("%s: %w, such as :7460: something else answers there; nothing was done", address, ErrAddress)
+	case errors.Is(err, ErrForeign) && errors.As(err, &failed):
+		return fmt.Errorf("%s: %w", address, failed.cause)
+	}
+	return err
 }
 
 func pinnedTLS(pin [32]byte) *tls.Config {

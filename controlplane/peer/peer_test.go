@@ -53,6 +53,7 @@ type nodes struct {
 	authority *pki.Authority
 	at        map[string]string
 	dial      func(ctx context.Context, node, address string) (net.Conn, error)
+	life      string // of the nodes that are run from now on; default i1
 }
 
 func newNodes(t *testing.T) *nodes {
@@ -79,8 +80,12 @@ func (n *nodes) run(name string, s peer.Services) (p *peer.Peers, stop func()) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	life := n.life
+	if life == "" {
+		life = "i1"
+	}
 	p, err = peer.New(peer.Config{
-		Listener: listener, Identity: peer.Identity{Cluster: "c1", Incarnation: "i1", Node: name}, Node: pki.ParseNode,
+		Listener: listener, Identity: peer.Identity{Cluster: "c1", Incarnation: life, Node: name}, Node: pki.ParseNode,
 		Certificate: n.authority.Node(name, nil, time.Now), Authorities: n.authority.Pool, Dial: n.dial,
 		Address: func(node string) (string, bool) { at, ok := n.at[node]; return at, ok },
 	})
@@ -112,6 +117,25 @@ func (n *nodes) run(name string, s peer.Services) (p *peer.Peers, stop func()) {
 	}
 	n.t.Cleanup(stop)
 	return p, stop
+}
+
+// A node that was left behind learns of it by the status of the others, and of nothing else.
+func TestAnotherLifeTellsItsStatusOnly(t *testing.T) {
+	n := newNodes(t)
+	one, _ := n.run("n1", nil)
+	n.life = "i2"
+	n.run("n2", &fake{})
+	var other *peer.OtherLife
+	status, err := one.Status(t.Context(), "n2")
+	if status != nil || !errors.As(err, &other) || model.CodeOf(err) != model.Conflict {
+		t.Fatalf("status %+v, %v", status, err)
+	}
+	if other.Status.Identity.Incarnation != "i2" || other.Status.Applied != 7 || other.Own.Incarnation != "i1" {
+		t.Errorf("told of %+v", other)
+	}
+	if _, err := one.Barrier(t.Context(), "n2"); model.CodeOf(err) != model.Conflict {
+		t.Errorf("a call to another life: %v", err)
+	}
 }
 
 func TestStreams(t *testing.T) {
@@ -334,7 +358,7 @@ func TestJoinPinsTheAuthority(t *testing.T) {
 		got, _ := io.ReadAll(c) // whatever came before the other side left
 		heard <- len(got)
 	}()
-	if _, err := peer.Join(t.Context(), listener.Addr().String(), n.authority.MintToken(), request); !strings.Contains(err.Error(), peer.ErrForeign.Error()) {
+	if _, err := peer.Join(t.Context(), listener.Addr().String(), n.authority.MintToken(), request); !errors.Is(err, peer.ErrForeign) {
 		t.Errorf("with a self-made certificate: %v", err)
 	}
 	if said := <-heard; said != 0 {

@@ -64,7 +64,13 @@ func (p *Peers) server() *http.Server {
 		})
 	})
 	handle(callConnected, 0, func(ctx context.Context, s Services, _ []byte) (any, error) { return s.Connected(ctx) })
-	handle(callStatus, 0, func(ctx context.Context, s Services, _ []byte) (any, error) { return s.Status(ctx) })
+	handle(callStatus, 0, func(ctx context.Context, s Services, _ []byte) (any, error) {
+		status, err := s.Status(ctx)
+		if err == nil {
+			status.Identity = p.cfg.Identity
+		}
+		return status, err
+	})
 	return &http.Server{
 		Handler: mux, TLSConfig: p.serverTLS(), Protocols: protocols,
 		ReadHeaderTimeout: proveTimeout, ReadTimeout: maxWait, WriteTimeout: maxWait + proveTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
@@ -125,7 +131,8 @@ func (p *Peers) serve(w http.ResponseWriter, r *http.Request, most int64, serve 
 }
 
 // mayCall lets in nodes of this life of the cluster. A join brings a token instead. Status
-// is told to a node that was removed too: it is how that one learns of it.
+// is told to a node that was removed too, or left behind in another life: it is how that one
+// learns of it.
 func (p *Peers) mayCall(ctx context.Context, r *http.Request) error {
 	if r.URL.Path == callJoin {
 		return nil
@@ -134,11 +141,11 @@ func (p *Peers) mayCall(ctx context.Context, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if r.URL.Path == callStatus && r.Header.Get(headerCluster) == p.cfg.Identity.Cluster {
+		return nil
+	}
 	if err := p.sameLife(r.Header.Get(headerCluster), r.Header.Get(headerIncarnation)); err != nil {
 		return fmt.Errorf("node %s: %w", node, err)
-	}
-	if r.URL.Path == callStatus {
-		return nil
 	}
 	return p.cfg.Refuse(ctx, node)
 }

@@ -116,6 +116,8 @@ func (t *tx) command(cmd model.Command) Result {
 		return result(nil, t.beaconReport(c))
 	case *model.Rebuild:
 		return result(nil, t.rebuild(c))
+	case *model.RescueAdmin:
+		return result(nil, t.rescueAdmin(c))
 	case *model.RaiseGeneration:
 		return result(nil, t.raiseGeneration(c))
 	}

@@ -65,7 +65,7 @@ func (t *tx) addAuthority(c *model.AddAuthority) (*model.Authority, *model.Error
 		case other.ID == a.ID:
 			return nil, model.Errorf(model.Conflict, "authority %s is %s already", a.ID, other.State)
 		case other.State == model.AuthorityNext:
-			return nil, model.Errorf(model.Conflict, "authority %s is waiting to be activated: activate or remove it first", other.ID)
+			return nil, model.Errorf(model.Conflict, "authority %s is waiting to be activated: crossdock cluster rotate-ca activate", other.ID)
 		}
 	}
 	switch {

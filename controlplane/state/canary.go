@@ -87,8 +87,12 @@ func (t *tx) withdraw(c *model.Withdraw) (*model.Revision, *model.Error) {
 	r.State = model.RevisionWithdrawn
 	put(t, tableRevisions, key(r.ID.Number), r)
 	t.n.Canary = 0
+	note := fmt.Sprintf("content of %s again, as %s was withdrawn", active.ID, r.ID)
+	if reason != "" {
+		note += ": " + reason
+	}
 	again := &model.Revision{
-		Digest: active.Digest, Note: fmt.Sprintf("content of %s again, as %s was withdrawn: %s", active.ID, r.ID, reason),
+		Digest: active.Digest, Note: note,
 		Author: active.Author, Approver: active.Approver, Proposed: c.At, Approved: c.At, Base: active.ID, Sites: active.Sites, Moves: active.Moves,
 	}
 	t.storeRevision(again, bundle.Bytes)

@@ -107,7 +107,11 @@ func TestWithdraw(t *testing.T) {
 	}
 	// It can be tried again, mended or as it was.
 	f.must(f.approval(f.propose("two", "eu"), "eu"))
-	f.runs(map[string]uint64{"eu": 4, "na": 3})
+	if got := f.must(&model.Withdraw{Asked: f.by("second"), Number: 4}).(*model.Revision); !strings.HasSuffix(got.Note, "was withdrawn") {
+		t.Errorf("without a reason the note is %q", got.Note)
+	}
+	f.must(f.approval(f.propose("two", "eu"), "eu"))
+	f.runs(map[string]uint64{"eu": 6, "na": 5})
 }
 
 func TestSameContentIsNotProposedTwice(t *testing.T) {

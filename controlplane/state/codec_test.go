@@ -51,6 +51,7 @@ func everyCommand() []model.Command {
 		&model.ActivateAuthority{Asked: a, ID: "x"},
 		&model.RemoveAuthority{Asked: a, ID: "x"},
 		&model.ForgetNode{At: at, Node: "n2", By: "n1"},
+		&model.RescueAdmin{At: at, Node: "n1", Roles: []model.Role{model.Admin}, TokenHash: hashOf("x")},
 	}
 }
 
@@ -78,7 +79,7 @@ func TestCommandsRoundTrip(t *testing.T) {
 // The numbers of the kinds stand in logs that are read for ever.
 func TestKindsAreFixed(t *testing.T) {
 	if kindBootstrap != 1 || kindPush != 9 || kindAck != 10 || kindResolveException != 12 || kindPutNode != 13 ||
-		kindGreet != 20 || kindForgetAgent != 26 || kindRemoveAuthority != 32 || kindForgetNode != 33 {
+		kindGreet != 20 || kindForgetAgent != 26 || kindRemoveAuthority != 32 || kindForgetNode != 33 || kindRescueAdmin != 34 {
 		t.Error("a kind has got another number")
 	}
 }

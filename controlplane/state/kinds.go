@@ -42,6 +42,7 @@ const (
 	kindActivateAuthority
 	kindRemoveAuthority
 	kindForgetNode
+	kindRescueAdmin
 	kindsEnd
 )
 
@@ -91,6 +92,7 @@ var kinds = [kindsEnd]kind{
 	kindActivateAuthority: kindFor[model.ActivateAuthority](),
 	kindRemoveAuthority:   kindFor[model.RemoveAuthority](),
 	kindForgetNode:        kindFor[model.ForgetNode](),
+	kindRescueAdmin:       kindFor[model.RescueAdmin](),
 }
 
 func kindOf(cmd model.Command) (byte, error) {

@@ -288,6 +288,33 @@ func (t *tx) putPrincipal(c *model.PutPrincipal) *model.Error {
 	return nil
 }
 
+// rescueAdmin makes or replaces the administrator of a node. All others stay as they are.
+// Their number is not limited here: there is one for each node, and it is the way out.
+func (t *tx) rescueAdmin(c *model.RescueAdmin) *model.Error {
+	if !validName(c.Node) {
+		return model.Errorf(model.Invalid, "node %q: lower case letters, digits, dot, dash and underscore are allowed", clip(c.Node, maxName))
+	}
+	p := model.Principal{Name: model.NodeAdmin(c.Node), Roles: slices.Compact(slices.Sorted(slices.Values(c.Roles))), TokenHash: c.TokenHash, Created: c.At}
+	if err := checkPrincipal(&p); err != nil {
+		return err
+	}
+	old := get[model.Principal](t.view, tablePrincipals, []byte(p.Name))
+	owner := t.raw(tablePrincipalHash, p.TokenHash[:])
+	switch {
+	case !p.Has(model.Admin) || p.TokenHash == [32]byte{}:
+		return model.Errorf(model.Invalid, "the administrator of node %s needs the role admin and a token", c.Node)
+	case owner != nil && string(owner) != p.Name:
+		return model.Errorf(model.Conflict, "the token belongs to another principal")
+	case owner != nil && !old.Disabled && slices.Equal(old.Roles, p.Roles):
+		return nil
+	case old != nil:
+		p.Created = old.Created
+	}
+	t.storePrincipal(old, &p)
+	t.audit(c.At, "node:"+c.Node, "principal.rescue", p.Name, map[string]any{"roles": p.Roles, "again": old != nil})
+	return nil
+}
+
 func (t *tx) storePrincipal(old, p *model.Principal) {
 	if old != nil && old.TokenHash != p.TokenHash {
 		t.remove(tablePrincipalHash, old.TokenHash[:])

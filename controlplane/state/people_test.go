@@ -319,6 +319,15 @@ func TestEveryChangeIsAudited(t *testing.T) {
 			t.Errorf("entry %+v", e)
 		}
 	}
+	back := f.AuditBefore(0, 100)
+	if back = append(back, f.AuditBefore(1, 100)...); len(back) != len(got) {
+		t.Errorf("backwards there are %d entries, want %d", len(back), len(got))
+	}
+	for i, e := range back {
+		if e.Number != uint64(len(back)-i) {
+			t.Errorf("backwards, entry %d comes as number %d", e.Number, i+1)
+		}
+	}
 	want := []string{"cluster.bootstrap", "token.create", "agent.enroll", "policy.propose", "principal.put", "policy.approve",
 		"deadletter.discard", "exception.resolve", "agent.renew", "agent.revoke"}
 	if !slices.Equal(got, want) {

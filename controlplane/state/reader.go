@@ -362,3 +362,19 @@ func (r *Reader) Audit(after uint64, limit int) (entries []model.AuditEntry) {
 	})
 	return entries
 }
+
+// AuditBefore lists entries of the record with numbers below one, the newest first; 0: from
+// the newest on.
+func (r *Reader) AuditBefore(before uint64, limit int) (entries []model.AuditEntry) {
+	if before == 0 {
+		before = math.MaxUint64
+	}
+	limit = page(limit)
+	r.read(func(v view) {
+		v.eachBack(tableAudit, nil, key(before), func(k, value []byte) bool {
+			entries = append(entries, *parse[model.AuditEntry](tableAudit, k, value))
+			return len(entries) < limit
+		})
+	})
+	return entries
+}

@@ -132,11 +132,32 @@ func (t *tx) allowAgent(c *model.AllowAgent) *model.Error {
 	case c.Agent == "" || agent == nil:
 		return model.Errorf(model.NotFound, "there is no agent %q", clip(c.Agent, maxName))
 	case !agent.Revoked.IsZero():
-		return model.Errorf(model.Conflict, "agent %s is revoked: enrol it again with a new join token", agent.Name)
+		return model.Errorf(model.Conflict, "agent %s is revoked, every copy of it: it comes back with a new join token only "+
+			"(crossdock token create --site %s)", agent.Name, agent.Site)
+	case t.excepted(agent.Name+"/reenrolled/", time.Time{}) && !t.refusedCopy(agent):
+		return model.Errorf(model.Conflict, "agent %s was enrolled again at %s, with another key: what was enrolled before comes back with a new "+
+			"join token only (crossdock token create --site %s), and no other copy of it has been refused since",
+			agent.Name, agent.Enrolled.Format(time.RFC3339), agent.Site)
 	}
 	agent.Allowed = c.At.Add(allowedFor)
 	put(t, tableAgents, []byte(agent.Name), agent)
 	t.changed("agents")
 	t.audit(c.At, c.By, "agent.allow", agent.Name, map[string]any{"epoch": agent.Epoch, "until": agent.Allowed})
 	return nil
+}
+
+// refusedCopy reports whether a copy of the agent was refused that an operator could let in.
+// Recoveries are counted anew with an enrolment, so that what was said of them before it is
+// not said again.
+func (t *tx) refusedCopy(agent *model.Agent) bool {
+	return t.excepted(agent.Name+"/fenced/", agent.Enrolled) || t.excepted(agent.Name+"/key-copy/", time.Time{})
+}
+
+// excepted reports whether there is an exception of a kind that is not older than that.
+func (t *tx) excepted(prefix string, since time.Time) (found bool) {
+	t.each(tableExceptions, []byte(prefix), nil, func(k, value []byte) bool {
+		found = !parse[exceptionRow](tableExceptions, k, value).Exception.At.Before(since)
+		return !found
+	})
+	return found
 }

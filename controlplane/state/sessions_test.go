@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,10 +134,37 @@ func TestAllowNeedsAnOperatorAndAnAgent(t *testing.T) {
 	f.principal("vera", model.Viewer)
 	f.refused(model.Forbidden, &model.AllowAgent{Asked: f.by("vera"), Agent: "eu"})
 	f.refused(model.NotFound, &model.AllowAgent{Asked: f.by("root"), Agent: "xx"})
+	f.must(&model.AllowAgent{Asked: f.by("root"), Agent: "eu"}) // before the copy is started
 	f.must(&model.Revoke{Asked: f.by("root"), Agent: "eu"})
-	f.refused(model.Conflict, &model.AllowAgent{Asked: f.by("root"), Agent: "eu"})
+	if err := f.refused(model.Conflict, &model.AllowAgent{Asked: f.by("root"), Agent: "eu"}); !strings.Contains(err.Text, "token create --site eu") {
+		t.Errorf("a revoked agent: %v", err)
+	}
 	f.refused(model.Forbidden, &model.Greet{At: f.now, Agent: "eu", Epoch: 1, Session: 1})
 	f.refused(model.Forbidden, &model.NewEpoch{At: f.now, Agent: "eu", Epoch: 1, Nonce: nonce(1)})
+}
+
+// An enrolment shuts out all copies of before by their key: no word of an operator helps those.
+func TestAllowDoesNotHelpAgainstAnEnrolment(t *testing.T) {
+	f := openMachine(t)
+	f.begin(model.ApprovalsDual, model.Limits{})
+	f.join("eu", "eu2")
+	fence := func(epoch uint64) {
+		t.Helper()
+		f.by("") // time goes on
+		f.must(&model.Greet{At: f.now, Agent: "eu", Epoch: epoch, Session: 9, Nonce: nonce(9)})
+	}
+	f.must(&model.NewEpoch{At: f.now, Agent: "eu", Epoch: 1, Nonce: nonce(1)})
+	fence(1)
+	f.by("")
+	f.join("eu") // again, with another key
+	if err := f.refused(model.Conflict, &model.AllowAgent{Asked: f.by("root"), Agent: "eu"}); !strings.Contains(err.Text, "token create --site eu") {
+		t.Errorf("after another enrolment: %v", err)
+	}
+	f.must(&model.AllowAgent{Asked: f.by("root"), Agent: "eu2"}) // another agent
+	// A copy with the new key is another matter.
+	f.must(&model.NewEpoch{At: f.now, Agent: "eu", Epoch: 3, Nonce: nonce(2)})
+	fence(3)
+	f.must(&model.AllowAgent{Asked: f.by("root"), Agent: "eu"})
 }
 
 func TestEpochOfTheLostLife(t *testing.T) {

@@ -228,6 +228,14 @@ func (s *Store) Transfer(ctx context.Context, to string) error {
 	return nil
 }
 
+// AwaitLeader waits until this node knows of a leader that will do.
+func (s *Store) AwaitLeader(ctx context.Context, does func(id string) bool) error {
+	return s.await(ctx, "a leader", func() bool {
+		id, _ := s.Leader()
+		return does(id)
+	})
+}
+
 // Status is where a node stands.
 type Status struct {
 	ID      string

@@ -3,6 +3,7 @@ package examples_test
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/crossdock/crossdock/agent"
@@ -32,6 +33,27 @@ func TestConfigurations(t *testing.T) {
 	defaults := controlplane.NewConfig()
 	if c.Node != defaults.Node || c.Sync.Listen != defaults.Sync.Listen || c.API != defaults.API || c.Ops != defaults.Ops || c.Cluster != defaults.Cluster || len(c.Sync.Advertise) != 0 || c.Limits != defaults.Limits {
 		t.Errorf("controlplane.yaml says %+v, the defaults are %+v", c, defaults)
+	}
+}
+
+// Three nodes on one machine share nothing.
+func TestThreeNodes(t *testing.T) {
+	taken := map[string]string{}
+	for _, name := range []string{"node-1", "node-2", "node-3"} {
+		file := filepath.Join("three-nodes", name+".yaml")
+		c, err := controlplane.LoadConfig(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Validate(); err != nil || c.Node != name || !c.DataSaid() {
+			t.Errorf("%s: node %s, %v", file, c.Node, err)
+		}
+		for _, one := range []string{c.Data, c.Sync.Listen, c.API.Listen, c.Ops.Listen, c.Cluster.Listen} {
+			if other := taken[one]; other != "" || one == "" {
+				t.Errorf("%s: %q is that of %s", file, one, other)
+			}
+			taken[one] = file
+		}
 	}
 }
 

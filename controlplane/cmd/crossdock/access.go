@@ -159,7 +159,7 @@ func (a *app) principalsCommand() *cobra.Command {
 		}),
 	}
 	cmd.RunE = list.RunE
-	cmd.AddCommand(list, a.principalsAddCommand(), disable)
+	cmd.AddCommand(list, a.principalsAddCommand(), disable, a.principalsRescue())
 	return cmd
 }
 

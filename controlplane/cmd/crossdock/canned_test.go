@@ -280,6 +280,7 @@ func TestMovesAndAgents(t *testing.T) {
 	c := newCanned(t, map[string][]string{
 		"GET /systems/moves":          {`{"items":[]}`, `{"items":[{"system":"erp2","site":"hq","old":"erp","oldSite":"eu","state":"draining","waiting":["eu"]}]}`},
 		"POST /systems/a%20b/release": {`{"system":"a b","site":"hq"}`},
+		"GET /agents/eu":              {`{"name":"eu","site":"eu","revoked":"2026-05-04T10:00:00Z","connected":true}`},
 		"POST /agents/eu/allow":       {`{"name":"eu"}`}, "POST /agents/eu/forget": {`{"name":"eu"}`}, "POST /agents/eu/revoke": {`{"name":"eu"}`},
 	})
 	out, _ := c.run(0, "", "systems", "moves")
@@ -288,6 +289,8 @@ func TestMovesAndAgents(t *testing.T) {
 	sees(t, out, "erp2", "draining", "eu")
 	out, _ = c.run(0, "", "systems", "release", "a b")
 	sees(t, out, "is released; agent hq")
+	out, _ = c.run(0, "", "agents", "show", "eu")
+	sees(t, out, "revoked    2026-05-04 10:00:00Z", "link       revoked")
 	for verb, text := range map[string]string{"allow": "within a day", "forget": "exceptions", "revoke": "new join token"} {
 		out, _ = c.run(0, "", "agents", verb, "eu")
 		sees(t, out, text)

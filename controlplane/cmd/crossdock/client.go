@@ -10,10 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +28,7 @@ import (
 // The client's limits.
 const (
 	callTimeout = 60 * time.Second
+	dialTimeout = 5 * time.Second // after which the next node is tried
 	maxAnswer   = 64 << 20
 	maxTries    = 3 // of one call that was not done, or of which nobody knows
 	tryPause    = time.Second
@@ -37,9 +41,9 @@ type clientFlags struct {
 	server, tokenFile, caFile, data string
 }
 
-// client is one connection to the API.
+// client reaches the API at the first of several nodes that answers.
 type client struct {
-	base  string
+	bases []string // of the nodes' APIs; the one that answered last comes first
 	token string
 	http  *http.Client
 	told  func(http.Header)
@@ -49,48 +53,77 @@ type client struct {
 // connect finds the control plane from flags, environment, or the node's own files.
 func (a *app) connect() (*client, error) {
 	f := a.client
-	server := firstOf(f.server, os.Getenv("CROSSDOCK_SERVER"))
+	servers := serverList(firstOf(f.server, os.Getenv("CROSSDOCK_SERVER")))
 	token, err := readToken(f.tokenFile)
 	if err != nil {
 		return nil, err
 	}
 	ca := firstOf(f.caFile, os.Getenv("CROSSDOCK_CA"))
 	data := firstOf(f.data, os.Getenv("CROSSDOCK_DATA"))
-	if data == "" && server == "" {
+	if data == "" && len(servers) == 0 {
 		if _, err := os.Stat(controlplane.DefaultData()); err == nil {
 			data = controlplane.DefaultData()
 		}
 	}
 	if data != "" {
 		files := controlplane.FilesIn(data)
-		if server == "" {
-			if server, err = readLine(files.Address); err != nil {
-				return nil, &exitError{exitUnreachable, fmt.Errorf("no control plane has run in %s (%w); is it the data directory of the server?", data, err)}
+		if len(servers) == 0 {
+			if servers, err = serversIn(files, data); err != nil {
+				return nil, err
 			}
 		}
 		if token == "" {
 			if token, err = readLine(files.AdminToken); err != nil {
-				return nil, usageError("the administrator's token cannot be read: %w; give your own with --token-file or CROSSDOCK_TOKEN", err)
+				return nil, usageError("the administrator's token cannot be read: %w; give your own with --token-file or CROSSDOCK_TOKEN "+
+					"(is every administrator's token lost? crossdock principals rescue makes another)", err)
 			}
 		}
 		ca = firstOf(ca, files.Authority)
 	}
-	if server == "" {
+	if len(servers) == 0 {
 		return nil, usageError("which control plane? give --server and --token-file (or CROSSDOCK_SERVER and CROSSDOCK_TOKEN), or --data on its node")
 	}
 	if token == "" {
 		return nil, usageError("who are you? give --token-file or CROSSDOCK_TOKEN")
 	}
-	return a.newClient(server, token, ca)
+	return a.newClient(servers, token, ca)
 }
 
-func (a *app) newClient(server, token, caFile string) (*client, error) {
-	if !strings.Contains(server, "://") {
-		server = "https://" + server
+// serverList takes apart a list of servers with commas between them.
+func serverList(text string) (servers []string) {
+	for _, one := range strings.Split(text, ",") {
+		if one = strings.TrimSpace(one); one != "" {
+			servers = append(servers, one)
+		}
 	}
-	base, err := url.Parse(server)
-	if err != nil || base.Scheme != "https" || base.Host == "" {
-		return nil, usageError("--server %q is not an address such as https://hub.example:7480", server)
+	return servers
+}
+
+// serversIn gives the API of the node whose data directory this is, and after it those of
+// the other nodes that it has told of.
+func serversIn(files controlplane.Files, data string) ([]string, error) {
+	own, err := readLine(files.Address)
+	if err != nil {
+		return nil, &exitError{exitUnreachable, fmt.Errorf("no control plane has run in %s (%w); is it the data directory of the server?", data, err)}
+	}
+	others, err := os.ReadFile(files.Others)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, usageError("addresses of the other nodes: %w", err)
+	}
+	return append([]string{own}, strings.Fields(string(others))...), nil
+}
+
+func (a *app) newClient(servers []string, token, caFile string) (*client, error) {
+	c := &client{token: token, told: a.noteHeaders, pause: tryPause}
+	for _, server := range servers {
+		if !strings.Contains(server, "://") {
+			server = "https://" + server
+		}
+		base, err := url.Parse(server)
+		if err != nil || base.Scheme != "https" || base.Host == "" {
+			return nil, usageError("--server %q is not an address such as https://hub.example:7480", server)
+		}
+		c.bases = append(c.bases, strings.TrimSuffix(base.String(), "/"))
 	}
 	settings := &tls.Config{MinVersion: tls.VersionTLS13}
 	if caFile != "" {
@@ -103,24 +136,26 @@ func (a *app) newClient(server, token, caFile string) (*client, error) {
 			return nil, usageError("%s holds no certificate in PEM form", caFile)
 		}
 	}
-	return &client{
-		base: strings.TrimSuffix(base.String(), "/") + api.BasePath, token: token, told: a.noteHeaders, pause: tryPause,
-		http: &http.Client{
-			Timeout:       callTimeout,
-			Transport:     &http.Transport{TLSClientConfig: settings, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
+	c.http = &http.Client{
+		Timeout: callTimeout,
+		Transport: &http.Transport{
+			TLSClientConfig: settings, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+			DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		},
-	}, nil
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
+	}
+	return c, nil
 }
 
-// noteHeaders says on stderr, once each, that one person may approve their own changes
-// here, and that an answer may be old. JSON goes to stdout and is not disturbed by it.
+// noteHeaders says on stderr, once each, that an answer may be old, and where it matters
+// that one person may approve their own changes here. JSON goes to stdout and is not
+// disturbed by it.
 func (a *app) noteHeaders(h http.Header) {
 	if why := h.Get(api.StaleHeader); why != "" && !a.toldStale {
 		a.toldStale = true
 		fmt.Fprintln(a.stderr, "this may be old:", clean(why))
 	}
-	if h.Get(api.ApprovalsHeader) == string(model.ApprovalsSingle) && !a.toldSingle {
+	if a.tellSingle && h.Get(api.ApprovalsHeader) == string(model.ApprovalsSingle) && !a.toldSingle {
 		a.toldSingle = true
 		fmt.Fprintln(a.stderr, singleNote)
 	}
@@ -190,11 +225,12 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	for try := 1; ; try++ {
 		err := c.try(ctx, method, path, key, body, out)
 		var refused *refusedError
-		again := errors.As(err, &refused) &&
+		again := errors.Is(err, errStarting) || errors.As(err, &refused) &&
 			(refused.problem.Code == string(model.Unavailable) || refused.problem.Code == string(model.Unknown))
 		if !again || try == maxTries {
 			return err
 		}
+		c.avoid()
 		select {
 		case <-time.After(c.pause):
 		case <-ctx.Done():
@@ -203,32 +239,51 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	}
 }
 
-func (c *client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
-	r, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
-	if err != nil {
-		return nil, err
+// do sends one request to the nodes in turn, until one answers. A change goes on to the
+// next node only while it has surely not reached the one before.
+func (c *client) do(ctx context.Context, by *http.Client, method, path, key string, body []byte) (*http.Response, error) {
+	var failed []error
+	for i, base := range c.bases {
+		r, err := http.NewRequestWithContext(ctx, method, base+api.BasePath+path, bytes.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set("Authorization", "Bearer "+c.token)
+		if method != http.MethodGet {
+			r.Header.Set("Idempotency-Key", key)
+		}
+		if body != nil {
+			r.Header.Set("Content-Type", "application/json")
+		}
+		answer, err := by.Do(r)
+		if err == nil {
+			c.prefer(i)
+			c.told(answer.Header)
+			return answer, nil
+		}
+		failed = append(failed, fmt.Errorf("%s: %w", base, reason(err)))
+		if ctx.Err() != nil || method != http.MethodGet && !notSent(err) {
+			break
+		}
 	}
-	r.Header.Set("Authorization", "Bearer "+c.token)
-	return r, nil
+	return nil, noAnswer(errors.Join(failed...))
 }
 
+// prefer puts the node that answers before the others.
+func (c *client) prefer(i int) {
+	one := c.bases[i]
+	c.bases = slices.Insert(slices.Delete(c.bases, i, i+1), 0, one)
+}
+
+// avoid puts a node that cannot serve now behind the others.
+func (c *client) avoid() { c.bases = append(c.bases[1:], c.bases[0]) }
+
 func (c *client) try(ctx context.Context, method, path, key string, body []byte, out any) error {
-	r, err := c.request(ctx, method, path, bytes.NewReader(body))
+	answer, err := c.do(ctx, c.http, method, path, key, body)
 	if err != nil {
 		return err
 	}
-	if method != http.MethodGet {
-		r.Header.Set("Idempotency-Key", key)
-	}
-	if body != nil {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	answer, err := c.http.Do(r)
-	if err != nil {
-		return &exitError{exitUnreachable, fmt.Errorf("the control plane does not answer: %w", err)}
-	}
 	defer answer.Body.Close()
-	c.told(answer.Header)
 	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	if err != nil {
 		return &exitError{exitUnreachable, fmt.Errorf("the answer broke off: %w", err)}
@@ -240,7 +295,7 @@ func (c *client) try(ctx context.Context, method, path, key string, body []byte,
 		return nil
 	}
 	if err := json.Unmarshal(text, out); err != nil {
-		return fmt.Errorf("the answer is not understood; is %s a control plane of this version? %w", c.base, err)
+		return fmt.Errorf("the answer is not understood; is %s a control plane of this version? %w", c.bases[0], err)
 	}
 	return nil
 }
@@ -249,20 +304,15 @@ func (c *client) try(ctx context.Context, method, path, key string, body []byte,
 func (c *client) download(ctx context.Context, path string, to io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r, err := c.request(ctx, http.MethodGet, path, nil)
-	if err != nil {
-		return err
-	}
 	stalled := time.AfterFunc(downloadStall, func() { cancel(fmt.Errorf("nothing came for %v", downloadStall)) })
 	defer stalled.Stop()
 	unlimited := *c.http
 	unlimited.Timeout = 0
-	answer, err := unlimited.Do(r)
+	answer, err := c.do(ctx, &unlimited, http.MethodGet, path, "", nil)
 	if err != nil {
-		return &exitError{exitUnreachable, fmt.Errorf("the control plane does not answer: %w", err)}
+		return err
 	}
 	defer answer.Body.Close()
-	c.told(answer.Header)
 	if answer.StatusCode != http.StatusOK {
 		text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 		if err != nil {
@@ -310,14 +360,6 @@ func (e *refusedError) Error() string {
 		text += "\n  " + strings.TrimSpace(item.Pointer+" "+item.Detail)
 	}
 	return text
-}
-
-func refusal(answer *http.Response, text []byte) error {
-	var problem api.Problem
-	if err := json.Unmarshal(text, &problem); err != nil || problem.Code == "" {
-		return fmt.Errorf("answered %s, which no control plane does; is there a proxy between?", answer.Status)
-	}
-	return &exitError{code: exitOf(problem.Code), err: &refusedError{problem}}
 }
 
 // isNotFound tells a missing thing from other refusals.

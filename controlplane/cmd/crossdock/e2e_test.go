@@ -212,20 +212,26 @@ func (n *node) disabledIsDenied(bob string) {
 	}
 }
 
-func TestOnePersonIsToldSoByEveryCommand(t *testing.T) {
+func TestOnePersonIsToldSoWhereItMatters(t *testing.T) {
 	config := testConfig(t, model.ApprovalsSingle)
 	n := startNode(t, config)
-	for _, args := range [][]string{
-		{"status"}, {"policy", "propose", "testdata/policy", "-m", "alone"}, {"policy", "approve", "1"}, {"policy", "history"},
-		{"token", "create", "--site", "eu", "--ttl", "5m"}, {"token", "list"}, {"agents"}, {"principals", "list"}, {"exceptions"},
-		{"deadletters", "list"}, {"cluster", "status"}, {"systems", "moves"}, {"events", "trace", "10248"}, {"audit"}, {"audit", "verify"}, {"policy", "diff", "testdata/policy2"},
+	for _, test := range []struct {
+		args []string
+		told bool
+	}{
+		{[]string{"status"}, true}, {[]string{"cluster", "status"}, true},
+		{[]string{"policy", "propose", "testdata/policy", "-m", "alone"}, true}, {[]string{"policy", "approve", "1"}, true},
+		{[]string{"policy", "history"}, false}, {[]string{"policy", "diff", "testdata/policy2"}, false},
+		{[]string{"token", "create", "--site", "eu", "--ttl", "5m"}, false}, {[]string{"token", "list"}, false}, {[]string{"agents"}, false},
+		{[]string{"principals", "list"}, false}, {[]string{"exceptions"}, false}, {[]string{"deadletters", "list"}, false},
+		{[]string{"systems", "moves"}, false}, {[]string{"events", "trace", "10248"}, false}, {[]string{"audit"}, false}, {[]string{"audit", "verify"}, false},
 	} {
-		if _, said := n.run(0, args...); !strings.Contains(said, "approvals: single") {
-			t.Errorf("crossdock %s said %q", strings.Join(args, " "), said)
+		if _, said := n.run(0, test.args...); strings.Contains(said, "approvals: single") != test.told {
+			t.Errorf("crossdock %s said %q", strings.Join(test.args, " "), said)
 		}
 	}
 	// A refusal says so too, and what is not there is a failure.
-	if _, said := n.run(exitFailed, "deadletters", "show", "eu/1.0/erp"); !strings.Contains(said, "approvals: single") {
+	if _, said := n.run(exitConflict, "policy", "approve", "1"); !strings.Contains(said, "approvals: single") {
 		t.Errorf("said %q", said)
 	}
 	n.run(exitFailed, "agents", "revoke", "nobody")
@@ -234,7 +240,10 @@ func TestOnePersonIsToldSoByEveryCommand(t *testing.T) {
 		t.Errorf("said %q", said)
 	}
 	n.run(exitConflict, "policy", "promote", "1") // it is in force everywhere
-	n.run(exitFailed, "agents", "forget", "eu")   // there is none
+	if _, said := n.run(exitConflict, "token", "create", "--node", "node-2"); !strings.Contains(said, "cluster.listen") {
+		t.Errorf("a token that no node could use: %s", said)
+	}
+	n.run(exitFailed, "agents", "forget", "eu") // there is none
 	n.canary()
 
 	// The choice is for ever.
@@ -313,7 +322,7 @@ func TestCallsAreRepeatedUnderOneKey(t *testing.T) {
 				fmt.Fprintf(w, `{"code":%q,"detail":"no"}`, test.code)
 			}
 		}))
-		c := &client{base: server.URL, token: "t", http: server.Client(), told: func(http.Header) {}}
+		c := &client{bases: []string{server.URL}, token: "t", http: server.Client(), told: func(http.Header) {}}
 		err := c.post(t.Context(), "/x", struct{}{}, nil)
 		server.Close()
 		var coded *exitError

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,7 +15,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/controlplane/peer"
 	"github.com/crossdock/crossdock/protocol/atomicfile"
+	"github.com/crossdock/crossdock/protocol/transport"
 )
 
 // nodeError gives what a node's data directory refuses its exit code.
@@ -22,10 +26,12 @@ func nodeError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, controlplane.ErrConfig):
+	case errors.Is(err, controlplane.ErrConfig), errors.Is(err, fs.ErrNotExist): // a file that was named
 		return &exitError{exitUsage, err}
 	case errors.Is(err, controlplane.ErrInUse), errors.Is(err, controlplane.ErrNotEmpty):
 		return &exitError{exitConflict, err}
+	case errors.Is(err, controlplane.ErrNotRunning):
+		return &exitError{exitUnreachable, err}
 	}
 	return err
 }
@@ -88,13 +94,11 @@ be empty; afterwards the server is started on it as always.`,
 			if err != nil {
 				return err
 			}
-			if token == "-" {
-				if token, err = bufio.NewReader(io.LimitReader(a.stdin, maxLine)).ReadString('\n'); err != nil && !errors.Is(err, io.EOF) {
-					return err
-				}
+			if token, err = a.joinToken(token); err != nil {
+				return err
 			}
-			if err := controlplane.Join(ctx, config, strings.TrimSpace(token), args[0], a.warnings()); err != nil {
-				return nodeError(err)
+			if err := controlplane.Join(ctx, config, token, args[0], a.warnings()); err != nil {
+				return joinError(err)
 			}
 			out := joinAnswer{Node: config.Node, Data: config.Data, Next: a.serverCall(file)}
 			return a.show(out, func(w io.Writer) {
@@ -109,6 +113,35 @@ be empty; afterwards the server is started on it as always.`,
 	return cmd
 }
 
+// joinToken gives the token of the command line, or what comes on stdin for it.
+func (a *app) joinToken(flag string) (string, error) {
+	if flag != "-" {
+		return strings.TrimSpace(flag), nil
+	}
+	line, err := bufio.NewReader(io.LimitReader(a.stdin, maxLine)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	if line = strings.TrimSpace(line); line == "" {
+		return "", usageError("--token -: nothing came on stdin; give it the token that crossdock token create --node NAME has shown")
+	}
+	return line, nil
+}
+
+// joinError gives what keeps a node from joining its exit code.
+func joinError(err error) error {
+	var refused *model.Error
+	switch {
+	case errors.Is(err, transport.ErrToken), errors.Is(err, peer.ErrAddress):
+		return &exitError{exitUsage, err}
+	case errors.Is(err, peer.ErrForeign):
+		return &exitError{exitDenied, err}
+	case errors.As(err, &refused):
+		return &exitError{exitOf(string(refused.Code)), err}
+	}
+	return nodeError(err)
+}
+
 func (a *app) clusterBackup() *cobra.Command {
 	var out, verify string
 	cmd := &cobra.Command{
@@ -121,7 +154,7 @@ The file is checked before it gets its name, and takes the place of an older one
 			if verify != "" {
 				info, err := controlplane.VerifyBackup(verify)
 				if err != nil {
-					return err
+					return nodeError(err)
 				}
 				return a.show(info, func(w io.Writer) { writeBackup(w, verify, &info) })
 			}
@@ -198,21 +231,15 @@ generation; agents keep what they hold and send again what the backup does not k
 			if err != nil {
 				return err
 			}
-			info, err := controlplane.VerifyBackup(args[0])
-			if err != nil {
-				return err
-			}
-			warning := fmt.Sprintf(`Restores cluster %s from a backup of %s, into %s.
+			out, err := controlplane.Restore(ctx, config, args[0], func(info controlplane.BackupInfo) error {
+				return a.confirm(sure, fmt.Sprintf(`Restores cluster %s from a backup of %s, into %s.
 Changes made after that are gone unless an agent still knows them. If a node of this cluster
-still runs anywhere, stop now: two lives of one cluster must not run at once.`, info.Cluster, when(info.At), config.Data)
-			if err := a.confirm(sure, warning); err != nil {
-				return err
-			}
-			out, err := controlplane.Restore(ctx, config, args[0], a.warnings())
+still runs anywhere, stop now: two lives of one cluster must not run at once.`, info.Cluster, when(info.At), config.Data))
+			}, a.warnings())
 			if err != nil {
 				return nodeError(err)
 			}
-			return a.show(out, func(w io.Writer) { a.writeRebuilt(w, &out, file) })
+			return a.show(out, func(w io.Writer) { a.writeRebuilt(w, &out, file, config.Data) })
 		}),
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file of this node, YAML")
@@ -235,17 +262,15 @@ may be missing afterwards; everything that this node has is kept.`,
 			if err != nil {
 				return err
 			}
-			warning := fmt.Sprintf(`Makes %s, in %s, the only node of its cluster.
+			out, err := controlplane.Recover(ctx, config, func() error {
+				return a.confirm(sure, fmt.Sprintf(`Makes %s, in %s, the only node of its cluster.
 If any other node still runs or can be started again, stop now: start it instead, a majority
-loses nothing. Afterwards the others must never be started with the data they have.`, config.Node, config.Data)
-			if err := a.confirm(sure, warning); err != nil {
-				return err
-			}
-			out, err := controlplane.Recover(ctx, config, a.warnings())
+loses nothing. Afterwards the others must never be started with the data they have.`, config.Node, config.Data))
+			}, a.warnings())
 			if err != nil {
 				return nodeError(err)
 			}
-			return a.show(out, func(w io.Writer) { a.writeRebuilt(w, &out, file) })
+			return a.show(out, func(w io.Writer) { a.writeRebuilt(w, &out, file, config.Data) })
 		}),
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file of this node, YAML")
@@ -254,7 +279,7 @@ loses nothing. Afterwards the others must never be started with the data they ha
 }
 
 // writeRebuilt says what a person has to know and to do after a restore or a recovery.
-func (a *app) writeRebuilt(w io.Writer, r *controlplane.RebuiltInfo, file string) {
+func (a *app) writeRebuilt(w io.Writer, r *controlplane.RebuiltInfo, file, data string) {
 	fmt.Fprintf(w, "cluster %s begins another life on %s, with everything up to entry %d of %s\n", r.Cluster, r.Node, r.Index, when(r.From))
 	if len(r.Missing) > 0 {
 		fmt.Fprintln(w, "\nwhat may be missing:")
@@ -264,11 +289,11 @@ func (a *app) writeRebuilt(w io.Writer, r *controlplane.RebuiltInfo, file string
 	}
 	fmt.Fprintf(w, `
 what to do next:
-  1. start it: %s
-  2. look: crossdock cluster status, and crossdock exceptions
-     with a token that you have kept: admin.token is on the node that began the cluster, and in no backup
+  1. start it: %[1]s
+  2. look: crossdock cluster status --data %[2]s, and crossdock exceptions
+     the token of an administrator is then in %[3]s; tokens that you have kept stay good
   3. other nodes are refused with the data they have: empty their data directories, then for each
      crossdock token create --node NAME, and there crossdock cluster join
   4. take a backup: crossdock cluster backup --out FILE
-`, a.serverCall(file))
+`, a.serverCall(file), data, controlplane.FilesIn(data).AdminToken)
 }

@@ -237,8 +237,9 @@ func (a *app) exceptionsCommand() *cobra.Command {
 func (a *app) auditCommand() *cobra.Command {
 	var cursor string
 	var limit int
+	var oldest bool
 	list := a.ask(func(ctx context.Context, c *client, _ []string) error {
-		query := url.Values{"limit": {strconv.Itoa(limit)}}
+		query := url.Values{"limit": {strconv.Itoa(limit)}, "newest": {strconv.FormatBool(!oldest)}}
 		if cursor != "" {
 			query.Set("cursor", cursor)
 		}
@@ -256,8 +257,9 @@ func (a *app) auditCommand() *cobra.Command {
 			}
 		})
 	})
-	cmd := &cobra.Command{Use: "audit", Short: "Who changed what, oldest first", Args: cobra.NoArgs, RunE: list}
-	cmd.Flags().StringVar(&cursor, "cursor", "", "go on from here")
+	cmd := &cobra.Command{Use: "audit", Short: "Who changed what, newest first", Args: cobra.NoArgs, RunE: list}
+	cmd.Flags().BoolVar(&oldest, "oldest", false, "oldest first")
+	cmd.Flags().StringVar(&cursor, "cursor", "", "go on from here, in the same order")
 	cmd.Flags().IntVar(&limit, "limit", 100, "how many")
 	cmd.AddCommand(&cobra.Command{
 		Use: "verify", Short: "Compute the record's chain of hashes anew; exit code 1 if it is broken", Args: cobra.NoArgs,

@@ -50,6 +50,7 @@ type app struct {
 	output         string // text or json
 	client         clientFlags
 	started        bool // the command line was understood
+	tellSingle     bool // this command is about who may approve
 	toldSingle     bool
 	toldStale      bool
 }
@@ -62,7 +63,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
@@ -72,7 +73,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.As(err, &coded):
 		return coded.code
 	case !a.started:
-		fmt.Fprintln(stderr, "try: crossdock --help")
+		fmt.Fprintf(stderr, "try: %s --help\n", cmd.CommandPath())
 		return exitUsage
 	}
 	return exitFailed
@@ -88,6 +89,8 @@ Where the control plane is, in this order:
   --server, --token-file, --ca-file
   CROSSDOCK_SERVER, CROSSDOCK_TOKEN (the token itself), CROSSDOCK_CA (a file)
   on the node itself: --data or CROSSDOCK_DATA, the server's data directory
+Of several servers, such as hub1:7480,hub2:7480, the first that answers is asked. With a data
+directory alone the other nodes of its cluster are asked when that one does not answer.
 
 ` + exitHelp,
 		SilenceUsage: true, SilenceErrors: true, Version: versionText(),
@@ -108,6 +111,12 @@ Where the control plane is, in this order:
 	return root
 }
 
+// aboutApprovals are the commands that say when one person may approve their own changes.
+var aboutApprovals = map[string]bool{
+	"crossdock status": true, "crossdock cluster status": true, "crossdock policy propose": true, "crossdock policy rollback": true,
+	"crossdock policy approve": true, "crossdock policy promote": true,
+}
+
 // do wraps a command's work: from here on an error is no longer one of the command line.
 func (a *app) do(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
@@ -115,6 +124,7 @@ func (a *app) do(work func(ctx context.Context, args []string) error) func(*cobr
 			return usageError("--output is text or json, not %q", a.output)
 		}
 		a.started = true
+		a.tellSingle = aboutApprovals[cmd.CommandPath()]
 		return work(cmd.Context(), args)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -40,7 +41,8 @@ Approvals are chosen then, once: dual (a change needs a second person) or single
 	return cmd
 }
 
-// serverConfig: defaults, then the file, then the environment, then flags.
+// serverConfig: defaults, then the file, then flags. The environment names a data directory
+// for a file that names none; where both do and differ, nothing is done in either.
 func (a *app) serverConfig(file, approvals string) (controlplane.Config, error) {
 	config := controlplane.NewConfig()
 	if file != "" {
@@ -49,8 +51,14 @@ func (a *app) serverConfig(file, approvals string) (controlplane.Config, error) 
 			return config, &exitError{exitUsage, err}
 		}
 	}
-	if data := firstOf(a.client.data, os.Getenv("CROSSDOCK_DATA")); data != "" {
-		config.Data = data
+	switch env := os.Getenv("CROSSDOCK_DATA"); {
+	case a.client.data != "":
+		config.Data = a.client.data
+	case env == "":
+	case config.DataSaid() && !sameDir(env, config.Data):
+		return config, usageError("CROSSDOCK_DATA is %s, and data: in %s is %s; unset CROSSDOCK_DATA, or say with --data which is meant", env, file, config.Data)
+	case !config.DataSaid():
+		config.Data = env
 	}
 	if approvals != "" {
 		config.Approvals = model.Approvals(approvals)
@@ -59,6 +67,18 @@ func (a *app) serverConfig(file, approvals string) (controlplane.Config, error) 
 		return config, &exitError{exitUsage, err}
 	}
 	return config, nil
+}
+
+// sameDir reports whether two names are of one directory, there or not.
+func sameDir(a, b string) bool {
+	absA, errA := filepath.Abs(a)
+	absB, errB := filepath.Abs(b)
+	if errA != nil || errB != nil || absA == absB {
+		return a == b || absA == absB
+	}
+	infoA, errA := os.Stat(absA)
+	infoB, errB := os.Stat(absB)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 func (a *app) serve(ctx context.Context, config controlplane.Config, log *slog.Logger) error {

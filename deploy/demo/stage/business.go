@@ -136,7 +136,7 @@ func (s *Stage) Cut(site, act string) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("there is no site %q; there are hq, eu, na and latam", site)
+	return fmt.Errorf("there is no site %q; there are %s", site, strings.Join(SiteNames(), ", "))
 }
 
 // Switch stops or starts a system by its name, or starts a node that was killed.

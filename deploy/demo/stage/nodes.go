@@ -31,9 +31,18 @@ type Node struct {
 	run  *process
 }
 
+// NodeNames lists the nodes of a control plane of so many.
+func NodeNames(count int) []string {
+	names := make([]string, count)
+	for i := range names {
+		names[i] = fmt.Sprint("node-", i+1)
+	}
+	return names
+}
+
 // newNode writes the configuration of a node.
 func (s *Stage) newNode(i int) (*Node, error) {
-	n := &Node{Name: fmt.Sprint("node-", i+1), Data: s.path("controlplane"), Sync: fmt.Sprintf("127.0.0.1:%d", syncPort+i),
+	n := &Node{Name: NodeNames(i + 1)[i], Data: s.path("controlplane"), Sync: fmt.Sprintf("127.0.0.1:%d", syncPort+i),
 		API: fmt.Sprintf("https://127.0.0.1:%d", apiPort+i), ops: fmt.Sprintf("127.0.0.1:%d", nodeOpsPort+i)}
 	if i > 0 {
 		n.Data += fmt.Sprint("-", i+1)

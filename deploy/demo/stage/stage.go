@@ -87,6 +87,15 @@ var regions = []struct {
 	port int
 }{{northwind.Europe, 17100}, {northwind.NorthAmerica, 17200}, {northwind.LatinAmerica, 17300}}
 
+// SiteNames lists the sites of the demo.
+func SiteNames() []string {
+	names := []string{"hq"}
+	for _, r := range regions {
+		names = append(names, r.name)
+	}
+	return names
+}
+
 // New makes sure that no other demo runs on this machine, reads the data and empties the
 // directory.
 func New(cfg Config) (*Stage, error) {
@@ -210,10 +219,7 @@ func (s *Stage) approvePolicy(ctx context.Context) error {
 func policyFiles() fs.FS { return policy.Files }
 
 func (s *Stage) startAgents(ctx context.Context) error {
-	names := []string{"hq"}
-	for _, r := range regions {
-		names = append(names, r.name)
-	}
+	names := SiteNames()
 	for i, name := range names {
 		site := &Site{Name: name, dir: s.path(name), Intake: fmt.Sprintf("127.0.0.1:%d", 17081+i), Ops: fmt.Sprintf("127.0.0.1:%d", 17091+i)}
 		for n, node := range s.Nodes {

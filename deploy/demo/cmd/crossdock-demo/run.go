@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -28,7 +29,10 @@ type options struct {
 }
 
 func run(ctx context.Context, args []string, out, errOut io.Writer) error {
-	root := &cobra.Command{Use: "crossdock-demo", Short: "One control plane, four agents, and the orders of a trading company", SilenceUsage: true}
+	root := &cobra.Command{Use: "crossdock-demo", Short: "One control plane, four agents, and the orders of a trading company", SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return errors.Join(errors.New("it needs a command"), cmd.Help())
+		}}
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errOut)
@@ -69,9 +73,41 @@ func runCommand(out, errOut io.Writer) *cobra.Command {
 	return c
 }
 
-func perform(ctx context.Context, o options, out io.Writer) error {
+// outage is a line that is cut for a while.
+type outage struct {
+	site  string
+	lasts time.Duration
+}
+
+// check refuses what cannot be done, before anything is started or emptied.
+func (o *options) check() (outages []outage, err error) {
 	if o.until != "" && o.until != "done" {
-		return fmt.Errorf("--until %s: it is done, or nothing", o.until)
+		return nil, fmt.Errorf("--until %s: it is done, or nothing", o.until)
+	}
+	for _, text := range o.outages {
+		site, length, ok := strings.Cut(text, ":")
+		lasts, err := time.ParseDuration(length)
+		if !ok || err != nil || lasts <= 0 {
+			return nil, fmt.Errorf("--outage %s: write it like eu:20s", text)
+		}
+		if !slices.Contains(stage.SiteNames(), site) {
+			return nil, fmt.Errorf("--outage %s: there is no site %q; there are %s", text, site, strings.Join(stage.SiteNames(), ", "))
+		}
+		outages = append(outages, outage{site, lasts})
+	}
+	if nodes := stage.NodeNames(max(o.Nodes, 1)); o.kill != "" && o.kill != stage.Leader && !slices.Contains(nodes, o.kill) {
+		return nil, fmt.Errorf("--kill %s: there is no such node; it is leader, or one of %s", o.kill, strings.Join(nodes, ", "))
+	}
+	if o.kill != "" && o.Nodes < 3 {
+		return nil, fmt.Errorf("--kill %s: a control plane of %d cannot do without one; add --nodes 3", o.kill, max(o.Nodes, 1))
+	}
+	return outages, nil
+}
+
+func perform(ctx context.Context, o options, out io.Writer) error {
+	outages, err := o.check()
+	if err != nil {
+		return err
 	}
 	s, err := stage.New(o.Config)
 	if err != nil {
@@ -84,15 +120,10 @@ func perform(ctx context.Context, o options, out io.Writer) error {
 	}
 	introduce(out, o, s)
 	defer listen(s)()
-	for _, outage := range o.outages {
-		if err := schedule(ctx, out, s, outage); err != nil {
-			return err
-		}
+	for _, one := range outages {
+		go one.happen(ctx, out, s)
 	}
 	if o.kill != "" {
-		if o.Nodes < 3 {
-			return fmt.Errorf("--kill %s: a control plane of %d cannot do without one; add --nodes 3", o.kill, o.Nodes)
-		}
 		go fell(ctx, out, s, o.kill)
 	}
 	if err := watch(ctx, o, s, out); err != nil {
@@ -131,33 +162,22 @@ func introduce(out io.Writer, o options, s *stage.Stage) {
 		"  %[2]s --data %[3]s events trace 10248\n\n", filepath.Join(o.Bin, "crossdock-demo"), filepath.Join(o.Bin, "crossdock"), filepath.Join(o.Dir, "controlplane"))
 }
 
-// schedule cuts a line a few seconds from now for a while.
-func schedule(ctx context.Context, out io.Writer, s *stage.Stage, outage string) error {
+// happen cuts the line a few seconds into the business, and restores it.
+func (o outage) happen(ctx context.Context, out io.Writer, s *stage.Stage) {
 	const after = 8 * time.Second
-	site, length, ok := strings.Cut(outage, ":")
-	lasts, err := time.ParseDuration(length)
-	if !ok || err != nil || lasts <= 0 {
-		return fmt.Errorf("--outage %s: write it like eu:20s", outage)
-	}
-	if err := s.Cut(site, "restore"); err != nil { // names an unknown site before the business begins
-		return err
-	}
-	go func() {
-		for _, step := range []struct {
-			wait time.Duration
-			act  string
-		}{{after, "cut"}, {lasts, "restore"}} {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(step.wait):
-			}
-			if err := s.Cut(site, step.act); err == nil {
-				fmt.Fprintf(out, "*** line of %s: %s\n", site, step.act)
-			}
+	for _, step := range []struct {
+		wait time.Duration
+		act  string
+	}{{after, "cut"}, {o.lasts, "restore"}} {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(step.wait):
 		}
-	}()
-	return nil
+		if err := s.Cut(o.site, step.act); err == nil {
+			fmt.Fprintf(out, "*** line of %s: %s\n", o.site, step.act)
+		}
+	}
 }
 
 // fell kills a node a few seconds into the business, and starts it again some later.
