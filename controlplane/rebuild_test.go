@@ -84,31 +84,7 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 	if got := fresh.administrator(); got != "admin@node-1" {
 		t.Errorf("after the restore the token there is of %q", got)
 	}
-	// The node of the life before is refused, and disturbs nobody.
-	dialed := make(chan struct{}, 1)
-	two.config.Dial = func(ctx context.Context, _, address string) (net.Conn, error) {
-		select {
-		case dialed <- struct{}{}:
-		default:
-		}
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp", address)
-	}
-	old := start(t, two.config)
-	<-dialed
-	if _, err := old.peers.Status(old.ctx(), "node-1"); err == nil || !strings.Contains(err.Error(), "another life") {
-		t.Errorf("a node of the life before: %v", err)
-	}
-	fresh.add("in-the-new-life")
-	// It learns that it was left behind, and ends.
-	select {
-	case err := <-old.ended:
-		if !errors.Is(err, ErrLeftBehind) || !strings.Contains(err.Error(), "generation 2") || !strings.Contains(err.Error(), old.config.Data) {
-			t.Errorf("a node of the life before ended with %v", err)
-		}
-	case <-time.After(patience):
-		t.Error("a node of the life before does not end")
-	}
+	leftBehindEnds(t, fresh, two.config)
 	// And the marker is gone: a restart begins no third life.
 	fresh.stop()
 	fresh = run(t, config)
@@ -117,6 +93,35 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 	}
 	empty := nodeConfig(t, "node-2")
 	fresh.join(empty)
+}
+
+// leftBehindEnds: a node of the life before is refused, disturbs nobody, and learns of it.
+func leftBehindEnds(t *testing.T, fresh *running, old Config) {
+	t.Helper()
+	dialed := make(chan struct{}, 1)
+	old.Dial = func(ctx context.Context, _, address string) (net.Conn, error) {
+		select {
+		case dialed <- struct{}{}:
+		default:
+		}
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", address)
+	}
+	n := start(t, old)
+	<-dialed
+	if _, err := n.peers.Status(n.ctx(), "node-1"); err == nil || !strings.Contains(err.Error(), "another life") {
+		t.Errorf("a node of the life before: %v", err)
+	}
+	fresh.add("in-the-new-life")
+	// It learns that it was left behind, and ends.
+	select {
+	case err := <-n.ended:
+		if !errors.Is(err, ErrLeftBehind) || !strings.Contains(err.Error(), "generation 2") || !strings.Contains(err.Error(), old.Data) {
+			t.Errorf("a node of the life before ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("a node of the life before does not end")
+	}
 }
 
 func TestRecoverFromOneSurvivor(t *testing.T) {
@@ -171,8 +176,18 @@ func TestRecoverFromOneSurvivor(t *testing.T) {
 		t.Errorf("after the recovery the token there is of %q", got)
 	}
 	alone.add("alone")
-	// Were it a mistake, a majority of before that is started would go on, whatever it hears.
-	before := []*running{start(t, one.config), start(t, two.config)}
+	majorityGoesOn(t, one.config, two.config)
+	two.config.Data = nodeConfig(t, "node-2").Data
+	if back := alone.join(two.config); !back.knowsPerson("alone") {
+		t.Error("a node that joined again does not know what was written meanwhile")
+	}
+}
+
+// majorityGoesOn: were the recovery of node-3 a mistake, a majority of before that is started
+// would go on, whatever it hears.
+func majorityGoesOn(t *testing.T, one, two Config) {
+	t.Helper()
+	before := []*running{start(t, one), start(t, two)}
 	for _, n := range before {
 		n.awaitReady()
 	}
@@ -185,10 +200,6 @@ func TestRecoverFromOneSurvivor(t *testing.T) {
 	}
 	for _, n := range before {
 		n.stop()
-	}
-	two.config.Data = nodeConfig(t, "node-2").Data
-	if back := alone.join(two.config); !back.knowsPerson("alone") {
-		t.Error("a node that joined again does not know what was written meanwhile")
 	}
 }
 
