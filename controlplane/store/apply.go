@@ -87,11 +87,15 @@ func (s *Store) toLeader(ctx context.Context, commands []model.Command) []answer
 	case leader == "":
 		return []answer{{Result: failed(model.Unavailable, errors.New("no node leads the cluster")).Result, again: true}}
 	}
-	var answers []answer
-	for _, cmd := range commands {
-		answers = append(answers, s.forward(ctx, leader, cmd))
-		if answers[len(answers)-1].Err != nil {
-			break
+	answers := make([]answer, len(commands))
+	var calls sync.WaitGroup
+	for i, cmd := range commands { // the leader brings the parts of a push into their order
+		calls.Go(func() { answers[i] = s.forward(ctx, leader, cmd) })
+	}
+	calls.Wait()
+	for i := range answers {
+		if answers[i].Err != nil {
+			return answers[:i+1]
 		}
 	}
 	return answers
@@ -136,6 +140,7 @@ func (s *Store) offer(ctx context.Context, cmd model.Command, text []byte) (wait
 		if s.disk.full.Load() {
 			return s.offerFull(ctx, cmd)
 		}
+		return s.offerPush(ctx, cmd, text)
 	default:
 		s.beacon.dirty.Store(true)
 	}

@@ -144,6 +144,7 @@ type Store struct {
 	machine  *state.Machine
 	hub      hub
 	requests chan *request
+	lineup   *lineup
 	node     atomic.Pointer[node] // nil until raft runs
 	progress progress             // of the state
 	born     time.Time            // that moments are counted from
@@ -177,7 +178,7 @@ func New(cfg Config) (*Store, error) {
 			return nil, fmt.Errorf("store: %s", text)
 		}
 	}
-	s := &Store{cfg: cfg, born: time.Now(), requests: make(chan *request, maxWaiting), assess: make(chan struct{}, 1), ended: make(chan struct{})}
+	s := &Store{cfg: cfg, born: time.Now(), requests: make(chan *request, maxWaiting), assess: make(chan struct{}, 1), ended: make(chan struct{}), lineup: newLineup()}
 	s.failure.done = make(chan struct{})
 	s.beacon.due, s.beacon.report = make(chan struct{}, 1), make(chan model.BeaconReport, 1)
 	sc := cfg.State
