@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/crossdock/crossdock/protocol/contract"
 	"github.com/crossdock/crossdock/protocol/event"
 	"github.com/crossdock/crossdock/protocol/expr"
@@ -196,9 +198,10 @@ func (s *Service) submit(ctx context.Context, events []admission, batch bool) ([
 		return nil, problem(CodeInternal, "the journal answered %d of %d events", len(receipts), len(in))
 	}
 	var refused *Problem
+	counter := counter{metrics: s.parts.Metrics}
 	for i, r := range receipts {
 		if r.Err == nil {
-			s.count(&events[i], r)
+			counter.count(&events[i], r)
 			continue
 		}
 		p := receiptProblem(r.Err, len(receipts) > 1)
@@ -238,10 +241,20 @@ func receiptProblem(err error, others bool) *Problem {
 	return problem(CodeUnavailable, "send the same again: a repeat does no harm").because(err)
 }
 
-func (s *Service) count(a *admission, r Receipt) {
-	s.parts.Metrics.accepted.WithLabelValues(a.System, a.version.URI()).Inc()
+// counter counts the events of one request, most of which are of one contract.
+type counter struct {
+	metrics  *Metrics
+	version  *contract.Version
+	accepted prometheus.Counter // of version
+}
+
+func (c *counter) count(a *admission, r Receipt) {
+	if c.version != a.version {
+		c.version, c.accepted = a.version, c.metrics.accepted.WithLabelValues(a.System, a.version.URI())
+	}
+	c.accepted.Inc()
 	if r.Repeat {
-		s.parts.Metrics.repeats.WithLabelValues(a.System).Inc()
+		c.metrics.repeats.WithLabelValues(a.System).Inc()
 	}
 }
 

@@ -31,8 +31,7 @@ type versionView struct {
 	Schema     string         `json:"schema"`
 }
 
-func (s *Service) listContracts(c echo.Context) error {
-	at := c.Get(sessionKey).(session)
+func (s *Service) listContracts(c echo.Context, at session) error {
 	out := make([]contractView, 0, len(at.view.set.Contracts))
 	for _, one := range at.view.set.Contracts {
 		out = append(out, viewOf(one, at.caller.system))
@@ -59,8 +58,7 @@ func viewOf(c *policy.Contract, from *policy.System) contractView {
 	return out
 }
 
-func (s *Service) showSchema(c echo.Context) error {
-	at := c.Get(sessionKey).(session)
+func (s *Service) showSchema(c echo.Context, at session) error {
 	one := at.view.set.Contracts[c.Param("name")]
 	if one != nil {
 		for _, v := range one.Versions {

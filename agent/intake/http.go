@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,8 +33,6 @@ type session struct {
 	caller *caller
 }
 
-const sessionKey = "session"
-
 func (s *Service) routes() http.Handler {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
@@ -45,16 +44,16 @@ func (s *Service) routes() http.Handler {
 			return err
 		},
 	}))
-	// On each route and not on a group, where Echo would answer 404 for a wrong method.
-	guard := []echo.MiddlewareFunc{middleware.BodyLimit(strconv.Itoa(MaxBatchBytes) + "B"), s.authenticated}
-	e.POST("/v1/events", s.postEvents, guard...)
-	e.GET("/v1/contracts", s.listContracts, guard...)
-	e.GET("/v1/contracts/:name/:version", s.showSchema, guard...)
+	// Each route is guarded, and not a group of them, where Echo would answer 404 for a wrong method.
+	limit := middleware.BodyLimit(strconv.Itoa(MaxBatchBytes) + "B")
+	e.POST("/v1/events", s.authenticated(s.postEvents), limit)
+	e.GET("/v1/contracts", s.authenticated(s.listContracts), limit)
+	e.GET("/v1/contracts/:name/:version", s.authenticated(s.showSchema), limit)
 	return e
 }
 
 // authenticated lets only the systems of this site pass.
-func (s *Service) authenticated(next echo.HandlerFunc) echo.HandlerFunc {
+func (s *Service) authenticated(next func(c echo.Context, at session) error) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		v, p := s.current()
 		if p != nil {
@@ -64,14 +63,12 @@ func (s *Service) authenticated(next echo.HandlerFunc) echo.HandlerFunc {
 		if p != nil {
 			return p
 		}
-		c.Set(sessionKey, session{v, who})
-		return next(c)
+		return next(c, session{v, who})
 	}
 }
 
-func (s *Service) postEvents(c echo.Context) error {
+func (s *Service) postEvents(c echo.Context, at session) error {
 	started := s.parts.Now()
-	at := c.Get(sessionKey).(session) // set by authenticated, which guards every route
 	r, header := c.Request(), c.Response().Header()
 
 	// One event is paid for before the body is read, so that refused ones count too.
@@ -122,12 +119,19 @@ func (s *Service) postEvents(c echo.Context) error {
 	return c.JSON(http.StatusAccepted, answers[0])
 }
 
+// maxAhead bounds the memory that is made ready for a body before it comes.
+const maxAhead = 64 << 10
+
 // readBody reads at most limit bytes.
 func readBody(r *http.Request, limit int64) ([]byte, *Problem) {
 	if r.ContentLength > limit {
 		return nil, problem(CodeTooLarge, "%d bytes, the limit is %d", r.ContentLength, limit)
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	// Memory for what is announced is made ahead, but not much of it: it may never come.
+	var b bytes.Buffer
+	b.Grow(int(min(max(r.ContentLength, 0), maxAhead)) + bytes.MinRead)
+	_, err := b.ReadFrom(io.LimitReader(r.Body, limit+1))
+	body := b.Bytes()
 	var refused *echo.HTTPError
 	switch {
 	case errors.As(err, &refused) && refused.Code == http.StatusRequestEntityTooLarge, int64(len(body)) > limit:

@@ -49,8 +49,13 @@ func modeOf(h http.Header) (mode, *Problem) {
 		}
 	}
 	text := h.Get("Content-Type")
-	if text == "" {
-		return binaryMode, nil // of an event without data; the contract will say
+	switch text { // as nearly everybody writes it
+	case structuredType:
+		return structuredMode, nil
+	case batchType:
+		return batchMode, nil
+	case "": // of an event without data; the contract will say
+		return binaryMode, nil
 	}
 	media, params, err := mime.ParseMediaType(text)
 	if err != nil {

@@ -220,16 +220,30 @@ func (l *limiter) take(now time.Time, n, paid int) *Problem {
 }
 
 func (l *limiter) secondsUntil(now time.Time, tokens float64) int {
-	missing := tokens - l.TokensAt(now)
-	return int(math.Ceil(math.Max(0, missing) / float64(l.Limit())))
+	return seconds(tokens-l.TokensAt(now), l.Limit())
 }
+
+// seconds is how long so many tokens take to come, in whole seconds.
+func seconds(tokens float64, perSecond rate.Limit) int {
+	return int(math.Ceil(math.Max(0, tokens) / float64(perSecond)))
+}
+
+// The names of the fields as a header holds them.
+var (
+	limitField  = http.CanonicalHeaderKey("RateLimit")
+	policyField = http.CanonicalHeaderKey("RateLimit-Policy")
+)
 
 // describe writes the RateLimit fields of the IETF HTTPAPI draft: the quota q is what may
 // come at once, the window w is the time in which an empty one fills up again.
 func (l *limiter) describe(now time.Time, h http.Header) {
-	burst := l.Burst()
-	window := max(1, int(math.Ceil(float64(burst)/float64(l.Limit()))))
-	left := max(0, int(l.TokensAt(now)))
-	h.Set("RateLimit-Policy", `"events";q=`+strconv.Itoa(burst)+`;w=`+strconv.Itoa(window))
-	h.Set("RateLimit", `"events";r=`+strconv.Itoa(left)+`;t=`+strconv.Itoa(l.secondsUntil(now, float64(burst))))
+	burst, limit, left := l.Burst(), l.Limit(), l.TokensAt(now)
+	field := func(q string, first int, w string, second int) []string {
+		text := append(make([]byte, 0, 48), `"events";`...)
+		text = strconv.AppendInt(append(text, q...), int64(first), 10)
+		text = strconv.AppendInt(append(text, w...), int64(second), 10)
+		return []string{string(text)}
+	}
+	h[policyField] = field("q=", burst, ";w=", max(1, seconds(float64(burst), limit)))
+	h[limitField] = field("r=", max(0, int(left)), ";t=", seconds(float64(burst)-left, limit))
 }

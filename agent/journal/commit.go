@@ -164,6 +164,7 @@ func (j *Journal) commit(batch []*request) error {
 // admit takes the events that are new into the commit.
 func (c *commit) admit(events []prepared) []Receipt {
 	receipts := make([]Receipt, len(events))
+	room := make([]pending, 0, len(events)) // of which no part moves
 	for i := range events {
 		p, receipt := &events[i], &receipts[i]
 		if p.err != nil {
@@ -188,7 +189,8 @@ func (c *commit) admit(events []prepared) []Receipt {
 			receipt.Err = fmt.Errorf("%w: revision %s", ErrOutdated, p.head.Revision)
 			continue
 		}
-		n := &pending{prepared: p, receipt: receipt}
+		room = append(room, pending{prepared: p, receipt: receipt})
+		n := &room[len(room)-1]
 		c.byID[p.head.ID] = n
 		c.events = append(c.events, n)
 	}
@@ -225,6 +227,9 @@ func (j *Journal) stored(p *prepared) (pos uint64, first *event.Event) {
 // group orders the new events so that those with the same destinations stand together,
 // which makes long blocks, without changing the order within any key.
 func group(events []*pending) []*pending {
+	if !slices.ContainsFunc(events, func(e *pending) bool { return e.set != events[0].set }) {
+		return events
+	}
 	var groups [][]*pending
 	open := map[string]int{} // set of destinations -> its last group
 	last := map[string]int{} // key -> the group of its last event
@@ -358,22 +363,7 @@ func (c *commit) advance(l lane, first, last uint64) (known uint64, answer Recei
 func (c *commit) write() error {
 	j := c.j
 	events := group(c.events)
-	records := make([][]byte, 0, len(events)+len(c.records))
-	for _, e := range events {
-		for _, dest := range e.destinations {
-			c.out[dest]++
-			c.marks[markOut+dest] = c.out[dest]
-			e.numbers = append(e.numbers, block.Number{Agent: dest, Seq: c.out[dest]})
-		}
-		head := e.head
-		head.Received = c.now
-		if head.Occurred.IsZero() {
-			head.Occurred = c.now
-		}
-		entry := block.Entry{Item: block.Item{Head: head, Body: e.body}, Numbers: e.numbers}
-		b := append(make([]byte, 0, len(e.body)+256), kindEntry)
-		records = append(records, block.AppendEntry(b, &entry))
-	}
+	records := c.encode(events)
 	records = append(records, c.records...)
 	if len(records) == 0 {
 		return nil
@@ -408,6 +398,49 @@ func (c *commit) write() error {
 	c.stats.Accepted += uint64(accepted)
 	c.takeOver(events, first, first+uint64(len(records)))
 	return nil
+}
+
+// keptRoom bounds the memory for records that is kept from one commit to the next.
+const keptRoom = 2 << 20
+
+// encode gives the new events their numbers and makes records of them, which live until
+// the next commit.
+func (c *commit) encode(events []*pending) [][]byte {
+	count := 0
+	for _, e := range events {
+		count += len(e.destinations)
+	}
+	numbers := make([]block.Number, 0, count)
+	room, ends := c.j.room[:0], make([]int, len(events))
+	for i, e := range events {
+		from := len(numbers)
+		for _, dest := range e.destinations {
+			c.out[dest]++
+			numbers = append(numbers, block.Number{Agent: dest, Seq: c.out[dest]})
+		}
+		e.numbers = numbers[from:len(numbers):len(numbers)]
+		head := e.head
+		head.Received = c.now
+		if head.Occurred.IsZero() {
+			head.Occurred = c.now
+		}
+		room = append(room, kindEntry)
+		room = block.AppendEvent(room, &head, e.numbers, e.key, e.encoded)
+		ends[i] = len(room)
+	}
+	for _, n := range numbers {
+		c.marks[markOut+n.Agent] = n.Seq
+	}
+	if cap(room) <= keptRoom {
+		c.j.room = room
+	}
+	records := make([][]byte, len(events), len(events)+len(c.records))
+	from := 0
+	for i, end := range ends {
+		records[i] = room[from:end:end]
+		from = end
+	}
+	return records
 }
 
 // countTotals keeps the totals in the append that they count, so that they go on over a

@@ -75,9 +75,10 @@ func (e *SeekError) Error() string {
 func (e *SeekError) Unwrap() error { return ErrSeek }
 
 // Log is what the journal needs of the store below it. Append is one transaction and one
-// fsync; an error with a method Full() bool that gives true means that nothing was written
-// and space may come back, every other error that the process must end. Each gives records
-// in order with memory that fn may keep; damage is set for positions pos..last that are lost.
+// fsync, and keeps none of the memory of records; an error with a method Full() bool that
+// gives true means that nothing was written and space may come back, every other error that
+// the process must end. Each gives records in order with memory that fn may keep; damage is
+// set for positions pos..last that are lost.
 type Log interface {
 	Append(records [][]byte, marks map[string]uint64) (first uint64, err error)
 	Each(from uint64, maxRecords, maxBytes int, fn func(pos, last uint64, data []byte, damage error)) error

@@ -42,6 +42,7 @@ type Journal struct {
 	stopped  chan struct{}
 	repeats  *repeats // used by Open and then by Run only
 	epoch    atomic.Uint64
+	room     []byte // of the last commit's records; used by Run only
 
 	mu     sync.Mutex
 	end    uint64                       // position behind the last commit; moves with out

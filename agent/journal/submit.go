@@ -34,8 +34,8 @@ type request struct {
 type prepared struct {
 	event        *event.Event
 	head         block.Head
-	body         []byte
 	key          string
+	encoded      []byte
 	destinations []string // sorted, without this agent
 	set          string   // destinations as one comparable text
 	err          error
@@ -57,14 +57,14 @@ func (j *Journal) Submit(ctx context.Context, events []Admitted) ([]Receipt, err
 	if len(events) == 0 {
 		return nil, nil
 	}
-	r := &request{done: make(chan struct{}), limit: ControlLevel, count: len(events)}
+	r := &request{done: make(chan struct{}), limit: ControlLevel, count: len(events), events: make([]prepared, len(events))}
 	for i := range events {
-		p := j.prepare(&events[i])
-		r.size += len(p.body)
-		if !j.isFact(&p) {
+		p := &r.events[i]
+		j.prepare(p, &events[i])
+		r.size += len(p.key) + len(p.encoded)
+		if !j.isFact(p) {
 			r.limit = SubmitLevel
 		}
-		r.events = append(r.events, p)
 	}
 	if r.count > MaxCommitEvents || r.size > MaxCommitBytes {
 		return nil, fmt.Errorf("%w: %d events with %d bytes, at most %d with %d are taken in one call", ErrLimit, r.count, r.size, MaxCommitEvents, MaxCommitBytes)
@@ -80,24 +80,25 @@ func (j *Journal) isFact(p *prepared) bool {
 	return len(p.destinations) == 1 && p.destinations[0] == block.Control && len(p.head.TargetsAt(j.cfg.Self)) == 0
 }
 
-func (j *Journal) prepare(a *Admitted) prepared {
-	p := prepared{event: a.Event, key: a.Key}
+// prepare makes a ready for a commit, as p, which is empty.
+func (j *Journal) prepare(p *prepared, a *Admitted) {
+	p.event, p.key = a.Event, a.Key
 	if a.Event == nil {
 		p.err = fmt.Errorf("%w: no event", ErrInvalid)
-		return p
+		return
 	}
 	encoded := a.Encoded
 	if encoded == nil {
 		if encoded, p.err = a.Event.Marshal(); p.err != nil {
-			return p
+			return
 		}
 	}
 	if len(a.Key) > MaxKey || len(a.Targets) > MaxTargets || len(encoded) > event.MaxSize {
 		p.err = fmt.Errorf("%w: key of %d bytes, %d targets, %d bytes in all; at most %d, %d and %d are taken",
 			ErrInvalid, len(a.Key), len(a.Targets), len(encoded), MaxKey, MaxTargets, event.MaxSize)
-		return p
+		return
 	}
-	p.body = block.AppendBody(nil, a.Key, encoded)
+	p.encoded = encoded
 	p.head = block.Head{
 		ID: a.Event.Hash(), Key: block.KeyHash(a.Key), Type: a.Event.Type, System: a.System,
 		Revision: a.Revision, Targets: slices.Clone(a.Targets), Occurred: a.Event.Time,
@@ -117,7 +118,6 @@ func (j *Journal) prepare(a *Admitted) prepared {
 	slices.Sort(p.destinations)
 	p.destinations = slices.Compact(p.destinations)
 	p.set = strings.Join(p.destinations, "\x00")
-	return p
 }
 
 // Receive commits a block that the relay handed over. The block's events up to the

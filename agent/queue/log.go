@@ -25,6 +25,7 @@ type Log struct {
 
 	appends sync.Mutex // held over a whole append, its fsync included; taken before mu
 	fatal   error      // guarded by appends: why nothing is written any more
+	room    []byte     // guarded by appends: kept for the next one
 
 	mu      sync.RWMutex // held by a reader for one batch, so that its file stays open
 	row     []*segment
@@ -62,7 +63,7 @@ func (l *Log) Append(records [][]byte, marks map[string]uint64) (first uint64, e
 	st.records += uint64(len(records))
 	st.payload += payload
 	st.written = l.cfg.Now()
-	if err := s.write(s.next, records, marks, l.marks, st); err != nil {
+	if err := s.write(s.next, records, marks, l.marks, st, l.roomFor(len(records), payload)); err != nil {
 		err = classify(err)
 		if errors.Is(err, ErrFull) {
 			err = l.remap(s, err)
@@ -82,6 +83,21 @@ func (l *Log) Append(records [][]byte, marks map[string]uint64) (first uint64, e
 	close(l.changed)
 	l.changed = make(chan struct{})
 	return first, nil
+}
+
+// keptRoom bounds what is kept of it between two appends.
+const keptRoom = 2 << 20
+
+// roomFor gives room for the values of an append; the caller holds appends.
+func (l *Log) roomFor(records int, payload int64) []byte {
+	need := int(payload) + records*8 // their positions
+	if need > keptRoom {
+		return make([]byte, 0, need)
+	}
+	if cap(l.room) < need {
+		l.room = make([]byte, 0, max(need, min(2*cap(l.room), keptRoom)))
+	}
+	return l.room
 }
 
 func checkAppend(records [][]byte, marks map[string]uint64) (payload int64, err error) {

@@ -35,6 +35,7 @@ const (
 	fill          = 0.9     // appends come in key order
 	growBytes     = 4 << 20 // a file grows in these steps
 	stateBytes    = 36
+	sumBytes      = 4 // of the checksum before a record
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -222,8 +223,9 @@ func (s *segment) load(marks map[string]uint64) (stateErr, marksErr error) {
 	return stateErr, marksErr
 }
 
-// write appends in one transaction. all is every mark if the file is fresh.
-func (s *segment) write(first uint64, records [][]byte, marks, all map[string]uint64, st state) error {
+// write appends in one transaction. all is every mark if the file is fresh. The values are
+// put together in room, which is free again afterwards: by then they are in the file's pages.
+func (s *segment) write(first uint64, records [][]byte, marks, all map[string]uint64, st state, room []byte) error {
 	return guard("append to "+filepath.Base(s.path), func() error {
 		return s.db.Update(func(tx *bolt.Tx) error {
 			if s.fresh {
@@ -241,7 +243,7 @@ func (s *segment) write(first uint64, records [][]byte, marks, all map[string]ui
 			if err := b.Put(keyState, st.encode()); err != nil {
 				return err
 			}
-			return putRecords(tx, first, records)
+			return putRecords(tx, first, records, room)
 		})
 	})
 }
@@ -259,7 +261,9 @@ func putMarks(tx *bolt.Tx, marks map[string]uint64) error {
 	return nil
 }
 
-func putRecords(tx *bolt.Tx, first uint64, records [][]byte) error {
+// putRecords puts each record behind its checksum. In room it is written behind its
+// position, which the checksum covers and then takes the place of.
+func putRecords(tx *bolt.Tx, first uint64, records [][]byte, room []byte) error {
 	commits, err := tx.CreateBucketIfNotExists(bucketCommits)
 	if err != nil || len(records) == 0 {
 		return err
@@ -270,11 +274,15 @@ func putRecords(tx *bolt.Tx, first uint64, records [][]byte) error {
 		return err
 	}
 	commit.FillPercent = fill
+	key := posKey(first) // bbolt copies it
+	room = room[:0]
 	for i, data := range records {
-		pos := first + uint64(i)
-		value := make([]byte, 4, 4+len(data))
-		binary.BigEndian.PutUint32(value, recordSum(pos, data))
-		if err := commit.Put(posKey(pos), append(value, data...)); err != nil {
+		binary.BigEndian.PutUint64(key, first+uint64(i))
+		at := len(room)
+		room = append(append(room, key...), data...)
+		value := room[at+len(key)-sumBytes : len(room) : len(room)]
+		binary.BigEndian.PutUint32(value, crc32.Checksum(room[at:], castagnoli))
+		if err := commit.Put(key, value); err != nil {
 			return err
 		}
 	}

@@ -107,6 +107,10 @@ func TestEntryRoundTrip(t *testing.T) {
 		}
 		prefix := []byte("before")
 		text := AppendEntry(bytes.Clone(prefix), &e)
+		whole := Entry{Item: Item{Head: e.Head, Body: AppendBody(nil, "key", e.Body)}, Numbers: e.Numbers}
+		if got, want := AppendEvent(prefix, &e.Head, e.Numbers, "key", e.Body), AppendEntry(prefix, &whole); !bytes.Equal(got, want) {
+			t.Fatalf("of key and event: got %x, want %x", got, want)
+		}
 		got, err := ParseEntry(text[len(prefix):])
 		if err != nil || !sameItems([]Item{got.Item}, []Item{e.Item}) || !reflect.DeepEqual(got.Numbers, e.Numbers) {
 			t.Fatalf("got %+v, %v, want %+v", got, err, e)

@@ -32,15 +32,28 @@ func (e *Entry) Number(agent string) (uint64, bool) {
 // AppendEntry writes an entry behind its CRC-32C.
 func AppendEntry(b []byte, e *Entry) []byte {
 	at := len(b)
+	b = append(appendEntryHead(b, &e.Head, e.Numbers), e.Body...)
+	return sealEntry(b, at)
+}
+
+// AppendEvent is AppendEntry with the body that AppendBody makes of key and event.
+func AppendEvent(b []byte, h *Head, numbers []Number, key string, event []byte) []byte {
+	at := len(b)
+	b = AppendBody(appendEntryHead(b, h, numbers), key, event)
+	return sealEntry(b, at)
+}
+
+func appendEntryHead(b []byte, h *Head, numbers []Number) []byte {
 	b = append(b, 0, 0, 0, 0)
-	b = binary.AppendUvarint(b, uint64(len(e.Numbers)))
-	for _, n := range e.Numbers {
+	b = binary.AppendUvarint(b, uint64(len(numbers)))
+	for _, n := range numbers {
 		b = appendString(b, n.Agent)
 		b = binary.AppendUvarint(b, n.Seq)
 	}
-	b = e.appendShape(b)
-	b = e.appendOwn(b)
-	b = append(b, e.Body...)
+	return h.appendOwn(h.appendShape(b))
+}
+
+func sealEntry(b []byte, at int) []byte {
 	binary.BigEndian.PutUint32(b[at:], crc32.Checksum(b[at+4:], castagnoli))
 	return b
 }

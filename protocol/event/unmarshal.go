@@ -18,35 +18,20 @@ type Parsed struct {
 // Unmarshal reads the CloudEvents JSON format strictly: names in lower case, no member
 // twice, no data beside data_base64, every attribute a string, number or boolean.
 func Unmarshal(text []byte) (*Event, error) {
-	if p, ok := parse(text, false); ok {
-		p.Data = bytes.Clone(p.Data)
-		return p.Event, nil
+	if len(text) <= MaxSize { // before it is copied
+		r := strictjson.NewReader(text, MaxDepth+1) // the data stands one level down
+		if p, ok := Read(r, false); ok && r.End() {
+			p.Data = bytes.Clone(p.Data)
+			return p.Event, nil
+		}
 	}
 	return unmarshalInSteps(text)
 }
 
-// Parse is Unmarshal that decodes the data in the same pass. The event's data is a part of
-// text, which must not change any more.
-func Parse(text []byte) (Parsed, error) {
-	if p, ok := parse(text, true); ok {
-		return p, nil
-	}
-	e, err := unmarshalInSteps(text)
-	return Parsed{Event: e}, err
-}
-
-func parse(text []byte, decode bool) (p Parsed, ok bool) {
-	if len(text) > MaxSize { // before it is copied
-		return Parsed{}, false
-	}
-	r := strictjson.NewReader(text, MaxDepth+1) // the data stands one level down
-	p, ok = Read(r, decode)
-	return p, ok && r.End()
-}
-
-// Read is Parse, or Unmarshal, for an event that is a part of a longer text. It knows no
-// reasons: what it does not take may be refused, or taken, by Unmarshal. What it takes is
-// an event if the reader comes to a good end.
+// Read reads one event as Unmarshal does, of a text that may hold more, and decodes its
+// data in the same pass if that is wanted. The event's data is a part of the text. It knows
+// no reasons: what it does not take, Unmarshal may refuse or take. What it takes is an
+// event once the reader has come to a good end.
 func Read(r *strictjson.Reader, decode bool) (p Parsed, ok bool) {
 	p.Event = &Event{}
 	var seen core
