@@ -27,7 +27,7 @@ import (
 
 // The versions of the sync protocol that a node speaks: its own and the previous one.
 const (
-	ProtocolNewest = 1
+	ProtocolNewest = 2
 	ProtocolOldest = 1
 )
 

@@ -27,13 +27,48 @@ type stream struct {
 	peer   transport.Peer
 	since  time.Time
 	cancel context.CancelCauseFunc
-	sent   atomic.Uint64 // highest mail position sent
+	mark   transport.Mark // of its session
+	sent   atomic.Uint64  // highest mail position sent
 
-	asks chan *syncpb.Command // live commands to send
+	asks   chan *syncpb.Command // live commands to send
+	turned chan struct{}        // the turn has changed
 
 	mu      sync.Mutex // guards what follows
 	waiting map[string]chan<- *syncpb.CommandAnswer
 	given   map[string]bool // durable commands sent on this stream and not answered yet
+	turn    turn
+}
+
+// turn is how the agent stands to its mail. One that runs out of room begins a new turn and
+// drops what still comes of the one before; the mail of the new one begins with the oldest
+// that is not acknowledged, once there is room. Only mail is held back: a new revision or a
+// command may be what makes room.
+type turn struct {
+	number uint64
+	full   bool // there is no room
+}
+
+// take notes how the agent stands to its mail, as an Ack of the stream's session tells.
+func (s *stream) take(mark transport.Mark, t turn) {
+	if s == nil || s.mark != mark {
+		return
+	}
+	s.mu.Lock()
+	changed := s.turn != t
+	s.turn = t
+	s.mu.Unlock()
+	if changed {
+		select {
+		case s.turned <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *stream) turnNow() turn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.turn
 }
 
 func (g *Gateway) stream(agent string) *stream {
@@ -79,8 +114,8 @@ func (g *Gateway) Pull(ctx context.Context, r *connect.Request[syncpb.PullReques
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := &stream{
-		agent: agent.Name, site: agent.Site, since: g.cfg.Now(), cancel: cancel,
-		asks: make(chan *syncpb.Command, maxAsks), waiting: map[string]chan<- *syncpb.CommandAnswer{}, given: map[string]bool{},
+		agent: agent.Name, site: agent.Site, since: g.cfg.Now(), cancel: cancel, mark: mark,
+		asks: make(chan *syncpb.Command, maxAsks), turned: make(chan struct{}, 1), waiting: map[string]chan<- *syncpb.CommandAnswer{}, given: map[string]bool{},
 	}
 	s.peer, _ = transport.PeerFrom(ctx)
 	back := g.takeRewinds(agent.Name)
@@ -89,7 +124,7 @@ func (g *Gateway) Pull(ctx context.Context, r *connect.Request[syncpb.PullReques
 	defer s.hangUp()
 	defer g.end(s)
 	p := &puller{
-		g: g, s: s, out: out, key: agent.Key, epoch: agent.Epoch, mark: mark, rewound: back.changed,
+		g: g, s: s, out: out, key: agent.Key, epoch: agent.Epoch, rewound: back.changed,
 		held: block.Revision{Generation: r.Msg.GetRevision().GetGeneration(), Number: r.Msg.GetRevision().GetNumber()},
 	}
 	p.position = g.resume(agent.Name, r.Msg.GetMailbox())
@@ -124,10 +159,10 @@ type puller struct {
 	out      *connect.ServerStream[syncpb.PullResponse]
 	key      [32]byte // of the agent that called
 	epoch    uint64   // likewise
-	mark     transport.Mark
 	rewound  <-chan struct{}
 	held     block.Revision
 	position uint64
+	turn     uint64    // to which position belongs
 	lost     time.Time // since when there is no leader; zero: there is one
 }
 
@@ -156,6 +191,7 @@ func (p *puller) run(ctx context.Context) error {
 		case <-p.rewound:
 			return errRewound
 		case <-wake:
+		case <-p.s.turned:
 		case ask := <-p.s.asks:
 			if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Command{Command: ask}}); err != nil {
 				return err
@@ -202,11 +238,21 @@ func (p *puller) sendAll(ctx context.Context) error {
 		if err := p.live(); err != nil {
 			return err
 		}
+		now := p.s.turnNow()
+		if now.full {
+			return nil
+		}
+		if now.number != p.turn {
+			p.turn, p.position = now.number, 0
+		}
 		batch := p.g.cfg.Store.Mail(p.s.agent, p.position, mailBatch)
 		if len(batch) == 0 {
 			return nil
 		}
 		for i := range batch {
+			if p.s.turnNow() != now {
+				break // the agent drops it
+			}
 			if batch[i].Damaged != "" {
 				if err := p.lose(ctx, &batch[i]); err != nil {
 					return err
@@ -265,7 +311,7 @@ func (p *puller) standing() error {
 		return p.g.refuse("epoch", connect.CodePermissionDenied,
 			"epoch %d of agent %s is fenced, its epoch is %d: another copy of this agent has a later one", p.epoch, agent.Name, agent.Epoch)
 	}
-	return p.g.checkMark(agent, p.mark)
+	return p.g.checkMark(agent, p.s.mark)
 }
 
 // rewind tells when a lane of an agent has gone back.
@@ -358,7 +404,7 @@ func (s *stream) settled(answers []model.CommandAnswer) {
 }
 
 func (p *puller) mail(m *model.Mail) error {
-	d := &syncpb.Delivery{Mailbox: m.Position, RelayedUnixMs: m.Relayed.UnixMilli(), Block: m.Block}
+	d := &syncpb.Delivery{Mailbox: m.Position, RelayedUnixMs: m.Relayed.UnixMilli(), Block: m.Block, Turn: p.turn}
 	if m.Gap != nil {
 		d.Source, d.Epoch = m.Gap.Source, m.Gap.Epoch
 		d.Gap = &syncpb.Gap{Destination: m.Gap.Destination, First: m.Gap.First, Last: m.Gap.Last, Cause: m.Gap.Cause}
