@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/syncpb"
@@ -31,6 +32,11 @@ type relay struct {
 	rejected int                 // blocks not taken because of their number
 	mail     []*syncpb.PullResponse
 	acked    uint64
+	protocol uint32
+	turn     uint64 // as the last Ack says
+	noRoom   bool   // likewise
+	sent     int    // pieces of mail
+	wake     chan struct{}
 	answers  map[string]*syncpb.CommandAnswer
 	status   int
 	silent   bool
@@ -56,14 +62,14 @@ type relay struct {
 
 func newRelay() *relay {
 	return &relay{taken: map[string][]string{}, room: map[string]int{}, answers: map[string]*syncpb.CommandAnswer{},
-		former: map[uint64]map[string][]string{}, beat: 20 * time.Millisecond, patience: 5 * time.Second}
+		protocol: ProtocolVersion, wake: make(chan struct{}, 1), former: map[uint64]map[string][]string{}, beat: 20 * time.Millisecond, patience: 5 * time.Second}
 }
 
 func (r *relay) Hello(_ context.Context, req *connect.Request[syncpb.HelloRequest]) (*connect.Response[syncpb.HelloResponse], error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := req.Msg
-	out := &syncpb.HelloResponse{Protocol: 1, Epoch: r.epoch, NowUnixMs: time.Now().UnixMilli(), Node: "n1",
+	out := &syncpb.HelloResponse{Protocol: min(m.Protocol, r.protocol), Epoch: r.epoch, NowUnixMs: time.Now().UnixMilli(), Node: "n1",
 		Generation: r.generation, Incarnation: "life", Nodes: []string{"n1:1", "n2:1"}}
 	if len(m.Nonce) == 0 {
 		return connect.NewResponse(out), nil // a look
@@ -159,32 +165,25 @@ func (r *relay) Push(_ context.Context, req *connect.Request[syncpb.PushRequest]
 
 func (r *relay) Pull(ctx context.Context, _ *connect.Request[syncpb.PullRequest], stream *connect.ServerStream[syncpb.PullResponse]) error {
 	r.mu.Lock()
-	var pending []*syncpb.PullResponse
 	silent := r.silent
-	for _, m := range r.mail {
-		if d := m.GetDelivery(); d != nil && d.Mailbox <= r.acked {
-			continue
-		}
-		if c := m.GetCommand(); c != nil && r.answers[c.Id] != nil {
-			continue
-		}
-		pending = append(pending, m)
-	}
+	r.turn, r.noRoom = 0, false
 	r.mu.Unlock()
 	if err := stream.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Beat{Beat: &syncpb.Beat{}}}); err != nil {
 		return err
 	}
-	for _, m := range pending {
-		if err := stream.Send(m); err != nil {
-			return err
-		}
-	}
 	beat := time.NewTicker(r.beat)
 	defer beat.Stop()
+	turn, done := uint64(0), map[*syncpb.PullResponse]bool{}
 	for {
+		for m := r.next(&turn, done); m != nil; m = r.next(&turn, done) {
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-r.wake:
 		case <-beat.C:
 			if silent {
 				continue
@@ -196,6 +195,36 @@ func (r *relay) Pull(ctx context.Context, _ *connect.Request[syncpb.PullRequest]
 	}
 }
 
+// next is what a stream sends next, nil for nothing. A node of version 1 knows of no turns.
+func (r *relay) next(turn *uint64, done map[*syncpb.PullResponse]bool) *syncpb.PullResponse {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.turn != *turn && !r.noRoom && r.protocol > 1 {
+		*turn = r.turn
+		for m := range done {
+			if m.GetDelivery() != nil {
+				delete(done, m)
+			}
+		}
+	}
+	for _, m := range r.mail {
+		d, c := m.GetDelivery(), m.GetCommand()
+		switch {
+		case done[m], c != nil && r.answers[c.Id] != nil, d != nil && d.Mailbox <= r.acked, d != nil && r.noRoom && r.protocol > 1:
+			continue
+		}
+		done[m] = true
+		if d == nil {
+			return m
+		}
+		r.sent++
+		d = proto.CloneOf(d)
+		d.Turn = *turn
+		return &syncpb.PullResponse{Item: &syncpb.PullResponse_Delivery{Delivery: d}}
+	}
+	return nil
+}
+
 func (r *relay) Ack(_ context.Context, req *connect.Request[syncpb.AckRequest]) (*connect.Response[syncpb.AckResponse], error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -204,6 +233,8 @@ func (r *relay) Ack(_ context.Context, req *connect.Request[syncpb.AckRequest]) 
 		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("lost on purpose"))
 	}
 	r.acked = max(r.acked, req.Msg.Mailbox)
+	r.turn, r.noRoom = req.Msg.Turn, req.Msg.Full
+	defer nudge(r.wake)
 	for _, a := range req.Msg.Answers {
 		r.answers[a.Id] = a
 	}
@@ -218,6 +249,14 @@ func (r *relay) set(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change()
+	nudge(r.wake)
+}
+
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // await polls until the condition on the relay holds.
@@ -251,7 +290,7 @@ type site struct {
 	prefix   string            // of the ids: tells one copy of an agent from another
 	grown    chan struct{}
 	received []string
-	fullFor  int // Receive answers ErrFull so often
+	fullFor  int // Receive answers ErrFull so often; negative: always
 	commands map[string]int
 	refuse   error
 	revision block.Revision
@@ -444,7 +483,7 @@ func (s *site) Taken(destination string, number uint64) {
 func (s *site) Receive(_ context.Context, text []byte, _ time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fullFor > 0 {
+	if s.fullFor != 0 {
 		s.fullFor--
 		return ErrFull
 	}

@@ -24,14 +24,17 @@ import (
 )
 
 // ProtocolVersion is the newest version of the sync protocol that this agent speaks.
-const ProtocolVersion = 1
+const ProtocolVersion = 2
+
+// turnsSince is the version from which on nodes hold back the mail alone when it has no room.
+const turnsSince = 2
 
 // Limits of one session.
 const (
 	maxCallBytes  = 1 << 20 // of blocks in one push, beyond the first
 	maxCalls      = 4       // pushes under way
 	maxCutBlocks  = 8       // blocks cut ahead of the calls
-	maxCommands   = 4       // commands executed at a time
+	maxCommands   = 4       // commands of a kind executed at a time
 	maxAnswers    = 256     // answers that wait for an Ack
 	maxAnswerSize = 1 << 20
 	maxAckAnswers = 2 << 20     // bytes of answers in one Ack
@@ -228,6 +231,7 @@ type State struct {
 	Cluster   string    `json:"cluster,omitempty"`
 	SkewMs    int64     `json:"skewMs"` // the control plane's clock less ours
 	Fenced    string    `json:"fenced,omitempty"`
+	NoRoom    time.Time `json:"noRoom,omitzero"` // mail waits for room since
 }
 
 // Uplink keeps the session. New starts nothing.

@@ -95,16 +95,18 @@ func delivery(mailbox uint64, text string) *syncpb.PullResponse {
 }
 
 func TestMailWaitsForRoomAndIsAcknowledgedAfterTheCommit(t *testing.T) {
-	s, r := newSite(), newRelay()
-	s.fullFor = 20
-	r.mail = []*syncpb.PullResponse{delivery(1, "one"), delivery(2, "two"),
-		{Item: &syncpb.PullResponse_Delivery{Delivery: &syncpb.Delivery{Mailbox: 3, Source: "x", Gap: &syncpb.Gap{First: 4, Last: 9}}}}}
-	start(t, s, r, transport.Faults{})
-	r.await(t, "the acknowledgement", func() bool { return r.acked == 3 })
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if want := []string{"one", "two", "gap x 4-9"}; !slices.Equal(s.received, want) {
-		t.Errorf("got %v, want %v", s.received, want)
+	for _, protocol := range []uint32{1, 2} {
+		s, r := newSite(), newRelay()
+		s.fullFor, r.protocol = 20, protocol
+		r.mail = []*syncpb.PullResponse{delivery(1, "one"), delivery(2, "two"),
+			{Item: &syncpb.PullResponse_Delivery{Delivery: &syncpb.Delivery{Mailbox: 3, Source: "x", Gap: &syncpb.Gap{First: 4, Last: 9}}}}}
+		start(t, s, r, transport.Faults{})
+		r.await(t, "the acknowledgement", func() bool { return r.acked == 3 })
+		s.mu.Lock()
+		if want := []string{"one", "two", "gap x 4-9"}; !slices.Equal(s.received, want) {
+			t.Errorf("by version %d: got %v, want %v", protocol, s.received, want)
+		}
+		s.mu.Unlock()
 	}
 }
 
