@@ -58,8 +58,9 @@ type Store interface {
 	// Mail lists what waits beyond a position: at least one piece if there is any.
 	Mail(agent string, after uint64, maxBytes int) []model.Mail
 	Mailbox(agent string) model.Mailbox
-	// RevisionFor gives the revision that is in force at a site.
-	RevisionFor(site string) (model.Revision, bool)
+	// RevisionFor gives the revision that is in force at a site, and its moves.
+	RevisionFor(site string) (model.Revision, []model.Begun, bool)
+	Revision(number uint64) (model.Revision, bool)
 	RevisionBundle(number uint64) ([]byte, bool)
 	Commands(agent string) []model.AgentCommand
 	// Watch gives a channel that gets a token after something of a topic has changed.

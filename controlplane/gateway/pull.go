@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -225,6 +227,16 @@ func (p *puller) sendAll(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		now := p.s.turnNow()
+		if now.number != p.turn && !now.full {
+			p.turn, p.position = now.number, 0
+		}
+		// Before the revision in force is looked up: nothing is to come to an agent that was
+		// routed by a revision which is in force everywhere, and which it has not been sent.
+		var batch []model.Mail
+		if !now.full {
+			batch = p.g.cfg.Store.Mail(p.s.agent, p.position, mailBatch)
+		}
 		// Asked before every batch: a revoked agent gets no more than one after it.
 		if err := p.standing(); err != nil {
 			return err
@@ -238,14 +250,6 @@ func (p *puller) sendAll(ctx context.Context) error {
 		if err := p.live(); err != nil {
 			return err
 		}
-		now := p.s.turnNow()
-		if now.full {
-			return nil
-		}
-		if now.number != p.turn {
-			p.turn, p.position = now.number, 0
-		}
-		batch := p.g.cfg.Store.Mail(p.s.agent, p.position, mailBatch)
 		if len(batch) == 0 {
 			return nil
 		}
@@ -348,22 +352,61 @@ func (g *Gateway) takeRewinds(agent string) *rewind {
 }
 
 func (p *puller) policy() error {
-	active, ok := p.g.cfg.Store.RevisionFor(p.s.site)
+	active, moves, ok := p.g.cfg.Store.RevisionFor(p.s.site)
 	if !ok || !p.held.Less(active.ID) {
 		return nil
 	}
-	bundle, ok := p.g.cfg.Store.RevisionBundle(active.ID.Number)
+	message, ok := p.revision(&active)
 	if !ok {
 		return nil // superseded and gone between the two reads; the topic says so too
 	}
-	err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Policy{Policy: &syncpb.PolicyRevision{
-		Revision: &syncpb.Revision{Generation: active.ID.Generation, Number: active.ID.Number},
-		Digest:   active.Digest[:], Bundle: bundle,
-	}}})
+	for _, m := range moves {
+		message.Moves = append(message.Moves, &syncpb.MoveBegin{System: m.System, Revision: toRevision(m.Revision)})
+	}
+	if err := p.former(moves); err != nil {
+		return err
+	}
+	err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Policy{Policy: message}})
 	if err == nil {
 		p.held = active.ID
 	}
 	return err
+}
+
+// former sends what was in force before systems of this site were replaced, if the agent was
+// away then: it has to finish with those systems as that revision had them.
+func (p *puller) former(moves []model.Begun) error {
+	slices.SortFunc(moves, func(a, b model.Begun) int { return cmp.Compare(a.Before.Number, b.Before.Number) })
+	last := p.held
+	for _, m := range moves {
+		if m.OldSite != p.s.site || !last.Less(m.Before) {
+			continue
+		}
+		last = m.Before
+		row, ok := p.g.cfg.Store.Revision(m.Before.Number)
+		if !ok {
+			continue
+		}
+		message, ok := p.revision(&row)
+		if !ok {
+			p.g.cfg.Logger.Warn("the revision before a move is no longer kept; what its routes alone sent to the old system may have to be discarded there",
+				"agent", p.s.agent, "system", m.Old, "revision", m.Before.String())
+			continue
+		}
+		if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Former{Former: message}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *puller) revision(r *model.Revision) (*syncpb.PolicyRevision, bool) {
+	bundle, ok := p.g.cfg.Store.RevisionBundle(r.ID.Number)
+	return &syncpb.PolicyRevision{Revision: toRevision(r.ID), Digest: r.Digest[:], Bundle: bundle}, ok
+}
+
+func toRevision(r block.Revision) *syncpb.Revision {
+	return &syncpb.Revision{Generation: r.Generation, Number: r.Number}
 }
 
 // commands sends each durable command once on a stream; unanswered ones go again on the
