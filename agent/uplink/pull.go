@@ -74,7 +74,9 @@ func (p *puller) run(ctx context.Context) error {
 				return err
 			}
 		case *syncpb.PullResponse_Policy:
-			p.offer(item.Policy)
+			p.offer(ctx, fromRevision(item.Policy), beside.Go)
+		case *syncpb.PullResponse_Former:
+			p.former(fromRevision(item.Former))
 		case *syncpb.PullResponse_Command:
 			if p.begin(item.Command.Id) {
 				beside.Go(func() error { p.execute(ctx, item.Command); return nil })
@@ -165,16 +167,55 @@ func (p *puller) store(ctx context.Context, d *syncpb.Delivery) error {
 }
 
 // offer hands a revision to the agent. A refused one is not fatal to the session: the
-// agent goes on with the one it holds and reports why.
-func (p *puller) offer(r *syncpb.PolicyRevision) {
-	revision := block.Revision{Generation: r.GetRevision().GetGeneration(), Number: r.GetRevision().GetNumber()}
-	if err := p.u.cfg.Policy.Offer(revision, r.Digest, r.Bundle); err != nil {
-		p.u.log.Error("policy revision refused; the one in force stays", "revision", revision, "held", p.u.cfg.Policy.Held(), "err", err)
+// agent goes on with the one it holds and reports why. One that could not be stored is
+// offered again beside the stream, until it is, or a newer one.
+func (p *puller) offer(ctx context.Context, r Revision, beside func(func() error)) {
+	err := p.u.cfg.Policy.Offer(r)
+	if err != nil {
+		p.u.log.Error("policy revision refused; the one in force stays", "revision", r.Number, "held", p.u.cfg.Policy.Held(), "err", err)
 	}
+	if errors.Is(err, ErrNotKept) {
+		beside(func() error {
+			for errors.Is(err, ErrNotKept) {
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(p.u.cfg.FullRetry):
+				}
+				err = p.u.cfg.Policy.Offer(r)
+			}
+			p.reportNow()
+			return nil
+		})
+	}
+	p.reportNow()
+}
+
+// former has a revision noted that was in force while this agent was away.
+func (p *puller) former(r Revision) {
+	if err := p.u.cfg.Policy.Former(r); err != nil {
+		p.u.log.Error("a revision that was in force before a move cannot be read; what its routes alone sent to the old system waits there",
+			"revision", r.Number, "err", err)
+	}
+}
+
+// reportNow has the status told at once.
+func (p *puller) reportNow() {
 	p.mu.Lock()
 	p.report = true
 	p.mu.Unlock()
 	p.signal()
+}
+
+func fromRevision(r *syncpb.PolicyRevision) Revision {
+	number := func(r *syncpb.Revision) block.Revision {
+		return block.Revision{Generation: r.GetGeneration(), Number: r.GetNumber()}
+	}
+	out := Revision{Number: number(r.GetRevision()), Digest: r.GetDigest(), Bundle: r.GetBundle(), Begun: map[string]block.Revision{}}
+	for _, m := range r.GetMoves() {
+		out.Begun[m.GetSystem()] = number(m.GetRevision())
+	}
+	return out
 }
 
 func (p *puller) begin(id string) bool {

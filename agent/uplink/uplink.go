@@ -51,6 +51,10 @@ var (
 	ErrGap  = errors.New("mail is missing before this block") // resume from the oldest
 )
 
+// ErrNotKept is what a Policy says of a revision that it could not store: it is offered
+// again.
+var ErrNotKept = errors.New("the revision could not be stored")
+
 // takenEarlier is the cause of the gap with which a new epoch begins.
 const takenEarlier = "the relay took them in an earlier epoch of this agent; they are not sent twice"
 
@@ -121,11 +125,22 @@ type Highwater struct {
 	Number uint64
 }
 
+// Revision is a revision of policy as the control plane sends it.
+type Revision struct {
+	Number block.Revision
+	Digest []byte
+	Bundle []byte
+	Begun  map[string]block.Revision // systems that take the place of others: the revision that brought it about
+}
+
 // Policy holds the revision that is in force here.
 type Policy interface {
 	Held() block.Revision
-	// Offer puts a newer revision in force wholly, or not at all and says why.
-	Offer(revision block.Revision, digest, bundle []byte) error
+	// Offer puts a newer revision in force wholly, or not at all and says why. ErrNotKept.
+	Offer(r Revision) error
+	// Former notes a revision that was in force before, and is not to be here: systems that
+	// are replaced in the one that is offered next were delivered to as it says.
+	Former(r Revision) error
 }
 
 // Identity is the agent's certificate and what has to be on disk before the control plane
