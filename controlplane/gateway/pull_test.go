@@ -266,6 +266,25 @@ func (n *node) deadLetter(a *agent) {
 	}
 }
 
+// bulky mails an agent to itself blocks that do not compress.
+func (a *agent) bulky(blocks uint64, size int) {
+	a.t.Helper()
+	for i := range blocks {
+		body := make([]byte, size)
+		if _, err := rand.Read(body); err != nil {
+			a.t.Fatal(err)
+		}
+		text, err := block.Cut(block.Origin{Agent: a.id.Agent, Epoch: 1}, []block.Lane{{Agent: a.id.Agent, First: i + 1}},
+			[]block.Item{{Head: block.Head{Type: "order.captured.v1", Received: time.Now(), Occurred: time.Now()}, Body: body}})
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		if _, err := a.push(&syncpb.PushRequest{Epoch: 1, Blocks: [][]byte{text}}); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+}
+
 // An agent that is far behind still hears what somebody waits for.
 func TestAskBeforeMailWithoutEnd(t *testing.T) {
 	n := newNode(t)
@@ -273,20 +292,7 @@ func TestAskBeforeMailWithoutEnd(t *testing.T) {
 	a := n.join("berlin")
 	n.join("paris")
 	const blocks = 8
-	for i := range uint64(blocks) {
-		body := make([]byte, 700<<10)
-		if _, err := rand.Read(body); err != nil { // does not compress
-			t.Fatal(err)
-		}
-		text, err := block.Cut(block.Origin{Agent: "berlin", Epoch: 1}, []block.Lane{{Agent: "berlin", First: i + 1}},
-			[]block.Item{{Head: block.Head{Type: "order.captured.v1", Received: time.Now(), Occurred: time.Now()}, Body: body}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := a.push(&syncpb.PushRequest{Epoch: 1, Blocks: [][]byte{text}}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	a.bulky(blocks, 700<<10)
 	stream := a.pull(&syncpb.PullRequest{Revision: &syncpb.Revision{Generation: 1, Number: 1}})
 	stream.mail(1)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -2,13 +2,11 @@ package gateway_test
 
 import (
 	"context"
-	"crypto/rand"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
 
-	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/syncpb"
 	"github.com/crossdock/crossdock/protocol/transport"
 )
@@ -109,20 +107,7 @@ func TestNoRoomAmidMuchMail(t *testing.T) {
 	n.activate("policy", "berlin")
 	a := n.join("berlin")
 	const blocks = 24
-	for i := range uint64(blocks) {
-		body := make([]byte, 40<<10)
-		if _, err := rand.Read(body); err != nil { // does not compress
-			t.Fatal(err)
-		}
-		text, err := block.Cut(block.Origin{Agent: "berlin", Epoch: 1}, []block.Lane{{Agent: "berlin", First: i + 1}},
-			[]block.Item{{Head: block.Head{Type: "order.captured.v1", Received: time.Now(), Occurred: time.Now()}, Body: body}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := a.push(&syncpb.PushRequest{Epoch: 1, Blocks: [][]byte{text}}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	a.bulky(blocks, 40<<10)
 	stream := a.pull(&syncpb.PullRequest{Revision: &syncpb.Revision{Generation: 1, Number: 1}})
 	stream.mail(1)
 	if err := a.ack(&syncpb.AckRequest{Turn: 1, Full: true}); err != nil {
