@@ -14,6 +14,7 @@ import (
 	"github.com/crossdock/crossdock/agent/intake"
 	"github.com/crossdock/crossdock/agent/journal"
 	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/event"
@@ -93,6 +94,30 @@ func (f *facts) Report(ctx context.Context, fact json.RawMessage) error {
 		return err
 	}
 	return receipts[0].Err
+}
+
+// revisions lets the uplink put policy in force.
+type revisions struct {
+	*revision.Holder
+	delivery *delivery.Engine
+}
+
+var _ uplink.Policy = revisions{}
+
+func (r revisions) Offer(offered uplink.Revision) error {
+	err := r.Holder.Offer(revision.Offered(offered))
+	if errors.Is(err, revision.ErrNotKept) {
+		return fmt.Errorf("%w: %w", uplink.ErrNotKept, err)
+	}
+	return err
+}
+
+func (r revisions) Former(offered uplink.Revision) error {
+	set, err := revision.Offered(offered).Compile()
+	if err == nil {
+		r.delivery.Note(set)
+	}
+	return err
 }
 
 // outbox lets the uplink read the journal, and remembers what the relay has taken, so that

@@ -146,6 +146,9 @@ func (a *Agent) openDelivery() (err error) {
 		Metrics: delivery.NewMetrics(a.registry), ParkAfter: a.cfg.Tuning.ParkAfter, Hook: a.cfg.Hook,
 		Check: queue.CheckPages, Salvage: queue.SalvagePages, Floor: a.queue.Cursor(settledCursor), OnDamage: a.deliveryDamaged,
 	})
+	if err == nil {
+		a.revision.First(a.delivery.Announce) // no event is routed by a revision, nor comes after it, before what it holds is held
+	}
 	return err
 }
 
@@ -189,7 +192,7 @@ func (a *Agent) openUplink() error {
 	config := uplink.DefaultConfig()
 	config.Agent, config.Version = a.identity.Agent, a.cfg.Version
 	config.Dialer, config.Outbox, config.Inbox = dialer, a.outbox, &inbox{journal: a.journal, facts: a.facts, alarms: a.alarms}
-	config.Policy, config.Identity = a.revision, a.identity
+	config.Policy, config.Identity = revisions{a.revision, a.delivery}, a.identity
 	config.Command, config.Status = a.command, a.report
 	a.agree(&config)
 	config.Logger, config.Metrics = a.log, uplink.NewMetrics(a.registry)

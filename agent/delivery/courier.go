@@ -459,3 +459,13 @@ func (c *courier) flush(now time.Time) {
 	}})
 	c.ops, c.dones = nil, nil
 }
+
+// holdUntilStored lets nothing be sent for a key before what is staged is stored.
+func (c *courier) holdUntilStored(q *keyQueue, then func()) {
+	q.holds++
+	c.dones = append(c.dones, func() {
+		q.holds--
+		then()
+		c.schedule(q, time.Now())
+	})
+}

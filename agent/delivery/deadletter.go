@@ -203,12 +203,7 @@ func (c *courier) replay(q *keyQueue, rec *deadRecord, cmd Command, reply func(e
 		rec.State, rec.By, rec.Reason, rec.Job = DeadLetterReplaying, cmd.By, cmd.Reason, copied
 		rec.obeyed(cmd.ID)
 	})
-	q.holds++
-	c.dones = append(c.dones, func() {
-		q.holds--
-		c.schedule(q, time.Now())
-		reply(nil)
-	})
+	c.holdUntilStored(q, func() { reply(nil) })
 }
 
 // replayJob is the job of a dead letter with its count of attempts begun anew. A routing
@@ -233,12 +228,7 @@ func (c *courier) discard(q *keyQueue, rec *deadRecord, cmd Command, reply func(
 		rec.State, rec.By, rec.Reason = DeadLetterDiscarded, cmd.By, cmd.Reason
 		rec.obeyed(cmd.ID)
 	})
-	q.holds++
-	c.dones = append(c.dones, func() {
-		q.holds--
-		c.schedule(q, time.Now())
-		reply(nil)
-	})
+	c.holdUntilStored(q, func() { reply(nil) })
 }
 
 func (rec *deadRecord) obeyed(id string) {

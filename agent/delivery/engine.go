@@ -35,7 +35,9 @@ type Engine struct {
 	start    func(c *courier)     // guarded by mu; nil while Run is not running
 	holds    map[string]*hold     // guarded by mu
 	former   map[string][]*former // guarded by mu; by system
+	noted    block.Revision       // guarded by mu; by which former was changed last
 	revision block.Revision       // guarded by mu; seen last
+	coming   *policy.Set          // guarded by mu; announced last
 	scouted  uint64               // guarded by mu; below it every system is known
 	saved    uint64               // guarded by mu; scouted as stored
 }
@@ -57,7 +59,7 @@ func (e *Engine) reset(db *bolt.DB) {
 	e.db, e.committer = db, newCommitter(db, e.cfg.Metrics)
 	e.couriers, e.holds, e.former = map[string]*courier{}, map[string]*hold{}, map[string][]*former{}
 	e.reporter = newReporter(e)
-	e.scouted, e.saved, e.revision = 0, 0, block.Revision{}
+	e.scouted, e.saved, e.revision, e.noted = 0, 0, block.Revision{}, block.Revision{}
 }
 
 // Close closes the file; Run must have ended.

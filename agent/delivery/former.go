@@ -4,17 +4,27 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/expr"
 	"github.com/crossdock/crossdock/protocol/policy"
 )
 
 // No route of a revision leads to a system that is replaced, and what is pending for it has
-// to go there still: as the last revision had it that did lead there.
+// to go there still: as the last revision had it that did lead there, whether it was ever in
+// force here or not.
 
-var formerBucket = []byte("former") // system -> its destinations as they stood last
+var (
+	formerBucket = []byte("former") // system -> its destinations as they stood last
+	notedKey     = []byte("noted")  // the revision by which they were changed last
+)
+
+// noteWait bounds how long a note is waited for. A full disk takes it later, and must not
+// hold back what else the control plane has to say.
+const noteWait = 5 * time.Second
 
 // former is one destination that routes had.
 type former struct {
@@ -28,9 +38,41 @@ type former struct {
 	dest  *policy.Destination
 }
 
+// Note keeps how a revision that was in force while this agent was away delivers to the
+// systems here.
+func (e *Engine) Note(set *policy.Set) {
+	e.mu.Lock()
+	stored := e.storeNotes(e.keepFormer(indexPolicy(set), set.Revision))
+	e.mu.Unlock()
+	e.awaitNotes(stored)
+}
+
+// storeNotes has notes stored; the channel is closed then. e.mu is held.
+func (e *Engine) storeNotes(ops []func(tx *bolt.Tx) error) <-chan struct{} {
+	stored := make(chan struct{})
+	if len(ops) == 0 {
+		close(stored)
+	} else {
+		e.committer.submit(change{apply: ops, done: func() { close(stored) }})
+	}
+	return stored
+}
+
+func (e *Engine) awaitNotes(stored <-chan struct{}) {
+	select {
+	case <-stored:
+	case <-e.stopped:
+	case <-time.After(noteWait):
+	}
+}
+
 // keepFormer notes how the routes of a revision deliver to each system here, for the time
-// when the system is replaced; of one that is, the notes stay. e.mu is held.
-func (e *Engine) keepFormer(x *policyIndex) (ops []func(tx *bolt.Tx) error) {
+// when the system is replaced; of one that is, the notes stay. A revision that is older than
+// what is noted has nothing to say. e.mu is held.
+func (e *Engine) keepFormer(x *policyIndex, revision block.Revision) (ops []func(tx *bolt.Tx) error) {
+	if revision.Less(e.noted) {
+		return nil
+	}
 	next := map[string][]*former{}
 	for _, r := range x.routes {
 		for _, d := range r.To {
@@ -64,6 +106,10 @@ func (e *Engine) keepFormer(x *policyIndex) (ops []func(tx *bolt.Tx) error) {
 			}
 			return tx.Bucket(formerBucket).Put([]byte(name), text)
 		})
+	}
+	if len(ops) > 0 {
+		e.noted = revision
+		ops = append(ops, storeRevision(notedKey, revision))
 	}
 	return ops
 }

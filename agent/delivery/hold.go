@@ -28,12 +28,27 @@ var (
 type hold struct {
 	Replaces string         `json:"replaces"`
 	After    block.Revision `json:"after"` // in force here before; the move came with a later one
+	Begun    block.Revision `json:"begun"` // that brought the move, as the control plane says; zero: it does not
 	Since    time.Time      `json:"since"`
 	Released block.Revision `json:"released"` // of the newest move that was released, known here yet or not
 	Ended    bool           `json:"ended"`    // a revision came without it: what comes next is another move
 }
 
-func (h *hold) over() bool { return h.After.Less(h.Released) }
+func (h *hold) over() bool {
+	if h.Begun != (block.Revision{}) {
+		return !h.Released.Less(h.Begun)
+	}
+	return h.After.Less(h.Released)
+}
+
+// of reports whether the hold is of a move that came with this revision. An agent that was
+// away may have missed that one move ended and the next began.
+func (h *hold) of(begun, seen block.Revision) bool {
+	if h.Begun == (block.Revision{}) { // nobody had said so
+		return !seen.Less(begun)
+	}
+	return begun == (block.Revision{}) || begun == h.Begun
+}
 
 // Held is a system whose deliveries wait.
 type Held struct {
@@ -129,6 +144,21 @@ func (e *Engine) storeHold(system string) func(tx *bolt.Tx) error {
 	}
 }
 
+// Announce tells of a revision that is about to come into force. What it holds is held from
+// now on, though its systems are attached, and the rest of it followed, only with
+// PolicyChanged; and one that is replaced before that is not passed over.
+func (e *Engine) Announce(set *policy.Set) {
+	e.mu.Lock()
+	e.coming = set
+	x := *e.index.Load()
+	ops := e.hold(&x, set)
+	ops = append(ops, e.keepFormer(indexPolicy(set), set.Revision)...)
+	e.index.Store(&x)
+	stored := e.storeNotes(ops)
+	e.mu.Unlock()
+	e.awaitNotes(stored)
+}
+
 // follow makes the index of a revision: what it holds is found out, and put down to be
 // stored, before anybody reads by it. e.mu is held.
 func (e *Engine) follow(set *policy.Set) *policyIndex {
@@ -136,20 +166,34 @@ func (e *Engine) follow(set *policy.Set) *policyIndex {
 	if set == nil {
 		return x
 	}
-	var ops []func(tx *bolt.Tx) error
+	ops := e.keepFormer(x, set.Revision)
+	if e.coming != nil && set.Revision.Less(e.coming.Revision) {
+		set = e.coming
+	}
+	ops = append(e.hold(x, set), ops...)
+	if len(ops) > 0 {
+		e.committer.submit(change{apply: ops})
+	}
+	return x
+}
+
+// hold finds out which systems a revision holds. e.mu is held.
+func (e *Engine) hold(x *policyIndex, set *policy.Set) (ops []func(tx *bolt.Tx) error) {
+	x.held = map[string]Held{}
 	for name, h := range e.holds {
-		if s := x.systems[name]; !h.Ended && (s == nil || s.Site != e.cfg.Agent || s.Replaces == "") {
+		if s := set.Systems[name]; !h.Ended && (s == nil || s.Site != e.cfg.Agent || s.Replaces == "") {
 			h.Ended = true
 			ops = append(ops, e.storeHold(name))
 		}
 	}
-	for name, s := range x.systems {
+	for name, s := range set.Systems {
 		if s.Site != e.cfg.Agent || s.Replaces == "" {
 			continue
 		}
 		h := e.holds[name]
-		if h == nil || h.Ended || h.Replaces != s.Replaces {
-			next := &hold{Replaces: s.Replaces, After: e.revision, Since: time.Now()}
+		begun := set.Begun[name]
+		if h == nil || h.Ended || h.Replaces != s.Replaces || !h.of(begun, e.revision) {
+			next := &hold{Replaces: s.Replaces, After: e.revision, Begun: begun, Since: time.Now()}
 			if h != nil {
 				next.Released = h.Released
 			}
@@ -161,33 +205,34 @@ func (e *Engine) follow(set *policy.Set) *policyIndex {
 			x.held[name] = Held{System: name, Replaces: h.Replaces, After: h.After, Since: h.Since}
 		}
 	}
-	ops = append(ops, e.keepFormer(x)...)
 	if e.revision != set.Revision {
 		e.revision = set.Revision
-		ops = append(ops, storeRevision(set.Revision))
+		ops = append(ops, storeRevision(seenKey, set.Revision))
 	}
-	if len(ops) > 0 {
-		e.committer.submit(change{apply: ops})
-	}
-	return x
+	return ops
 }
 
-func storeRevision(r block.Revision) func(tx *bolt.Tx) error {
+func storeRevision(key []byte, r block.Revision) func(tx *bolt.Tx) error {
 	return func(tx *bolt.Tx) error {
 		text, err := seal(r, nil)
 		if err != nil {
 			return err
 		}
-		return tx.Bucket(metaBucket).Put(seenKey, text)
+		return tx.Bucket(metaBucket).Put(key, text)
 	}
 }
 
 // loadHolds reads what this file keeps. What is damaged is told, and is as if it had never
 // been: the system is held again, and released again.
 func (e *Engine) loadHolds(tx *bolt.Tx) error {
-	if text := tx.Bucket(metaBucket).Get(seenKey); text != nil {
-		if _, err := unseal(text, &e.revision); err != nil {
-			e.cfg.Logger.Error("the revision seen last cannot be read", "error", err)
+	for _, of := range []struct {
+		key      []byte
+		revision *block.Revision
+	}{{seenKey, &e.revision}, {notedKey, &e.noted}} {
+		if text := tx.Bucket(metaBucket).Get(of.key); text != nil {
+			if _, err := unseal(text, of.revision); err != nil {
+				e.cfg.Logger.Error("which revision was seen last cannot be read", "as", string(of.key), "error", err)
+			}
 		}
 	}
 	err := tx.Bucket(holdsBucket).ForEach(func(name, text []byte) error {

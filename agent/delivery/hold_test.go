@@ -273,3 +273,147 @@ func TestFullWindowBehindAnOpenBreaker(t *testing.T) {
 		}
 	}
 }
+
+// begunWith is the policy of moving, as a control plane sends it that tells where the move began.
+func begunWith(number, begun uint64) *policy.Set {
+	set := moving(number)
+	set.Begun = map[string]block.Revision{"erp-new": revisionOf(begun)}
+	return set
+}
+
+// An agent that was away has missed that a move was taken back and made again. The release of
+// the first does not end the second, whether it was heard of before or after.
+func TestMoveThatBeganAgainMeanwhile(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(b *bench, release func(uint64))
+		want bool // held
+	}{
+		{"seen and released", func(b *bench, release func(uint64)) {
+			b.put(t, begunWith(2, 2))
+			release(2)
+			b.put(t, begunWith(3, 2)) // it goes on
+		}, false},
+		{"began again", func(b *bench, release func(uint64)) {
+			b.put(t, begunWith(2, 2))
+			release(2)
+			b.put(t, begunWith(4, 4))
+		}, true},
+		{"began again, and is released", func(b *bench, release func(uint64)) {
+			b.put(t, begunWith(2, 2))
+			release(2)
+			b.put(t, begunWith(4, 4))
+			release(4)
+			b.put(t, begunWith(5, 4))
+		}, false},
+		{"the first was never seen", func(b *bench, release func(uint64)) {
+			b.put(t, begunWith(4, 4))
+			release(2)
+		}, true},
+		{"its release came first", func(b *bench, release func(uint64)) {
+			release(2)
+			b.put(t, begunWith(4, 4))
+		}, true},
+		{"begun in a revision that was missed", func(b *bench, release func(uint64)) {
+			b.put(t, begunWith(4, 3))
+			release(3)
+		}, false},
+		{"nobody had told", func(b *bench, release func(uint64)) {
+			b.put(t, moving(2))
+			release(2)
+			b.put(t, begunWith(3, 2))
+		}, false},
+		{"nobody had told, began again", func(b *bench, release func(uint64)) {
+			b.put(t, moving(2))
+			release(2)
+			b.put(t, begunWith(4, 4))
+		}, true},
+		{"nobody tells any more", func(b *bench, release func(uint64)) {
+			b.put(t, begunWith(2, 2))
+			release(2)
+			b.put(t, moving(3))
+		}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t, newRules(nil))
+			b.put(t, still(1, "erp"))
+			b.run(t)
+			tt.do(b, func(n uint64) {
+				if err := b.Release(t.Context(), "erp-new", revisionOf(n)); err != nil {
+					t.Fatal(err)
+				}
+			})
+			for range 2 {
+				if h := b.Holding(); len(h) != 0 != tt.want {
+					t.Errorf("holding %+v", h)
+				}
+				b.stop()
+				b.run(t) // it is kept
+			}
+		})
+	}
+}
+
+// A system was replaced while this agent was away, or before it had looked. It is told of the
+// revision in between, whose route alone some events have, and keeps that over a restart; the
+// older one, which is in force until the next, does not take it back.
+func TestReplacedSystemAfterAMissedRevision(t *testing.T) {
+	b := newBench(t, newRules(nil))
+	b.put(t, still(1, "erp"))
+	b.run(t)
+	missed := still(2, "erp")
+	missed.Routes[0].Name = "renamed"
+	m, err := expr.Compile(`{mapped: .orderId}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	missed.Routes[0].To[0].Map = m
+	b.Note(missed)
+	b.PolicyChanged()
+	b.journal.append(makeItem("e1", "k", block.Target{Agent: here, System: "erp", Route: "renamed"}))
+	b.stop()
+	b.run(t)
+	await(t, "it waits", func() bool { return b.of("erp").Parked == 1 })
+	if n := len(b.target.records()); n != 0 {
+		t.Errorf("%d attempts by a revision that is not in force", n)
+	}
+	b.target.play(func(_ context.Context, d Delivery) (Answer, error) {
+		if !strings.Contains(string(d.Data), "mapped") {
+			return Answer{}, fmt.Errorf("delivered as %s", d.Data)
+		}
+		return Answer{Status: 200}, nil
+	})
+	b.put(t, moving(3))
+	b.awaitDelivered(t, "erp", "e1")
+}
+
+// What a revision holds is held before it is in force: events that were routed by it are on
+// their way, and the systems are attached later.
+func TestAnnouncedRevisionHolds(t *testing.T) {
+	b := newBench(t, newRules(nil))
+	b.put(t, still(1, "erp", "erp-new"))
+	b.run(t)
+	before := still(2, "erp", "erp-new")
+	before.Routes[0].Name = "renamed"
+	b.Announce(before) // the next comes before anybody has looked
+	b.Announce(begunWith(3, 3))
+	if len(b.Holding()) != 1 {
+		t.Error("it is not held at once")
+	}
+	b.PolicyChanged() // by the first
+	b.journal.append(makeItem("new", "k", to("erp-new")...))
+	b.journal.append(makeItem("old", "k", block.Target{Agent: here, System: "erp", Route: "renamed"}))
+	await(t, "it is read", func() bool { return b.of("erp").Parked == 1 && b.of("erp-new").Pending == 1 })
+	if h := b.Holding(); len(h) != 1 || h[0].After != revisionOf(2) || len(b.target.records()) != 0 {
+		t.Errorf("holding %+v, attempts %+v", h, b.target.records())
+	}
+	b.put(t, begunWith(3, 3))
+	b.awaitDelivered(t, "erp", "old")
+	if got := b.target.delivered("erp-new"); len(got) != 0 || len(b.Holding()) != 1 {
+		t.Errorf("delivered %v", got)
+	}
+	if err := b.Release(t.Context(), "erp-new", revisionOf(3)); err != nil {
+		t.Fatal(err)
+	}
+	b.awaitDelivered(t, "erp-new", "new")
+}

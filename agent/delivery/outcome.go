@@ -223,14 +223,9 @@ func (c *courier) park(q *keyQueue, now time.Time) {
 			return putReceipt(tx, c.name, copied.slot(), r)
 		}, nil)
 	}
-	q.holds++
 	q.move(nil)
 	n := len(jobs)
-	c.dones = append(c.dones, func() {
-		q.holds--
-		q.stored += n
-		c.schedule(q, time.Now())
-	})
+	c.holdUntilStored(q, func() { q.stored += n })
 	c.tellWaiting(q)
 }
 

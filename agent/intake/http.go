@@ -15,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
 
+	"github.com/crossdock/crossdock/agent/httpserve"
 	"github.com/crossdock/crossdock/protocol/contract"
 )
 
@@ -218,9 +219,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	unused := newUnused()
 	server := &http.Server{
-		ConnState:         unused.follow,
 		Handler:           s.http,
 		TLSConfig:         s.cfg.TLS,
 		ReadHeaderTimeout: s.cfg.ReadHeaderTimeout,
@@ -230,27 +229,13 @@ func (s *Service) Run(ctx context.Context) error {
 		MaxHeaderBytes:    MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	done := make(chan error, 1)
-	go func() {
-		if s.cfg.TLS != nil {
-			done <- server.ServeTLS(s.listener, "", "")
-			return
-		}
-		done <- server.Serve(s.listener)
-	}()
 	s.log.Info("intake is open", "address", addr, "tls", s.cfg.TLS != nil)
-	select {
-	case err := <-done:
-		return fmt.Errorf("intake: %w", err)
-	case <-ctx.Done():
-	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ShutdownTimeout)
-	defer cancel()
-	unused.close()
-	if err := server.Shutdown(stop); err != nil {
-		server.Close()
+	err = httpserve.Run(ctx, server, s.listener, s.cfg.ShutdownTimeout)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("intake: requests were cut off after %s: %w", s.cfg.ShutdownTimeout, err)
+	case err != nil:
+		return fmt.Errorf("intake: %w", err)
 	}
-	<-done //nolint:errcheck // http.ErrServerClosed
 	return nil
 }

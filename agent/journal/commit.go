@@ -209,7 +209,7 @@ func (c *commit) judge(first, again *event.Event) error {
 // stored finds the event that p repeats. One that is no longer readable does not count:
 // taking it again is harmless, since its identity stays the same.
 func (j *Journal) stored(p *prepared) (pos uint64, first *event.Event) {
-	pos, ok := j.repeats.find(p.head.ID)
+	pos, ok := j.repeats.find(half(p.head.ID))
 	if !ok {
 		return 0, nil
 	}
@@ -476,7 +476,7 @@ func (c *commit) takeOver(events []*pending, first, end uint64) {
 	for i, e := range events {
 		pos := first + uint64(i)
 		e.receipt.Pos = pos
-		j.repeats.add(e.head.ID, pos)
+		j.repeats.add(half(e.head.ID), pos)
 		for _, n := range e.numbers {
 			j.addIndex(n.Agent, n.Seq, pos)
 		}

@@ -9,7 +9,7 @@ func (j *Journal) Remembered() int {
 	defer j.mu.Unlock()
 	n := 0
 	for _, k := range j.known {
-		n += len(k.ids)
+		n += len(k.ids.of)
 	}
 	return n
 }

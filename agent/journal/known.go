@@ -39,26 +39,9 @@ func parseLane(prefix, name string) (l lane, ok bool) {
 type known struct {
 	epoch uint64
 
-	mu     sync.Mutex // held while history is read; taken before Journal.mu
-	upTo   uint64     // history before it has been read
-	ids    map[[16]byte]struct{}
-	ring   [][16]byte // ids in the order of the journal
-	oldest int
-	limit  int
-}
-
-func (k *known) add(id [16]byte) {
-	if _, twice := k.ids[id]; twice {
-		return
-	}
-	if len(k.ring) < k.limit {
-		k.ring = append(k.ring, id)
-	} else {
-		delete(k.ids, k.ring[k.oldest])
-		k.ring[k.oldest] = id
-		k.oldest = (k.oldest + 1) % k.limit
-	}
-	k.ids[id] = struct{}{}
+	mu   sync.Mutex // held while history is read; taken before Journal.mu
+	upTo uint64     // history before it has been read
+	ids  *recent[[16]byte, struct{}]
 }
 
 // knownBefore gives the set for a lane, and up to where history has to be read for it; nil
@@ -81,7 +64,7 @@ func (j *Journal) knownBefore(l lane) (k *known, end uint64) {
 	k = j.known[l.source]
 	switch {
 	case k == nil || k.epoch < l.epoch:
-		k = &known{epoch: l.epoch, ids: map[[16]byte]struct{}{}, limit: j.cfg.Known}
+		k = &known{epoch: l.epoch, ids: newRecent[[16]byte, struct{}](j.cfg.Known)}
 		j.known[l.source] = k
 	case k.epoch > l.epoch:
 		return nil, 0 // the lane is fenced
@@ -112,7 +95,7 @@ func (j *Journal) learn(l lane) (*known, error) {
 			}
 			at = s.last + 1
 			for _, id := range idsOf(s, l) {
-				k.add(id)
+				k.ids.add(id, struct{}{})
 			}
 		}
 		k.upTo = at
@@ -165,7 +148,7 @@ func (c *commit) dropped(l lane, a *arrival, skip int) (bits []byte, count int, 
 	for i := skip; i < len(a.heads); i++ {
 		id, found := a.heads[i].ID, false
 		if k != nil {
-			_, found = k.ids[id]
+			_, found = k.ids.find(id)
 		}
 		if !found && !isKnown(id) {
 			continue

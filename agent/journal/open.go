@@ -40,9 +40,11 @@ type Journal struct {
 	cfg      Config
 	requests chan *request
 	stopped  chan struct{}
-	repeats  *repeats // used by Open and then by Run only
-	epoch    atomic.Uint64
-	room     []byte // of the last commit's records; used by Run only
+	// repeats knows where the last events are, by half of their hash. A hit is only a hint: the
+	// stored event decides. Used by Open and then by Run only.
+	repeats *recent[uint64, uint64]
+	epoch   atomic.Uint64
+	room    []byte // of the last commit's records; used by Run only
 
 	mu     sync.Mutex
 	end    uint64                       // position behind the last commit; moves with out
@@ -91,7 +93,7 @@ func Open(cfg Config) (*Journal, error) {
 	}
 	j := &Journal{
 		cfg: cfg, requests: make(chan *request, queueLength), stopped: make(chan struct{}),
-		repeats: newRepeats(cfg.Window), end: cfg.Log.Next(), grown: make(chan struct{}),
+		repeats: newRecent[uint64, uint64](cfg.Window), end: cfg.Log.Next(), grown: make(chan struct{}),
 		out: map[string]uint64{}, in: map[string]map[uint64]uint64{},
 		index: map[string][]lanePoint{}, reported: map[uint64]bool{},
 		since: map[lane]uint64{}, known: map[string]*known{}, trails: map[lane]*trail{},
@@ -156,7 +158,7 @@ func (j *Journal) replay() error {
 func (j *Journal) replayOne(pos uint64, r record, from uint64) {
 	switch {
 	case r.entry != nil:
-		j.repeats.add(r.entry.ID, pos)
+		j.repeats.add(half(r.entry.ID), pos)
 		for _, n := range r.entry.Numbers {
 			j.out[n.Agent] = max(j.out[n.Agent], n.Seq)
 			j.addIndex(n.Agent, n.Seq, pos)
@@ -291,34 +293,4 @@ func (j *Journal) Trim(before uint64, olderThan time.Time) (dropped uint64, err 
 	return dropped, err
 }
 
-// repeats knows where the last events are, by half of their hash. A hit is only a hint:
-// the stored event decides.
-type repeats struct {
-	where  map[uint64]uint64
-	ring   []uint64
-	oldest int
-	window int
-}
-
-func newRepeats(window int) *repeats {
-	return &repeats{where: map[uint64]uint64{}, window: window}
-}
-
 func half(id [16]byte) uint64 { return binary.BigEndian.Uint64(id[:8]) }
-
-func (r *repeats) find(id [16]byte) (pos uint64, ok bool) {
-	pos, ok = r.where[half(id)]
-	return pos, ok
-}
-
-func (r *repeats) add(id [16]byte, pos uint64) {
-	h := half(id)
-	if len(r.ring) < r.window {
-		r.ring = append(r.ring, h)
-	} else {
-		delete(r.where, r.ring[r.oldest])
-		r.ring[r.oldest] = h
-		r.oldest = (r.oldest + 1) % r.window
-	}
-	r.where[h] = pos
-}

@@ -25,7 +25,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/crossdock/crossdock/agent/httpserve"
 )
+
+// stopGrace is for what is being answered at the end.
+const stopGrace = 5 * time.Second
 
 // ErrNotFound is what a Queue answers for something that is not there.
 var ErrNotFound = errors.New("not found")
@@ -61,7 +66,6 @@ type Server struct {
 	token    []byte
 	listener net.Listener
 	http     *http.Server
-	unused   *unused
 }
 
 // New binds the port.
@@ -74,9 +78,9 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ops.listen: %w", err)
 	}
-	s := &Server{cfg: cfg, token: token, listener: listener, unused: newUnused()}
+	s := &Server{cfg: cfg, token: token, listener: listener}
 	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10, ConnState: s.unused.follow}
+		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10}
 	return s, nil
 }
 
@@ -98,18 +102,11 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // Run serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		s.unused.close()
-		_ = s.http.Shutdown(ctx) // an export that goes on is cut
-		_ = s.http.Close()
-	})
-	defer stop()
-	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
+	err := httpserve.Run(ctx, s.http, s.listener, stopGrace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil // an export that goes on is cut
 	}
-	return nil
+	return err
 }
 
 // Close frees the port.

@@ -35,6 +35,19 @@ type header struct {
 	Revision block.Revision `json:"revision"`
 	Digest   []byte         `json:"digest"` // of the opened bundle
 	Check    []byte         `json:"check"`  // SHA-256 of the encoded bundle
+
+	Begun map[string]block.Revision `json:"begun,omitempty"`
+}
+
+// ErrNotKept is what Offer says when the disk did not take a revision: it may take it later.
+var ErrNotKept = errors.New("the policy revision could not be stored")
+
+// Offered is a revision as it is sent.
+type Offered struct {
+	Number block.Revision
+	Digest []byte // of the opened bundle
+	Bundle []byte // encoded
+	Begun  map[string]block.Revision
 }
 
 // Holder holds the revision in force.
@@ -43,7 +56,8 @@ type Holder struct {
 	log *slog.Logger
 	set atomic.Pointer[policy.Set] // nil: none yet
 
-	mu      sync.Mutex    // serialises Offer, guards what follows
+	mu      sync.Mutex // serialises Offer, guards what follows
+	first   func(set *policy.Set)
 	refused string        // why the newest offer is not in force
 	changed chan struct{} // closed when another revision comes into force
 }
@@ -85,23 +99,23 @@ func parse(text []byte) (*policy.Set, error) {
 	if sum := sha256.Sum256(bundle); !bytes.Equal(sum[:], head.Check) {
 		return nil, errors.New("checksum")
 	}
-	return compile(head.Revision, head.Digest, bundle)
+	return Offered{head.Revision, head.Digest, bundle, head.Begun}.Compile()
 }
 
-// compile makes a set of an encoded bundle, or says the first thing that is wrong with it.
-func compile(revision block.Revision, digest, encoded []byte) (*policy.Set, error) {
-	bundle, err := policy.DecodeBundle(encoded)
+// Compile makes a set of an encoded bundle, or says the first thing that is wrong with it.
+func (o Offered) Compile() (*policy.Set, error) {
+	bundle, err := policy.DecodeBundle(o.Bundle)
 	if err != nil {
 		return nil, err
 	}
-	if got := bundle.Digest(); !bytes.Equal(got[:], digest) {
-		return nil, fmt.Errorf("digest is %x, announced was %x", got[:8], digest)
+	if got := bundle.Digest(); !bytes.Equal(got[:], o.Digest) {
+		return nil, fmt.Errorf("digest is %x, announced was %x", got[:8], o.Digest)
 	}
 	set, problems := policy.Compile(bundle)
 	if set == nil {
 		return nil, fmt.Errorf("does not compile here: %w", problems)
 	}
-	set.Revision = revision
+	set.Revision, set.Begun = o.Number, o.Begun
 	return set, nil
 }
 
@@ -130,22 +144,30 @@ func (h *Holder) Changed() <-chan struct{} {
 	return h.changed
 }
 
-// Offer puts a newer revision in force: compiled first, then on disk, then for everybody.
-// An older or equal one changes nothing.
-func (h *Holder) Offer(revision block.Revision, digest, bundle []byte) error {
+// First has f called with each revision that comes into force, when it is on disk and before
+// anybody else sees it.
+func (h *Holder) First(f func(set *policy.Set)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.Held().Less(revision) {
+	h.first = f
+}
+
+// Offer puts a newer revision in force: compiled first, then on disk, then for everybody.
+// An older or equal one changes nothing. ErrNotKept.
+func (h *Holder) Offer(o Offered) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.Held().Less(o.Number) {
 		return nil
 	}
-	if err := h.replace(revision, digest, bundle); err != nil {
-		h.refused = clip(fmt.Sprintf("revision %s: %v", revision, err))
+	if err := h.replace(o); err != nil {
+		h.refused = clip(fmt.Sprintf("revision %s: %v", o.Number, err))
 		return err
 	}
 	h.refused = ""
 	close(h.changed)
 	h.changed = make(chan struct{})
-	h.log.Info("policy revision in force", "revision", revision)
+	h.log.Info("policy revision in force", "revision", o.Number)
 	return nil
 }
 
@@ -158,18 +180,21 @@ func clip(text string) string {
 	return text
 }
 
-func (h *Holder) replace(revision block.Revision, digest, bundle []byte) error {
-	set, err := compile(revision, digest, bundle)
+func (h *Holder) replace(o Offered) error {
+	set, err := o.Compile()
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(bundle)
-	first, err := json.Marshal(header{Revision: revision, Digest: digest, Check: sum[:]})
+	sum := sha256.Sum256(o.Bundle)
+	first, err := json.Marshal(header{Revision: o.Number, Digest: o.Digest, Check: sum[:], Begun: o.Begun})
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(filepath.Join(h.dir, fileName), append(append(first, '\n'), bundle...), 0o600); err != nil {
-		return err
+	if err := atomicfile.Write(filepath.Join(h.dir, fileName), append(append(first, '\n'), o.Bundle...), 0o600); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotKept, err)
+	}
+	if h.first != nil {
+		h.first(set)
 	}
 	h.set.Store(set)
 	return nil

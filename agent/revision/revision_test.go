@@ -1,6 +1,7 @@
 package revision
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -28,7 +29,7 @@ func bundle(site string) policy.Bundle {
 
 func offer(h *Holder, generation, number uint64, b policy.Bundle) error {
 	digest := b.Digest()
-	return h.Offer(block.Revision{Generation: generation, Number: number}, digest[:], b.Encode())
+	return h.Offer(Offered{Number: block.Revision{Generation: generation, Number: number}, Digest: digest[:], Bundle: b.Encode()})
 }
 
 func TestRevisionsOnlyRise(t *testing.T) {
@@ -87,13 +88,13 @@ func TestRefusedRevisionChangesNothing(t *testing.T) {
 		fmt.Fprintf(&text, "apiVersion: crossdock/v1\nkind: Site\nmetadata: {name: s%d}\nspec: {ownr: it}\n---\n", i)
 	}
 	bad := policy.Bundle{"policy.yaml": []byte(text.String())}
-	digest := good.Digest()
+	digest, third := good.Digest(), block.Revision{Generation: 1, Number: 3}
 	for name, err := range map[string]error{
 		"does not compile": offer(h, 1, 2, bad),
-		"other digest":     h.Offer(block.Revision{Generation: 1, Number: 3}, make([]byte, 32), good.Encode()),
-		"no digest":        h.Offer(block.Revision{Generation: 1, Number: 3}, nil, good.Encode()),
-		"garbage":          h.Offer(block.Revision{Generation: 1, Number: 3}, digest[:], []byte("garbage")),
-		"nothing":          h.Offer(block.Revision{Generation: 1, Number: 3}, digest[:], nil),
+		"other digest":     h.Offer(Offered{third, make([]byte, 32), good.Encode(), nil}),
+		"no digest":        h.Offer(Offered{third, nil, good.Encode(), nil}),
+		"garbage":          h.Offer(Offered{third, digest[:], []byte("garbage"), nil}),
+		"nothing":          h.Offer(Offered{third, digest[:], nil, nil}),
 	} {
 		if err == nil {
 			t.Errorf("%s: taken", name)
@@ -107,6 +108,43 @@ func TestRefusedRevisionChangesNothing(t *testing.T) {
 	}
 	if err := offer(h, 1, 4, bundle("b")); err != nil || h.Refused() != "" {
 		t.Errorf("a good one after it: %v, refused %q", err, h.Refused())
+	}
+}
+
+// Where moves began is kept with the revision. One that the disk does not take may be offered
+// again.
+func TestOfferIsKept(t *testing.T) {
+	dir := t.TempDir()
+	h := open(t, dir)
+	b := bundle("a")
+	digest := b.Digest()
+	o := Offered{Number: block.Revision{Generation: 1, Number: 4}, Digest: digest[:], Bundle: b.Encode(),
+		Begun: map[string]block.Revision{"erp": {Generation: 1, Number: 3}}}
+	if err := os.Remove(dir); err != nil { // no file can be made
+		t.Fatal(err)
+	}
+	if err := h.Offer(o); !errors.Is(err, ErrNotKept) || h.Set() != nil || h.Refused() == "" {
+		t.Errorf("offered %v, refused %q", err, h.Refused())
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var first *policy.Set
+	h.First(func(set *policy.Set) {
+		if first = set; h.Set() != nil {
+			t.Error("others see it already")
+		}
+	})
+	if err := h.Offer(o); err != nil || h.Refused() != "" {
+		t.Errorf("offered %v, refused %q", err, h.Refused())
+	}
+	for _, set := range []*policy.Set{first, h.Set(), open(t, dir).Set()} {
+		if set == nil || set.Begun["erp"] != o.Begun["erp"] {
+			t.Errorf("in force %+v", set)
+		}
+	}
+	if err := offer(h, 1, 5, policy.Bundle{"policy.yaml": []byte("nonsense")}); err == nil || errors.Is(err, ErrNotKept) {
+		t.Errorf("a revision that never compiles: %v", err)
 	}
 }
 

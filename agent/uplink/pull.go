@@ -29,8 +29,11 @@ type puller struct {
 	mu      sync.Mutex // guards what follows
 	mailbox uint64     // everything up to here is committed
 	answers []*syncpb.CommandAnswer
-	report  bool            // the status has changed in a way that should not wait
-	running map[string]bool // commands under way, so that a repeat is not run beside itself
+	report  bool                     // the status has changed in a way that should not wait
+	running map[string]bool          // commands under way, so that a repeat is not run beside itself
+	slots   map[string]chan struct{} // by kind of command
+	turn    uint64                   // only mail of this one is taken
+	full    bool                     // a piece of mail waits for room; nothing of this turn comes before it has some
 
 	settled map[laneOf]uint64 // as last told in this session; only acknowledge touches it
 }
@@ -42,13 +45,15 @@ type laneOf struct {
 }
 
 func newPuller(u *Uplink, client syncpbconnect.SyncClient, g *greeting) *puller {
-	return &puller{u: u, client: client, g: g, wake: make(chan struct{}, 1), running: map[string]bool{}, settled: map[laneOf]uint64{}}
+	return &puller{u: u, client: client, g: g, wake: make(chan struct{}, 1), running: map[string]bool{},
+		slots: map[string]chan struct{}{}, settled: map[laneOf]uint64{}}
 }
 
 // run reads the stream until it ends or falls silent.
 func (p *puller) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	beside, ctx := errgroup.WithContext(ctx) // what the stream does not wait for
+	defer func() { cancel(nil); _ = beside.Wait() }()
 	held := p.u.cfg.Policy.Held()
 	// The mailbox position is left at zero: the relay begins with the oldest mail that this
 	// agent has not acknowledged, which is what it has to know in any case.
@@ -60,16 +65,23 @@ func (p *puller) run(ctx context.Context) error {
 	defer stream.Close()
 	silence := time.AfterFunc(p.u.cfg.Silence, func() { cancel(errSilent) })
 	defer silence.Stop()
-	commands, commandCtx := errgroup.WithContext(ctx)
-	commands.SetLimit(maxCommands)
-	defer func() { _ = commands.Wait() }()
 	for stream.Receive() {
 		p.heard.Store(true)
 		silence.Stop() // committing may take its time, a full disk most of all
-		if err := p.take(ctx, stream.Msg(), func(c *syncpb.Command) {
-			commands.Go(func() error { p.execute(commandCtx, c); return nil })
-		}); err != nil {
-			return err
+		switch item := stream.Msg().Item.(type) {
+		case *syncpb.PullResponse_Delivery:
+			if err := p.take(ctx, item.Delivery, beside.Go); err != nil {
+				return err
+			}
+		case *syncpb.PullResponse_Policy:
+			p.offer(ctx, fromRevision(item.Policy), beside.Go)
+		case *syncpb.PullResponse_Former:
+			p.former(fromRevision(item.Former))
+		case *syncpb.PullResponse_Command:
+			if p.begin(item.Command.Id) {
+				beside.Go(func() error { p.execute(ctx, item.Command); return nil })
+			}
+		case *syncpb.PullResponse_Beat:
 		}
 		silence.Reset(p.u.cfg.Silence)
 	}
@@ -82,44 +94,68 @@ func (p *puller) run(ctx context.Context) error {
 	return errors.New("pull: the control plane ended the stream")
 }
 
-func (p *puller) take(ctx context.Context, message *syncpb.PullResponse, execute func(*syncpb.Command)) error {
-	switch item := message.Item.(type) {
-	case *syncpb.PullResponse_Delivery:
-		return p.commit(ctx, item.Delivery)
-	case *syncpb.PullResponse_Policy:
-		p.offer(item.Policy)
-	case *syncpb.PullResponse_Command:
-		if p.begin(item.Command.Id) {
-			execute(item.Command)
-		}
-	case *syncpb.PullResponse_Beat:
+// take commits one piece of mail. Where there is no room for it, it waits beside the stream:
+// the turn is over, and the relay holds back all other mail until there is.
+func (p *puller) take(ctx context.Context, d *syncpb.Delivery, beside func(func() error)) error {
+	p.mu.Lock()
+	past := d.Turn != p.turn
+	early := !past && p.full
+	p.mu.Unlock()
+	switch {
+	case past:
+		return nil // it comes again
+	case early:
+		return fmt.Errorf("mail %d was sent while there was no room: the control plane is at fault", d.Mailbox)
 	}
+	err := p.store(ctx, d)
+	switch {
+	case err == nil:
+		p.committed(d)
+		return nil
+	case !errors.Is(err, ErrFull):
+		return fmt.Errorf("commit mail %d: %w", d.Mailbox, err)
+	case p.g.answer.Protocol < turnsSince: // the node knows of no turns: all that it sends has to be taken
+		return p.await(ctx, d, err)
+	}
+	p.mu.Lock()
+	p.turn++
+	p.full = true
+	p.mu.Unlock()
+	p.signal()
+	beside(func() error { return p.await(ctx, d, err) })
 	return nil
 }
 
-// commit stores one piece of mail, waiting for room if there is none.
-func (p *puller) commit(ctx context.Context, d *syncpb.Delivery) error {
-	for {
-		err := p.store(ctx, d)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, ErrFull) {
-			return fmt.Errorf("commit mail %d: %w", d.Mailbox, err)
-		}
+// await commits one piece of mail when there is room for it.
+func (p *puller) await(ctx context.Context, d *syncpb.Delivery, err error) error {
+	p.u.log.Warn("no room for mail: it waits until space returns", "err", err)
+	p.u.setState(func(s *State) { s.NoRoom = time.Now() })
+	for errors.Is(err, ErrFull) {
 		p.u.cfg.Metrics.stopped()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(p.u.cfg.FullRetry):
 		}
+		err = p.store(ctx, d)
 	}
+	if err != nil {
+		return fmt.Errorf("commit mail %d: %w", d.Mailbox, err)
+	}
+	p.u.setState(func(s *State) { s.NoRoom = time.Time{} })
+	p.u.log.Info("room for mail again")
+	p.committed(d)
+	return nil
+}
+
+// committed has a piece of mail acknowledged.
+func (p *puller) committed(d *syncpb.Delivery) {
 	p.u.cfg.Metrics.received(len(d.Block))
 	p.mu.Lock()
 	p.mailbox = max(p.mailbox, d.Mailbox)
+	p.full = false
 	p.mu.Unlock()
 	p.signal()
-	return nil
 }
 
 func (p *puller) store(ctx context.Context, d *syncpb.Delivery) error {
@@ -131,16 +167,55 @@ func (p *puller) store(ctx context.Context, d *syncpb.Delivery) error {
 }
 
 // offer hands a revision to the agent. A refused one is not fatal to the session: the
-// agent goes on with the one it holds and reports why.
-func (p *puller) offer(r *syncpb.PolicyRevision) {
-	revision := block.Revision{Generation: r.GetRevision().GetGeneration(), Number: r.GetRevision().GetNumber()}
-	if err := p.u.cfg.Policy.Offer(revision, r.Digest, r.Bundle); err != nil {
-		p.u.log.Error("policy revision refused; the one in force stays", "revision", revision, "held", p.u.cfg.Policy.Held(), "err", err)
+// agent goes on with the one it holds and reports why. One that could not be stored is
+// offered again beside the stream, until it is, or a newer one.
+func (p *puller) offer(ctx context.Context, r Revision, beside func(func() error)) {
+	err := p.u.cfg.Policy.Offer(r)
+	if err != nil {
+		p.u.log.Error("policy revision refused; the one in force stays", "revision", r.Number, "held", p.u.cfg.Policy.Held(), "err", err)
 	}
+	if errors.Is(err, ErrNotKept) {
+		beside(func() error {
+			for errors.Is(err, ErrNotKept) {
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(p.u.cfg.FullRetry):
+				}
+				err = p.u.cfg.Policy.Offer(r)
+			}
+			p.reportNow()
+			return nil
+		})
+	}
+	p.reportNow()
+}
+
+// former has a revision noted that was in force while this agent was away.
+func (p *puller) former(r Revision) {
+	if err := p.u.cfg.Policy.Former(r); err != nil {
+		p.u.log.Error("a revision that was in force before a move cannot be read; what its routes alone sent to the old system waits there",
+			"revision", r.Number, "err", err)
+	}
+}
+
+// reportNow has the status told at once.
+func (p *puller) reportNow() {
 	p.mu.Lock()
 	p.report = true
 	p.mu.Unlock()
 	p.signal()
+}
+
+func fromRevision(r *syncpb.PolicyRevision) Revision {
+	number := func(r *syncpb.Revision) block.Revision {
+		return block.Revision{Generation: r.GetGeneration(), Number: r.GetNumber()}
+	}
+	out := Revision{Number: number(r.GetRevision()), Digest: r.GetDigest(), Bundle: r.GetBundle(), Begun: map[string]block.Revision{}}
+	for _, m := range r.GetMoves() {
+		out.Begun[m.GetSystem()] = number(m.GetRevision())
+	}
+	return out
 }
 
 func (p *puller) begin(id string) bool {
@@ -153,7 +228,25 @@ func (p *puller) begin(id string) bool {
 	return true
 }
 
+// slot is what a command of a kind has to have while it runs: some kinds wait for a disk
+// that is full, and the others, like the stream, do not wait behind them.
+func (p *puller) slot(kind string) chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.slots[kind] == nil {
+		p.slots[kind] = make(chan struct{}, maxCommands)
+	}
+	return p.slots[kind]
+}
+
 func (p *puller) execute(ctx context.Context, c *syncpb.Command) {
+	slot := p.slot(c.Kind)
+	select {
+	case slot <- struct{}{}:
+		defer func() { <-slot }()
+	case <-ctx.Done():
+		return // it comes again
+	}
 	answer := &syncpb.CommandAnswer{Id: c.Id}
 	result, err := p.u.cfg.Command(ctx, c.Id, c.Kind, c.Arguments)
 	switch {
@@ -201,7 +294,7 @@ func (p *puller) acknowledge(ctx context.Context) error {
 
 func (p *puller) acknowledgeOnce(ctx context.Context, report bool) error {
 	p.mu.Lock()
-	request := &syncpb.AckRequest{Mailbox: p.mailbox}
+	request := &syncpb.AckRequest{Mailbox: p.mailbox, Turn: p.turn, Full: p.full}
 	for size := 0; len(p.answers) > 0; p.answers = p.answers[1:] {
 		if size += len(p.answers[0].Result); len(request.Answers) > 0 && size > maxAckAnswers {
 			p.signal() // the rest goes with the next

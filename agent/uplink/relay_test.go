@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/syncpb"
@@ -31,6 +32,11 @@ type relay struct {
 	rejected int                 // blocks not taken because of their number
 	mail     []*syncpb.PullResponse
 	acked    uint64
+	protocol uint32
+	turn     uint64 // as the last Ack says
+	noRoom   bool   // likewise
+	sent     int    // pieces of mail
+	wake     chan struct{}
 	answers  map[string]*syncpb.CommandAnswer
 	status   int
 	silent   bool
@@ -56,14 +62,14 @@ type relay struct {
 
 func newRelay() *relay {
 	return &relay{taken: map[string][]string{}, room: map[string]int{}, answers: map[string]*syncpb.CommandAnswer{},
-		former: map[uint64]map[string][]string{}, beat: 20 * time.Millisecond, patience: 5 * time.Second}
+		protocol: ProtocolVersion, wake: make(chan struct{}, 1), former: map[uint64]map[string][]string{}, beat: 20 * time.Millisecond, patience: 5 * time.Second}
 }
 
 func (r *relay) Hello(_ context.Context, req *connect.Request[syncpb.HelloRequest]) (*connect.Response[syncpb.HelloResponse], error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := req.Msg
-	out := &syncpb.HelloResponse{Protocol: 1, Epoch: r.epoch, NowUnixMs: time.Now().UnixMilli(), Node: "n1",
+	out := &syncpb.HelloResponse{Protocol: min(m.Protocol, r.protocol), Epoch: r.epoch, NowUnixMs: time.Now().UnixMilli(), Node: "n1",
 		Generation: r.generation, Incarnation: "life", Nodes: []string{"n1:1", "n2:1"}}
 	if len(m.Nonce) == 0 {
 		return connect.NewResponse(out), nil // a look
@@ -159,32 +165,25 @@ func (r *relay) Push(_ context.Context, req *connect.Request[syncpb.PushRequest]
 
 func (r *relay) Pull(ctx context.Context, _ *connect.Request[syncpb.PullRequest], stream *connect.ServerStream[syncpb.PullResponse]) error {
 	r.mu.Lock()
-	var pending []*syncpb.PullResponse
 	silent := r.silent
-	for _, m := range r.mail {
-		if d := m.GetDelivery(); d != nil && d.Mailbox <= r.acked {
-			continue
-		}
-		if c := m.GetCommand(); c != nil && r.answers[c.Id] != nil {
-			continue
-		}
-		pending = append(pending, m)
-	}
+	r.turn, r.noRoom = 0, false
 	r.mu.Unlock()
 	if err := stream.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Beat{Beat: &syncpb.Beat{}}}); err != nil {
 		return err
 	}
-	for _, m := range pending {
-		if err := stream.Send(m); err != nil {
-			return err
-		}
-	}
 	beat := time.NewTicker(r.beat)
 	defer beat.Stop()
+	turn, done := uint64(0), map[*syncpb.PullResponse]bool{}
 	for {
+		for m := r.next(&turn, done); m != nil; m = r.next(&turn, done) {
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-r.wake:
 		case <-beat.C:
 			if silent {
 				continue
@@ -196,6 +195,36 @@ func (r *relay) Pull(ctx context.Context, _ *connect.Request[syncpb.PullRequest]
 	}
 }
 
+// next is what a stream sends next, nil for nothing. A node of version 1 knows of no turns.
+func (r *relay) next(turn *uint64, done map[*syncpb.PullResponse]bool) *syncpb.PullResponse {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.turn != *turn && !r.noRoom && r.protocol > 1 {
+		*turn = r.turn
+		for m := range done {
+			if m.GetDelivery() != nil {
+				delete(done, m)
+			}
+		}
+	}
+	for _, m := range r.mail {
+		d, c := m.GetDelivery(), m.GetCommand()
+		switch {
+		case done[m], c != nil && r.answers[c.Id] != nil, d != nil && d.Mailbox <= r.acked, d != nil && r.noRoom && r.protocol > 1:
+			continue
+		}
+		done[m] = true
+		if d == nil {
+			return m
+		}
+		r.sent++
+		d = proto.CloneOf(d)
+		d.Turn = *turn
+		return &syncpb.PullResponse{Item: &syncpb.PullResponse_Delivery{Delivery: d}}
+	}
+	return nil
+}
+
 func (r *relay) Ack(_ context.Context, req *connect.Request[syncpb.AckRequest]) (*connect.Response[syncpb.AckResponse], error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -204,6 +233,8 @@ func (r *relay) Ack(_ context.Context, req *connect.Request[syncpb.AckRequest]) 
 		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("lost on purpose"))
 	}
 	r.acked = max(r.acked, req.Msg.Mailbox)
+	r.turn, r.noRoom = req.Msg.Turn, req.Msg.Full
+	defer nudge(r.wake)
 	for _, a := range req.Msg.Answers {
 		r.answers[a.Id] = a
 	}
@@ -218,6 +249,14 @@ func (r *relay) set(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change()
+	nudge(r.wake)
+}
+
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // await polls until the condition on the relay holds.
@@ -236,251 +275,6 @@ func (r *relay) await(t *testing.T, what string, holds func() bool) {
 		}
 		time.Sleep(r.patience / 5000)
 	}
-}
-
-// site is an agent's journal and inbox in memory.
-type site struct {
-	mu       sync.Mutex
-	entries  []map[string]uint64 // position-1: number on each lane
-	given    map[string]uint64
-	taken    map[string]uint64
-	earlier  map[string]uint64
-	epoch    uint64
-	gone     map[string]uint64 // numbers up to this are no longer held
-	why      []string          // of the epochs that were begun
-	prefix   string            // of the ids: tells one copy of an agent from another
-	grown    chan struct{}
-	received []string
-	fullFor  int // Receive answers ErrFull so often
-	commands map[string]int
-	refuse   error
-	revision block.Revision
-}
-
-func newSite() *site {
-	return &site{epoch: 1, gone: map[string]uint64{}, given: map[string]uint64{}, taken: map[string]uint64{}, grown: make(chan struct{}), commands: map[string]int{}}
-}
-
-// add journals one event for some destinations. Its id is its position.
-func (s *site) add(destinations ...string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	numbers := map[string]uint64{}
-	for _, d := range destinations {
-		s.given[d]++
-		numbers[d] = s.given[d]
-	}
-	s.entries = append(s.entries, numbers)
-	close(s.grown)
-	s.grown = make(chan struct{})
-}
-
-// lane lists the ids that a destination must get.
-func (s *site) lane(destination string) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []string
-	for i, numbers := range s.entries {
-		if numbers[destination] > 0 {
-			out = append(out, s.prefix+fmt.Sprint(i+1))
-		}
-	}
-	return out
-}
-
-const cutEvents = 3 // a block of the test: small, so that there are many
-
-func (s *site) Cut(want map[string]uint64, from uint64, maxBlocks int) ([]Cut, uint64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	want = maps.Clone(want)
-	var cuts []Cut
-	for d, n := range want {
-		if n <= s.gone[d] {
-			cuts = append(cuts, Cut{Gap: &Gap{Destination: d, First: n, Last: s.gone[d], Cause: "no longer held"}})
-			want[d] = s.gone[d] + 1
-		}
-	}
-	if len(cuts) > 0 {
-		return cuts, from, nil
-	}
-	pos := from
-	for ; int(pos) <= len(s.entries); pos++ {
-		set := map[string]uint64{}
-		for d, n := range s.entries[pos-1] {
-			if w, ok := want[d]; ok && n == w {
-				set[d] = n
-			} else if ok && n > w {
-				return nil, 0, fmt.Errorf("lane %s wants %d, position %d has %d", d, w, pos, n)
-			}
-		}
-		if len(set) == 0 {
-			continue
-		}
-		last := len(cuts) - 1
-		fits := last >= 0 && cuts[last].Count < cutEvents && len(cuts[last].Lanes) == len(set)
-		if fits {
-			for _, l := range cuts[last].Lanes {
-				fits = fits && set[l.Agent] == l.First+uint64(cuts[last].Count)
-			}
-		}
-		if !fits {
-			if len(cuts) == maxBlocks {
-				break
-			}
-			cut := Cut{}
-			for _, d := range slices.Sorted(maps.Keys(set)) {
-				cut.Lanes = append(cut.Lanes, block.Lane{Agent: d, First: set[d]})
-			}
-			cuts = append(cuts, cut)
-			last++
-		}
-		cuts[last].Count++
-		for d := range set {
-			want[d]++
-		}
-		cuts[last].Block = append(cuts[last].Block, fmt.Sprintf("%d,", pos)...) // ids, encoded below
-	}
-	for i := range cuts {
-		var items []block.Item
-		for id := range idsOf(cuts[i].Block) {
-			items = append(items, block.Item{Head: block.Head{Type: "t"}, Body: block.AppendBody(nil, "key", []byte(s.prefix+id))})
-		}
-		text, err := block.Cut(block.Origin{Agent: "here", Epoch: s.epoch}, cuts[i].Lanes, items)
-		if err != nil {
-			return nil, 0, err
-		}
-		cuts[i].Block = text
-	}
-	return cuts, pos, nil
-}
-
-func idsOf(list []byte) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		id := ""
-		for _, c := range list {
-			if c != ',' {
-				id += string(c)
-				continue
-			}
-			if !yield(id) {
-				return
-			}
-			id = ""
-		}
-	}
-}
-
-func (s *site) current() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.epoch
-}
-
-// begin is what the agent does in a new epoch: what the relay had taken as far as it knows
-// is not sent again.
-func (s *site) begin(epoch uint64, why string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.epoch, s.earlier = epoch, maps.Clone(s.taken)
-	s.why = append(s.why, why)
-	return nil
-}
-
-func (s *site) Seek(destination string, number uint64) (uint64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, numbers := range s.entries {
-		if numbers[destination] >= number {
-			return uint64(i + 1), nil
-		}
-	}
-	return uint64(len(s.entries) + 1), nil
-}
-
-func (s *site) Outbound() map[string]uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.given)
-}
-
-func (s *site) Next() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return uint64(len(s.entries) + 1)
-}
-
-func (s *site) Wait(ctx context.Context, pos uint64) error {
-	for {
-		s.mu.Lock()
-		grown, next := s.grown, uint64(len(s.entries)+1)
-		s.mu.Unlock()
-		if next > pos {
-			return nil
-		}
-		select {
-		case <-grown:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func (s *site) Earlier(destination string) uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.earlier[destination]
-}
-
-func (s *site) Taken(destination string, number uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if number < s.earlier[destination] {
-		return
-	}
-	s.taken[destination] = number
-}
-
-func (s *site) Receive(_ context.Context, text []byte, _ time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.fullFor > 0 {
-		s.fullFor--
-		return ErrFull
-	}
-	s.received = append(s.received, string(text))
-	return nil
-}
-
-func (s *site) ReceiveGap(_ context.Context, gap Gap) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.received = append(s.received, fmt.Sprintf("gap %s %d-%d", gap.Source, gap.First, gap.Last))
-	return nil
-}
-
-func (s *site) Highwaters() []Highwater { return nil }
-
-func (s *site) Held() block.Revision {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.revision
-}
-
-func (s *site) Offer(revision block.Revision, _, _ []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.refuse == nil {
-		s.revision = revision
-	}
-	return s.refuse
-}
-
-func (s *site) command(_ context.Context, id, _ string, arguments []byte) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.commands[id]++
-	return arguments, nil
 }
 
 type forever struct{}

@@ -10,42 +10,29 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"math/big"
-	mathrand "math/rand/v2"
 	"net"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/quic-go/quic-go/testutils/simnet"
-
 	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/transport"
+	"github.com/crossdock/crossdock/protocol/transport/airtest"
 )
 
-// air is a network with delay and loss, in simulated time.
+// air is a network with delay and loss, in simulated time, and its authority.
 type air struct {
-	t     *testing.T
-	delay time.Duration // one way
-	loss  float64       // likewise
-
-	mu    sync.Mutex // guards what follows
-	cut   bool
-	dice  *mathrand.Rand
-	nodes map[string]simnet.PacketReceiver
-	port  int
-
+	*airtest.Air
+	t    *testing.T
 	key  *ecdsa.PrivateKey // of the authority, and of everybody else
 	root *x509.Certificate
 }
 
-var _ simnet.Router = (*air)(nil)
-
 func newAir(t *testing.T, delay time.Duration, loss float64) *air {
-	a := &air{t: t, delay: delay, loss: loss, dice: mathrand.New(mathrand.NewPCG(3, 4)), nodes: map[string]simnet.PacketReceiver{}, port: 1000}
+	a := &air{Air: airtest.New(3, delay, loss), t: t}
 	var err error
 	if a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
@@ -73,35 +60,6 @@ func (a *air) sign(template *x509.Certificate) *x509.Certificate {
 	return certificate
 }
 
-func (a *air) AddNode(addr net.Addr, node simnet.PacketReceiver) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.nodes[addr.String()] = node
-}
-
-func (a *air) SendPacket(p simnet.Packet) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if node := a.nodes[p.To.String()]; node != nil && !a.cut && a.dice.Float64() >= a.loss {
-		time.AfterFunc(a.delay, func() { node.RecvPacket(p) })
-	}
-	return nil
-}
-
-func (a *air) setCut(cut bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.cut = cut
-}
-
-func (a *air) socket(host string) *simnet.SimConn {
-	a.mu.Lock()
-	a.port++
-	port := a.port
-	a.mu.Unlock()
-	return simnet.NewSimConn(&net.UDPAddr{IP: net.ParseIP(host), Port: port}, a)
-}
-
 func (a *air) pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.root)
@@ -114,7 +72,7 @@ func (a *air) serve(r *relay) (address string, stop func()) {
 	r.beat, r.patience = 10*time.Second, time.Hour
 	leaf := a.sign(&x509.Certificate{IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 	server, err := transport.Listen(transport.ServerConfig{
-		Cluster: "c1", Handler: r.handler(), Packets: a.socket("10.0.0.1"), Authorities: a.pool,
+		Cluster: "c1", Handler: r.handler(), Packets: a.Socket("10.0.0.1"), Authorities: a.pool,
 		Certificate: func() (*tls.Certificate, error) {
 			return &tls.Certificate{Certificate: [][]byte{leaf.Raw, a.root.Raw}, PrivateKey: a.key}, nil
 		},
@@ -142,7 +100,7 @@ func (a *air) agent(s *site, addresses ...string) (u *Uplink, stop func()) {
 	dialer, err := transport.NewDialer(transport.DialerConfig{
 		Addresses: addresses, Mode: transport.QUIC, AttemptTimeout: 10 * time.Second,
 		TLS:     func() (*tls.Config, error) { return transport.AgentTLS(own, a.pool()), nil },
-		Packets: func() (net.PacketConn, error) { return a.socket("10.0.0.2"), nil },
+		Packets: func() (net.PacketConn, error) { return a.Socket("10.0.0.2"), nil },
 	})
 	if err != nil {
 		a.t.Fatal(err)
@@ -204,13 +162,13 @@ func TestBadLink(t *testing.T) {
 		}
 		feed()
 		r.awaitLane(t, "a", s.lane("a"))
-		a.setCut(true)
+		a.SetCut(true)
 		feed()
 		time.Sleep(54 * time.Second)
 		if u.State().Connected {
 			t.Error("the cut has not been noticed")
 		}
-		a.setCut(false)
+		a.SetCut(false)
 		r.awaitLane(t, "a", s.lane("a"))
 		r.awaitLane(t, "b", s.lane("b"))
 		r.await(t, "the mail to be acknowledged", func() bool { return r.acked == 20 })

@@ -24,14 +24,17 @@ import (
 )
 
 // ProtocolVersion is the newest version of the sync protocol that this agent speaks.
-const ProtocolVersion = 1
+const ProtocolVersion = 2
+
+// turnsSince is the version from which on nodes hold back the mail alone when it has no room.
+const turnsSince = 2
 
 // Limits of one session.
 const (
 	maxCallBytes  = 1 << 20 // of blocks in one push, beyond the first
 	maxCalls      = 4       // pushes under way
 	maxCutBlocks  = 8       // blocks cut ahead of the calls
-	maxCommands   = 4       // commands executed at a time
+	maxCommands   = 4       // commands of a kind executed at a time
 	maxAnswers    = 256     // answers that wait for an Ack
 	maxAnswerSize = 1 << 20
 	maxAckAnswers = 2 << 20     // bytes of answers in one Ack
@@ -47,6 +50,10 @@ var (
 	ErrFull = errors.New("no room for more mail")             // wait and try again
 	ErrGap  = errors.New("mail is missing before this block") // resume from the oldest
 )
+
+// ErrNotKept is what a Policy says of a revision that it could not store: it is offered
+// again.
+var ErrNotKept = errors.New("the revision could not be stored")
 
 // takenEarlier is the cause of the gap with which a new epoch begins.
 const takenEarlier = "the relay took them in an earlier epoch of this agent; they are not sent twice"
@@ -118,11 +125,22 @@ type Highwater struct {
 	Number uint64
 }
 
+// Revision is a revision of policy as the control plane sends it.
+type Revision struct {
+	Number block.Revision
+	Digest []byte
+	Bundle []byte
+	Begun  map[string]block.Revision // systems that take the place of others: the revision that brought it about
+}
+
 // Policy holds the revision that is in force here.
 type Policy interface {
 	Held() block.Revision
-	// Offer puts a newer revision in force wholly, or not at all and says why.
-	Offer(revision block.Revision, digest, bundle []byte) error
+	// Offer puts a newer revision in force wholly, or not at all and says why. ErrNotKept.
+	Offer(r Revision) error
+	// Former notes a revision that was in force before, and is not to be here: systems that
+	// are replaced in the one that is offered next were delivered to as it says.
+	Former(r Revision) error
 }
 
 // Identity is the agent's certificate and what has to be on disk before the control plane
@@ -229,6 +247,7 @@ type State struct {
 	Cluster   string    `json:"cluster,omitempty"`
 	SkewMs    int64     `json:"skewMs"` // the control plane's clock less ours
 	Fenced    string    `json:"fenced,omitempty"`
+	NoRoom    time.Time `json:"noRoom,omitzero"` // mail waits for room since
 }
 
 // Uplink keeps the session. New starts nothing.

@@ -95,16 +95,18 @@ func delivery(mailbox uint64, text string) *syncpb.PullResponse {
 }
 
 func TestMailWaitsForRoomAndIsAcknowledgedAfterTheCommit(t *testing.T) {
-	s, r := newSite(), newRelay()
-	s.fullFor = 20
-	r.mail = []*syncpb.PullResponse{delivery(1, "one"), delivery(2, "two"),
-		{Item: &syncpb.PullResponse_Delivery{Delivery: &syncpb.Delivery{Mailbox: 3, Source: "x", Gap: &syncpb.Gap{First: 4, Last: 9}}}}}
-	start(t, s, r, transport.Faults{})
-	r.await(t, "the acknowledgement", func() bool { return r.acked == 3 })
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if want := []string{"one", "two", "gap x 4-9"}; !slices.Equal(s.received, want) {
-		t.Errorf("got %v, want %v", s.received, want)
+	for _, protocol := range []uint32{1, 2} {
+		s, r := newSite(), newRelay()
+		s.fullFor, r.protocol = 20, protocol
+		r.mail = []*syncpb.PullResponse{delivery(1, "one"), delivery(2, "two"),
+			{Item: &syncpb.PullResponse_Delivery{Delivery: &syncpb.Delivery{Mailbox: 3, Source: "x", Gap: &syncpb.Gap{First: 4, Last: 9}}}}}
+		start(t, s, r, transport.Faults{})
+		r.await(t, "the acknowledgement", func() bool { return r.acked == 3 })
+		s.mu.Lock()
+		if want := []string{"one", "two", "gap x 4-9"}; !slices.Equal(s.received, want) {
+			t.Errorf("by version %d: got %v, want %v", protocol, s.received, want)
+		}
+		s.mu.Unlock()
 	}
 }
 
@@ -141,6 +143,55 @@ func TestRevisionIsOfferedAndARefusalKeepsTheSession(t *testing.T) {
 	if !u.State().Connected {
 		t.Errorf("a refused revision ended the session: %s", u.State().LastError)
 	}
+}
+
+// What was in force while the agent was away is noted before the newest revision comes, which
+// tells where its moves began.
+func TestFormerRevisionIsNoted(t *testing.T) {
+	s, r := newSite(), newRelay()
+	number := func(n uint64) *syncpb.Revision { return &syncpb.Revision{Generation: 1, Number: n} }
+	r.mail = []*syncpb.PullResponse{
+		{Item: &syncpb.PullResponse_Former{Former: &syncpb.PolicyRevision{Revision: number(4), Bundle: []byte("former"), Digest: []byte("d")}}},
+		{Item: &syncpb.PullResponse_Policy{Policy: &syncpb.PolicyRevision{Revision: number(7), Moves: []*syncpb.MoveBegin{{System: "new", Revision: number(6)}}}}},
+		delivery(1, "after"),
+	}
+	start(t, s, r, transport.Faults{})
+	r.await(t, "the mail behind them", func() bool { return r.acked == 1 })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.offered) != 2 {
+		t.Fatalf("heard of %+v", s.offered)
+	}
+	if f := s.offered[0]; f.Number.Number != 4 || string(f.Bundle) != "former" || string(f.Digest) != "d" {
+		t.Errorf("former %+v", f)
+	}
+	if got := s.offered[1].Begun; len(got) != 1 || got["new"] != (block.Revision{Generation: 1, Number: 6}) || s.revision.Number != 7 {
+		t.Errorf("begun %+v, in force %s", got, s.revision)
+	}
+}
+
+// A revision that the disk did not take is offered again, and holds back nothing meanwhile.
+func TestRevisionThatCouldNotBeStored(t *testing.T) {
+	s, r := newSite(), newRelay()
+	s.refuse = fmt.Errorf("%w: no space left", ErrNotKept)
+	r.mail = []*syncpb.PullResponse{
+		{Item: &syncpb.PullResponse_Policy{Policy: &syncpb.PolicyRevision{Revision: &syncpb.Revision{Generation: 1, Number: 4}}}}, delivery(1, "after")}
+	start(t, s, r, transport.Faults{})
+	r.await(t, "the mail behind it", func() bool { return r.acked == 1 })
+	if got := s.Held(); got.Number != 0 {
+		t.Errorf("held %v", got)
+	}
+	var reports int
+	r.set(func() { reports = r.status })
+	s.mu.Lock()
+	s.refuse = nil
+	s.mu.Unlock()
+	r.await(t, "the revision", func() bool { return s.Held().Number == 4 && r.status > reports })
+	r.set(func() {
+		if r.hellos != 1 {
+			t.Errorf("%d sessions", r.hellos)
+		}
+	})
 }
 
 func TestSilentStreamIsLeft(t *testing.T) {

@@ -51,6 +51,8 @@ func (g *Gateway) Ack(ctx context.Context, r *connect.Request[syncpb.AckRequest]
 		}
 	}
 	live.settled(ack.Answers)
+	// Last: what was acknowledged with it is no part of the next turn.
+	live.take(mark, turn{number: r.Msg.GetTurn(), full: r.Msg.GetFull()})
 	return connect.NewResponse(&syncpb.AckResponse{}), nil
 }
 

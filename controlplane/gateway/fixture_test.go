@@ -44,6 +44,7 @@ type replica struct {
 	down     error
 	damaged  map[uint64]bool // positions of mail that cannot be read at this node
 	others   bool            // other nodes have what this one cannot read
+	onMail   func()          // called once, when mail is looked for
 }
 
 var _ gateway.Store = (*replica)(nil)
@@ -84,6 +85,13 @@ func (r *replica) Apply(_ context.Context, cmd model.Command) (any, error) {
 }
 
 func (r *replica) Mail(agent string, after uint64, maxBytes int) []model.Mail {
+	r.mu.Lock()
+	then := r.onMail
+	r.onMail = nil
+	r.mu.Unlock()
+	if then != nil {
+		then()
+	}
 	mail := r.Machine.Mail(agent, after, maxBytes)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -188,7 +196,18 @@ func (n *node) must(cmd model.Command) any {
 // activate puts a bundle for the sites in force.
 func (n *node) activate(bundle string, sites ...string) {
 	n.t.Helper()
-	r := n.must(&model.Propose{Asked: asked("root"), Bundle: []byte(bundle), Digest: sha256.Sum256([]byte(bundle)), Sites: sites}).(*model.Revision)
+	n.enforce(&model.Propose{Asked: asked("root"), Bundle: []byte(bundle), Digest: sha256.Sum256([]byte(bundle)), Sites: sites})
+}
+
+// move is like activate, with a system that takes the place of another.
+func (n *node) move(bundle string, move model.Move, sites ...string) {
+	n.t.Helper()
+	n.enforce(&model.Propose{Asked: asked("root"), Bundle: []byte(bundle), Digest: sha256.Sum256([]byte(bundle)), Sites: sites, Moves: []model.Move{move}})
+}
+
+func (n *node) enforce(proposal *model.Propose) {
+	n.t.Helper()
+	r := n.must(proposal).(*model.Revision)
 	n.must(&model.Approve{Asked: asked("root"), Number: r.ID.Number, Digest: r.Digest})
 }
 

@@ -27,7 +27,7 @@ import (
 
 // The versions of the sync protocol that a node speaks: its own and the previous one.
 const (
-	ProtocolNewest = 1
+	ProtocolNewest = 2
 	ProtocolOldest = 1
 )
 
@@ -60,8 +60,9 @@ type Store interface {
 	Mailbox(agent string) model.Mailbox
 	// Spoiled is told of what this node cannot read. Without an error no other node has it.
 	Spoiled(what string) error
-	// RevisionFor gives the revision that is in force at a site.
-	RevisionFor(site string) (model.Revision, bool)
+	// RevisionFor gives the revision that is in force at a site, and its moves.
+	RevisionFor(site string) (model.Revision, []model.Begun, bool)
+	Revision(number uint64) (model.Revision, bool)
 	RevisionBundle(number uint64) ([]byte, bool)
 	Commands(agent string) []model.AgentCommand
 	// Watch gives a channel that gets a token after something of a topic has changed. The

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,13 +30,48 @@ type stream struct {
 	peer   transport.Peer
 	since  time.Time
 	cancel context.CancelCauseFunc
-	sent   atomic.Uint64 // highest mail position sent
+	mark   transport.Mark // of its session
+	sent   atomic.Uint64  // highest mail position sent
 
-	asks chan *syncpb.Command // live commands to send
+	asks   chan *syncpb.Command // live commands to send
+	turned chan struct{}        // the turn has changed
 
 	mu      sync.Mutex // guards what follows
 	waiting map[string]chan<- *syncpb.CommandAnswer
 	given   map[string]bool // durable commands sent on this stream and not answered yet
+	turn    turn
+}
+
+// turn is how the agent stands to its mail. One that runs out of room begins a new turn and
+// drops what still comes of the one before; the mail of the new one begins with the oldest
+// that is not acknowledged, once there is room. Only mail is held back: a new revision or a
+// command may be what makes room.
+type turn struct {
+	number uint64
+	full   bool // there is no room
+}
+
+// take notes how the agent stands to its mail, as an Ack of the stream's session tells.
+func (s *stream) take(mark transport.Mark, t turn) {
+	if s == nil || s.mark != mark {
+		return
+	}
+	s.mu.Lock()
+	changed := s.turn != t
+	s.turn = t
+	s.mu.Unlock()
+	if changed {
+		select {
+		case s.turned <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *stream) turnNow() turn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.turn
 }
 
 func (g *Gateway) stream(agent string) *stream {
@@ -80,8 +117,8 @@ func (g *Gateway) Pull(ctx context.Context, r *connect.Request[syncpb.PullReques
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := &stream{
-		agent: agent.Name, site: agent.Site, since: g.cfg.Now(), cancel: cancel,
-		asks: make(chan *syncpb.Command, maxAsks), waiting: map[string]chan<- *syncpb.CommandAnswer{}, given: map[string]bool{},
+		agent: agent.Name, site: agent.Site, since: g.cfg.Now(), cancel: cancel, mark: mark,
+		asks: make(chan *syncpb.Command, maxAsks), turned: make(chan struct{}, 1), waiting: map[string]chan<- *syncpb.CommandAnswer{}, given: map[string]bool{},
 	}
 	s.peer, _ = transport.PeerFrom(ctx)
 	back := g.takeRewinds(agent.Name)
@@ -90,7 +127,7 @@ func (g *Gateway) Pull(ctx context.Context, r *connect.Request[syncpb.PullReques
 	defer s.hangUp()
 	defer g.end(s)
 	p := &puller{
-		g: g, s: s, out: out, key: agent.Key, epoch: agent.Epoch, mark: mark, rewound: back.changed,
+		g: g, s: s, out: out, key: agent.Key, epoch: agent.Epoch, rewound: back.changed,
 		held: block.Revision{Generation: r.Msg.GetRevision().GetGeneration(), Number: r.Msg.GetRevision().GetNumber()},
 	}
 	p.position = g.resume(agent.Name, r.Msg.GetMailbox())
@@ -125,10 +162,10 @@ type puller struct {
 	out      *connect.ServerStream[syncpb.PullResponse]
 	key      [32]byte // of the agent that called
 	epoch    uint64   // likewise
-	mark     transport.Mark
 	rewound  <-chan struct{}
 	held     block.Revision
 	position uint64
+	turn     uint64 // to which position belongs
 }
 
 func (p *puller) run(ctx context.Context) error {
@@ -156,6 +193,7 @@ func (p *puller) run(ctx context.Context) error {
 		case <-p.rewound:
 			return errRewound
 		case <-wake:
+		case <-p.s.turned:
 		case ask := <-p.s.asks:
 			if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Command{Command: ask}}); err != nil {
 				return err
@@ -189,6 +227,16 @@ func (p *puller) sendAll(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		now := p.s.turnNow()
+		if now.number != p.turn && !now.full {
+			p.turn, p.position = now.number, 0
+		}
+		// Before the revision in force is looked up: nothing is to come to an agent that was
+		// routed by a revision which is in force everywhere, and which it has not been sent.
+		var batch []model.Mail
+		if !now.full {
+			batch = p.g.cfg.Store.Mail(p.s.agent, p.position, mailBatch)
+		}
 		// Asked before every batch: a revoked agent gets no more than one after it.
 		if err := p.standing(); err != nil {
 			return err
@@ -202,11 +250,13 @@ func (p *puller) sendAll(ctx context.Context) error {
 		if err := p.live(); err != nil {
 			return err
 		}
-		batch := p.g.cfg.Store.Mail(p.s.agent, p.position, mailBatch)
 		if len(batch) == 0 {
 			return nil
 		}
 		for i := range batch {
+			if p.s.turnNow() != now {
+				break // the agent drops it
+			}
 			if batch[i].Damaged != "" {
 				if err := p.lose(ctx, &batch[i]); err != nil {
 					return err
@@ -271,7 +321,7 @@ func (p *puller) standing() error {
 		return p.g.refuse("epoch", connect.CodePermissionDenied,
 			"epoch %d of agent %s is fenced, its epoch is %d: another copy of this agent has a later one", p.epoch, agent.Name, agent.Epoch)
 	}
-	return p.g.checkMark(agent, p.mark)
+	return p.g.checkMark(agent, p.s.mark)
 }
 
 // rewind tells when a lane of an agent has gone back.
@@ -308,22 +358,61 @@ func (g *Gateway) takeRewinds(agent string) *rewind {
 }
 
 func (p *puller) policy() error {
-	active, ok := p.g.cfg.Store.RevisionFor(p.s.site)
+	active, moves, ok := p.g.cfg.Store.RevisionFor(p.s.site)
 	if !ok || !p.held.Less(active.ID) {
 		return nil
 	}
-	bundle, ok := p.g.cfg.Store.RevisionBundle(active.ID.Number)
+	message, ok := p.revision(&active)
 	if !ok {
 		return nil // superseded and gone between the two reads; the topic says so too
 	}
-	err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Policy{Policy: &syncpb.PolicyRevision{
-		Revision: &syncpb.Revision{Generation: active.ID.Generation, Number: active.ID.Number},
-		Digest:   active.Digest[:], Bundle: bundle,
-	}}})
+	for _, m := range moves {
+		message.Moves = append(message.Moves, &syncpb.MoveBegin{System: m.System, Revision: toRevision(m.Revision)})
+	}
+	if err := p.former(moves); err != nil {
+		return err
+	}
+	err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Policy{Policy: message}})
 	if err == nil {
 		p.held = active.ID
 	}
 	return err
+}
+
+// former sends what was in force before systems of this site were replaced, if the agent was
+// away then: it has to finish with those systems as that revision had them.
+func (p *puller) former(moves []model.Begun) error {
+	slices.SortFunc(moves, func(a, b model.Begun) int { return cmp.Compare(a.Before.Number, b.Before.Number) })
+	last := p.held
+	for _, m := range moves {
+		if m.OldSite != p.s.site || !last.Less(m.Before) {
+			continue
+		}
+		last = m.Before
+		row, ok := p.g.cfg.Store.Revision(m.Before.Number)
+		if !ok {
+			continue
+		}
+		message, ok := p.revision(&row)
+		if !ok {
+			p.g.cfg.Logger.Warn("the revision before a move is no longer kept; what its routes alone sent to the old system may have to be discarded there",
+				"agent", p.s.agent, "system", m.Old, "revision", m.Before.String())
+			continue
+		}
+		if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Former{Former: message}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *puller) revision(r *model.Revision) (*syncpb.PolicyRevision, bool) {
+	bundle, ok := p.g.cfg.Store.RevisionBundle(r.ID.Number)
+	return &syncpb.PolicyRevision{Revision: toRevision(r.ID), Digest: r.Digest[:], Bundle: bundle}, ok
+}
+
+func toRevision(r block.Revision) *syncpb.Revision {
+	return &syncpb.Revision{Generation: r.Generation, Number: r.Number}
 }
 
 // commands sends each durable command once on a stream; unanswered ones go again on the
@@ -364,7 +453,7 @@ func (s *stream) settled(answers []model.CommandAnswer) {
 }
 
 func (p *puller) mail(m *model.Mail) error {
-	d := &syncpb.Delivery{Mailbox: m.Position, RelayedUnixMs: m.Relayed.UnixMilli(), Block: m.Block}
+	d := &syncpb.Delivery{Mailbox: m.Position, RelayedUnixMs: m.Relayed.UnixMilli(), Block: m.Block, Turn: p.turn}
 	if m.Gap != nil {
 		d.Source, d.Epoch = m.Gap.Source, m.Gap.Epoch
 		d.Gap = &syncpb.Gap{Destination: m.Gap.Destination, First: m.Gap.First, Last: m.Gap.Last, Cause: m.Gap.Cause}

@@ -77,6 +77,67 @@ func TestPull(t *testing.T) {
 	foreign.mail(3)
 }
 
+// An agent that was away when a system of its site was replaced hears first what was in force
+// before, and only then; every agent hears where the moves began.
+func TestFormerRevision(t *testing.T) {
+	n := newNode(t)
+	sites := []string{"berlin", "paris"}
+	move := model.Move{System: "erp2", Site: "paris", Old: "erp", OldSite: "berlin"}
+	n.activate("one", sites...)
+	n.activate("two", sites...)
+	n.activate("three", sites...)
+	n.move("four", move, sites...)
+	n.move("five", move, sites...)
+	berlin, paris := n.join("berlin"), n.join("paris")
+	for _, tt := range []struct {
+		at   *agent
+		held uint64
+		want []string
+	}{
+		{berlin, 0, []string{"former three", "five"}},
+		{berlin, 1, []string{"former three", "five"}},
+		{berlin, 2, []string{"former three", "five"}},
+		{berlin, 3, []string{"five"}},
+		{berlin, 4, []string{"five"}},
+		{paris, 1, []string{"five"}}, // nothing of its own is replaced
+	} {
+		stream := tt.at.pull(&syncpb.PullRequest{Revision: &syncpb.Revision{Generation: 1, Number: tt.held}})
+		for _, want := range tt.want {
+			m := stream.next()
+			got := string(m.GetPolicy().GetBundle())
+			if f := m.GetFormer(); f != nil {
+				got = "former " + string(f.Bundle)
+				if f.Revision.Number != 3 || f.Revision.Generation != 1 || len(f.Digest) == 0 {
+					t.Errorf("former %v", f)
+				}
+			} else if b := m.GetPolicy().GetMoves(); len(b) != 1 || b[0].System != "erp2" || b[0].Revision.GetNumber() != 4 {
+				t.Errorf("moves %v", b)
+			}
+			if got != want {
+				t.Errorf("%s, which holds %d, is sent %q, want %q", tt.at.id.Agent, tt.held, got, want)
+			}
+		}
+	}
+}
+
+// Mail never overtakes the revision that it was routed by.
+func TestRevisionComesBeforeItsMail(t *testing.T) {
+	n := newNode(t)
+	n.activate("one", "berlin", "paris")
+	berlin, paris := n.join("berlin"), n.join("paris")
+	n.store.mu.Lock()
+	n.store.onMail = func() {
+		n.activate("two", "berlin", "paris")
+		n.mailTo(berlin, "paris", 1, 1)
+	}
+	n.store.mu.Unlock()
+	stream := paris.pull(&syncpb.PullRequest{Revision: &syncpb.Revision{Generation: 1, Number: 1}})
+	if p := stream.next().GetPolicy(); string(p.GetBundle()) != "two" {
+		t.Errorf("first comes %v (%v)", p, stream.Err())
+	}
+	stream.mail(1)
+}
+
 func TestStreamEnds(t *testing.T) {
 	n := newNode(t)
 	a := n.join("berlin")
@@ -230,6 +291,25 @@ func (n *node) deadLetter(a *agent) {
 	}
 }
 
+// bulky mails an agent to itself blocks that do not compress.
+func (a *agent) bulky(blocks uint64, size int) {
+	a.t.Helper()
+	for i := range blocks {
+		body := make([]byte, size)
+		if _, err := rand.Read(body); err != nil {
+			a.t.Fatal(err)
+		}
+		text, err := block.Cut(block.Origin{Agent: a.id.Agent, Epoch: 1}, []block.Lane{{Agent: a.id.Agent, First: i + 1}},
+			[]block.Item{{Head: block.Head{Type: "order.captured.v1", Received: time.Now(), Occurred: time.Now()}, Body: body}})
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		if _, err := a.push(&syncpb.PushRequest{Epoch: 1, Blocks: [][]byte{text}}); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+}
+
 // An agent that is far behind still hears what somebody waits for.
 func TestAskBeforeMailWithoutEnd(t *testing.T) {
 	n := newNode(t)
@@ -237,20 +317,7 @@ func TestAskBeforeMailWithoutEnd(t *testing.T) {
 	a := n.join("berlin")
 	n.join("paris")
 	const blocks = 8
-	for i := range uint64(blocks) {
-		body := make([]byte, 700<<10)
-		if _, err := rand.Read(body); err != nil { // does not compress
-			t.Fatal(err)
-		}
-		text, err := block.Cut(block.Origin{Agent: "berlin", Epoch: 1}, []block.Lane{{Agent: "berlin", First: i + 1}},
-			[]block.Item{{Head: block.Head{Type: "order.captured.v1", Received: time.Now(), Occurred: time.Now()}, Body: body}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := a.push(&syncpb.PushRequest{Epoch: 1, Blocks: [][]byte{text}}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	a.bulky(blocks, 700<<10)
 	stream := a.pull(&syncpb.PullRequest{Revision: &syncpb.Revision{Generation: 1, Number: 1}})
 	stream.mail(1)
 	ctx, cancel := context.WithCancel(t.Context())

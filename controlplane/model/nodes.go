@@ -95,3 +95,10 @@ type MoveStatus struct {
 	By       string // the operator who released it; empty: it came to its end by itself
 	Mark     uint64 // position in the old agent's mailbox up to which it has to come
 }
+
+// Begun is a move of a revision, and where it began.
+type Begun struct {
+	Move
+	Revision block.Revision // that brought it
+	Before   block.Revision // in force until then; zero: none
+}

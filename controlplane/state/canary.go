@@ -104,19 +104,32 @@ func (t *tx) withdraw(c *model.Withdraw) (*model.Revision, *model.Error) {
 }
 
 // RevisionFor gives the revision that is in force at a site, without its bundle: the canary
-// revision at its canary sites, else the active one.
-func (r *Reader) RevisionFor(site string) (revision model.Revision, ok bool) {
+// revision at its canary sites, else the active one. With it come the moves that it has.
+func (r *Reader) RevisionFor(site string) (revision model.Revision, moves []model.Begun, ok bool) {
 	r.read(func(v view) {
-		n := v.counters()
-		if n.Canary != 0 {
-			if row := get[model.Revision](v, tableRevisions, key(n.Canary)); row != nil && slices.Contains(row.Canary, site) {
-				revision, ok = *row, true
-				return
-			}
+		row := get[model.Revision](v, tableRevisions, key(v.counters().Canary))
+		if row == nil || !slices.Contains(row.Canary, site) {
+			row = v.active()
 		}
-		if row := v.active(); row != nil {
-			revision, ok = *row, true
+		if row != nil {
+			revision, moves, ok = *row, v.begun(row), true
 		}
 	})
-	return revision, ok
+	return revision, moves, ok
+}
+
+// begun tells where the moves of a revision began: one that the active revision has too with
+// that one's, or before; another with the revision itself, which is at its canary sites.
+func (v view) begun(r *model.Revision) (moves []model.Begun) {
+	for _, m := range r.Moves {
+		b := model.Begun{Move: m, Revision: r.ID, Before: r.Base}
+		if status := get[model.MoveStatus](v, tableMoves, []byte(m.System)); status != nil && status.Move == m {
+			b.Revision = status.Revision
+		}
+		if first := get[model.Revision](v, tableRevisions, key(b.Revision.Number)); first != nil {
+			b.Before = first.Base
+		}
+		moves = append(moves, b)
+	}
+	return moves
 }

@@ -22,7 +22,7 @@ func (f *fixture) approval(r model.Revision, canary ...string) *model.Approve {
 func (f *fixture) runs(want map[string]uint64) {
 	f.Helper()
 	for site, number := range want {
-		r, ok := f.RevisionFor(site)
+		r, _, ok := f.RevisionFor(site)
 		if ok != (number != 0) || r.ID.Number != number {
 			f.Fatalf("site %s has revision %d (%t), want %d", site, r.ID.Number, ok, number)
 		}

@@ -97,6 +97,46 @@ func TestMove(t *testing.T) {
 	}
 }
 
+// A move keeps where it began over later revisions; one that comes again has begun anew.
+func TestWhereAMoveBegan(t *testing.T) {
+	f := openMachine(t)
+	f.begin(model.ApprovalsDual, model.Limits{})
+	f.principal("second", model.Approver)
+	plain := func(text string) model.Revision {
+		r := f.propose(text, "eu", "ho")
+		f.must(f.approval(r))
+		return r
+	}
+	want := func(site string, began, before block.Revision, system string) {
+		t.Helper()
+		_, moves, ok := f.RevisionFor(site)
+		if !ok || len(moves) != 1 || moves[0].System != system || moves[0].Revision != began || moves[0].Before != before {
+			t.Fatalf("%s: moves %+v, want %s since %s, and %s before", site, moves, system, began, before)
+		}
+	}
+	first := plain("one")
+	if _, moves, ok := f.RevisionFor("eu"); !ok || len(moves) != 0 {
+		t.Fatalf("moves %+v", moves)
+	}
+	f.propose("of no account", "eu", "ho")
+	moved := f.move("moved")
+	want("eu", moved.ID, first.ID, "erp2")
+	f.move("moved still")
+	want("eu", moved.ID, first.ID, "erp2")
+	back := plain("moved back")
+	again := f.move("moved again")
+	want("eu", again.ID, back.ID, "erp2")
+
+	// At a canary site another move has begun; the others go on.
+	next := f.must(&model.Propose{Asked: f.by("root"), Bundle: []byte("next"), Digest: hashOf("next"), Sites: []string{"eu", "ho"},
+		Moves: []model.Move{{System: "erp3", Site: "ho", Old: "erp2", OldSite: "eu"}}}).(*model.Revision)
+	f.must(f.approval(*next, "eu"))
+	want("eu", next.ID, again.ID, "erp3")
+	want("ho", again.ID, back.ID, "erp2")
+	f.must(&model.Promote{Asked: f.by("second"), Number: next.ID.Number})
+	want("ho", next.ID, again.ID, "erp3")
+}
+
 // An old copy of an agent may still send to the old system under a former revision: a move
 // that waited for the old system only waits for that agent again.
 func TestMoveWaitsForAnOldCopy(t *testing.T) {

@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,6 +50,7 @@ type system struct {
 	stands   string // name of the system in the history, where several take turns as one; empty: its own
 	replaces string // system whose place it takes
 	unrouted bool   // nothing is sent to it any more
+	route    string // name of the route to it; empty: to-NAME
 
 	mu       sync.Mutex // guards what follows
 	behave   func(attempt) reply
@@ -197,7 +199,7 @@ func policyFor(sites []string, systems []*system) map[string]string {
 			}
 			when = fmt.Sprintf(", when: '.site as $s | %s | any(. == $s)'", list)
 		}
-		doc("Route", "to-"+y.name, fmt.Sprintf("{owner: it, from: {type: %s}, to: [{system: %s%s}],"+
+		doc("Route", cmp.Or(y.route, "to-"+y.name), fmt.Sprintf("{owner: it, from: {type: %s}, to: [{system: %s%s}],"+
 			" retry: {initial: 20ms, max: 200ms, attempts: 100000}, onExhausted: %s}", orderCaptured, y.name, when, y.onDead))
 	}
 	return map[string]string{"policy.yaml": b.String(), "schemas/order.json": `{"type":"object","required":["orderId"],

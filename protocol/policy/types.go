@@ -24,6 +24,9 @@ type Set struct {
 	Systems   map[string]*System
 	Routes    []*Route // sorted by name
 	Journeys  map[string]*Journey
+	// Begun tells with which revision a system began to take the place of another, as the
+	// control plane says; it may say nothing.
+	Begun map[string]block.Revision
 
 	types   map[string]*eventType // by event type
 	schemas map[string]*contract.Version

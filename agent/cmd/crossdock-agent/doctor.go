@@ -22,7 +22,7 @@ func (p *program) doctorCommand() *cobra.Command {
 		Long: "Look at everything the agent leans on and say what to do.\n\n" +
 			"It does not test whether events pass from end to end, and it changes nothing.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.load()
+			cfg, err := p.loadWhole()
 			if err != nil {
 				return err
 			}

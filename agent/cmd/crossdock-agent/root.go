@@ -150,6 +150,15 @@ func (p *program) load() (agent.Config, error) {
 	return cfg, nil
 }
 
+// loadWhole is for commands that need all of it, where there is no file too.
+func (p *program) loadWhole() (agent.Config, error) {
+	cfg, err := p.load()
+	if err == nil {
+		err = withCode(exitUsage, cfg.Validate())
+	}
+	return cfg, err
+}
+
 // loadUnchecked leaves the check to a command whose own flags complete the configuration.
 // path is the file, empty if there is none.
 func (p *program) loadUnchecked() (cfg agent.Config, path string, err error) {
@@ -186,12 +195,9 @@ func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "Run the agent until it is told to stop", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.load()
+			cfg, err := p.loadWhole()
 			if err != nil {
 				return err
-			}
-			if err := cfg.Validate(); err != nil {
-				return withCode(exitUsage, err)
 			}
 			cfg.Logger = cfg.NewLogger(p.err)
 			a, err := agent.New(cfg)
@@ -208,12 +214,8 @@ func (p *program) configCommand() *cobra.Command {
 	config.AddCommand(&cobra.Command{
 		Use: "check", Short: "Say what is wrong with the configuration", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			cfg, err := p.load()
-			if err != nil {
+			if _, err := p.loadWhole(); err != nil {
 				return err
-			}
-			if err := cfg.Validate(); err != nil {
-				return withCode(exitUsage, err)
 			}
 			valid := struct {
 				Valid bool `json:"valid"`

@@ -174,6 +174,9 @@ func printStatus(w io.Writer, s agent.Status) {
 	if s.Policy.Refused != "" {
 		policy += ", refused: " + s.Policy.Refused
 	}
+	if !s.Link.NoRoom.IsZero() {
+		link += "; no room for mail since " + s.Link.NoRoom.Local().Format(time.DateTime) + ", it waits at the control plane"
+	}
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintf(t, "agent\t%s (site %s, cluster %s, generation %d, epoch %d)\n", s.Agent, s.Site, s.Cluster, s.Generation, s.Epoch)
 	if s.Link.Fenced != "" {
