@@ -21,6 +21,9 @@ var (
 func (f fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
 func (f fsm) ApplyBatch(logs []*raft.Log) []any {
+	if n := f.s.node.Load(); n != nil {
+		n.quiet.stir() // there is a commit to tell of
+	}
 	entries := make([]state.Entry, len(logs))
 	for i, l := range logs {
 		entries[i] = entryOf(l)

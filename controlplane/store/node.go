@@ -16,6 +16,7 @@ type node struct {
 	log       *guardedLog
 	snapshots raft.SnapshotStore
 	links     *links        // nil: alone
+	quiet     *quiet        // likewise
 	halted    chan struct{} // closed when raft has shut down
 }
 
@@ -65,8 +66,8 @@ func (s *Store) start() (n *node, err error) {
 	if err := s.catchUp(n, existing); err != nil {
 		return nil, err
 	}
-	transport, links := s.transport(logger)
-	n.links = links
+	var transport transporter
+	transport, n.links, n.quiet = s.transport(logger)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, transport.Close())
@@ -135,6 +136,7 @@ func (s *Store) raftConfig(logger logger) *raft.Config {
 	}
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = timeout, timeout, timeout
 	c.MaxAppendEntries = appendEntries
+	c.CommitTimeout = commitTimeout
 	c.TrailingLogs = 0                   // set before each snapshot, by bytes
 	c.SnapshotThreshold = math.MaxUint64 // the store counts bytes instead
 	c.SnapshotInterval = time.Hour

@@ -35,19 +35,28 @@ func guarded(t transporter) transporter {
 }
 
 // transport gives raft its way to the other nodes, and the connections of that.
-func (s *Store) transport(logger logger) (transporter, *links) {
+func (s *Store) transport(logger logger) (transporter, *links, *quiet) {
 	if s.cfg.Peers == nil {
 		_, memory := raft.NewInmemTransport(raft.ServerAddress(s.cfg.NodeID))
-		return guarded(memory), nil
+		return guarded(memory), nil, nil
 	}
 	l := &links{Peers: s.cfg.Peers, id: nodeID(s.cfg.NodeID), open: map[net.Conn]struct{}{}}
-	return guarded(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	q := newQuiet(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:          l,
 		Logger:          logger.Named("transport"),
 		MaxPool:         poolSize,
 		MaxRPCsInFlight: 1, // more is the pipeline, in which replication can stop for ever
 		Timeout:         s.cfg.WriteDeadline,
-	})), l
+	}), s.position)
+	return guarded(q), l, q
+}
+
+// position is how far this node's log is.
+func (s *Store) position() (committed, last uint64) {
+	if n := s.node.Load(); n != nil {
+		return n.raft.CommitIndex(), n.raft.LastIndex()
+	}
+	return 0, 0
 }
 
 var _ raft.StreamLayer = (*links)(nil)

@@ -32,7 +32,7 @@ func tcpTransport(t *testing.T) transporter {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	tr, links := s.transport(newLogger(s.cfg.Logger))
+	tr, links, _ := s.transport(newLogger(s.cfg.Logger))
 	t.Cleanup(func() { links.close(); tr.Close() })
 	return tr
 }
@@ -72,7 +72,7 @@ func TestNoPipeline(t *testing.T) {
 
 func TestAloneIsSerialToo(t *testing.T) {
 	s := &Store{cfg: testConfig("")}
-	tr, _ := s.transport(newLogger(nil))
+	tr, _, _ := s.transport(newLogger(nil))
 	if _, ok := tr.(serial); !ok {
 		t.Error("the transport of a single node is not wrapped")
 	}

@@ -178,10 +178,19 @@ func openUplink(ctx context.Context, c *world.Crossdock, site string, out uplink
 	}
 	config := uplink.DefaultConfig()
 	config.Agent, config.Version, config.Epoch, config.Logger = site, "bench", id.Epoch, log
-	config.Dialer, config.Outbox, config.Inbox, config.Policy, config.Identity = dialer, out, in, policy, id
+	config.Dialer, config.Outbox, config.Inbox, config.Policy, config.Identity = dialer, out, in, still{policy}, id
 	config.Status = func() json.RawMessage { return json.RawMessage("{}") }
 	config.Command = func(context.Context, string, string, []byte) ([]byte, error) {
 		return nil, errors.New("the benchmark carries out no commands")
 	}
 	return uplink.New(config), nil
 }
+
+// still is the policy of a site at which no system moves.
+type still struct{ *revision.Holder }
+
+// Offer puts a revision in force.
+func (s still) Offer(r uplink.Revision) error { return s.Holder.Offer(revision.Offered(r)) }
+
+// Former has nothing to note.
+func (still) Former(uplink.Revision) error { return nil }
