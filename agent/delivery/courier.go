@@ -12,6 +12,9 @@ import (
 	"github.com/crossdock/crossdock/protocol/policy"
 )
 
+// showEvery is how soon others see where a courier stands.
+const showEvery = 10 * time.Millisecond
+
 // courier takes one system's deliveries to it. One goroutine owns everything below but
 // what is marked shared; others reach it through post.
 type courier struct {
@@ -29,6 +32,7 @@ type courier struct {
 
 	settled  map[slot]bool // at and above the cursor, as found at the start
 	leftover []Item        // read, and not admitted for want of room
+	left     uint64        // deliveries of those to this system
 	readNext uint64        // where the source is asked next
 	more     bool          // the source may have more
 
@@ -52,6 +56,7 @@ type courier struct {
 	oldest    time.Time // parked event, as of lookedAt
 	unsettled uint64    // likewise
 	lookedAt  time.Time
+	shown     time.Time // when publish last did
 
 	// shared
 	wake      chan struct{}
@@ -124,7 +129,12 @@ func (c *courier) run(ctx context.Context) error {
 			}
 		}
 		c.flush(now)
-		c.publish(now)
+		if due := c.shown.Add(showEvery); c.stopping || !due.After(now) {
+			c.publish(now)
+			c.shown = now
+		} else if due.Before(next) {
+			next = due
+		}
 		if c.stopping && c.inflight == 0 && c.uncommitted == 0 {
 			return nil
 		}
@@ -190,6 +200,9 @@ func (c *courier) fill(now time.Time) (more bool, err error) {
 		c.more = next > c.readNext
 		c.readNext = max(next, c.readNext)
 		c.leftover = items
+		for i := range items {
+			c.left += uint64(len(targetsAt(&items[i], c.e.cfg.Agent, c.name)))
+		}
 	}
 	c.admit(now)
 	c.window.next = c.readNext
@@ -210,6 +223,7 @@ func (c *courier) admit(now time.Time) {
 		}
 		item := &c.leftover[0]
 		for _, t := range targetsAt(item, c.e.cfg.Agent, c.name) {
+			c.left--
 			c.admitted++
 			s := slot{Ref{item.Pos, item.Index}, t.Shadow}
 			if c.settled[s] {

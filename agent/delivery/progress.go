@@ -80,10 +80,7 @@ func (c *courier) observe(now time.Time) {
 }
 
 func (c *courier) progressNow() progress {
-	undone := uint64(c.window.undone + c.parked + c.blocked)
-	for i := range c.leftover {
-		undone += uint64(len(targetsAt(&c.leftover[i], c.e.cfg.Agent, c.name)))
-	}
+	undone := uint64(c.window.undone+c.parked+c.blocked) + c.left
 	if undone == 0 && c.storing > 0 {
 		undone = 1 // done, and not yet stored
 	}
