@@ -5,8 +5,8 @@ package store
 import (
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 // heartbeatsPastTheLoop takes away the guard that serial is. Only programs built with the
@@ -19,6 +19,5 @@ const stateUnsynced = false
 // timeoutOf is the one that was configured.
 func timeoutOf(configured time.Duration) time.Duration { return configured }
 
-func openLog(dir string, logger hclog.Logger) (*wal.WAL, error) {
-	return wal.Open(dir, wal.WithLogger(logger))
-}
+// logFiles are those beneath the log.
+func logFiles() types.VFS { return fs.New() }
