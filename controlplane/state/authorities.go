@@ -86,12 +86,11 @@ func (t *tx) authorityFor(by, id string) (*model.Authority, *model.Error) {
 	if err := t.need(by, model.Admin); err != nil {
 		return nil, err
 	}
-	if id != "" {
-		if a := get[model.Authority](t.view, tableAuthorities, []byte(id)); a != nil {
-			return a, nil
-		}
+	a := get[model.Authority](t.view, tableAuthorities, []byte(id))
+	if a == nil {
+		return nil, model.Errorf(model.NotFound, "there is no authority %q", clip(id, maxName))
 	}
-	return nil, model.Errorf(model.NotFound, "there is no authority %q", clip(id, maxName))
+	return a, nil
 }
 
 func (t *tx) activateAuthority(c *model.ActivateAuthority) *model.Error {

@@ -126,13 +126,22 @@ func (t *tx) speaker(name string) (*model.Agent, *model.Error) {
 	return agent, nil
 }
 
-func (t *tx) revoke(c *model.Revoke) *model.Error {
-	if err := t.need(c.By, model.Operator); err != nil {
-		return err
+// agentFor gives an agent to an operator who wants to change it.
+func (t *tx) agentFor(by, name string) (*model.Agent, *model.Error) {
+	if err := t.need(by, model.Operator); err != nil {
+		return nil, err
 	}
-	agent := get[model.Agent](t.view, tableAgents, []byte(c.Agent))
-	if c.Agent == "" || agent == nil {
-		return model.Errorf(model.NotFound, "there is no agent %q", clip(c.Agent, maxName))
+	agent := get[model.Agent](t.view, tableAgents, []byte(name))
+	if agent == nil {
+		return nil, model.Errorf(model.NotFound, "there is no agent %q", clip(name, maxName))
+	}
+	return agent, nil
+}
+
+func (t *tx) revoke(c *model.Revoke) *model.Error {
+	agent, err := t.agentFor(c.By, c.Agent)
+	if err != nil {
+		return err
 	}
 	if !agent.Revoked.IsZero() {
 		return model.Errorf(model.Conflict, "agent %s was revoked at %s already", agent.Name, agent.Revoked.Format(time.RFC3339))

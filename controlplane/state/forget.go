@@ -11,13 +11,10 @@ import (
 // forgetAgent gives up what waits for a revoked agent. From then on its lanes count as
 // done, so that their sources go on; should it be enrolled again, it begins behind them.
 func (t *tx) forgetAgent(c *model.ForgetAgent) *model.Error {
-	if err := t.need(c.By, model.Operator); err != nil {
-		return err
-	}
-	agent := get[model.Agent](t.view, tableAgents, []byte(c.Agent))
+	agent, err := t.agentFor(c.By, c.Agent)
 	switch {
-	case c.Agent == "" || agent == nil:
-		return model.Errorf(model.NotFound, "there is no agent %q", clip(c.Agent, maxName))
+	case err != nil:
+		return err
 	case agent.Revoked.IsZero():
 		return model.Errorf(model.Conflict, "agent %s is not revoked: revoke it first", agent.Name)
 	case !agent.Forgotten.IsZero():

@@ -124,13 +124,10 @@ func (t *tx) newEpoch(c *model.NewEpoch) (*model.NewEpochResult, *model.Error) {
 }
 
 func (t *tx) allowAgent(c *model.AllowAgent) *model.Error {
-	if err := t.need(c.By, model.Operator); err != nil {
-		return err
-	}
-	agent := get[model.Agent](t.view, tableAgents, []byte(c.Agent))
+	agent, err := t.agentFor(c.By, c.Agent)
 	switch {
-	case c.Agent == "" || agent == nil:
-		return model.Errorf(model.NotFound, "there is no agent %q", clip(c.Agent, maxName))
+	case err != nil:
+		return err
 	case !agent.Revoked.IsZero():
 		return model.Errorf(model.Conflict, "agent %s is revoked, every copy of it: it comes back with a new join token only "+
 			"(crossdock token create --site %s)", agent.Name, agent.Site)

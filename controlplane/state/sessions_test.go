@@ -2,9 +2,12 @@ package state
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/crossdock/crossdock/controlplane/model"
 )
@@ -337,4 +340,56 @@ func TestRaiseGeneration(t *testing.T) {
 		t.Errorf("generation %d, box %+v", c.Generation, f.Mailbox("ho"))
 	}
 	f.wantExceptions("restored", 2)
+}
+
+// An agent that lies about what it has seen takes away half of the generations at most; the
+// rest is for restores, which take one each, to the last.
+func TestGenerationsLast(t *testing.T) {
+	f := openMachine(t)
+	f.begin(model.ApprovalsDual, model.Limits{})
+	f.join("eu", "ho")
+	generation := func() uint64 {
+		c, _ := f.Cluster()
+		return c.Generation
+	}
+	for _, above := range []uint64{maxGeneration / 2, maxGeneration - 1, maxGeneration, math.MaxUint64} {
+		f.refused(model.Invalid, &model.RaiseGeneration{At: f.now, Above: above, Agent: "eu"})
+	}
+	f.must(&model.RaiseGeneration{At: f.now, Above: maxGeneration/2 - 1, Agent: "eu"})
+	if generation() != maxGeneration/2 {
+		t.Fatalf("generation %d", generation())
+	}
+	f.refused(model.Invalid, &model.RaiseGeneration{At: f.now, Above: maxGeneration / 2, Agent: "eu"})
+	rebuild := func() *model.Rebuild {
+		return &model.Rebuild{At: f.now, Incarnation: fmt.Sprint("life ", generation()), Rebuilt: model.Rebuilt{Node: "n1", From: f.now}}
+	}
+	f.must(rebuild())
+	if generation() != maxGeneration/2+1 {
+		t.Errorf("a restore came to generation %d", generation())
+	}
+	f.send("eu", "ho", 1, 1)
+	if at := f.Mail("ho", 0, 1<<20)[0].Position; at != generation()<<generationShift+1 {
+		t.Errorf("mail of generation %d has position %d", generation(), at)
+	}
+
+	// The last one there is: its mail still has positions, and nothing goes beyond it.
+	last, _ := f.Cluster()
+	last.Generation = maxGeneration - 1
+	err := f.db.Update(func(b *bolt.Tx) error {
+		put(&tx{view: view{b}}, tableMeta, keyCluster, &last)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.must(rebuild())
+	f.send("eu", "ho", 2, 2)
+	mail := f.Mail("ho", 0, 1<<20)
+	if at := mail[len(mail)-1].Position; at != maxGeneration<<generationShift+1 {
+		t.Errorf("mail of the last generation has position %d", at)
+	}
+	f.refused(model.TooLarge, rebuild())
+	if generation() != maxGeneration {
+		t.Errorf("generation %d", generation())
+	}
 }

@@ -171,7 +171,9 @@ func (m *Machine) check(path string) error {
 	err = catch(func() error {
 		return db.View(func(b *bolt.Tx) error {
 			v := view{b}
-			v.applied()
+			if v.applied().Index == 0 {
+				return errors.New("nothing was ever applied to it")
+			}
 			v.counters()
 			v.cluster()
 			return nil

@@ -2,6 +2,8 @@ package state
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -267,6 +269,20 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 		d[rnd.IntN(len(d))] ^= 1 << rnd.IntN(8)
 		damaged = append(damaged, d)
 	}
+	// What is whole as it was sent, and is no state for all that.
+	other := filepath.Join(t.TempDir(), "other")
+	db, err := bolt.Open(other, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	empty, err := os.ReadFile(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged = append(damaged, framed([]byte("nonsense")), framed(empty), framed(make([]byte, 1<<16)))
 	for i, d := range damaged {
 		if err := f.Restore(bytes.NewReader(d)); !errors.Is(err, ErrSnapshot) {
 			t.Fatalf("damage %d: got %v, want ErrSnapshot", i, err)
@@ -278,6 +294,13 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(f.dir, restoreName)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it left its file behind: %v", err)
 	}
+}
+
+// framed makes a snapshot of anything.
+func framed(body []byte) []byte {
+	text := append(binary.BigEndian.AppendUint64(bytes.Clone(snapshotMagic[:]), uint64(len(body))), body...)
+	sum := sha256.Sum256(text)
+	return append(text, sum[:]...)
 }
 
 // Reads and snapshots go on beside Apply and Restore.

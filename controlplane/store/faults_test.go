@@ -2,12 +2,19 @@ package store
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/types"
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/state"
@@ -119,6 +126,183 @@ func TestNoRoomParts(t *testing.T) {
 	}
 	if want := (model.LaneAnswer{Destination: "ho", Full: true}); len(refused) != 1 || refused[0] != want {
 		t.Errorf("refused %+v", refused)
+	}
+}
+
+// brittle are the files of a log on a disk that may come to fail, or to hang.
+type brittle struct {
+	types.VFS
+	write, sync atomic.Pointer[func() error] // nil: nothing is wrong
+}
+
+func (b *brittle) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	f, err := b.VFS.Create(dir, name, size)
+	return brittleFile{f, b}, err
+}
+
+func (b *brittle) OpenWriter(dir, name string) (types.WritableFile, error) {
+	f, err := b.VFS.OpenWriter(dir, name)
+	return brittleFile{f, b}, err
+}
+
+type brittleFile struct {
+	types.WritableFile
+	of *brittle
+}
+
+func (f brittleFile) WriteAt(p []byte, at int64) (int, error) {
+	if fault := f.of.write.Load(); fault != nil {
+		if err := (*fault)(); err != nil {
+			return 0, err
+		}
+	}
+	return f.WritableFile.WriteAt(p, at)
+}
+
+func (f brittleFile) Sync() error {
+	if fault := f.of.sync.Load(); fault != nil {
+		if err := (*fault)(); err != nil {
+			return err
+		}
+	}
+	return f.WritableFile.Sync()
+}
+
+// A log that cannot be written, synced or waited for any longer ends the node: nothing is
+// answered as done any more, and what was is there afterwards.
+func TestBrittleLog(t *testing.T) {
+	hang := make(chan struct{})
+	fails := func() error { return errors.New("input/output error") }
+	hangs := func() error { <-hang; return nil }
+	for name, c := range map[string]struct {
+		write, sync *func() error
+		says        string
+	}{
+		"write fails": {&fails, nil, "input/output error"},
+		"sync fails":  {nil, &fails, "input/output error"},
+		"sync hangs":  {nil, &hangs, "look at the disk"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, disk, told := t.TempDir(), &brittle{VFS: logFiles()}, make(chan error, 1)
+			cfg := testConfig(dir)
+			cfg.files, cfg.WriteDeadline, cfg.Fatal = disk, 2*time.Second, func(err error) { told <- err }
+			s := open(t, cfg)
+			begin(s)
+			s.must(tokenOf("before"))
+			disk.write.Store(c.write)
+			disk.sync.Store(c.sync)
+			answered := make(chan error, 1)
+			go func() {
+				_, err := s.Apply(context.Background(), tokenOf("after"))
+				answered <- err
+			}()
+			select {
+			case err := <-told:
+				if !strings.Contains(err.Error(), c.says) {
+					t.Errorf("told %v, want %q", err, c.says)
+				}
+			case <-time.After(clusterWait):
+				t.Fatal("it goes on")
+			}
+			if c.says != "input/output error" {
+				close(hang)
+			}
+			if err := s.stop(); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("it ended with %v", err)
+			}
+			if err := <-answered; c.sync != &hangs && model.CodeOf(err) != model.Unknown {
+				t.Errorf("what may not be on the disk was answered with %v", err)
+			}
+			s = open(t, testConfig(dir))
+			if _, ok := s.JoinToken("before"); !ok {
+				t.Error("what was answered before is gone")
+			}
+		})
+	}
+}
+
+// brittleMeta is what the log keeps beside its entries, on such a disk.
+type brittleMeta struct{ types.MetaStore }
+
+var errMeta = errors.New("no space left")
+
+func (brittleMeta) CommitState(types.PersistentState) error { return errMeta }
+func (brittleMeta) SetStable(_, _ []byte) error             { return errMeta }
+
+// Raft goes on after some failed writes. No node does.
+func TestEveryWriteIsGuarded(t *testing.T) {
+	for name, write := range map[string]func(g *guardedLog) error{
+		"term":   func(g *guardedLog) error { return g.SetUint64([]byte(currentTerm), 2) },
+		"vote":   func(g *guardedLog) error { return g.Set([]byte("LastVoteCand"), []byte("n")) },
+		"head":   func(g *guardedLog) error { return g.DeleteRange(1, 1) },
+		"tail":   func(g *guardedLog) error { return g.DeleteRange(2, 2) },
+		"entry":  func(g *guardedLog) error { return g.StoreLog(&raft.Log{Index: 9}) }, // not the next one
+		"closed": nil,
+	} {
+		dir := t.TempDir()
+		log, err := wal.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(log.StoreLogs([]*raft.Log{{Index: 1}, {Index: 2}}), log.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if log, err = wal.Open(dir, wal.WithMetaStore(brittleMeta{&metadb.BoltMetaDB{}})); err != nil {
+			t.Fatal(err)
+		}
+		s := &Store{cfg: Config{Logger: slog.New(slog.DiscardHandler), WriteDeadline: time.Minute}}
+		s.failure.done, s.ended = make(chan struct{}), make(chan struct{})
+		g := &guardedLog{WAL: log, s: s}
+		if write == nil { // a log that was closed has not failed
+			write = func(g *guardedLog) error { return errors.Join(g.Close(), g.StoreLog(&raft.Log{Index: 3})) }
+		}
+		if err := write(g); err == nil || (s.failed() == nil) != (name == "closed") {
+			t.Errorf("%s: %v; the node: %v", name, err, s.failed())
+		}
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A state that takes no entries any more, and says nothing, ends the node as well.
+func TestHangingState(t *testing.T) {
+	told := make(chan error, 1)
+	cfg := testConfig(t.TempDir())
+	cfg.WriteDeadline, cfg.Fatal = 200*time.Millisecond, func(err error) { told <- err }
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snap, err := s.machine.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }() // waits for the snapshot, and entries wait for it
+	patience := time.After(clusterWait)
+	for index := uint64(1); ; index++ {
+		applied := make(chan struct{})
+		go func() {
+			defer close(applied)
+			fsm{s}.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogConfiguration})
+		}()
+		select {
+		case <-applied:
+			continue // it came before
+		case err = <-told:
+		case <-patience:
+			t.Error("it goes on")
+		}
+		snap.Release()
+		<-applied
+		break
+	}
+	if err == nil || !strings.Contains(err.Error(), "apply entries to the state") {
+		t.Errorf("told %v", err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
 )
 
 // node is raft and what it stands on, while the store runs.
@@ -46,7 +48,7 @@ func (s *Store) start() (n *node, err error) {
 			return nil, fmt.Errorf("store: %w", err)
 		}
 	}
-	log, err := openLog(s.path("log"), logger.Named("log"))
+	log, err := wal.Open(s.path("log"), wal.WithLogger(logger.Named("log")), wal.WithSegmentFiler(segment.NewFiler(s.path("log"), s.cfg.files)))
 	if err != nil {
 		return nil, fmt.Errorf("store: open the log in %s: %w", s.path("log"), err)
 	}

@@ -6,9 +6,9 @@ import (
 	"context"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 // heartbeatsPastTheLoop takes away the guard that serial is. Only programs built with the
@@ -21,9 +21,8 @@ const stateUnsynced = false
 // timeoutOf is the one that was configured.
 func timeoutOf(configured time.Duration) time.Duration { return configured }
 
-func openLog(dir string, logger hclog.Logger) (*wal.WAL, error) {
-	return wal.Open(dir, wal.WithLogger(logger))
-}
-
 // press would load a node that leads.
 func (*Store) press(context.Context, *raft.Raft) {}
+
+// logFiles are those beneath the log.
+func logFiles() types.VFS { return fs.New() }

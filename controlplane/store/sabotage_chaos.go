@@ -7,10 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/fs"
-	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 )
 
@@ -32,12 +29,12 @@ func timeoutOf(configured time.Duration) time.Duration {
 	return configured
 }
 
-// openLog opens a log that loses its end with the power, when that is asked for.
-func openLog(dir string, logger hclog.Logger) (*wal.WAL, error) {
+// logFiles are those beneath the log. It loses its end with the power, when that is asked for.
+func logFiles() types.VFS {
 	if !sabotaged("fsync") {
-		return wal.Open(dir, wal.WithLogger(logger))
+		return fs.New()
 	}
-	return wal.Open(dir, wal.WithLogger(logger), wal.WithSegmentFiler(segment.NewFiler(dir, unsyncedFiles{fs.New()})))
+	return unsyncedFiles{fs.New()}
 }
 
 // unsyncedFiles are files of which nothing is made to last.

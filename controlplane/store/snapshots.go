@@ -21,11 +21,14 @@ func (s *Store) snapshots(ctx context.Context, n *node) {
 		}
 		written := n.sinceSnapshot()
 		s.cfg.Metrics.logBytes.Set(float64(written))
-		if written > max(s.cfg.SnapshotBytes, s.Size()) {
+		if s.outgrown(written) {
 			s.snapshot(n, written)
 		}
 	}
 }
+
+// outgrown reports whether the log is so large that a snapshot is to take its place.
+func (s *Store) outgrown(written int64) bool { return written > max(s.cfg.SnapshotBytes, s.Size()) }
 
 func (s *Store) snapshot(n *node, written int64) {
 	began := time.Now()

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/raft-wal/types"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/crossdock/crossdock/controlplane/model"
@@ -26,8 +27,7 @@ import (
 
 // Limits of the store.
 const (
-	MaxEntry      = 2 << 20 // bytes of one command, and about what an entry of the log may have
-	fillEntry     = 1 << 20 // bytes from which an entry takes no further command
+	fillEntry     = 1 << 20 // bytes of an entry of several commands; alone a command may have state.MaxCommand
 	gapOverhead   = 128     // bytes of a gap in a command, beside its texts
 	maxBatch      = 512     // commands of one entry
 	maxWaiting    = 1024    // commands that wait to be put into an entry
@@ -101,6 +101,8 @@ type Config struct {
 	Reserve       int64         // bytes on the disk that pushes leave free; default 512 MiB
 
 	Free func(dir string) (int64, error) // bytes free on the disk; nil: asks the system
+
+	files types.VFS // beneath the log; nil: the system's. Tests let them fail
 }
 
 func (c *Config) defaults() error {
@@ -118,6 +120,9 @@ func (c *Config) defaults() error {
 	}
 	if c.Free == nil {
 		c.Free = freeBytes
+	}
+	if c.files == nil {
+		c.files = logFiles()
 	}
 	setDefault(&c.Timeout, timeoutOf(2*time.Second))
 	setDefault(&c.Contact, 10*time.Second)
