@@ -439,7 +439,6 @@ func TestClusterOfThree(t *testing.T) {
 func TestMembers(t *testing.T) {
 	c := newCluster(t, nil)
 	leader := c.leader()
-	first := leader.cfg.NodeID
 	gone := c.followers()[0].cfg.NodeID
 	if err := c.followers()[0].AddMember(c.ctx(), "x"); model.CodeOf(err) != model.Unavailable {
 		t.Errorf("a follower changed the members: %v", err)
@@ -463,7 +462,7 @@ func TestMembers(t *testing.T) {
 			return err == nil
 		})
 	}
-	first = leader.cfg.NodeID
+	first := leader.cfg.NodeID
 	if len(leader.Members()) != 2 {
 		t.Errorf("members %+v", leader.Members())
 	}
