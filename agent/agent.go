@@ -145,6 +145,7 @@ func (a *Agent) openDelivery() (err error) {
 		Policy: a.revision.Set, Facts: a.facts, Logger: a.log,
 		Metrics: delivery.NewMetrics(a.registry), ParkAfter: a.cfg.Tuning.ParkAfter, Hook: a.cfg.Hook,
 		Check: queue.CheckPages, Salvage: queue.SalvagePages, Floor: a.queue.Cursor(settledCursor), OnDamage: a.deliveryDamaged,
+		Space: func() int64 { u := a.queue.Usage(); return u.Bytes + u.Free },
 	})
 	if err == nil {
 		a.revision.First(a.delivery.Announce) // no event is routed by a revision, nor comes after it, before what it holds is held

@@ -46,9 +46,11 @@ type courier struct {
 	locked    map[string]int // dead letters with a commit under way
 	deferred  []func()       // commands that wait for those
 	parked    int
-	dead      int // open dead letters
-	blocked   int // keys that one of them blocks
-	storing   int // changes with outcomes under way to the store
+	dead      int              // open dead letters
+	deadBytes int64            // of their events
+	deadSize  map[string]int64 // likewise, of each
+	blocked   int              // keys that one of them blocks
+	storing   int              // changes with outcomes under way to the store
 	lastErr   string
 	errAt     time.Time
 	down      bool      // told to be unreachable, and not yet to be back
@@ -75,7 +77,7 @@ func newCourier(e *Engine, name string, r row) *courier {
 	c := &courier{
 		e: e, name: name, row: r, saved: r.Cursor, start: r.Cursor, readNext: r.Cursor, more: true,
 		window: newWindow(r.Cursor), keys: map[queueName]*keyQueue{}, settled: map[slot]bool{},
-		locked: map[string]int{}, wake: make(chan struct{}, 1),
+		locked: map[string]int{}, deadSize: map[string]int64{}, wake: make(chan struct{}, 1),
 	}
 	c.ready = &turnHeap{less: func(a, b *keyQueue) bool { return a.lastTurn < b.lastTurn }}
 	c.timed = &turnHeap{less: func(a, b *keyQueue) bool { return a.wake().Before(b.wake()) }}
@@ -190,7 +192,7 @@ func (c *courier) fill(now time.Time) (more bool, err error) {
 		if _, held := c.held(); held {
 			return false, nil
 		}
-		if !c.more || room <= 0 || c.window.bytes >= MaxWindowBytes || c.row.ParkedBytes >= c.e.cfg.MaxParked || !c.gate.reading(now) {
+		if !c.more || room <= 0 || c.window.bytes >= MaxWindowBytes || c.overfull(now) || !c.gate.reading(now) {
 			return false, nil
 		}
 		items, next, err := c.e.read(c.readNext)
@@ -216,11 +218,7 @@ func (c *courier) fill(now time.Time) (more bool, err error) {
 // admit takes events that were read into the queues of their keys while there is room.
 func (c *courier) admit(now time.Time) {
 	park := map[*keyQueue]bool{}
-	for len(c.leftover) > 0 {
-		// An event may have two deliveries here: one live, one shadow.
-		if c.window.count > 0 && c.window.count+2 > c.e.cfg.Window {
-			break
-		}
+	for len(c.leftover) > 0 && !c.crowded(now) && !c.overfull(now) {
 		item := &c.leftover[0]
 		for _, t := range targetsAt(item, c.e.cfg.Agent, c.name) {
 			c.left--
@@ -295,7 +293,7 @@ func (c *courier) schedule(q *keyQueue, now time.Time) {
 // awake handles a queue whose time has come: to be parked, or to be tried again.
 func (c *courier) awake(q *keyQueue, now time.Time) {
 	if !q.parkAt.IsZero() && !q.parkAt.After(now) {
-		if c.gate.healthy() || c.window.count+2 > c.e.cfg.Window { // a full window would hold back all other keys
+		if c.gate.healthy() || c.crowded(now) { // a full window would hold back all other keys
 			c.park(q, now)
 			return
 		}

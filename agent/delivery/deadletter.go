@@ -63,7 +63,7 @@ func (c *courier) bury(q *keyQueue, j *job, res *result) {
 		return putDead(tx, rec, text)
 	}, release)
 	c.lock(id)
-	c.dead++
+	c.openDead(id, j)
 	c.e.cfg.Metrics.deadLetters.WithLabelValues(c.name).Inc()
 	c.e.cfg.Logger.Warn("dead letter", "id", id, "key", j.Key, "cause", rec.Cause)
 	if mode == onSkip {
@@ -74,6 +74,12 @@ func (c *courier) bury(q *keyQueue, j *job, res *result) {
 	c.blocked++
 	c.park(q, res.at)
 	c.tellWaiting(q) // also those that were parked before
+}
+
+func (c *courier) openDead(id string, j *job) {
+	c.dead++
+	c.deadSize[id] = int64(j.Size)
+	c.deadBytes += int64(j.Size)
 }
 
 func buryCause(j *job, res *result) string {
@@ -128,6 +134,8 @@ func (c *courier) lock(id string) {
 func (c *courier) closeDead(q *keyQueue, id string, f func(rec *deadRecord)) {
 	c.updateDead(id, f)
 	c.dead--
+	c.deadBytes -= c.deadSize[id]
+	delete(c.deadSize, id)
 	if q.blocked == id {
 		q.blocked = ""
 		c.blocked--

@@ -163,6 +163,7 @@ type Config struct {
 	ParkAfter    time.Duration      // a delivery that fails longer is parked; default 30s
 	RolloutLimit time.Duration      // for a system or route that is not in the policy yet; default 24h
 	MaxParked    int64              // bytes of parked copies for one system; beyond it the system is not read for; default 1 GiB
+	Space        func() int64       // bytes of the disk that are free or the journal's: a part of them is for what waits here; nil: no limit
 	Window       int                // events above a cursor; default and most MaxWindow
 	StopGrace    time.Duration      // for attempts in flight when Run is told to stop; default 5s
 	ReportEvery  time.Duration      // facts about what only changed its waiting count; default 1s

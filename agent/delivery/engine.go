@@ -40,6 +40,8 @@ type Engine struct {
 	coming   *policy.Set          // guarded by mu; announced last
 	scouted  uint64               // guarded by mu; below it every system is known
 	saved    uint64               // guarded by mu; scouted as stored
+	measured time.Time            // guarded by mu; when room was
+	room     int64                // guarded by mu; on the disk, for all that the agent keeps
 }
 
 // Open opens the delivery file and starts nothing.

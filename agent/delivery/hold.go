@@ -201,8 +201,14 @@ func (e *Engine) hold(x *policyIndex, set *policy.Set) (ops []func(tx *bolt.Tx) 
 			e.holds[name] = h
 			ops = append(ops, e.storeHold(name))
 		}
-		if !h.over() {
-			x.held[name] = Held{System: name, Replaces: h.Replaces, After: h.After, Since: h.Since}
+	}
+	// Of both, while the index is of the revision before: what that one held is held until it is
+	// followed by the next.
+	for _, systems := range []map[string]*policy.System{set.Systems, x.systems} {
+		for name, s := range systems {
+			if h := e.holds[name]; s.Site == e.cfg.Agent && s.Replaces != "" && h != nil && !h.over() {
+				x.held[name] = Held{System: name, Replaces: h.Replaces, After: h.After, Since: h.Since}
+			}
 		}
 	}
 	if e.revision != set.Revision {

@@ -412,6 +412,13 @@ func TestAnnouncedRevisionHolds(t *testing.T) {
 	if got := b.target.delivered("erp-new"); len(got) != 0 || len(b.Holding()) != 1 {
 		t.Errorf("delivered %v", got)
 	}
+	b.Announce(still(4, "erp")) // the system is gone, but not yet
+	for range 2 {
+		if len(b.Holding()) != 1 {
+			t.Error("it is held no more, and still there")
+		}
+		b.PolicyChanged()
+	}
 	if err := b.Release(t.Context(), "erp-new", revisionOf(3)); err != nil {
 		t.Fatal(err)
 	}

@@ -105,7 +105,7 @@ func (e *Engine) loadDead(tx *bolt.Tx) error {
 		if c == nil || rec.State != DeadLetterOpen && rec.State != DeadLetterReplaying {
 			return nil
 		}
-		c.dead++
+		c.openDead(rec.ID, &rec.Job)
 		q := c.queue(queueName{key: rec.Key})
 		if rec.OnExhausted == onSkip {
 			q.skipped = append(q.skipped, skipped{id: rec.ID, ref: rec.Job.Ref, overtaken: rec.Overtaken})

@@ -20,7 +20,7 @@ const (
 	SystemNoDriver      = "no driver"
 	SystemUnknown       = "unknown" // not in the policy of this site
 	SystemHeld          = "held"    // it takes the place of another that is not done yet
-	SystemFull          = "full"    // its parked copies reached Config.MaxParked
+	SystemFull          = "full"    // what is parked or dead takes as much room as it may: it is not read for
 )
 
 // SystemStatus is what one system looks like from here.
@@ -122,7 +122,7 @@ func (c *courier) state() string {
 		return SystemOpen
 	case c.gate.throttling():
 		return SystemThrottled
-	case c.row.ParkedBytes >= c.e.cfg.MaxParked:
+	case c.overfull(time.Now()):
 		return SystemFull
 	case c.dead > 0:
 		return SystemDeadLetters

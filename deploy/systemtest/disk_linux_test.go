@@ -42,13 +42,7 @@ func TestFullDiskRefusesAndComesBack(t *testing.T) {
 		return []*system{newSystem(t, h, "erp", "hq"), newSystem(t, h, "wms", "eu")}
 	})
 	eu := w.sites["eu"]
-	from := eu.cfg.Data
-	eu.cfg.Data = data
-	eu.secret("shop-eu", shopToken)
-	if err := os.CopyFS(eu.cfg.IdentityDir(), os.DirFS(from+"/identity")); err != nil {
-		t.Fatal(err)
-	}
-	eu.cfg.Journal.Segment, eu.cfg.Journal.Retain = 1<<20, 0
+	eu.moveTo(data)
 	w.sites["hq"].start()
 	eu.start()
 	eu.awaitLink("quic")
@@ -75,19 +69,7 @@ func TestFullDiskRefusesAndComesBack(t *testing.T) {
 
 	eu.line.Restore()
 	w.awaitTaken("erp", filled)
-	// Nobody touches the agent: it takes orders again when it has let go of what is delivered.
-	deadline := time.Now().Add(patience)
-	for i := 0; ; i++ {
-		_, again, err := w.shops["eu"].post(newOrder(fmt.Sprint("again-", i), "k", i, strings.Repeat("x", orderSize)))
-		if err == nil && again == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			status, _ := eu.status()
-			t.Fatalf("the agent does not take orders again: %+v, %v; %+v", again, err, status.Queue)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	w.shops["eu"].awaitOpen()
 	w.shops["eu"].sellAll(t, "later", 4, 10)
 	eu.awaitStatus("has room", func(s agent.Status) string {
 		if s.Queue.Level > 0.9 {
@@ -96,6 +78,67 @@ func TestFullDiskRefusesAndComesBack(t *testing.T) {
 		return ""
 	})
 	w.settle(0)
+}
+
+// TestDiskFullOfWhatWaitsForASystem: what is parked may not fill the disk, or nothing that
+// would give room back could be stored. The other system of the site is served all the time.
+func TestDiskFullOfWhatWaitsForASystem(t *testing.T) {
+	data := smallDisk(t, 16<<20)
+	w := newWorld(t, nil, []string{"eu"}, func(h *history.History) []*system {
+		return []*system{newSystem(t, h, "wms", "eu"), newSystem(t, h, "crm", "eu")}
+	})
+	eu, wms := w.sites["eu"], w.systems[0]
+	eu.moveTo(data)
+	eu.cfg.Tuning.ParkAfter = 20 * time.Millisecond
+	wms.set(down)
+	eu.start()
+	refused, filled := w.fill("eu")
+	if refused.Status != http.StatusInsufficientStorage || filled < 100 {
+		t.Errorf("refused after %d orders with %+v", filled, refused)
+	}
+	w.awaitTaken("crm", filled)
+	eu.awaitStatus("reads no more for the system that is down", func(s agent.Status) string {
+		for _, y := range s.Systems {
+			if y.System == "wms" && y.Parked > 0 && y.Parked < filled && (y.State == "full" || y.State == "open") {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%+v", s.Systems)
+	})
+	eu.stop()
+	eu.start() // with a full disk
+	wms.set(nil)
+	w.awaitTaken("wms", filled)
+	w.shops["eu"].awaitOpen()
+	w.shops["eu"].sellAll(t, "later", 4, 10)
+	w.settle(0)
+}
+
+// moveTo has the agent keep its data elsewhere, in files that fit on a small disk.
+func (s *site) moveTo(data string) {
+	s.t.Helper()
+	from := s.cfg.Data
+	s.cfg.Data = data
+	s.secret("shop-"+s.name, shopToken)
+	if err := os.CopyFS(s.cfg.IdentityDir(), os.DirFS(from+"/identity")); err != nil {
+		s.t.Fatal(err)
+	}
+	s.cfg.Journal.Segment, s.cfg.Journal.Retain = 1<<20, 0
+}
+
+// awaitOpen sells until an order is taken. Nobody touches the agent: it takes orders again
+// when it has let go of what is delivered.
+func (s *shop) awaitOpen() {
+	s.site.t.Helper()
+	i := 0
+	until(s.site.t, s.site.name+" takes orders again", func() string {
+		i++
+		_, refused, err := s.post(newOrder(fmt.Sprint("again-", i), "k", i, strings.Repeat("x", orderSize)))
+		if err != nil || refused != nil {
+			return fmt.Sprintf("%+v, %v", refused, err)
+		}
+		return ""
+	})
 }
 
 const orderSize = 48 << 10
