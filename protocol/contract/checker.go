@@ -22,7 +22,7 @@ type checker struct {
 	schema *jsonschema.Schema // the same for the library
 	parts  []*checker         // all that have to hold in the same place: itself, and what $ref and allOf lead to
 
-	ask      bool // nothing of it is understood here
+	ask      bool // nothing of it is understood here, or too much
 	anything bool
 	nothing  bool
 

@@ -179,6 +179,37 @@ func TestCheckerLeavesAlone(t *testing.T) {
 	}
 }
 
+// Each of a long chain of references does not hold all that come behind it.
+func TestChainOfReferences(t *testing.T) {
+	const links = 3 * maxTogether
+	var b strings.Builder
+	b.WriteString(`{"$ref":"#/$defs/d0","$defs":{`)
+	for i := range links {
+		fmt.Fprintf(&b, `"d%d":{"$ref":"#/$defs/d%d"},`, i, i+1)
+	}
+	fmt.Fprintf(&b, `"d%d":{"type":"string"}}}`, links)
+	v := version(t, "1.0.0", b.String())
+	seen := map[*checker]bool{}
+	for todo := []*checker{v.quick}; len(todo) > 0; {
+		c := todo[0]
+		if todo = todo[1:]; seen[c] {
+			continue
+		}
+		if seen[c] = true; len(c.parts) > maxTogether {
+			t.Fatalf("%d parts in one place", len(c.parts))
+		}
+		todo = append(todo, c.parts...)
+	}
+	if !v.quick.ask {
+		t.Error("the beginning of the chain was not left to the library")
+	}
+	for _, text := range []string{`"x"`, `1`} {
+		sameAsLibrary(t, v, decode(t, text))
+	}
+	// Its last links are short enough to be held.
+	sameAsLibrary(t, version(t, "1.0.0", strings.Replace(b.String(), `#/$defs/d0`, fmt.Sprintf(`#/$defs/d%d`, links-maxTogether/2), 1)), "x")
+}
+
 // Values that an expression made are not all of the kinds that Decode gives.
 func TestCheckerOfExpressionValues(t *testing.T) {
 	values := []any{1, -7, 2.5, math.NaN(), big.NewInt(3), map[string]any{"p": big.NewInt(3)}, []any{1, 2.0}, map[string]any{"p": 1, "q": []any{nil}}, int64(4), struct{}{}}

@@ -306,7 +306,11 @@ func (e *emitter) emit(t *term, next int) int {
 		behind = e.add(part{kind: splits, out: e.emit(t.terms[0], behind), other: next})
 	}
 	for i := 0; i < t.min && len(e.parts) <= maxParts; i++ {
-		behind = e.emit(t.terms[0], behind)
+		first := e.emit(t.terms[0], behind)
+		if first == behind { // it takes nothing, however often: nested ones would never end
+			break
+		}
+		behind = first
 	}
 	return behind
 }

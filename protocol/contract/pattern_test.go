@@ -52,6 +52,17 @@ func TestSimplePatterns(t *testing.T) {
 	}
 }
 
+// What takes nothing is not repeated: nested as deep as this it would never end.
+func TestRepeatedNothing(t *testing.T) {
+	for _, nothing := range []string{``, `a{0}`, `(?:)()`} {
+		source := strings.Repeat("(", 8) + nothing + strings.Repeat("){9999}", 8) + "b"
+		work := maxBuildWork
+		if a := simplePattern(source, &work); a == nil || !a.finds("ab") || a.finds("a") {
+			t.Errorf("%s is not the pattern b", source)
+		}
+	}
+}
+
 func TestOtherPatternsAreLeftToTheEngine(t *testing.T) {
 	for _, source := range []string{
 		`(?=a)`, `(?!a)b`, `(?<n>a)`, `(a)\1`, `\bA`, `\B`, `\p{L}`, `\u0041`, `\x41`, `\cA`, `\A`, `\z`, `\0`, `\k`, `ä`, `[ä]`, `[a-ä]`, `a{`, `a{,2}`, `a{1`, `{`, `]`, `}`, `[]`, `[^]`, `[[]`, `[a-c-e]`, `[\d-z]`, `[a-\d]`, `[+--]`, `[--/]`,

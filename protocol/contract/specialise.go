@@ -25,7 +25,9 @@ func specialise(root *jsonschema.Schema, document any) *checker {
 		}
 	}
 	for _, one := range s.order {
-		one.parts = one.together(nil)
+		if one.parts = one.together(nil); len(one.parts) > maxTogether {
+			one.ask, one.parts = true, []*checker{one}
+		}
 	}
 	if s.foreign {
 		return nil
@@ -122,9 +124,14 @@ func (c circles) lead(schema *jsonschema.Schema) bool {
 	return false
 }
 
-// together adds c and what it leads to in the same place to all, each once.
+// maxTogether bounds what is checked in one place. In a long chain of references each one
+// would hold all that come behind it.
+const maxTogether = 100
+
+// together adds c and what it leads to in the same place to all, each once. Beyond the
+// bound it does not go on.
 func (c *checker) together(all []*checker) []*checker {
-	if slices.Contains(all, c) {
+	if len(all) > maxTogether || slices.Contains(all, c) {
 		return all
 	}
 	all = append(all, c)
