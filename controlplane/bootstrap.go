@@ -33,7 +33,7 @@ func (c *ControlPlane) bootstrap(ctx context.Context) error {
 	}
 	if c.peers != nil {
 		c.log.Warn("this node begins a cluster of its own; if it is to be one more node of another, stop it, empty its data directory, "+
-			"and run: crossdock cluster join ADDRESS --token TOKEN --config FILE", "node", c.id.Node, "data", c.config.Data)
+			"and run: crossdock cluster join ADDRESS --token TOKEN --config FILE; or crossdock cluster restore, if it is to go on from a backup", "node", c.id.Node, "data", c.config.Data)
 	}
 	now := time.Now().UTC()
 	if _, err := pki.OpenSeal(files.pki); err != nil {

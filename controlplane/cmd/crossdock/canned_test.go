@@ -172,7 +172,7 @@ func TestNodesAreRemovedAndLeadershipHandedOver(t *testing.T) {
 		"DELETE /cluster/nodes/n3": {``}, "POST /cluster/transfer": {`{"leaderNode":"n2"}`}, "DELETE /cluster/nodes/n1": {"refused: conflict"},
 	})
 	_, said := c.run(0, "", "cluster", "remove", "n3")
-	sees(t, said, "no member any more", "delete it")
+	sees(t, said, "no member any more", "delete the rest")
 	c.run(exitConflict, "", "cluster", "remove", "n1")
 	out, _ := c.run(0, "", "cluster", "transfer", "n2")
 	sees(t, out, "n2 leads")

@@ -80,7 +80,7 @@ func writeState(w io.Writer, c *api.Cluster) {
 	case c.Verdict.Halted != "":
 		row(w, "states", "NOTHING IS WRITTEN: "+oneLine(c.Verdict.Halted))
 	case c.Verdict.Index == 0:
-		row(w, "states", "not compared yet")
+		row(w, "states", "not compared yet: that is done every 1,024 entries, and ten minutes after a change")
 	case !c.Verdict.Agreed:
 		row(w, "states", fmt.Sprintf("differ at entry %d; a node that differs stops and says so in its log", c.Verdict.Index))
 	default:
@@ -136,7 +136,7 @@ func (a *app) clusterRemove() *cobra.Command {
 			if err := c.remove(ctx, "/cluster/nodes/"+url.PathEscape(args[0])); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.stderr, "%s is no member any more; its data directory is of no use: delete it before the machine joins again\n", clean(args[0]))
+			fmt.Fprintf(a.stderr, "%s is no member any more; its data directory is of no use, but for admin.token if that is the only one: keep it, and delete the rest before the machine joins again\n", clean(args[0]))
 			return nil
 		}),
 	}
