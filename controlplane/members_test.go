@@ -148,6 +148,28 @@ func TestRemovalGoesOn(t *testing.T) {
 	})
 }
 
+// A node that cannot be spared yet does not keep others from being removed.
+func TestRemovalsGoOnBesideEachOther(t *testing.T) {
+	one := run(t, nodeConfig(t, "node-1"))
+	one.join(nodeConfig(t, "node-2"))
+	three := one.join(nodeConfig(t, "node-3"))
+	one.apply(&model.PutNode{At: time.Now(), Node: model.Node{ID: "node-9"}})
+	if err := one.cluster.Transfer(one.ctx(), asked(), "node-1"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "node-1 leads", func() bool { _, self := one.store.Leader(); return self })
+	three.stop()
+	one.cluster.members.Lock()
+	for _, node := range []string{"node-2", "node-9"} {
+		one.apply(&model.RemoveNode{Asked: asked(), Node: node})
+	}
+	one.cluster.members.Unlock()
+	until(t, "node-9 is gone", func() bool { return !one.knows("node-9") })
+	if !one.isMember("node-2") {
+		t.Error("node-2 was removed, and no majority is left")
+	}
+}
+
 // A repeat of a removal gets the first one's answer, and takes out nobody who came later.
 func TestRepeatedRemoval(t *testing.T) {
 	brief := func(name string) Config { // notices soon

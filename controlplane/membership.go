@@ -101,16 +101,18 @@ func (m *membership) goOn(ctx context.Context) error {
 		return nil
 	}
 	defer m.c.cluster.members.Unlock()
+	var failed []error // one that cannot be spared yet does not keep the others
 	for _, node := range m.c.store.Nodes() {
 		if node.Leaving.IsZero() {
 			continue
 		}
 		if err := (services{m.c}).removed(ctx, node.ID); err != nil {
-			return err
+			failed = append(failed, err)
+			continue
 		}
 		m.c.log.Info("a removal that was cut short is done", "node", node.ID)
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // belong has this node added if the leader does not count on it. That one refuses a node

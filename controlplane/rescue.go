@@ -29,6 +29,8 @@ const (
 // ErrNotRunning marks a data directory on which no server runs.
 var ErrNotRunning = errors.New("no server runs on this data directory")
 
+var errNoFile = errors.New("it is not a file of its own")
+
 // RescueInfo says whose token lies in a node's data directory.
 type RescueInfo struct {
 	Node      string `json:"node"`
@@ -95,6 +97,7 @@ func Rescue(ctx context.Context, data string) (RescueInfo, error) {
 				return RescueInfo{}, fmt.Errorf("%s: %w: start it and ask again", data, ErrNotRunning)
 			}
 		case <-ctx.Done():
+			os.Remove(files.rescue) // if nobody has taken it: it must not count some other day
 			return RescueInfo{}, errors.Join(fmt.Errorf("the node in %s has not answered: its log says why", data), ctx.Err())
 		}
 	}
@@ -146,13 +149,16 @@ func readRescue(file string) (request rescueRequest, err error) {
 	if err != nil {
 		return request, err
 	}
+	if !at.Mode().IsRegular() { // to open a pipe would take as long as nobody writes to it
+		return request, errNoFile
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		return request, err
 	}
 	defer f.Close() // opened for reading
-	if info, err := f.Stat(); err != nil || !at.Mode().IsRegular() || !os.SameFile(at, info) {
-		return request, errors.Join(errors.New("it is not a file of its own"), err)
+	if info, err := f.Stat(); err != nil || !os.SameFile(at, info) {
+		return request, errors.Join(errNoFile, err)
 	}
 	if err := ownFile(f); err != nil {
 		return request, err

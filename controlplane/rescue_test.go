@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"errors"
 	"os"
 	"runtime"
@@ -70,6 +71,14 @@ func TestALostAdministratorIsRescued(t *testing.T) {
 	}
 	if _, err := os.Stat(FilesIn(two.config.Data).rescue); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a request that nobody took stays: %v", err)
+	}
+	given, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Rescue(given, two.config.Data); !errors.Is(err, context.Canceled) {
+		t.Errorf("given up: %v", err)
+	}
+	if _, err := os.Stat(FilesIn(two.config.Data).rescue); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a request that was given up stays: %v", err)
 	}
 	if _, err := Rescue(t.Context(), t.TempDir()); !errors.Is(err, ErrConfig) {
 		t.Errorf("in the directory of no node: %v", err)

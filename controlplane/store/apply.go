@@ -258,7 +258,6 @@ func (s *Store) propose(ctx context.Context, n *node) {
 			entry = state.AppendToEntry(entry, q.text)
 		}
 		future := n.raft.Apply(entry, enqueueWait)
-		n.quiet.stir()
 		answering.Go(func() {
 			n.distribute(batch, future)
 			<-slots

@@ -13,6 +13,9 @@ import (
 // already, so that only a loss on the way makes it late.
 const lineWait = 2 * time.Second
 
+// maxBack is how many lanes of an agent are noted as held back. For more, pushes may wait.
+const maxBack = 1024
+
 // lineup brings the pushes of an agent back into the order in which they were cut. An agent
 // makes several calls at a time, and neither HTTP nor the way here from another node keeps
 // them in order. The state takes only what is next in line: a push that has overtaken
@@ -21,7 +24,7 @@ const lineWait = 2 * time.Second
 // It only waits, and decides nothing: the state does.
 type lineup struct {
 	mu    sync.Mutex
-	lines map[lineName]*line // guarded by mu; of agents with a push here
+	lines map[lineName]*line // guarded by mu; of agents with a push here, or a lane that is held back
 }
 
 type lineName struct {
@@ -32,6 +35,7 @@ type lineName struct {
 type line struct {
 	pushes int               // here, and not answered yet
 	last   map[string]uint64 // by destination: up to where pushes have been submitted
+	back   map[string]bool   // destinations without room, or refused: what is cut ahead for them is sent in vain
 	turn   int               // counts answers by which a lane went back: nobody waits for what was before
 	moved  chan struct{}     // closed when last or turn changes
 }
@@ -95,7 +99,7 @@ func (u *lineup) come(name lineName) (l *line, turn int) {
 	defer u.mu.Unlock()
 	l = u.lines[name]
 	if l == nil {
-		l = &line{last: map[string]uint64{}, moved: make(chan struct{})}
+		l = &line{last: map[string]uint64{}, back: map[string]bool{}, moved: make(chan struct{})}
 		u.lines[name] = l
 	}
 	l.pushes++
@@ -109,10 +113,11 @@ func (u *lineup) ready(l *line, turn int, spans map[string]span, held map[string
 	return l.turn != turn || l.next(spans, held), l.moved
 }
 
-// next says whether everything before spans has been submitted, or is held.
+// next says whether everything before spans has been submitted, or is held. A lane that is
+// held back is no reason to wait: the other lanes of the push would wait with it.
 func (l *line) next(spans map[string]span, held map[string]uint64) bool {
 	for destination, s := range spans {
-		if s.first > max(l.last[destination], held[destination])+1 {
+		if !l.back[destination] && s.first > max(l.last[destination], held[destination])+1 {
 			return false
 		}
 	}
@@ -139,9 +144,15 @@ func (u *lineup) leave(name lineName, spans map[string]span, a answer) {
 	back := a.Err != nil
 	if result, ok := a.Value.(*model.PushResult); ok {
 		for i := range result.Lanes {
-			if lane := &result.Lanes[i]; lane.Highwater < spans[lane.Destination].last {
-				l.last[lane.Destination] = lane.Highwater
-				back = true
+			lane := &result.Lanes[i]
+			if lane.Highwater >= spans[lane.Destination].last {
+				delete(l.back, lane.Destination)
+				continue
+			}
+			l.last[lane.Destination] = lane.Highwater
+			back = true
+			if (lane.Full || lane.Refused != "") && len(l.back) < maxBack {
+				l.back[lane.Destination] = true // until all of a push is taken again
 			}
 		}
 	}
@@ -149,7 +160,10 @@ func (u *lineup) leave(name lineName, spans map[string]span, a answer) {
 		l.turn++
 	}
 	l.wake()
-	if l.pushes--; l.pushes == 0 {
+	if l.pushes--; l.pushes > 0 {
+		return
+	}
+	if clear(l.last); len(l.back) == 0 {
 		delete(u.lines, name)
 	}
 }

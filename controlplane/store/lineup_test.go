@@ -89,12 +89,46 @@ func TestLineGoesBack(t *testing.T) {
 		t.Fatal("6 to 8 have not come, and 9 is let in")
 	default:
 	}
-	full := &model.PushResult{Lanes: []model.LaneAnswer{{Destination: "ho", Highwater: 0, Full: true}}}
 	var a answer
-	a.Value = full
+	a.Value = &model.PushResult{Lanes: []model.LaneAnswer{{Destination: "ho", Highwater: 0}}}
 	u.leave(name, first, a)
 	<-waits
 	if ready, _ := u.ready(u.lines[name], u.lines[name].turn, map[string]span{"ho": {6, 7}}, nil); ready {
 		t.Error("the lane went back to its beginning, and 6 is let in")
+	}
+}
+
+// A lane without room holds back no other: what was cut ahead for it comes after the answer
+// that says so, and nothing comes any more for which the rest of its push should wait.
+func TestLineWithoutRoom(t *testing.T) {
+	u := newLineup()
+	name := lineName{"eu", 1}
+	held := func() map[string]uint64 { return map[string]uint64{"to": 5} }
+	send := func(spans map[string]span, lanes ...model.LaneAnswer) {
+		t.Helper()
+		l, turn := u.come(name)
+		if ready, _ := u.ready(l, turn, spans, held()); !ready {
+			t.Errorf("%v has to wait", spans)
+		}
+		u.submitted(name, spans)
+		var a answer
+		a.Value = &model.PushResult{Lanes: lanes}
+		u.leave(name, spans, a)
+	}
+	ho := func(highwater uint64, full bool) model.LaneAnswer {
+		return model.LaneAnswer{Destination: "ho", Highwater: highwater, Full: full}
+	}
+	to := model.LaneAnswer{Destination: "to", Highwater: 5}
+	send(map[string]span{"ho": {1, 5}, "to": {1, 5}}, ho(0, true), to)
+	to.Highwater = 10
+	send(map[string]span{"ho": {6, 9}, "to": {6, 10}}, ho(0, false), to)
+	send(map[string]span{"ho": {10, 12}}, ho(0, false))
+	send(map[string]span{"ho": {1, 5}}, ho(5, false))
+	if len(u.lines) != 0 {
+		t.Error("the lane has room again, and its line is kept when nothing is under way")
+	}
+	l, turn := u.come(name)
+	if ready, _ := u.ready(l, turn, map[string]span{"ho": {8, 9}}, nil); ready {
+		t.Error("6 and 7 have not come, and 8 is let in")
 	}
 }

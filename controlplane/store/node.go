@@ -70,6 +70,7 @@ func (s *Store) start() (n *node, err error) {
 	}
 	var transport transporter
 	transport, n.links, n.quiet = s.transport(logger)
+	n.log.quiet = n.quiet
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, transport.Close())

@@ -25,6 +25,7 @@ type quiet struct {
 
 	mu      sync.Mutex
 	told    map[raft.ServerID]uint64 // guarded by mu; commit that a node is known to have heard of
+	coming  uint64                   // guarded by mu; entry that is being written here, or was last
 	stirred chan struct{}            // guarded by mu; closed when there may be something to tell
 }
 
@@ -39,8 +40,24 @@ func (q *quiet) stir() {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.wake()
+}
+
+func (q *quiet) wake() {
 	close(q.stirred)
 	q.stirred = make(chan struct{})
+}
+
+// writes is told before entries are written to this node's log. Raft hands them to the others
+// only when that is done, and a call that went to rest meanwhile would keep them waiting.
+func (q *quiet) writes(last uint64) {
+	if q == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.coming = last
+	q.wake()
 }
 
 // AppendEntries rests before a call that brings a node nothing new.
@@ -69,10 +86,10 @@ func (q *quiet) idle(id raft.ServerID, args *raft.AppendEntriesRequest) <-chan s
 		return nil
 	}
 	q.mu.Lock()
-	stirred, told := q.stirred, q.told[id]
+	stirred, told, coming := q.stirred, q.told[id], q.coming
 	q.mu.Unlock()
 	committed, last := q.position() // after stirred was taken: what comes later closes it
-	if told < args.LeaderCommitIndex || args.LeaderCommitIndex < committed || args.PrevLogEntry < last {
+	if told < args.LeaderCommitIndex || args.LeaderCommitIndex < committed || args.PrevLogEntry < max(last, coming) {
 		return nil
 	}
 	return stirred

@@ -65,6 +65,14 @@ func TestQuiet(t *testing.T) {
 		}
 		last = 8
 		call(news)
+		if q.writes(9); !arrives(sent) {
+			t.Error("it rested on although an entry is on its way")
+		}
+		if call(news); !sent() {
+			t.Error("a call rested while an entry was written, and the entry would have to wait for it")
+		}
+		news.PrevLogEntry, last = 9, 9
+		call(news)
 		if time.Sleep(quietPause); !arrives(sent) {
 			t.Error("a leader with nothing to tell says nothing at all")
 		}
