@@ -38,8 +38,9 @@ type fleet struct {
 	group  sync.WaitGroup
 	stop   context.CancelCauseFunc
 
-	mu       sync.Mutex // guards latency
-	latency  []time.Duration
+	mu       sync.Mutex      // guards what follows
+	taken    []time.Duration // until the relay had them
+	latency  []time.Duration // until they arrived
 	received atomic.Int64
 }
 
@@ -51,10 +52,12 @@ type simulated struct {
 	next  *simulated // to whom it sends
 	from  *simulated // who sends to it
 	id    *identity.Identity
+	epoch uint64
 	link  *uplink.Uplink
 
 	mu    sync.Mutex // guards what follows
 	cuts  []uplink.Cut
+	due   []time.Time          // of cuts
 	sent  map[uint64]time.Time // by number, until it has arrived
 	last  uint64
 	grown chan struct{} // closed and replaced when last moves
@@ -118,8 +121,11 @@ func (a *simulated) enrol(ctx context.Context, c *world.Crossdock, proxy *spread
 			return err
 		}
 	}
-	a.id, err = identity.Open(cfg.IdentityDir())
-	return err
+	if a.id, err = identity.Open(cfg.IdentityDir()); err != nil {
+		return err
+	}
+	a.epoch = a.id.Epoch()
+	return nil
 }
 
 // connect opens all sessions at once, and says how long it takes until all stand.
@@ -155,6 +161,12 @@ func (f *fleet) await(ctx context.Context, what string, c *world.Crossdock, look
 		}
 		return nil
 	})
+}
+
+func (f *fleet) note(to *[]time.Duration, took time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	*to = append(*to, took)
 }
 
 func (f *fleet) close() {
@@ -202,7 +214,7 @@ func (a *simulated) emit(text []byte, now time.Time) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	lanes := []block.Lane{{Agent: a.next.site, First: a.last + 1}}
-	cut, err := block.Cut(block.Origin{Agent: a.site, Epoch: a.id.Epoch()}, lanes, []block.Item{{
+	cut, err := block.Cut(block.Origin{Agent: a.site, Epoch: a.epoch}, lanes, []block.Item{{
 		Head: block.Head{Key: block.KeyHash(a.site), Type: material.Type, System: material.Shop, Revision: a.held, Occurred: now, Received: now,
 			Targets: []block.Target{{Agent: a.next.site, System: material.ERP, Route: "orders-to-erp"}}},
 		Body: block.AppendBody(nil, a.site, text)}})
@@ -211,6 +223,7 @@ func (a *simulated) emit(text []byte, now time.Time) error {
 	}
 	a.last++
 	a.cuts = append(a.cuts, uplink.Cut{Block: cut, Lanes: lanes, Count: 1})
+	a.due = append(a.due, now)
 	a.sent[a.last] = now
 	close(a.grown)
 	a.grown = make(chan struct{})
@@ -276,7 +289,8 @@ func (a *simulated) Taken(_ string, number uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for len(a.cuts) > 0 && a.cuts[0].Lanes[0].First <= number {
-		a.cuts = a.cuts[1:]
+		a.fleet.note(&a.fleet.taken, time.Since(a.due[0]))
+		a.cuts, a.due = a.cuts[1:], a.due[1:]
 	}
 }
 
@@ -311,9 +325,7 @@ func (a *simulated) Receive(_ context.Context, text []byte, _ time.Time) error {
 	f := a.fleet
 	defer f.received.Add(1)
 	if took, ok := a.from.arrived(lane.First, time.Now()); ok {
-		f.mu.Lock()
-		f.latency = append(f.latency, took)
-		f.mu.Unlock()
+		f.note(&f.latency, took)
 	}
 	return nil
 }

@@ -121,6 +121,7 @@ func (r *run) revise(ctx context.Context, c *world.Crossdock, f *fleet, further 
 // pulse has every agent send an event a second to the next.
 func (r *run) pulse(ctx context.Context, c *world.Crossdock, f *fleet) error {
 	count := 0
+	begun, used := time.Now(), world.OwnCPU()
 	u, err := r.nodeCPU(ctx, c, "1 event/s from each", func(ctx context.Context) error {
 		begun := time.Now()
 		for ; time.Since(begun) < 2*r.lasts; count++ {
@@ -142,12 +143,15 @@ func (r *run) pulse(ctx context.Context, c *world.Crossdock, f *fleet) error {
 	if err != nil {
 		return err
 	}
+	own := 100 * float64(world.OwnCPU()-used) / float64(time.Since(begun))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.latency) != count {
 		return fmt.Errorf("%d events arrived of %d that were sent", len(f.latency), count)
 	}
 	r.note("events meanwhile", "events", float64(count))
+	r.note("CPU of the agents meanwhile, in this process", "% of one", own)
+	r.note("agent to relay, p50", "ms", millis(load.Quantile(f.taken, 0.5)))
 	r.note("agent to agent, p50", "ms", millis(load.Quantile(f.latency, 0.5)))
 	r.note("agent to agent, p99", "ms", millis(load.Quantile(f.latency, 0.99)))
 	r.note("memory of the node, 1 event/s from each", "MB", megabytes(u.RSS))

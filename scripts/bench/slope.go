@@ -36,7 +36,7 @@ var slopeFactors = []struct {
 	{"contracts", func(s *size) { s.further.Contracts *= slopeFactor }},
 	{"agents", func(s *size) { s.further.Sites *= slopeFactor }},
 	{"journeys", func(s *size) { s.further.Journeys *= slopeFactor }},
-	{"nothing", func(*size) {}},
+	{"the base again", func(*size) {}},
 }
 
 // slopeSection measures what an event costs on its way from one agent over one node to a
@@ -73,9 +73,13 @@ func measureSlope(ctx context.Context, r *run) error {
 			r.note("p99, due to delivered", "ms", millis(c.p99))
 			continue
 		}
-		r.note("CPU, 10x "+factor.name, "ratio", float64(c.cpu)/float64(base.cpu))
-		r.note("p50, 10x "+factor.name, "ratio", float64(c.p50)/float64(base.p50))
-		r.note("p99, 10x "+factor.name, "ratio", float64(c.p99)/float64(base.p99))
+		what := "10x " + factor.name
+		if i == len(slopeFactors)-1 {
+			what = factor.name
+		}
+		r.note("CPU, "+what, "ratio", float64(c.cpu)/float64(base.cpu))
+		r.note("p50, "+what, "ratio", float64(c.p50)/float64(base.p50))
+		r.note("p99, "+what, "ratio", float64(c.p99)/float64(base.p99))
 	}
 	return nil
 }
