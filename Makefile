@@ -22,9 +22,11 @@ RUNS    ?=
 FOR     ?=
 FAULT   ?=
 CONTROL ?=
-# make bench: ROUNDS of every arm instead of 5, ONLY=intake,endtoend takes some sections.
+# make bench: ROUNDS of every arm instead of 5, ONLY=intake,endtoend takes some sections, BENCH='-backlog 5000000' gives further
+# flags; scripts/bench/README.md says what there is.
 ROUNDS  ?=
 ONLY    ?=
+BENCH   ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test lint vet-windows chaos chaos-ledger drill bench generate check release clean
@@ -66,8 +68,8 @@ chaos-ledger: need-go ## what all chaos runs so far come to, by kind of fault
 drill: need-go ## the drills behind deploy/runbooks, with their recovery points and times
 	$(GO) test -count=1 -timeout 15m -run '^TestDrill' -v ./deploy/systemtest
 
-bench: need-go ## speed as ratios, side by side with NATS JetStream and a raw file (ROUNDS= ONLY=); tables in run/bench-DATE.txt
-	cd scripts/bench && $(GO) run . $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(ONLY),-only $(ONLY))
+bench: need-go ## speed as ratios, side by side with NATS JetStream and a raw file (ROUNDS= ONLY= BENCH=); tables in run/bench-DATE.txt
+	cd scripts/bench && $(GO) run . $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(ONLY),-only $(ONLY)) $(BENCH)
 
 generate: need-go ## protobuf and OpenAPI code
 	cd scripts/generate && $(GO) run .

@@ -147,10 +147,7 @@ func (j *Journal) replay() error {
 	if from > j.cfg.Log.First() {
 		j.runsFrom = from
 	}
-	err := j.each(context.Background(), from, j.end, func(pos uint64, r record) bool {
-		j.replayOne(pos, r, from)
-		return true
-	})
+	err := j.eachAhead(from, j.end, func(pos uint64, r record) { j.replayOne(pos, r, from) })
 	j.retraceRest(from)
 	return err
 }

@@ -206,6 +206,9 @@ func (l *Log) Read(from uint64, maxRecords, maxBytes int) ([]Record, error) {
 			b.damage(s.first-1, fmt.Errorf("%w: positions before %d are missing", ErrDamage, s.first))
 		}
 		s.read(b)
+		if b.at >= s.next && s != l.row[len(l.row)-1] {
+			s.rest()
+		}
 	}
 	return b.out, nil
 }

@@ -40,6 +40,8 @@ type pageCheck struct {
 	pages    uint64
 	seen     map[uint64]bool
 	skip     []byte // a bucket of the root that is not entered
+	head     [pageHeader]byte
+	rooms    [][]byte // by depth
 	// found makes the walk go on behind damage, and gets every value that is reached.
 	found func(key []byte, at int64, size int)
 }
@@ -59,7 +61,7 @@ func (c *pageCheck) run(path string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	c.file = f
+	c.file = &window{file: f}
 	root, err := c.meta()
 	if err == nil || c.found != nil && !errors.Is(err, errNoMeta) {
 		err = c.page(root, 0)
@@ -119,7 +121,7 @@ func (c *pageCheck) page(id uint64, depth int) error {
 	if id < 2 || id >= c.pages || depth > maxTree {
 		return c.fault(fmt.Errorf("page %d does not exist", id))
 	}
-	head := make([]byte, pageHeader)
+	head := c.head[:]
 	if _, err := c.file.ReadAt(head, int64(id)*c.pageSize); err != nil {
 		return c.fault(fmt.Errorf("page %d: %w", id, err))
 	}
@@ -134,7 +136,7 @@ func (c *pageCheck) page(id uint64, depth int) error {
 		}
 		c.seen[i] = true
 	}
-	b := make([]byte, int64(over+1)*c.pageSize)
+	b := c.room(depth, int64(over+1)*c.pageSize)
 	if _, err := c.file.ReadAt(b, int64(id)*c.pageSize); err != nil {
 		return c.fault(fmt.Errorf("page %d: %w", id, err))
 	}
@@ -142,6 +144,21 @@ func (c *pageCheck) page(id uint64, depth int) error {
 		return fmt.Errorf("page %d: %w", id, err)
 	}
 	return nil
+}
+
+// room is for one page at each depth: those above it are still being gone over. What is
+// found may be kept, and gets room of its own.
+func (c *pageCheck) room(depth int, size int64) []byte {
+	if c.found != nil {
+		return make([]byte, size)
+	}
+	for len(c.rooms) <= depth {
+		c.rooms = append(c.rooms, nil)
+	}
+	if int64(cap(c.rooms[depth])) < size {
+		c.rooms[depth] = make([]byte, size)
+	}
+	return c.rooms[depth][:size]
 }
 
 // elements goes over a page, or over the inside of a small bucket, found at offset at.

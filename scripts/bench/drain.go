@@ -30,9 +30,9 @@ const (
 // The store is the agent's journal, or the stream at the leaf. A session that broke during
 // the cut comes back after a pause; rates are told with that pause and without.
 func drainSection() section {
-	return section{report.Section{Name: "drain", Title: "a backlog that was accepted while the line was cut",
+	return section{Section: report.Section{Name: "drain", Title: "a backlog that was accepted while the line was cut",
 		Arms:    pathArms,
-		Targets: []report.Target{{Cell: cellDrain, Peer: natsDefault, Least: 3}, {Cell: cellFelt, Most: 2}}}, measureDrain}
+		Targets: []report.Target{{Cell: cellDrain, Peer: natsDefault, Least: 3}, {Cell: cellFelt, Most: 2}}}, measure: measureDrain}
 }
 
 func measureDrain(ctx context.Context, r *run) (err error) {

@@ -35,11 +35,11 @@ var pacedRates = []float64{200, 1000}
 // of a key at delivery, recognises repeats, and drops from the relay what was acknowledged;
 // the other side does none of it.
 func endToEndSection() section {
-	return section{report.Section{Name: "endtoend", Title: "agent - three nodes - agent - system over HTTP, against leaf - hub of three - leaf - forwarder",
+	return section{Section: report.Section{Name: "endtoend", Title: "agent - three nodes - agent - system over HTTP, against leaf - hub of three - leaf - forwarder",
 		Arms: pathArms,
 		Targets: []report.Target{
 			{Cell: cellThroughput, Peer: natsAlways, Least: 10}, {Cell: cellThroughput, Peer: natsDefault, Least: 1},
-			{Cell: cellCPU, Peer: natsDefault, Most: 1}, {Cell: latencyCell(200, "p50"), Peer: natsAlways, Most: 1.5}}}, measureEndToEnd}
+			{Cell: cellCPU, Peer: natsDefault, Most: 1}, {Cell: latencyCell(200, "p50"), Peer: natsAlways, Most: 1.5}}}, measure: measureEndToEnd}
 }
 
 const (

@@ -47,9 +47,9 @@ var intakeLoads = []callers{{1, 1}, {16, 1}, {128, 1}, {16, 64}}
 // one connection, every event published and acknowledged; those of a batch are all under
 // way before the first acknowledgement is awaited.
 func intakeSection() section {
-	return section{report.Section{Name: "intake", Title: "events accepted over HTTP, with validation, routing and fsync before the answer",
+	return section{Section: report.Section{Name: "intake", Title: "events accepted over HTTP, with validation, routing and fsync before the answer",
 		Arms:    []string{ours, rawFile, natsAlways},
-		Targets: []report.Target{{Cell: callers{128, 1}.String(), Peer: rawFile, Least: 0.5}}}, measureIntake}
+		Targets: []report.Target{{Cell: callers{128, 1}.String(), Peer: rawFile, Least: 0.5}}}, measure: measureIntake}
 }
 
 func measureIntake(ctx context.Context, r *run) error {

@@ -35,11 +35,13 @@ import (
 type section struct {
 	report.Section
 	measure func(ctx context.Context, r *run) error
+	long    bool // one round of it is enough: it takes minutes, and what it measures does not scatter as rates do
 }
 
 // sections in the order in which they run.
 func sections() []section {
-	return []section{intakeSection(), queueSection(), relaySection(), endToEndSection(), drainSection()}
+	return []section{intakeSection(), queueSection(), relaySection(), endToEndSection(), drainSection(),
+		footprintSection(), scaleSection(), slopeSection(), burstSection()}
 }
 
 // roles are what this program is when it is started by itself.
@@ -83,6 +85,10 @@ type options struct {
 	events int
 	slow   int
 	drain  int
+	idle   time.Duration
+	queued int
+	agents int
+	burst  time.Duration
 	dir    string
 	out    string
 	within time.Duration
@@ -97,13 +103,17 @@ func parse(args []string) (o options, err error) {
 	flags.IntVar(&o.events, "events", 50_000, "of a measurement end to end and of the relay")
 	flags.IntVar(&o.slow, "slow-events", 20_000, "the same where every message is synced by itself")
 	flags.IntVar(&o.drain, "drain-events", 200_000, "accepted while the line is cut; a quarter where every message is synced by itself")
+	flags.DurationVar(&o.idle, "idle", 30*time.Second, "before the memory of an agent that does nothing is read")
+	flags.IntVar(&o.queued, "backlog", 1_000_000, "events of 1 KB queued when an agent's memory and start are measured; 5000000 make the backlog of 5 GB")
+	flags.IntVar(&o.agents, "agents", 1000, "on one control plane; they join at 10 a second, which is its limit")
+	flags.DurationVar(&o.burst, "burst", time.Minute, "of ten times what the shops may send; 10m for the whole test")
 	flags.StringVar(&o.dir, "dir", "", "for what is stored meanwhile, on a real disk; empty: the system's temporary one")
 	flags.StringVar(&o.out, "out", "", "file for the tables, and beside it one with the name's end .jsonl for all values; empty: run/bench-DATE.txt")
-	flags.DurationVar(&o.within, "within", 45*time.Minute, "all must be done")
+	flags.DurationVar(&o.within, "within", 75*time.Minute, "all must be done")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	if o.rounds < 1 || o.events < 1 || o.slow < 1 || o.drain < 1 || o.lasts <= 0 || flags.NArg() > 0 {
+	if o.rounds < 1 || o.events < 1 || o.slow < 1 || o.drain < 1 || o.queued < 1 || o.agents < 2 || o.idle <= 0 || o.burst <= 0 || o.lasts <= 0 || flags.NArg() > 0 {
 		return o, errors.New("numbers are positive, and there are no arguments beside flags")
 	}
 	if o.out == "" {
@@ -205,7 +215,11 @@ func measure(ctx context.Context, o options, out io.Writer) (err error) {
 // rounds measures all arms of a section again and again. An arm that fails is left out of
 // its round.
 func (b *bench) rounds(ctx context.Context, s section, dir string) (failed error) {
-	for round := range b.options.rounds {
+	rounds := b.options.rounds
+	if s.long {
+		rounds = 1
+	}
+	for round := range rounds {
 		for i := range s.Arms {
 			arm := s.Arms[(i+round)%len(s.Arms)]
 			if !among(b.arms, arm) {
@@ -226,12 +240,19 @@ func (b *bench) rounds(ctx context.Context, s section, dir string) (failed error
 	return failed
 }
 
-// armLimit is how long one arm may take in one round. One that takes longer stands still.
-const armLimit = 8 * time.Minute
+// How long one arm may take in one round. One that takes longer stands still.
+const (
+	armLimit  = 8 * time.Minute
+	longLimit = 40 * time.Minute
+)
 
 // once makes the measurement; why it was ended counts for more than what came of that.
 func (r *run) once(ctx context.Context, s section) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, armLimit, fmt.Errorf("not done within %s", armLimit))
+	limit := armLimit
+	if s.long {
+		limit = longLimit
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done within %s", limit))
 	defer cancel()
 	err := s.measure(ctx, r)
 	if ctx.Err() != nil {

@@ -34,6 +34,7 @@ func TestEverySectionMeasuresEveryArm(t *testing.T) {
 	var out bytes.Buffer
 	file := filepath.Join(t.TempDir(), "bench.txt")
 	err := start(ctx, []string{"-rounds", "1", "-lasts", "500ms", "-events", "2000", "-slow-events", "500", "-drain-events", "2000",
+		"-idle", "200ms", "-backlog", "2000", "-agents", "4", "-burst", "2s",
 		"-dir", t.TempDir(), "-out", file}, &out)
 	t.Log(out.String())
 	if err != nil {
@@ -72,7 +73,7 @@ func TestEverySectionMeasuresEveryArm(t *testing.T) {
 }
 
 func TestFlagsThatCannotBeAreRefused(t *testing.T) {
-	for _, args := range [][]string{{"-only", "intake,other"}, {"-arms", "other"}, {"-rounds", "0"}, {"-lasts", "-1s"}, {"surplus"}} {
+	for _, args := range [][]string{{"-only", "intake,other"}, {"-arms", "other"}, {"-rounds", "0"}, {"-agents", "1"}, {"-backlog", "0"}, {"-burst", "0s"}, {"-lasts", "-1s"}, {"surplus"}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v was taken", args)
 		}

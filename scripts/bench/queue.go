@@ -27,8 +27,8 @@ var queueLoads = []struct {
 // queueSection is the journal alone: events that were decoded, validated and routed before.
 func queueSection() section {
 	s := &queueBench{}
-	return section{report.Section{Name: "queue", Title: "events appended with fsync, made ready before",
-		Arms: []string{ours, rawFile}}, s.measure}
+	return section{Section: report.Section{Name: "queue", Title: "events appended with fsync, made ready before",
+		Arms: []string{ours, rawFile}}, measure: s.measure}
 }
 
 type queueBench struct{ ready []intake.Admitted } // made once; every journal is new, so none is a repeat

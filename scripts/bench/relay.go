@@ -28,8 +28,8 @@ import (
 // other side messages are published to a stream with three replicas and pulled from it.
 func relaySection() section {
 	s := &relayBench{}
-	return section{report.Section{Name: "relay", Title: "events pushed to three nodes and pulled again, nothing stored at either end",
-		Arms: pathArms}, s.measure}
+	return section{Section: report.Section{Name: "relay", Title: "events pushed to three nodes and pulled again, nothing stored at either end",
+		Arms: pathArms}, measure: s.measure}
 }
 
 type relayBench struct{ cuts []uplink.Cut }

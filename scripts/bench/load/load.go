@@ -30,14 +30,22 @@ const again = 5 * time.Millisecond
 // Poster posts orders to one intake.
 type Poster struct {
 	url    string
+	token  string
 	orders *material.Orders
 	client *http.Client
 }
 
 // NewPoster makes a poster for an intake's address.
 func NewPoster(address string, orders *material.Orders) *Poster {
-	return &Poster{url: "http://" + address + "/v1/events", orders: orders, client: &http.Client{
+	return &Poster{url: "http://" + address + "/v1/events", token: material.Token, orders: orders, client: &http.Client{
 		Timeout: time.Minute, Transport: &http.Transport{MaxIdleConns: Outstanding, MaxIdleConnsPerHost: Outstanding}}}
+}
+
+// As is a poster at the same intake for another system.
+func (p *Poster) As(token string) *Poster {
+	other := *p
+	other.token = token
+	return &other
 }
 
 // Close lets the connections go.
@@ -61,7 +69,7 @@ func (p *Poster) Post(ctx context.Context, first, count int) error {
 		body = append(body, ']')
 	}
 	for {
-		status, text, err := p.send(ctx, kind, body)
+		status, _, text, err := p.send(ctx, kind, body)
 		switch {
 		case err != nil:
 			return err
@@ -78,20 +86,25 @@ func (p *Poster) Post(ctx context.Context, first, count int) error {
 	}
 }
 
-func (p *Poster) send(ctx context.Context, kind string, body []byte) (status int, text []byte, err error) {
+// Try sends one event once, and gives the answer with what it says of when to come again.
+func (p *Poster) Try(ctx context.Context, serial int) (status int, retryAfter string, text []byte, err error) {
+	return p.send(ctx, "application/cloudevents+json", p.orders.Append(nil, serial))
+}
+
+func (p *Poster) send(ctx context.Context, kind string, body []byte) (status int, retryAfter string, text []byte, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, err
+		return 0, "", nil, err
 	}
 	request.Header.Set("Content-Type", kind)
-	request.Header.Set("Authorization", "Bearer "+material.Token)
+	request.Header.Set("Authorization", "Bearer "+p.token)
 	answer, err := p.client.Do(request)
 	if err != nil {
-		return 0, nil, err
+		return 0, "", nil, err
 	}
 	defer answer.Body.Close()
 	text, err = io.ReadAll(answer.Body)
-	return answer.StatusCode, text, err
+	return answer.StatusCode, answer.Header.Get("Retry-After"), text, err
 }
 
 // All posts count events from first on by so many clients, each with batch events a

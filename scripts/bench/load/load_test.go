@@ -112,3 +112,21 @@ func TestLatencyCountsFromWhenTheEventWasDue(t *testing.T) {
 		t.Errorf("the longest latency is %s; the first event waited for %s", most, least)
 	}
 }
+
+func TestTryTellsWhatWasAnswered(t *testing.T) {
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked++; r.Header.Get("Authorization") != "Bearer other" {
+			t.Errorf("it shows %q", r.Header.Get("Authorization"))
+		}
+		w.Header().Set("Retry-After", "3")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	defer server.Close()
+	p := NewPoster(strings.TrimPrefix(server.URL, "http://"), material.NewOrders(1)).As("other")
+	defer p.Close()
+	status, after, _, err := p.Try(t.Context(), 1)
+	if status != http.StatusTooManyRequests || after != "3" || err != nil || asked != 1 {
+		t.Errorf("%d, %q, %v, asked %d times; want 429, 3, and once", status, after, err, asked)
+	}
+}

@@ -2,7 +2,7 @@
 // of about 1 KB that satisfy it and compress as orders do.
 //
 // It refuses to know who takes them. Its invariant: the order with a number is always the
-// same, whichever arm and round it is made for, and no two numbers share a key.
+// same, whichever arm and round it is made for, and no two numbers share a key, unless keys were asked for.
 package material
 
 import (
@@ -83,7 +83,10 @@ const noteLength = 232
 const digits = 9
 
 // Orders makes events. It is safe for concurrent use.
-type Orders struct{ data [variants]string } // what follows the order's number
+type Orders struct {
+	data [variants]string // what follows the order's number
+	keys int              // different numbers of orders; 0: each event has its own
+}
 
 // NewOrders makes them from a seed.
 func NewOrders(seed uint64) *Orders {
@@ -95,6 +98,9 @@ func NewOrders(seed uint64) *Orders {
 	return o
 }
 
+// WithKeys are the same events, of so many orders.
+func (o *Orders) WithKeys(n int) *Orders { return &Orders{data: o.data, keys: n} }
+
 const idPrefix = `"id":"evt-`
 
 // Append writes the event with a serial number in the JSON format of CloudEvents.
@@ -102,7 +108,11 @@ func (o *Orders) Append(b []byte, serial int) []byte {
 	b = append(b, `{"specversion":"1.0",`+idPrefix...)
 	b = appendSerial(b, serial)
 	b = append(b, `","source":"/shop","type":"`+Type+`","datacontenttype":"application/json","data":{"orderId":"O-`...)
-	b = appendSerial(b, serial)
+	key := serial
+	if o.keys > 0 {
+		key %= o.keys
+	}
+	b = appendSerial(b, key)
 	return append(b, o.data[serial%variants]...)
 }
 

@@ -107,6 +107,25 @@ func StartServer(ctx context.Context, programs world.Programs, dir string, sync 
 	return s, nil
 }
 
+// Again starts a server that was alone, and has ended, with what it has stored, and returns
+// when it tells of the stream.
+func (s *Server) Again(ctx context.Context, programs world.Programs, dir string, sync Sync) error {
+	if err := launch(programs, dir, "alone", shop, world.Edge, sync, s, ""); err != nil {
+		return err
+	}
+	return world.Await(ctx, "stream at "+s.Process.Name, []*world.Process{s.Process}, func(ctx context.Context) error {
+		nc, js, err := connect(s.URL())
+		if err != nil {
+			return err
+		}
+		defer nc.Close()
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		_, err = js.Stream(ctx, stream)
+		return err
+	})
+}
+
 // startHub starts three servers as one cluster.
 func startHub(programs world.Programs, dir string, sync Sync) ([]*Server, error) {
 	const size = 3

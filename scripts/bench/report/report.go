@@ -31,6 +31,7 @@ type Target struct {
 	Peer  string
 	Least float64 // 0: none
 	Most  float64 // 0: none
+	None  bool    // it must be 0
 }
 
 // Line is one measured value.
@@ -148,6 +149,9 @@ func (b *Book) judge(s Section, t Target) string {
 	bound, ok := fmt.Sprint("at least ", t.Least), got >= t.Least
 	if t.Most > 0 {
 		bound, ok = fmt.Sprint("at most ", t.Most), got <= t.Most
+	}
+	if t.None {
+		bound, ok = "none", got == 0
 	}
 	verdict := "missed"
 	switch {

@@ -34,14 +34,18 @@ func TestTableShowsMediansRatiosAndTargets(t *testing.T) {
 	note("theirs", "rate", "events/s", 10, 20, 30)
 	note("ours", "cost", "us/event", 3)
 	note("theirs", "cost", "us/event", 2)
+	note("ours", "lost", "events", 0)
+	note("ours", "refused", "events", 1)
 	s := Section{Name: "s", Title: "something", Arms: []string{"ours", "theirs"}, Targets: []Target{
 		{Cell: "rate", Peer: "theirs", Least: 10}, {Cell: "rate", Peer: "theirs", Least: 11},
-		{Cell: "cost", Peer: "theirs", Most: 1}, {Cell: "cost", Most: 3}, {Cell: "other", Most: 3}}}
+		{Cell: "cost", Peer: "theirs", Most: 1}, {Cell: "cost", Most: 3}, {Cell: "other", Most: 3},
+		{Cell: "lost", None: true}, {Cell: "refused", None: true}}}
 	if err := b.Print(&out, s); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"medians of 3 rounds", "rate to theirs, at least 10: 10.0, met", "rate to theirs, at least 11: 10.0, missed",
-		"cost to theirs, at most 1: 1.50, missed", "cost, at most 3: 3.00, met", "other, at most 3: -, not measured"} {
+		"cost to theirs, at most 1: 1.50, missed", "cost, at most 3: 3.00, met", "other, at most 3: -, not measured",
+		"lost, none: 0.00, met", "refused, none: 1.00, missed"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, out.String())
 		}
@@ -50,8 +54,8 @@ func TestTableShowsMediansRatiosAndTargets(t *testing.T) {
 	if got, want := strings.Join(row, " "), "rate events/s 200 20.0 10.0"; got != want {
 		t.Errorf("the first row is %q, want %q", got, want)
 	}
-	if got := bytes.Count(lines.Bytes(), []byte("\n")); got != 9 || b.Err() != nil {
-		t.Errorf("%d lines with the head, want 9; %v", got, b.Err())
+	if got := bytes.Count(lines.Bytes(), []byte("\n")); got != 11 || b.Err() != nil {
+		t.Errorf("%d lines with the head, want 11; %v", got, b.Err())
 	}
 	for line := range bytes.Lines(lines.Bytes()) {
 		if !json.Valid(line) {

@@ -2,9 +2,13 @@ package world
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -25,9 +29,12 @@ type Crossdock struct {
 type CrossdockConfig struct {
 	Programs Programs
 	Dir      string
-	Size     int    // nodes
-	ERP      string // address of the system at the end
-	Lines    bool   // agents are told of each node by the address of a line to it, so that none gets around one that is cut
+	Size     int               // nodes
+	ERP      string            // address of the system at the end
+	Policy   map[string]string // further files of policy, beside the benchmark's own
+	Agent    string            // further lines of each agent's configuration
+	Secrets  map[string]string // further files with secrets of each agent
+	Lines    bool              // agents are told of each node by the address of a line to it, so that none gets around one that is cut
 }
 
 // Node is one node of the control plane.
@@ -105,6 +112,40 @@ func (c *Crossdock) addNode(ctx context.Context, i int) error {
 	return Await(ctx, name+" is ready", []*Process{n.Process}, func(ctx context.Context) error { return ready(ctx, n.ops) })
 }
 
+// Token makes a join token for a site. It asks the API itself: for many sites the operator's
+// program would take longer than the joining.
+func (c *Crossdock) Token(ctx context.Context, site string) (string, error) {
+	first := c.Nodes[0]
+	token, err1 := os.ReadFile(filepath.Join(first.data, "admin.token"))
+	authority, err2 := os.ReadFile(filepath.Join(first.data, "pki", "ca.pem"))
+	if err := errors.Join(err1, err2); err != nil {
+		return "", err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(authority)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}}
+	defer client.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+first.api+"/api/v1/tokens", strings.NewReader(fmt.Sprintf(`{"site":%q,"lifetime":"1h"}`, site)))
+	if err != nil {
+		return "", err
+	}
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", "join-"+site)
+	answer, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusCreated {
+		return "", errors.Join(fmt.Errorf("a token for site %s: %s: %s", site, answer.Status, text), err)
+	}
+	var created struct{ Token string }
+	err = json.Unmarshal(text, &created)
+	return created.Token, err
+}
+
 // Command runs the operator's program as the administrator of the first node.
 func (c *Crossdock) Command(ctx context.Context, in string, args ...string) (string, error) {
 	first := c.Nodes[0]
@@ -118,16 +159,35 @@ func (c *Crossdock) Command(ctx context.Context, in string, args ...string) (str
 }
 
 func (c *Crossdock) approve(ctx context.Context) error {
-	dir := c.path("policy")
+	dir := c.PolicyDir()
 	if err := material.WritePolicy(dir, c.ERP); err != nil {
 		return err
 	}
-	if _, err := c.Command(ctx, "", "policy", "propose", dir, "-m", "benchmark"); err != nil {
+	for name, text := range c.Policy {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	if err := c.Propose(ctx); err != nil {
 		return err
 	}
-	_, err := c.Command(ctx, "", "policy", "approve", "1")
+	return c.Approve(ctx, 1)
+}
+
+// Propose makes a revision of the folder of policy as it is.
+func (c *Crossdock) Propose(ctx context.Context) error {
+	_, err := c.Command(ctx, "", "policy", "propose", c.PolicyDir(), "-m", "benchmark")
 	return err
 }
+
+// Approve puts a revision in force.
+func (c *Crossdock) Approve(ctx context.Context, number int) error {
+	_, err := c.Command(ctx, "", "policy", "approve", fmt.Sprint(number))
+	return err
+}
+
+// PolicyDir is the folder of policy.
+func (c *Crossdock) PolicyDir() string { return c.path("policy") }
 
 // Syncs are the addresses at which agents reach the nodes.
 func (c *Crossdock) Syncs() (out []string) {
@@ -167,11 +227,11 @@ func (c *Crossdock) Enrol(ctx context.Context, site string, addresses []string) 
 	if err := os.MkdirAll(filepath.Join(a.Data, "secrets"), 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(a.Data, "secrets", material.TokenFile), []byte(material.Token+"\n"), 0o600); err != nil {
+	if err := a.writeSecrets(); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("data: %q\ncontrolplane: {addresses: [\"%s\"]}\nintake: {listen: %q}\nops: {listen: %q}\n",
-		a.Data, strings.Join(addresses, `", "`), a.Intake, a.Ops)
+	text := fmt.Sprintf("data: %q\ncontrolplane: {addresses: [\"%s\"]}\nintake: {listen: %q}\nops: {listen: %q}\n%s",
+		a.Data, strings.Join(addresses, `", "`), a.Intake, a.Ops, c.Agent)
 	if err := os.WriteFile(a.config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -184,6 +244,17 @@ func (c *Crossdock) Enrol(ctx context.Context, site string, addresses []string) 
 	}
 	c.Agents = append(c.Agents, a)
 	return a, nil
+}
+
+func (a *Agent) writeSecrets() error {
+	secrets := map[string]string{material.TokenFile: material.Token}
+	maps.Copy(secrets, a.c.Secrets)
+	for name, secret := range secrets {
+		if err := os.WriteFile(filepath.Join(a.Data, "secrets", name), []byte(secret+"\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Start runs the agent until it is ready.

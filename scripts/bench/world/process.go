@@ -98,10 +98,13 @@ func tail(path string) string {
 }
 
 // Await asks again and again until look gives no error, a process has ended that should
-// not, or patience is over.
+// not, or patience is over. The pauses are a twentieth of what was waited so far: how long it
+// took is told that exactly, and who waits long does not take the processor away.
 func Await(ctx context.Context, what string, processes []*Process, look func(context.Context) error) error {
+	const shortest, longest = time.Millisecond, 20 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	begun := time.Now()
 	for {
 		err := look(ctx)
 		if err == nil {
@@ -115,7 +118,7 @@ func Await(ctx context.Context, what string, processes []*Process, look func(con
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s: waited in vain: %w", what, errors.Join(err, context.Cause(ctx)))
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(min(shortest+time.Since(begun)/20, longest)):
 		}
 	}
 }

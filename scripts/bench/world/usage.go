@@ -18,6 +18,7 @@ const tick = 10 * time.Millisecond
 type Usage struct {
 	CPU     time.Duration // user and system, all threads
 	RSS     int64         // bytes of memory now
+	Anon    int64         // of it, those that are no pages of files, which the kernel may take back
 	Peak    int64         // and at most
 	Written int64         // bytes sent to disk, or that will be
 }
@@ -40,6 +41,7 @@ func (p *Process) Usage() (u Usage, err error) {
 		to         *int64
 	}{
 		{string(status), "VmRSS:", 1 << 10, &u.RSS}, {string(status), "VmHWM:", 1 << 10, &u.Peak},
+		{string(status), "RssAnon:", 1 << 10, &u.Anon},
 		{string(io), "write_bytes:", 1, &u.Written},
 	} {
 		n, err := field(f.text, f.name)
@@ -87,6 +89,7 @@ func TotalOf(processes []*Process) (Total, error) {
 		sum := t[p.Place]
 		sum.CPU += one.CPU
 		sum.RSS += one.RSS
+		sum.Anon += one.Anon
 		sum.Peak += one.Peak
 		sum.Written += one.Written
 		t[p.Place] = sum
@@ -99,6 +102,7 @@ func (t Total) All() (sum Usage) {
 	for _, u := range t {
 		sum.CPU += u.CPU
 		sum.RSS += u.RSS
+		sum.Anon += u.Anon
 		sum.Peak += u.Peak
 		sum.Written += u.Written
 	}
