@@ -204,10 +204,8 @@ func (u *Uplink) newEpoch(ctx context.Context, client syncpbconnect.SyncClient, 
 
 // settle notes what the control plane has said of itself, before anything is sent to it.
 func (u *Uplink) settle(answer *syncpb.HelloResponse) error {
-	if u.cfg.Remember != nil && answer.Incarnation != "" {
-		if err := u.cfg.Remember(answer.Generation, answer.Incarnation, answer.Nodes); err != nil {
-			return fmt.Errorf("remember the control plane: %w", err)
-		}
+	if err := u.remember(answer.Generation, answer.Incarnation, answer.Nodes); err != nil {
+		return err
 	}
 	if !u.agreed {
 		if err := u.cfg.Identity.Agreed(); err != nil {
@@ -216,6 +214,17 @@ func (u *Uplink) settle(answer *syncpb.HelloResponse) error {
 		u.agreed = true
 	}
 	u.fence("")
+	return nil
+}
+
+// remember notes what the control plane says of itself.
+func (u *Uplink) remember(generation uint64, incarnation string, nodes []string) error {
+	if u.cfg.Remember == nil || incarnation == "" {
+		return nil
+	}
+	if err := u.cfg.Remember(generation, incarnation, nodes); err != nil {
+		return fmt.Errorf("remember the control plane: %w", err)
+	}
 	return nil
 }
 

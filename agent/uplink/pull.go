@@ -82,6 +82,11 @@ func (p *puller) run(ctx context.Context) error {
 				beside.Go(func() error { p.execute(ctx, item.Command); return nil })
 			}
 		case *syncpb.PullResponse_Beat:
+			if len(item.Beat.Nodes) > 0 {
+				if err := p.u.remember(p.g.answer.Generation, p.g.answer.Incarnation, item.Beat.Nodes); err != nil {
+					return err
+				}
+			}
 		}
 		silence.Reset(p.u.cfg.Silence)
 	}

@@ -432,3 +432,22 @@ func TestRecoveryThoughAnswersAreLost(t *testing.T) {
 		t.Errorf("%d recoveries", got)
 	}
 }
+
+// Nodes that join while a session goes on are noted, for the day when this one's node is gone.
+func TestNodesThatABeatTellsOf(t *testing.T) {
+	s, r := newSite(), newRelay()
+	d := newDisk(s)
+	r.epoch = 1
+	r.mail = []*syncpb.PullResponse{
+		{Item: &syncpb.PullResponse_Beat{Beat: &syncpb.Beat{NowUnixMs: 1, Nodes: []string{"n3:1"}}}},
+		{Item: &syncpb.PullResponse_Beat{Beat: &syncpb.Beat{NowUnixMs: 2}}},
+		delivery(1, "after"),
+	}
+	startWith(t, s, r, transport.Faults{}, d.configure)
+	r.await(t, "the mail behind them", func() bool { return r.acked == 1 })
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !strings.HasSuffix(d.known, "[n3:1]") {
+		t.Errorf("remembered %q", d.known)
+	}
+}

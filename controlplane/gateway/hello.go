@@ -62,10 +62,16 @@ func (g *Gateway) Hello(ctx context.Context, r *connect.Request[syncpb.HelloRequ
 	for _, l := range g.cfg.Store.Lanes(agent.Name, answer.Epoch) {
 		answer.Outbound = append(answer.Outbound, &syncpb.Lane{Source: l.Source, Epoch: l.Epoch, Destination: l.Destination, Highwater: l.Highwater})
 	}
-	for _, n := range g.cfg.Store.Nodes() {
-		answer.Nodes = append(answer.Nodes, n.Sync[:min(len(n.Sync), maxNodes-len(answer.Nodes))]...)
-	}
+	answer.Nodes = g.nodes()
 	return connect.NewResponse(answer), nil
+}
+
+// nodes gives the addresses by which agents find the nodes.
+func (g *Gateway) nodes() (addresses []string) {
+	for _, n := range g.cfg.Store.Nodes() {
+		addresses = append(addresses, n.Sync[:min(len(n.Sync), maxNodes-len(addresses))]...)
+	}
+	return addresses
 }
 
 func (g *Gateway) checkHello(agent model.Agent, m *syncpb.HelloRequest) error {

@@ -165,13 +165,14 @@ type puller struct {
 	rewound  <-chan struct{}
 	held     block.Revision
 	position uint64
-	turn     uint64 // to which position belongs
+	turn     uint64   // to which position belongs
+	nodes    []string // whose addresses the agent was told on this stream
 }
 
 func (p *puller) run(ctx context.Context) error {
 	store := p.g.cfg.Store
 	wake := make(chan struct{}, 1)
-	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "epoch/" + p.s.agent, "policy", "revoked", "ready"} {
+	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "epoch/" + p.s.agent, "policy", "revoked", "ready", "nodes"} {
 		changed, cancel := store.Watch(topic)
 		defer cancel()
 		go forward(ctx, changed, wake)
@@ -193,6 +194,11 @@ func (p *puller) run(ctx context.Context) error {
 		case <-p.rewound:
 			return errRewound
 		case <-wake:
+			if !slices.Equal(p.g.nodes(), p.nodes) { // an agent that loses its node needs the others
+				if err := p.beat(); err != nil {
+					return err
+				}
+			}
 		case <-p.s.turned:
 		case ask := <-p.s.asks:
 			if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Command{Command: ask}}); err != nil {
@@ -482,6 +488,9 @@ func (p *puller) beat() error {
 	if err := p.g.ready(); err != nil {
 		return err
 	}
-	now := p.g.cfg.Now()
-	return p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Beat{Beat: &syncpb.Beat{NowUnixMs: now.UnixMilli()}}})
+	beat := &syncpb.Beat{NowUnixMs: p.g.cfg.Now().UnixMilli()}
+	if nodes := p.g.nodes(); !slices.Equal(nodes, p.nodes) {
+		beat.Nodes, p.nodes = nodes, nodes
+	}
+	return p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Beat{Beat: beat}})
 }

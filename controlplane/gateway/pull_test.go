@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -340,4 +341,34 @@ func TestAskBeforeMailWithoutEnd(t *testing.T) {
 	}
 	cancel()
 	<-asked
+}
+
+// An agent hears of a node that joins while it is connected: should its own end, it has only
+// those that it was told of.
+func TestBeatTellsOfNodes(t *testing.T) {
+	n := newNode(t)
+	paris := n.join("paris")
+	put := func(id, address string) {
+		t.Helper()
+		if _, err := n.store.Apply(t.Context(), &model.PutNode{At: time.Now(), Node: model.Node{ID: id, Sync: []string{address}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("n1", "n1:7443")
+	stream := paris.pull(&syncpb.PullRequest{})
+	heard := func(want ...string) {
+		t.Helper()
+		for stream.Receive() {
+			if nodes := stream.Msg().GetBeat().GetNodes(); len(nodes) > 0 {
+				if !slices.Equal(nodes, want) {
+					t.Errorf("told of %v, want %v", nodes, want)
+				}
+				return
+			}
+		}
+		t.Fatalf("the stream ended: %v", stream.Err())
+	}
+	heard("n1:7443")
+	put("n2", "n2:7443")
+	heard("n1:7443", "n2:7443")
 }

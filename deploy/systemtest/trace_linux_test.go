@@ -3,6 +3,7 @@ package systemtest
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -68,6 +69,17 @@ func TestTraceAtEveryNode(t *testing.T) {
 		w.sites[name].awaitStatus("is connected to "+c.nodes[i].name, func(st agent.Status) string {
 			if !st.Link.Connected || st.Link.Node != c.nodes[i].name {
 				return fmt.Sprintf("%+v", st.Link)
+			}
+			return ""
+		})
+	}
+	for _, s := range w.sites { // before one of them goes
+		until(t, s.name+" knows all nodes", func() string {
+			known := read(t, filepath.Join(s.cfg.IdentityDir(), "known.json"))
+			for _, n := range c.nodes {
+				if !strings.Contains(known, n.sync) {
+					return known
+				}
 			}
 			return ""
 		})

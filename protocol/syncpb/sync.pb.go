@@ -1360,6 +1360,7 @@ func (*PullResponse_Former) isPullResponse_Item() {}
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NowUnixMs     int64                  `protobuf:"varint,1,opt,name=now_unix_ms,json=nowUnixMs,proto3" json:"now_unix_ms,omitempty"`
+	Nodes         []string               `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"` // host:port of all nodes, where that has changed since the agent was told
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1399,6 +1400,13 @@ func (x *Beat) GetNowUnixMs() int64 {
 		return x.NowUnixMs
 	}
 	return 0
+}
+
+func (x *Beat) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
 }
 
 type CommandAnswer struct {
@@ -1773,9 +1781,10 @@ const file_sync_proto_rawDesc = "" +
 	"\acommand\x18\x03 \x01(\v2\x1a.crossdock.sync.v1.CommandH\x00R\acommand\x12-\n" +
 	"\x04beat\x18\x04 \x01(\v2\x17.crossdock.sync.v1.BeatH\x00R\x04beat\x12;\n" +
 	"\x06former\x18\x05 \x01(\v2!.crossdock.sync.v1.PolicyRevisionH\x00R\x06formerB\x06\n" +
-	"\x04item\"&\n" +
+	"\x04item\"<\n" +
 	"\x04Beat\x12\x1e\n" +
-	"\vnow_unix_ms\x18\x01 \x01(\x03R\tnowUnixMs\"M\n" +
+	"\vnow_unix_ms\x18\x01 \x01(\x03R\tnowUnixMs\x12\x14\n" +
+	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"M\n" +
 	"\rCommandAnswer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x16\n" +
