@@ -53,6 +53,20 @@ func wayOf(id string) []string {
 	}
 }
 
+// awaitKnown waits until the agent knows where all nodes are.
+func (s *site) awaitKnown(c *cluster) {
+	s.t.Helper()
+	until(s.t, s.name+" knows all nodes", func() string {
+		known := read(s.t, filepath.Join(s.cfg.IdentityDir(), "known.json"))
+		for _, n := range c.nodes {
+			if !strings.Contains(known, n.sync) {
+				return known
+			}
+		}
+		return ""
+	})
+}
+
 // TestTraceAtEveryNode asks each of three nodes for the way of a key, with each agent
 // connected to another node; then with one agent gone, and with one node gone.
 func TestTraceAtEveryNode(t *testing.T) {
@@ -74,15 +88,7 @@ func TestTraceAtEveryNode(t *testing.T) {
 		})
 	}
 	for _, s := range w.sites { // before one of them goes
-		until(t, s.name+" knows all nodes", func() string {
-			known := read(t, filepath.Join(s.cfg.IdentityDir(), "known.json"))
-			for _, n := range c.nodes {
-				if !strings.Contains(known, n.sync) {
-					return known
-				}
-			}
-			return ""
-		})
+		s.awaitKnown(c)
 	}
 	w.shops["eu"].sellAll(t, "o", 2, 2)
 	w.awaitTaken("erp", 4)
