@@ -12,7 +12,7 @@ import (
 	"github.com/crossdock/crossdock/protocol/policy"
 )
 
-// showEvery is how soon others see where a courier stands.
+// showEvery is how soon people see where a courier stands.
 const showEvery = 10 * time.Millisecond
 
 // courier takes one system's deliveries to it. One goroutine owns everything below but
@@ -131,6 +131,7 @@ func (c *courier) run(ctx context.Context) error {
 			}
 		}
 		c.flush(now)
+		c.keepProgress(now)
 		if due := c.shown.Add(showEvery); c.stopping || !due.After(now) {
 			c.publish(now)
 			c.shown = now

@@ -60,7 +60,7 @@ func (e *Engine) Unsettled() uint64 {
 	return pos
 }
 
-// observe looks over the keys for what publish shows; not at each turn, for there may be
+// observe looks over the keys for what others are shown; not at each turn, for there may be
 // many. Both parts of unsettled are of one moment: what the cursor passes later may be
 // parked then.
 func (c *courier) observe(now time.Time) {
@@ -79,10 +79,14 @@ func (c *courier) observe(now time.Time) {
 	}
 }
 
-func (c *courier) progressNow() progress {
+// keepProgress shows at each turn what others build on; what people look at may be older.
+func (c *courier) keepProgress(now time.Time) {
+	c.observe(now)
 	undone := uint64(c.window.undone+c.parked+c.blocked) + c.left
 	if undone == 0 && c.storing > 0 {
 		undone = 1 // done, and not yet stored
 	}
-	return progress{readTo: c.readNext, undone: undone, unsettled: c.unsettled}
+	c.mu.Lock()
+	c.progress = progress{readTo: c.readNext, undone: undone, unsettled: c.unsettled}
+	c.mu.Unlock()
 }

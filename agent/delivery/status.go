@@ -75,13 +75,12 @@ func (c *courier) publish(now time.Time) {
 	if h, ok := c.held(); ok {
 		s.Held = h.Why()
 	}
-	c.observe(now)
 	s.Pending, s.OldestAgeMs = uint64(c.window.undone), c.oldestAge(now).Milliseconds()
 	if seen := c.seen.Load(); seen > c.admitted {
 		s.Pending += seen - c.admitted
 	}
 	c.mu.Lock()
-	c.status, c.progress = s, c.progressNow()
+	c.status = s
 	c.mu.Unlock()
 	m := c.e.cfg.Metrics
 	m.pending.WithLabelValues(c.name).Set(float64(s.Pending))
