@@ -172,11 +172,13 @@ type puller struct {
 func (p *puller) run(ctx context.Context) error {
 	store := p.g.cfg.Store
 	wake := make(chan struct{}, 1)
-	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "epoch/" + p.s.agent, "policy", "revoked", "ready", "nodes"} {
+	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "epoch/" + p.s.agent, "policy", "revoked", "ready"} {
 		changed, cancel := store.Watch(topic)
 		defer cancel()
 		go forward(ctx, changed, wake)
 	}
+	moved, cancel := store.Watch("nodes")
+	defer cancel()
 	beat := time.NewTicker(p.g.cfg.BeatEvery)
 	defer beat.Stop()
 	// The first beat comes at once: an agent that has nothing waiting learns that the
@@ -194,14 +196,13 @@ func (p *puller) run(ctx context.Context) error {
 		case <-p.rewound:
 			return errRewound
 		case <-wake:
-			if !slices.Equal(p.g.nodes(), p.nodes) { // an agent that loses its node needs the others
-				if err := p.beat(); err != nil {
-					return err
-				}
-			}
 		case <-p.s.turned:
 		case ask := <-p.s.asks:
 			if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Command{Command: ask}}); err != nil {
+				return err
+			}
+		case <-moved: // an agent that loses its node needs to know the others
+			if err := p.beat(); err != nil {
 				return err
 			}
 		case <-beat.C:

@@ -47,6 +47,22 @@ func all[T any](r *Reader, table, prefix []byte) (rows []T) {
 	return rows
 }
 
+// newest lists the rows of a numbered table below a number, the newest first; 0 begins with
+// the newest.
+func newest[T any](r *Reader, table []byte, before uint64, limit int) (rows []T) {
+	if before == 0 {
+		before = math.MaxUint64
+	}
+	limit = page(limit)
+	r.read(func(v view) {
+		v.eachBack(table, nil, key(before), func(k, value []byte) bool {
+			rows = append(rows, *parse[T](table, k, value))
+			return len(rows) < limit
+		})
+	})
+	return rows
+}
+
 // AppliedIndex is the index of the newest entry applied.
 func (r *Reader) AppliedIndex() (index uint64) {
 	r.read(func(v view) { index = v.applied().Index })
@@ -232,18 +248,8 @@ func (r *Reader) Active() (revision model.Revision, ok bool) {
 }
 
 // Revisions lists the revisions below a number, the newest first; 0 begins with the newest.
-func (r *Reader) Revisions(before uint64, limit int) (list []model.Revision) {
-	if before == 0 {
-		before = math.MaxUint64
-	}
-	limit = page(limit)
-	r.read(func(v view) {
-		v.eachBack(tableRevisions, nil, key(before), func(k, value []byte) bool {
-			list = append(list, *parse[model.Revision](tableRevisions, k, value))
-			return len(list) < limit
-		})
-	})
-	return list
+func (r *Reader) Revisions(before uint64, limit int) []model.Revision {
+	return newest[model.Revision](r, tableRevisions, before, limit)
 }
 
 // Revision finds a revision by number.
@@ -365,16 +371,6 @@ func (r *Reader) Audit(after uint64, limit int) (entries []model.AuditEntry) {
 
 // AuditBefore lists entries of the record with numbers below one, the newest first; 0: from
 // the newest on.
-func (r *Reader) AuditBefore(before uint64, limit int) (entries []model.AuditEntry) {
-	if before == 0 {
-		before = math.MaxUint64
-	}
-	limit = page(limit)
-	r.read(func(v view) {
-		v.eachBack(tableAudit, nil, key(before), func(k, value []byte) bool {
-			entries = append(entries, *parse[model.AuditEntry](tableAudit, k, value))
-			return len(entries) < limit
-		})
-	})
-	return entries
+func (r *Reader) AuditBefore(before uint64, limit int) []model.AuditEntry {
+	return newest[model.AuditEntry](r, tableAudit, before, limit)
 }

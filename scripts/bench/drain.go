@@ -35,22 +35,13 @@ func drainSection() section {
 		Targets: []report.Target{{Cell: cellDrain, Peer: natsDefault, Least: 3}, {Cell: cellFelt, Most: 2}}}, measure: measureDrain}
 }
 
-func measureDrain(ctx context.Context, r *run) (err error) {
-	sink, err := world.OpenSink()
-	if err != nil {
-		return err
-	}
-	defer sink.Close()
-	p, err := r.openPath(ctx, sink, true)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.close()) }()
-	poster := load.NewPoster(p.intake, r.orders)
-	defer poster.Close()
-	if err := r.warm(ctx, p, poster, sink); err != nil {
-		return err
-	}
+func measureDrain(ctx context.Context, r *run) error {
+	return r.onPath(ctx, true, func(p *path, poster *load.Poster, sink *world.Sink) error {
+		return r.cutAndDrain(ctx, p, poster, sink)
+	})
+}
+
+func (r *run) cutAndDrain(ctx context.Context, p *path, poster *load.Poster, sink *world.Sink) error {
 	stop, cancel := context.WithTimeout(ctx, r.lasts)
 	defer cancel()
 	quiet, err := poster.Paced(ctx, stop, warmUp, drainRate)

@@ -51,13 +51,21 @@ func latencyCell(rate float64, quantile string) string {
 	return fmt.Sprintf("%s at %.0f/s, due to delivered", quantile, rate)
 }
 
-func measureEndToEnd(ctx context.Context, r *run) (err error) {
+func measureEndToEnd(ctx context.Context, r *run) error {
+	return r.onPath(ctx, false, func(p *path, poster *load.Poster, sink *world.Sink) error {
+		return r.passAlong(ctx, p, poster, sink)
+	})
+}
+
+// onPath has do measure on a path, with lines that can be cut or without, which has brought
+// its first events to the sink.
+func (r *run) onPath(ctx context.Context, lines bool, do func(*path, *load.Poster, *world.Sink) error) (err error) {
 	sink, err := world.OpenSink()
 	if err != nil {
 		return err
 	}
 	defer sink.Close()
-	p, err := r.openPath(ctx, sink, false)
+	p, err := r.openPath(ctx, sink, lines)
 	if err != nil {
 		return err
 	}
@@ -67,6 +75,10 @@ func measureEndToEnd(ctx context.Context, r *run) (err error) {
 	if err := r.warm(ctx, p, poster, sink); err != nil {
 		return err
 	}
+	return do(p, poster, sink)
+}
+
+func (r *run) passAlong(ctx context.Context, p *path, poster *load.Poster, sink *world.Sink) error {
 	next := warmUp
 	count := r.events
 	if r.arm == natsAlways {

@@ -26,9 +26,6 @@ func (p *program) doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := cfg.Validate(); err != nil {
-				return withCode(exitUsage, err)
-			}
 			findings := p.examine(cmd.Context(), cfg)
 			var outcome error
 			switch worst := doctor.Worst(findings); {

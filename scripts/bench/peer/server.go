@@ -113,6 +113,14 @@ func (s *Server) Again(ctx context.Context, programs world.Programs, dir string,
 	if err := launch(programs, dir, "alone", shop, world.Edge, sync, s, ""); err != nil {
 		return err
 	}
+	return s.await(ctx, func(ctx context.Context, js jetstream.JetStream) error {
+		_, err := js.Stream(ctx, stream)
+		return err
+	})
+}
+
+// await tries until the server and its cluster are ready for it.
+func (s *Server) await(ctx context.Context, do func(context.Context, jetstream.JetStream) error) error {
 	return world.Await(ctx, "stream at "+s.Process.Name, []*world.Process{s.Process}, func(ctx context.Context) error {
 		nc, js, err := connect(s.URL())
 		if err != nil {
@@ -121,8 +129,7 @@ func (s *Server) Again(ctx context.Context, programs world.Programs, dir string,
 		defer nc.Close()
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		_, err = js.Stream(ctx, stream)
-		return err
+		return do(ctx, js)
 	})
 }
 
@@ -167,18 +174,11 @@ func startLeaf(programs world.Programs, dir, site string, sync Sync, addresses [
 	return s, launch(programs, dir, site, site, world.Edge, sync, s, fmt.Sprintf("leafnodes: {remotes: [{urls: [%s]}]}\n", strings.Join(urls, ", ")))
 }
 
-// create makes a stream, as soon as the server and its cluster are ready for it.
+// create makes a stream.
 func create(ctx context.Context, s *Server, config jetstream.StreamConfig) error {
 	config.Storage, config.Retention, config.MaxAge = jetstream.FileStorage, jetstream.LimitsPolicy, retain
-	return world.Await(ctx, "stream at "+s.Process.Name, []*world.Process{s.Process}, func(ctx context.Context) error {
-		nc, js, err := connect(s.URL())
-		if err != nil {
-			return err
-		}
-		defer nc.Close()
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		_, err = js.CreateStream(ctx, config)
+	return s.await(ctx, func(ctx context.Context, js jetstream.JetStream) error {
+		_, err := js.CreateStream(ctx, config)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return nil // made by an attempt whose answer was lost
 		}
