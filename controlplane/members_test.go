@@ -221,12 +221,12 @@ func TestCutOffNodeRemovesNobody(t *testing.T) {
 	if err := two.cluster.Transfer(two.ctx(), asked(), "node-1"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "node-1 leads", func() bool { _, self := one.store.Leader(); return self })
+	until(t, "node-1 leads, and serves", func() bool { _, self := one.store.Leader(); return self && one.store.Ready() == nil })
 	net.set("node-1", true)
 	leader := leaderOf(t, two, three)
 	four := leader.join(nodeConfig(t, "node-4")) // which reaches all of them
-	if one.knows("node-4") || one.store.Ready() != nil {
-		t.Fatal("node-1 is not one that is cut off and does not know it")
+	if err := one.store.Ready(); one.knows("node-4") || err != nil {
+		t.Fatalf("node-1 is not one that is cut off and does not know it: knows node-4: %v, ready: %v", one.knows("node-4"), err)
 	}
 	err := four.peers.Member(four.ctx(), "node-1", &peer.MemberRequest{Change: peer.MemberAdd, Node: "node-4"})
 	if model.CodeOf(err) != model.Unavailable {

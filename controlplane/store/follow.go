@@ -137,6 +137,9 @@ func (s *Store) look(ctx context.Context, n *node) (again <-chan time.Time) {
 	term := r.CurrentTerm()
 	switch {
 	case r.State() != raft.Leader:
+		if s.leads.Load() != 0 { // raft's own contact counts from here too, but a moment later
+			s.led = time.Now()
+		}
 		s.setLeads(0)
 	case s.leads.Load() != term:
 		s.setLeads(0)
@@ -147,7 +150,7 @@ func (s *Store) look(ctx context.Context, n *node) (again <-chan time.Time) {
 		s.setLeads(term)
 		s.caughtUp.Store(true)
 	}
-	contact := s.cfg.Contact - time.Since(r.LastContact())
+	contact := s.cfg.Contact - min(time.Since(r.LastContact()), time.Since(s.led))
 	switch {
 	case !s.caughtUp.Load():
 		s.setReady(0)

@@ -153,6 +153,7 @@ type Store struct {
 	node     atomic.Pointer[node] // nil until raft runs
 	progress progress             // of the state
 	born     time.Time            // that moments are counted from
+	led      time.Time            // when this node noticed that it leads no more; of follow alone
 	until    atomic.Int64         // moment up to which this node is ready unless it looks again; 0: it is not
 	leads    atomic.Uint64        // term in which this node leads with everything applied; 0: it does not
 	caughtUp atomic.Bool          // in this run this node had once applied what the cluster had
