@@ -68,7 +68,7 @@ chaos-ledger: need-go ## what all chaos runs so far come to, by kind of fault
 drill: need-go ## the drills behind deploy/runbooks, with their recovery points and times
 	$(GO) test -count=1 -timeout 15m -run '^TestDrill' -v ./deploy/systemtest
 
-bench: need-go ## speed as ratios, side by side with NATS JetStream and a raw file (ROUNDS= ONLY= BENCH=); tables in run/bench-DATE.txt
+bench: need-go ## speed as ratios, side by side with NATS JetStream and a raw file (ROUNDS= ONLY= BENCH=); tables in run/bench-DATE.md
 	cd scripts/bench && $(GO) run . $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(ONLY),-only $(ONLY)) $(BENCH)
 
 generate: need-go ## protobuf and OpenAPI code

@@ -108,7 +108,7 @@ func parse(args []string) (o options, err error) {
 	flags.IntVar(&o.agents, "agents", 1000, "on one control plane; they join at 10 a second, which is its limit")
 	flags.DurationVar(&o.burst, "burst", time.Minute, "of ten times what the shops may send; 10m for the whole test")
 	flags.StringVar(&o.dir, "dir", "", "for what is stored meanwhile, on a real disk; empty: the system's temporary one")
-	flags.StringVar(&o.out, "out", "", "file for the tables, and beside it one with the name's end .jsonl for all values; empty: run/bench-DATE.txt")
+	flags.StringVar(&o.out, "out", "", "file for the tables, and beside it one with the name's end .jsonl for all values; empty: run/bench-DATE.md")
 	flags.DurationVar(&o.within, "within", 75*time.Minute, "all must be done")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -117,7 +117,7 @@ func parse(args []string) (o options, err error) {
 		return o, errors.New("numbers are positive, and there are no arguments beside flags")
 	}
 	if o.out == "" {
-		o.out = filepath.Join("..", "..", "run", "bench-"+time.Now().Format("2006-01-02-1504")+".txt")
+		o.out = filepath.Join("..", "..", "run", "bench-"+time.Now().Format("2006-01-02-1504")+".md")
 	}
 	o.only, o.arms = list(*only), list(*arms)
 	var names, known []string

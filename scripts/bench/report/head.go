@@ -39,14 +39,14 @@ func NewHead(dir string, peers ...string) Head {
 	return h
 }
 
-// String is the head as the tables' first lines.
+// String is the head as the tables' first line.
 func (h Head) String() string {
-	out := fmt.Sprintf("%s, commit %s, %s, %d x %s, %s, Linux %s, data on %s, load average at the start %s\n",
+	out := fmt.Sprintf("%s, commit %s, %s, %d x %s, %s, Linux %s, data on %s, load average at the start %s",
 		h.At.Format(time.RFC3339), h.Commit, h.Go, h.Cores, h.CPU, h.Memory, h.Kernel, h.Disk, h.Load)
 	for _, name := range slices.Sorted(maps.Keys(h.Versions)) {
-		out += fmt.Sprintf("%s %s\n", name, h.Versions[name])
+		out += fmt.Sprintf(", %s %s", name, h.Versions[name])
 	}
-	return out
+	return out + "\n"
 }
 
 func command(name string, args ...string) string {

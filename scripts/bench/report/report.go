@@ -14,7 +14,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"text/tabwriter"
 )
 
 // Section is a group of measurements with one table.
@@ -99,35 +98,72 @@ func median(values []float64) float64 {
 	return v[len(v)/2]
 }
 
-// Print writes a section's table and its targets.
+// Print writes a section's table and its targets, in Markdown that reads well as it is.
 func (b *Book) Print(out io.Writer, s Section) error {
-	fmt.Fprintf(out, "\n%s: %s\nmedians of %d rounds; ratios are %s to the other\n", s.Name, s.Title, b.rounds(s.Name), s.Arms[0])
-	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight|tabwriter.Debug)
-	fmt.Fprint(t, "\tunit")
+	rows := [][]string{{"", "unit"}}
 	for _, arm := range s.Arms {
-		fmt.Fprint(t, "\t", arm)
+		rows[0] = append(rows[0], arm)
 	}
 	for _, arm := range s.Arms[1:] {
-		fmt.Fprint(t, "\tto ", arm)
+		rows[0] = append(rows[0], "to "+arm)
 	}
-	fmt.Fprintln(t, "\t")
 	for _, c := range b.cells[s.Name] {
-		fmt.Fprint(t, c.name, "\t", c.unit)
+		own := b.Median(s.Name, c.name, s.Arms[0])
+		row := []string{c.name, c.unit}
 		for _, arm := range s.Arms {
-			fmt.Fprint(t, "\t", number(b.Median(s.Name, c.name, arm)))
+			row = append(row, number(b.Median(s.Name, c.name, arm)))
 		}
 		for _, arm := range s.Arms[1:] {
-			fmt.Fprint(t, "\t", number(b.Median(s.Name, c.name, s.Arms[0])/b.Median(s.Name, c.name, arm)))
+			row = append(row, number(own/b.Median(s.Name, c.name, arm)))
 		}
-		fmt.Fprintln(t, "\t")
+		rows = append(rows, row)
 	}
-	if err := t.Flush(); err != nil {
-		return err
+	text := fmt.Sprintf("\n## %s: %s\n\nMedians of %d rounds", s.Name, s.Title, b.rounds(s.Name))
+	if len(s.Arms) > 1 {
+		text += fmt.Sprintf("; ratios are %s to the other", s.Arms[0])
+	}
+	text += ".\n\n" + table(rows)
+	if len(s.Targets) > 0 {
+		text += "\n"
 	}
 	for _, target := range s.Targets {
-		fmt.Fprintln(out, "target:", b.judge(s, target))
+		text += "- target: " + b.judge(s, target) + "\n"
 	}
-	return nil
+	_, err := io.WriteString(out, text)
+	return err
+}
+
+// table has its first two columns to the left and all others, which are numbers, to the right.
+func table(rows [][]string) string {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, text := range row {
+			widths[i] = max(widths[i], len(text))
+		}
+	}
+	var b strings.Builder
+	for n, row := range rows {
+		for i, text := range row {
+			width := widths[i]
+			if i < 2 {
+				width = -width
+			}
+			fmt.Fprintf(&b, "| %*s ", width, text)
+		}
+		b.WriteString("|\n")
+		if n > 0 {
+			continue
+		}
+		for i, width := range widths {
+			line := strings.Repeat("-", width+2)
+			if i >= 2 {
+				line = line[1:] + ":"
+			}
+			b.WriteString("|" + line)
+		}
+		b.WriteString("|\n")
+	}
+	return b.String()
 }
 
 func (b *Book) rounds(section string) (n int) {

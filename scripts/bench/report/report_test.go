@@ -43,14 +43,14 @@ func TestTableShowsMediansRatiosAndTargets(t *testing.T) {
 	if err := b.Print(&out, s); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"medians of 3 rounds", "rate to theirs, at least 10: 10.0, met", "rate to theirs, at least 11: 10.0, missed",
+	for _, want := range []string{"Medians of 3 rounds", "rate to theirs, at least 10: 10.0, met", "rate to theirs, at least 11: 10.0, missed",
 		"cost to theirs, at most 1: 1.50, missed", "cost, at most 3: 3.00, met", "other, at most 3: -, not measured",
 		"lost, none: 0.00, met", "refused, none: 1.00, missed"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, out.String())
 		}
 	}
-	row := strings.Fields(strings.ReplaceAll(strings.Split(out.String(), "\n")[4], "|", " "))
+	row := strings.Fields(strings.ReplaceAll(strings.Split(out.String(), "\n")[7], "|", " "))
 	if got, want := strings.Join(row, " "), "rate events/s 200 20.0 10.0"; got != want {
 		t.Errorf("the first row is %q, want %q", got, want)
 	}
