@@ -123,7 +123,11 @@ func (c *cluster) fill(agent string, size int64) {
 	c.Helper()
 	first, body := uint64(1), 100_000
 	for done := int64(0); done < size; done += eventsOfPush * int64(body) {
-		c.leader().must(pushOf(c.T, agent, first, body))
+		push := pushOf(c.T, agent, first, body)
+		c.until("a push is taken", func() bool { // a repeat is harmless, and a slow leader may lose its place
+			_, err := c.leader().Apply(c.Context(), push)
+			return err == nil
+		})
 		first += eventsOfPush
 	}
 }
