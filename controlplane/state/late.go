@@ -147,11 +147,11 @@ func stepBack(cfg Config) error {
 		}
 		return err
 	}
+	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+		return nil // there is none yet: Open begins it, or says what is wrong
+	}
 	// As long as it is open for reading, no other process has it open for writing.
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: lockTimeout})
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
 		return fmt.Errorf("%s (is another process using it?): %w", path, err)
 	}

@@ -176,3 +176,23 @@ func TestLateSyncFails(t *testing.T) {
 		t.Errorf("applied after that: %v, want ErrFatal", err)
 	}
 }
+
+// A directory from which the state was taken away begins anew, as it does without the mark.
+func TestMarkWithoutState(t *testing.T) {
+	for name, file := range map[string][]byte{"none": nil, "an empty one": {}} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if file != nil {
+				if err := os.WriteFile(filepath.Join(dir, fileName), file, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(dir, lateName), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if at := synced(t, dir).AppliedIndex(); at != 0 {
+				t.Errorf("a new state stands at entry %d", at)
+			}
+		})
+	}
+}
