@@ -175,12 +175,12 @@ func (m *Machine) Close() error {
 // are passed over. An error is ErrFatal, and then nothing of the batch was applied. After a
 // crash the last batch may have to be applied again.
 func (m *Machine) Apply(entries []Entry) (out Outcome, err error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	if m.failed != nil {
 		return Outcome{}, m.failed
 	}
 	defer func() { m.failed = err }()
-	m.mu.RLock()
-	defer m.mu.RUnlock()
 	err = catch(func() error {
 		if err := m.late.wait(); err != nil {
 			return err
