@@ -64,7 +64,7 @@ func TestPowerLoss(t *testing.T) {
 	f.join("eu", "ho")
 	dumps[f.AppliedIndex()] = f.dump()
 	next, stood := uint64(1), map[uint64]int{} // how many commits behind
-	for range 25 {
+	for range 14 {
 		if err := f.late.wait(); err != nil {
 			t.Fatal(err)
 		}
