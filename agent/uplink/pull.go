@@ -23,7 +23,8 @@ type puller struct {
 	u      *Uplink
 	client syncpbconnect.SyncClient
 	g      *greeting
-	wake   chan struct{} // there is something to acknowledge
+	wake   chan struct{} // there is something to tell the relay at once
+	mail   chan struct{} // there is mail to acknowledge
 	heard  atomic.Bool   // the stream has carried something
 
 	mu      sync.Mutex // guards what follows
@@ -36,6 +37,7 @@ type puller struct {
 	full    bool                     // a piece of mail waits for room; nothing of this turn comes before it has some
 
 	settled map[laneOf]uint64 // as last told in this session; only acknowledge touches it
+	acked   uint64            // likewise: the mailbox
 }
 
 // laneOf names an inbound lane.
@@ -45,7 +47,7 @@ type laneOf struct {
 }
 
 func newPuller(u *Uplink, client syncpbconnect.SyncClient, g *greeting) *puller {
-	return &puller{u: u, client: client, g: g, wake: make(chan struct{}, 1), running: map[string]bool{},
+	return &puller{u: u, client: client, g: g, wake: make(chan struct{}, 1), mail: make(chan struct{}, 1), running: map[string]bool{},
 		slots: map[string]chan struct{}{}, settled: map[laneOf]uint64{}}
 }
 
@@ -158,9 +160,14 @@ func (p *puller) committed(d *syncpb.Delivery) {
 	p.u.cfg.Metrics.received(len(d.Block))
 	p.mu.Lock()
 	p.mailbox = max(p.mailbox, d.Mailbox)
+	waited := p.full
 	p.full = false
 	p.mu.Unlock()
-	p.signal()
+	if waited {
+		p.signal() // the relay holds back the rest until it hears of it
+		return
+	}
+	nudge(p.mail)
 }
 
 func (p *puller) store(ctx context.Context, d *syncpb.Delivery) error {
@@ -269,9 +276,11 @@ func (p *puller) execute(ctx context.Context, c *syncpb.Command) {
 	p.signal()
 }
 
-func (p *puller) signal() {
+func (p *puller) signal() { nudge(p.wake) }
+
+func nudge(c chan<- struct{}) {
 	select {
-	case p.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -286,15 +295,41 @@ func (p *puller) acknowledge(ctx context.Context) error {
 		if err := p.acknowledgeOnce(ctx, report); err != nil {
 			return fmt.Errorf("acknowledge: %w", err)
 		}
-		report = false
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-p.wake:
-		case <-status.C:
-			report = true
+		var err error
+		if report, err = p.occasion(ctx, status.C); err != nil {
+			return err
 		}
 	}
+}
+
+// occasion waits until there is something to tell, and says whether it is the status. Mail
+// waits a little for more: nobody waits for its acknowledgement, and each is a command of the
+// control plane's log.
+func (p *puller) occasion(ctx context.Context, status <-chan time.Time) (report bool, err error) {
+	var due <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-p.wake:
+			return false, nil
+		case <-status:
+			return true, nil
+		case <-due:
+			return false, nil
+		case <-p.mail:
+			if due == nil && p.unacknowledged() {
+				due = time.After(p.u.cfg.AckPause)
+			}
+		}
+	}
+}
+
+// unacknowledged reports whether mail was committed since the last acknowledgement began.
+func (p *puller) unacknowledged() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mailbox > p.acked
 }
 
 func (p *puller) acknowledgeOnce(ctx context.Context, report bool) error {
@@ -320,6 +355,7 @@ func (p *puller) acknowledgeOnce(ctx context.Context, report bool) error {
 	if _, err := p.client.Ack(ctx, marked(p.g, request)); err != nil {
 		return err
 	}
+	p.acked = request.Mailbox
 	for _, l := range request.Settled {
 		p.settled[laneOf{l.Source, l.Epoch}] = l.Highwater
 	}

@@ -32,6 +32,7 @@ type relay struct {
 	rejected int                 // blocks not taken because of their number
 	mail     []*syncpb.PullResponse
 	acked    uint64
+	acks     int
 	protocol uint32
 	turn     uint64 // as the last Ack says
 	noRoom   bool   // likewise
@@ -232,6 +233,7 @@ func (r *relay) Ack(_ context.Context, req *connect.Request[syncpb.AckRequest]) 
 		r.loseAcks--
 		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("lost on purpose"))
 	}
+	r.acks++
 	r.acked = max(r.acked, req.Msg.Mailbox)
 	r.turn, r.noRoom = req.Msg.Turn, req.Msg.Full
 	defer nudge(r.wake)
@@ -250,13 +252,6 @@ func (r *relay) set(change func()) {
 	defer r.mu.Unlock()
 	change()
 	nudge(r.wake)
-}
-
-func nudge(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // await polls until the condition on the relay holds.

@@ -111,7 +111,7 @@ func (m *Machine) Restore(from io.Reader) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.db.Close(); err != nil {
+	if err := errors.Join(m.late.end(), m.db.Close()); err != nil {
 		return fmt.Errorf("%w: restore: close the former state: %w", ErrFatal, err)
 	}
 	path := filepath.Join(m.cfg.Dir, fileName)
@@ -121,11 +121,10 @@ func (m *Machine) Restore(from io.Reader) error {
 	if err := atomicfile.SyncDir(m.cfg.Dir); err != nil {
 		return fmt.Errorf("%w: restore: %w", ErrFatal, err)
 	}
-	db, err := openFile(path, m.cfg)
-	if err != nil {
+	if err := m.open(); err != nil {
 		return fmt.Errorf("%w: restore: %w", ErrFatal, err)
 	}
-	m.db, m.failed = db, nil
+	m.failed = nil
 	return nil
 }
 

@@ -72,6 +72,7 @@ type Outcome struct {
 type Machine struct {
 	*Reader
 	cfg    Config
+	late   *late // syncs what Apply commits
 	failed error // of Apply: once set, nothing is applied any more
 }
 
@@ -104,11 +105,24 @@ func Open(cfg Config) (*Machine, error) {
 	if err := os.Remove(filepath.Join(cfg.Dir, restoreName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("open state: remove what a broken restore left: %w", err)
 	}
-	db, err := openFile(filepath.Join(cfg.Dir, fileName), cfg)
-	if err != nil {
+	if err := stepBack(cfg); err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	m := &Machine{Reader: &Reader{fatal: cfg.Fatal, maxSize: cfg.MaxSize}, cfg: cfg}
+	if err := m.open(); err != nil {
 		return nil, err
 	}
-	return &Machine{Reader: &Reader{db: db, fatal: cfg.Fatal, maxSize: cfg.MaxSize}, cfg: cfg}, nil
+	return m, nil
+}
+
+func (m *Machine) open() (err error) {
+	if m.db, err = openFile(filepath.Join(m.cfg.Dir, fileName), m.cfg); err != nil {
+		return err
+	}
+	if m.late, err = beginLate(m.db, m.cfg); err != nil {
+		return errors.Join(err, m.db.Close())
+	}
+	return nil
 }
 
 func openFile(path string, cfg Config) (*bolt.DB, error) {
@@ -149,23 +163,36 @@ func openFile(path string, cfg Config) (*bolt.DB, error) {
 func (m *Machine) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.db.Close()
+	err := m.late.end()
+	if err == nil && m.failed == nil {
+		err = m.late.settleLate(m.cfg.Dir)
+	}
+	m.late = nil
+	return errors.Join(err, m.db.Close())
 }
 
 // Apply applies entries in one transaction. Entries at or below the machine's own index
-// are passed over. An error is ErrFatal, and then nothing of the batch was applied.
+// are passed over. An error is ErrFatal, and then nothing of the batch was applied. After a
+// crash the last batch may have to be applied again.
 func (m *Machine) Apply(entries []Entry) (out Outcome, err error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	if m.failed != nil {
 		return Outcome{}, m.failed
 	}
 	defer func() { m.failed = err }()
-	m.mu.RLock()
-	defer m.mu.RUnlock()
 	err = catch(func() error {
-		return m.db.Update(func(b *bolt.Tx) error {
+		if err := m.late.wait(); err != nil {
+			return err
+		}
+		err := m.db.Update(func(b *bolt.Tx) (err error) {
 			out, err = applyAll(b, entries)
 			return err
 		})
+		if err != nil {
+			return err
+		}
+		return m.late.begin()
 	})
 	if err != nil {
 		return Outcome{}, fmt.Errorf("%w: apply: %w", ErrFatal, err)

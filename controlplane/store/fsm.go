@@ -22,7 +22,7 @@ func (f fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
 func (f fsm) ApplyBatch(logs []*raft.Log) []any {
 	if n := f.s.node.Load(); n != nil {
-		n.quiet.stir() // there is a commit to tell of
+		n.teller.tell() // there is a commit
 	}
 	entries := make([]state.Entry, len(logs))
 	for i, l := range logs {

@@ -16,7 +16,6 @@ import (
 type guardedLog struct {
 	*wal.WAL
 	s     *Store
-	quiet *quiet // nil: this node is alone, or raft does not run yet
 	sizes sizes
 }
 
@@ -55,9 +54,6 @@ func (g *guardedLog) GetLog(index uint64, l *raft.Log) error {
 func (g *guardedLog) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }
 
 func (g *guardedLog) StoreLogs(logs []*raft.Log) error {
-	if len(logs) > 0 {
-		g.quiet.writes(logs[len(logs)-1].Index)
-	}
 	err := g.guard("write to the log", func() error { return g.WAL.StoreLogs(logs) })
 	if err == nil {
 		for _, l := range logs {

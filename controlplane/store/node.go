@@ -18,7 +18,7 @@ type node struct {
 	log       *guardedLog
 	snapshots raft.SnapshotStore
 	links     *links        // nil: alone
-	quiet     *quiet        // likewise
+	teller    *teller       // likewise
 	halted    chan struct{} // closed when raft has shut down
 }
 
@@ -69,8 +69,7 @@ func (s *Store) start() (n *node, err error) {
 		return nil, err
 	}
 	var transport transporter
-	transport, n.links, n.quiet = s.transport(logger)
-	n.log.quiet = n.quiet
+	transport, n.links, n.teller = s.transport(logger)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, transport.Close())

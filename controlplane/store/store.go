@@ -263,6 +263,7 @@ func (s *Store) Run(ctx context.Context) error {
 		shut := node.raft.Shutdown()
 		node.links.close() // calls that wait for another node would keep raft waiting
 		err := shut.Error()
+		node.teller.wait()
 		close(node.halted)
 		group.Wait()
 		done <- errors.Join(err, node.log.Close(), s.Close())

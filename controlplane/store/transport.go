@@ -35,28 +35,34 @@ func guarded(t transporter) transporter {
 }
 
 // transport gives raft its way to the other nodes, and the connections of that.
-func (s *Store) transport(logger logger) (transporter, *links, *quiet) {
+func (s *Store) transport(logger logger) (transporter, *links, *teller) {
 	if s.cfg.Peers == nil {
 		_, memory := raft.NewInmemTransport(raft.ServerAddress(s.cfg.NodeID))
 		return guarded(memory), nil, nil
 	}
 	l := &links{Peers: s.cfg.Peers, id: nodeID(s.cfg.NodeID), open: map[net.Conn]struct{}{}}
-	q := newQuiet(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	t := newTeller(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:          l,
 		Logger:          logger.Named("transport"),
 		MaxPool:         poolSize,
 		MaxRPCsInFlight: 1, // more is the pipeline, in which replication can stop for ever
 		Timeout:         s.cfg.WriteDeadline,
 	}), s.position)
-	return guarded(q), l, q
+	return guarded(t), l, t
 }
 
-// position is how far this node's log is.
-func (s *Store) position() (committed, last uint64) {
-	if n := s.node.Load(); n != nil {
-		return n.raft.CommitIndex(), n.raft.LastIndex()
+// position is the term in which this node leads, 0 if it does not, and what is committed in
+// it. The term is asked last: what was committed before is so in every later term.
+func (s *Store) position() (term, committed uint64) {
+	n := s.node.Load()
+	if n == nil {
+		return 0, 0
 	}
-	return 0, 0
+	committed = n.raft.CommitIndex()
+	if n.raft.State() != raft.Leader {
+		return 0, 0
+	}
+	return n.raft.CurrentTerm(), committed
 }
 
 var _ raft.StreamLayer = (*links)(nil)
