@@ -23,7 +23,8 @@ import (
 // transaction kept its pages from being written over. So a file that was not closed is opened
 // at the commit before the newest, and the log brings it on.
 
-// lateName is the file that says so: it exists while the state is open for commits.
+// lateName is the file that says so: it exists while commits are synced late, and only then.
+// What is written before and after that does not spare the commit before the newest.
 const lateName = "state.db.late"
 
 // late syncs the commits of one file behind them. A nil one does nothing: bbolt syncs.
@@ -116,26 +117,31 @@ func (l *late) unpin(i int) {
 	}
 }
 
-// end lets the file be closed.
-func (l *late) end() error {
-	if l == nil {
-		return nil
+// end lets go of the pages.
+func (l *late) end() {
+	if l != nil {
+		l.unpin(0)
+		l.unpin(1)
 	}
-	err := l.wait()
-	l.unpin(0)
-	l.unpin(1)
-	return err
 }
 
-// settleLate makes a file that is about to be closed one that can be opened as it is.
-func (l *late) settleLate(dir string) error {
+// over takes the mark away, so that the file is opened as it is: everything in it is on disk,
+// and nothing is written any more.
+func (l *late) over(dir string) error {
 	if l == nil {
 		return nil
 	}
-	if err := settle(l.db); err != nil {
+	if err := l.wait(); err != nil {
 		return err
 	}
-	return errors.Join(os.Remove(filepath.Join(dir, lateName)), atomicfile.SyncDir(dir))
+	return unmark(dir)
+}
+
+func unmark(dir string) error {
+	if err := os.Remove(filepath.Join(dir, lateName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return atomicfile.SyncDir(dir)
 }
 
 // stepBack opens a file that was not closed at the commit before the newest.
@@ -164,7 +170,7 @@ func stepBack(cfg Config) error {
 	if err := dropNewest(f); err != nil {
 		return fmt.Errorf("%s: step back to the commit before the newest: %w", path, err)
 	}
-	return f.Close()
+	return unmark(cfg.Dir)
 }
 
 // What bbolt writes at the head of its first two pages, one commit in each by turns. Its

@@ -145,6 +145,39 @@ func TestClosedStateOpensWhereItWas(t *testing.T) {
 	}
 }
 
+// What an open and a close write between late commits is synced in its place and spares only
+// the newest commit, so that a crash meanwhile must find no mark.
+func TestNoMarkBesideCommitsInPlace(t *testing.T) {
+	f := synced(t, t.TempDir())
+	f.begin(model.ApprovalsDual, model.Limits{})
+	f.join("eu")
+	if err := f.late.wait(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, text := range map[string][]byte{fileName: f.file(), lateName: nil} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stepBack(Config{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, lateName)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a step back was made, and another would be: %v", err)
+	}
+	if err := f.late.over(f.dir); err != nil {
+		t.Fatal(err)
+	}
+	at := f.AppliedIndex()
+	if err := os.WriteFile(filepath.Join(dir, fileName), f.file(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if m := synced(t, dir); m.AppliedIndex() != at {
+		t.Errorf("a file that is on disk in whole opens at entry %d, want %d", m.AppliedIndex(), at)
+	}
+}
+
 // A restored state may lose the power like any other.
 func TestPowerLossAfterRestore(t *testing.T) {
 	from := openMachine(t)

@@ -111,7 +111,9 @@ func (m *Machine) Restore(from io.Reader) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := errors.Join(m.late.end(), m.db.Close()); err != nil {
+	err := m.late.over(m.cfg.Dir) // the mark must not be about the new file
+	m.late.end()
+	if err := errors.Join(err, m.db.Close()); err != nil {
 		return fmt.Errorf("%w: restore: close the former state: %w", ErrFatal, err)
 	}
 	path := filepath.Join(m.cfg.Dir, fileName)

@@ -163,10 +163,11 @@ func openFile(path string, cfg Config) (*bolt.DB, error) {
 func (m *Machine) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	err := m.late.end()
-	if err == nil && m.failed == nil {
-		err = m.late.settleLate(m.cfg.Dir)
+	var err error
+	if m.failed == nil {
+		err = m.late.over(m.cfg.Dir)
 	}
+	m.late.end()
 	m.late = nil
 	return errors.Join(err, m.db.Close())
 }
