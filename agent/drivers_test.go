@@ -44,7 +44,7 @@ func TestDriverThatCannotBeOpened(t *testing.T) {
 	}
 	answered := make(chan error, 1)
 	go func() { // a delivery that is earlier than the drivers
-		_, err := d.Deliver(t.Context(), delivery.Delivery{System: "files"})
+		_, err := d.Deliver(t.Context(), []delivery.Delivery{{System: "files"}})
 		answered <- err
 	}()
 	time.Sleep(10 * time.Millisecond)
@@ -60,7 +60,7 @@ func TestDriverThatCannotBeOpened(t *testing.T) {
 	if !errors.As(err, &failure) || failure.Class != delivery.Misconfigured {
 		t.Errorf("got %v", err)
 	}
-	if _, err = d.Deliver(t.Context(), delivery.Delivery{System: "other"}); !errors.As(err, &failure) || failure.Class != delivery.NoDriver {
+	if _, err = d.Deliver(t.Context(), []delivery.Delivery{{System: "other"}}); !errors.As(err, &failure) || failure.Class != delivery.NoDriver {
 		t.Errorf("a system without a driver: %v", err)
 	}
 	d.apply(ctx, set) // a new revision tries again
