@@ -261,6 +261,7 @@ func (c *courier) queue(name queueName) *keyQueue {
 	q := c.keys[name]
 	if q == nil {
 		q = newKeyQueue(name)
+		c.turn++
 		q.lastTurn = c.turn // behind those that have waited since
 		c.keys[name] = q
 	}
