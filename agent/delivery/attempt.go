@@ -33,12 +33,14 @@ func IdempotencyKey(source, id, system string, edit int, shadow bool) string {
 	if shadow {
 		mode = "shadow"
 	}
-	h := sha256.New()
-	for _, part := range []string{source, id, system, strconv.Itoa(edit), mode} {
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part)))) // never fails
-		h.Write([]byte(part))
+	var room [256]byte // most fit
+	text := room[:0]
+	for _, part := range [...]string{source, id, system, strconv.Itoa(edit), mode} {
+		text = binary.BigEndian.AppendUint64(text, uint64(len(part)))
+		text = append(text, part...)
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 // attempt makes one attempt with all of a flight that can be sent. ctx ends only when Run
@@ -87,7 +89,7 @@ func hook(cfg *Config, step string) {
 }
 
 func prepare(ctx context.Context, system string, o *order) (Delivery, error) {
-	ev, err := event.Unmarshal(o.event)
+	ev, err := event.UnmarshalShared(o.event)
 	if err != nil {
 		return Delivery{}, fmt.Errorf("the event cannot be read: %w", err)
 	}
