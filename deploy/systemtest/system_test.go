@@ -119,8 +119,11 @@ func (y *system) messages(r *http.Request, body []byte) (out []message, err erro
 		return nil, fmt.Errorf("%s came to %s, which takes %d events a request", r.Header.Get("Content-Type"), y.name, max(y.batch, 1))
 	}
 	if batch {
-		if err := json.Unmarshal(body, &parts); err != nil || len(parts) == 0 || len(parts) > y.batch {
-			return nil, fmt.Errorf("a batch of %d, %v", len(parts), err)
+		if err := json.Unmarshal(body, &parts); err != nil {
+			return nil, err
+		}
+		if len(parts) == 0 || len(parts) > y.batch {
+			return nil, fmt.Errorf("a batch of %d events, where %d may come", len(parts), y.batch)
 		}
 	}
 	for _, part := range parts {

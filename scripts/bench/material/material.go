@@ -135,10 +135,10 @@ func Serial(text []byte) (int, error) {
 // Serials finds the numbers of all events in the text of a batch, without reading it as
 // JSON: nothing else in an order looks like its id.
 func Serials(batch []byte) ([]int, error) {
-	rest, ok := bytes.CutPrefix(batch, []byte("["))
-	if rest, ok = bytes.CutSuffix(rest, []byte("]")); !ok {
+	if !bytes.HasPrefix(batch, []byte("[")) || !bytes.HasSuffix(batch, []byte("]")) {
 		return nil, fmt.Errorf("no batch: %.128q", batch)
 	}
+	rest := batch
 	out := make([]int, 0, len(rest)/1024+1)
 	for bytes.Contains(rest, []byte(idPrefix)) {
 		var serial int
