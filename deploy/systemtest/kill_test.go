@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -97,6 +99,15 @@ func TestKillAtRandomMomentsLosesNothing(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	w := killWorld(t)
+	w.systemNamed("crm").set(func(a attempt) reply {
+		switch {
+		case strings.HasSuffix(a.id, "3") && a.number == 1:
+			return reply{status: http.StatusServiceUnavailable}
+		case strings.HasSuffix(a.id, "7") && a.company > 0: // it is judged alone, and taken
+			return reply{status: http.StatusUnprocessableEntity}
+		}
+		return reply{}
+	})
 	stop := w.trade(6)
 	defer stop()
 	for range kills {
