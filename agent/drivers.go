@@ -98,7 +98,9 @@ func sameDriver(a, b *policy.System) bool {
 	return reflect.DeepEqual(driverSpec(a), driverSpec(b))
 }
 
-func driverSpec(s *policy.System) []any { return []any{s.HTTP, s.Webhook, s.File, s.Delivery.Timeout} }
+func driverSpec(s *policy.System) []any {
+	return []any{s.HTTP, s.Webhook, s.File, s.Delivery.Timeout, s.Delivery.InBatches()}
+}
 
 func (d *drivers) attach(ctx context.Context, system *policy.System) {
 	a := &attached{system: system, done: make(chan struct{})}
@@ -176,14 +178,14 @@ func (d *drivers) run(ctx context.Context, set func() *policy.Set, changed func(
 
 // Deliver makes one attempt through the system's driver. Deliveries begin as early as
 // drivers are opened; one that comes first waits, for else its system would seem to have none.
-func (d *drivers) Deliver(ctx context.Context, in delivery.Delivery) (delivery.Answer, error) {
+func (d *drivers) Deliver(ctx context.Context, ds []delivery.Delivery) (delivery.Answer, error) {
 	select {
 	case <-d.ready:
 	case <-ctx.Done():
 		return delivery.Answer{}, &delivery.Failure{Class: delivery.Unavailable, Err: errors.New("the site's drivers are still being opened")}
 	}
 	d.mu.Lock()
-	a := d.open[in.System]
+	a := d.open[ds[0].System]
 	d.mu.Unlock()
 	if a == nil || a.driver == nil && a.err == nil {
 		return delivery.Answer{}, &delivery.Failure{Class: delivery.NoDriver, Err: errors.New("the system has no driver at this site")}
@@ -191,15 +193,34 @@ func (d *drivers) Deliver(ctx context.Context, in delivery.Delivery) (delivery.A
 	if a.err != nil {
 		return delivery.Answer{}, &delivery.Failure{Class: delivery.Misconfigured, Err: a.err}
 	}
-	deliverer, err := systems.As[systems.Deliverer](a.driver, systems.OpDeliver)
-	if err != nil {
-		return delivery.Answer{}, failure(err)
-	}
-	answer, err := deliverer.Deliver(ctx, systems.Delivery(in))
+	answer, err := a.deliver(ctx, ds)
 	if err != nil {
 		return delivery.Answer{}, failure(err)
 	}
 	return delivery.Answer(answer), nil
+}
+
+// deliver takes one event, or several, to a system in the form that its document asks for.
+func (a *attached) deliver(ctx context.Context, ds []delivery.Delivery) (systems.Answer, error) {
+	if !a.system.Delivery.InBatches() {
+		if len(ds) > 1 { // the revision in force asked for one at a time while these were got together
+			return systems.Answer{}, systems.Unavailablef("the system takes one event a request by now, and %d were to go", len(ds))
+		}
+		deliverer, err := systems.As[systems.Deliverer](a.driver, systems.OpDeliver)
+		if err != nil {
+			return systems.Answer{}, err
+		}
+		return deliverer.Deliver(ctx, systems.Delivery(ds[0]))
+	}
+	deliverer, err := systems.As[systems.BatchDeliverer](a.driver, systems.OpDeliver)
+	if err != nil {
+		return systems.Answer{}, err
+	}
+	batch := make([]systems.Delivery, len(ds))
+	for i := range ds {
+		batch[i] = systems.Delivery(ds[i])
+	}
+	return deliverer.DeliverBatch(ctx, batch)
 }
 
 // failure puts a driver's error into the words of delivery.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/crossdock/crossdock/protocol/event"
 	"github.com/crossdock/crossdock/protocol/expr"
-	"github.com/crossdock/crossdock/protocol/policy"
 )
 
 // result is how an attempt ended.
@@ -34,35 +33,38 @@ func IdempotencyKey(source, id, system string, edit int, shadow bool) string {
 	if shadow {
 		mode = "shadow"
 	}
-	h := sha256.New()
-	for _, part := range []string{source, id, system, strconv.Itoa(edit), mode} {
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part)))) // never fails
-		h.Write([]byte(part))
+	var room [256]byte // most fit
+	text := room[:0]
+	for _, part := range [...]string{source, id, system, strconv.Itoa(edit), mode} {
+		text = binary.BigEndian.AppendUint64(text, uint64(len(part)))
+		text = append(text, part...)
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
-// order is what a worker needs for one attempt.
-type order struct {
-	job     *job
-	event   []byte
-	system  string
-	dest    *policy.Destination
-	timeout time.Duration
-}
-
-// attempt makes one attempt. ctx ends only when Run must.
-func attempt(ctx context.Context, cfg *Config, o order) (res result) {
+// attempt makes one attempt with all of a flight that can be sent. ctx ends only when Run
+// must. What keeps a single delivery from being sent is noted at it.
+func attempt(ctx context.Context, cfg *Config, f *flight) (res result) {
 	started := time.Now()
 	defer func() { res.at, res.took = time.Now(), time.Since(started) }()
-	d, err := prepare(ctx, o)
-	if err != nil {
-		return result{fault: err.Error()}
+	ds := make([]Delivery, 0, len(f.orders))
+	for i := range f.orders {
+		o := &f.orders[i]
+		d, err := prepare(ctx, f.system, o)
+		if err != nil {
+			o.fault = err.Error()
+			continue
+		}
+		ds = append(ds, d)
+	}
+	if f.sent = len(ds); f.sent == 0 {
+		return result{fault: "there was nothing to send"}
 	}
 	hook(cfg, BeforeSend)
-	call, cancel := context.WithTimeout(ctx, o.timeout)
+	call, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	answer, err := cfg.Target.Deliver(call, d)
+	answer, err := cfg.Target.Deliver(call, ds)
 	hook(cfg, AfterSend)
 	if err == nil {
 		return result{answer: answer}
@@ -70,14 +72,14 @@ func attempt(ctx context.Context, cfg *Config, o order) (res result) {
 	if ctx.Err() != nil {
 		return result{stopped: true}
 	}
-	var f *Failure
-	if !errors.As(err, &f) {
+	var failure *Failure
+	if !errors.As(err, &failure) {
 		if call.Err() != nil {
-			err = fmt.Errorf("no answer within %s: %w", o.timeout, err)
+			err = fmt.Errorf("no answer within %s: %w", f.timeout, err)
 		}
-		f = &Failure{Class: Unknown, Err: err}
+		failure = &Failure{Class: Unknown, Err: err}
 	}
-	return result{answer: answer, failure: f}
+	return result{answer: answer, failure: failure}
 }
 
 func hook(cfg *Config, step string) {
@@ -86,20 +88,20 @@ func hook(cfg *Config, step string) {
 	}
 }
 
-func prepare(ctx context.Context, o order) (Delivery, error) {
-	ev, err := event.Unmarshal(o.event)
+func prepare(ctx context.Context, system string, o *order) (Delivery, error) {
+	ev, err := event.UnmarshalShared(o.event)
 	if err != nil {
 		return Delivery{}, fmt.Errorf("the event cannot be read: %w", err)
 	}
 	d := Delivery{
-		Event: ev, Key: o.job.Key, System: o.system, Route: o.job.Route, Shadow: o.job.Shadow, Attempt: o.job.Tries + 1,
-		IdempotencyKey: IdempotencyKey(ev.Source, ev.ID, o.system, o.job.Edit, o.job.Shadow),
+		Event: ev, Text: o.event, Key: o.job.Key, System: system, Route: o.job.Route, Shadow: o.job.Shadow, Attempt: o.job.Tries + 1,
+		IdempotencyKey: IdempotencyKey(ev.Source, ev.ID, system, o.job.Edit, o.job.Shadow),
 	}
 	if o.dest.Map == nil {
 		return d, nil
 	}
 	if d.Data, err = mapData(ctx, o.dest.Map, ev); err != nil {
-		return Delivery{}, fmt.Errorf("route %s: the map for %s failed: %w", o.job.Route, o.system, err)
+		return Delivery{}, fmt.Errorf("route %s: the map for %s failed: %w", o.job.Route, system, err)
 	}
 	return d, nil
 }

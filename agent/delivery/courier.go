@@ -38,7 +38,7 @@ type courier struct {
 
 	ops         []func(tx *bolt.Tx) error // of the change that is being made up
 	dones       []func()
-	inflight    int
+	inflight    int // requests
 	uncommitted int
 	stopping    bool
 	flushed     time.Time
@@ -261,6 +261,7 @@ func (c *courier) queue(name queueName) *keyQueue {
 	q := c.keys[name]
 	if q == nil {
 		q = newKeyQueue(name)
+		c.turn++
 		q.lastTurn = c.turn // behind those that have waited since
 		c.keys[name] = q
 	}
@@ -301,59 +302,6 @@ func (c *courier) awake(q *keyQueue, now time.Time) {
 		q.parkAt = now.Add(c.e.cfg.ParkAfter) // the system waits, not this delivery
 	}
 	c.schedule(q, now)
-}
-
-// dispatch starts attempts while there is leave to, and says when to ask again; zero
-// means after the next result.
-func (c *courier) dispatch(ctx context.Context, now time.Time) (again time.Time) {
-	if _, held := c.held(); held {
-		return time.Time{}
-	}
-	for c.inflight < c.gate.limits.Concurrency {
-		q := c.ready.first()
-		if q == nil {
-			return time.Time{}
-		}
-		j, _ := q.head()
-		route, dest := c.lookup(j)
-		switch {
-		case j.Shadow && (dest == nil || j.Fault != "" || !c.e.sandbox(c.name)):
-			c.settleShadow(q, j, &result{at: now}, "not sent")
-			continue
-		case j.Fault != "":
-			c.bury(q, j, &result{fault: j.Fault, at: now})
-			continue
-		case dest == nil:
-			c.await(q, j, now)
-			continue
-		}
-		done, again := c.gate.pass(now)
-		if done == nil {
-			return again
-		}
-		ev, err := c.load(q, j)
-		if err != nil {
-			done(errNotSent)
-			c.bury(q, j, &result{fault: err.Error(), at: now})
-			continue
-		}
-		c.send(ctx, q, j, done, route, order{job: j, event: ev, system: c.name, dest: dest, timeout: c.gate.limits.Timeout})
-	}
-	return time.Time{}
-}
-
-func (c *courier) send(ctx context.Context, q *keyQueue, j *job, done func(error), route *policy.Route, o order) {
-	c.inflight++
-	c.turn++
-	q.holds++
-	q.flying = j
-	q.absent, j.Absent = false, time.Time{}
-	q.lastTurn = c.turn
-	q.move(nil)
-	go func() {
-		res := attempt(ctx, &c.e.cfg, o)
-		c.post(func() { c.finish(q, j, done, withRetryDefaults(route.Retry), &res) })
-	}()
 }
 
 // load finds the event of a job that is kept in the store.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,13 +19,14 @@ import (
 const (
 	crashEnv    = "DELIVERY_CRASH_DIR"
 	crashStep   = "DELIVERY_CRASH_STEP"
+	crashBatch  = "DELIVERY_CRASH_BATCH"
 	crashEvents = 60
 	crashKeys   = 5
 )
 
 // The child of TestCrash: it delivers into a file, and dies without a word at the nth time
 // that it comes to a step.
-func crashChild(dir, step string) {
+func crashChild(dir, step string, batch int) {
 	at, n := "", 0
 	if _, err := fmt.Sscanf(step, "%s %d", &at, &n); err != nil {
 		panic(err)
@@ -49,7 +51,7 @@ func crashChild(dir, step string) {
 	}}
 	steps := atomic.Int64{}
 	e, err := Open(Config{
-		Agent: here, Path: filepath.Join(dir, "delivery.db"), Source: j, Target: tg, Policy: newRules([]string{"erp"}).get,
+		Agent: here, Path: filepath.Join(dir, "delivery.db"), Source: j, Target: tg, Policy: newRules([]string{"erp"}, batches(batch)).get,
 		ParkAfter: 2 * time.Millisecond, Hook: func(s string) {
 			if s == at && steps.Add(1) == int64(n) {
 				os.Exit(9)
@@ -73,7 +75,11 @@ func crashChild(dir, step string) {
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashEnv); dir != "" {
-		crashChild(dir, os.Getenv(crashStep))
+		batch, err := strconv.Atoi(os.Getenv(crashBatch))
+		if err != nil {
+			panic(err)
+		}
+		crashChild(dir, os.Getenv(crashStep), batch)
 		return
 	}
 	os.Exit(m.Run())
@@ -83,6 +89,12 @@ func TestMain(m *testing.M) {
 // nothing is lost, a key goes back at most over its last delivery, and a repeat has the
 // key of the first.
 func TestCrash(t *testing.T) {
+	for _, batch := range []int{1, 4} {
+		t.Run(fmt.Sprint("batch ", batch), func(t *testing.T) { testCrash(t, batch) })
+	}
+}
+
+func testCrash(t *testing.T, batch int) {
 	dir := t.TempDir()
 	deaths := 0
 	for round := 1; ; round++ {
@@ -91,7 +103,7 @@ func TestCrash(t *testing.T) {
 			step = BeforeSend
 		}
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), crashEnv+"="+dir, fmt.Sprintf("%s=%s %d", crashStep, step, 3+round%7))
+		cmd.Env = append(os.Environ(), crashEnv+"="+dir, fmt.Sprint(crashBatch, "=", batch), fmt.Sprintf("%s=%s %d", crashStep, step, 2+round%(8/batch)))
 		out, err := cmd.CombinedOutput()
 		if err == nil {
 			break

@@ -30,6 +30,7 @@ import (
 const (
 	MaxWindow      = 8192     // events above a cursor
 	MaxWindowBytes = 32 << 20 // of events held in memory for one system
+	MaxBatchBytes  = 1 << 20  // of events in one request
 	MaxAnswer      = 4 << 10  // bytes kept of what a system answered
 	MaxCause       = 1 << 10  // bytes kept of why a delivery failed
 	MaxRetryAfter  = time.Hour
@@ -38,6 +39,7 @@ const (
 	maxPage        = 256       // events asked of the source at once
 	MaxCommands    = 64        // commands remembered at a dead letter, so that a repeat is harmless
 	maxBatch       = 512       // changes in one transaction
+	maxCompany     = 3         // failures beside others that count; then a delivery is tried alone
 )
 
 // Sentinels.
@@ -88,6 +90,7 @@ type Source interface {
 // Delivery is one attempt to take one event to one system.
 type Delivery struct {
 	Event          *event.Event
+	Text           []byte // the event as it is kept
 	Data           []byte // mapped; nil: as in the event
 	Key            string
 	IdempotencyKey string
@@ -138,9 +141,12 @@ func (f *Failure) Error() string {
 
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Target makes one attempt. It ends when ctx does. Its error is a *Failure.
+// Target makes one attempt, with one event or with several of different keys, no more than
+// the policy's batch for the system. It ends when ctx does. Its error is a *Failure. The
+// answer is of all: nil says that the system took every one, and a failure that it is to be
+// asked again for each.
 type Target interface {
-	Deliver(ctx context.Context, d Delivery) (Answer, error)
+	Deliver(ctx context.Context, ds []Delivery) (Answer, error)
 }
 
 // Facts takes what the control plane should know of dead letters: the JSON of a Fact. It
@@ -179,7 +185,7 @@ type Config struct {
 	OnDamage func(Damage)
 }
 
-// Steps at which Config.Hook is called, once for each attempt.
+// Steps at which Config.Hook is called, once for each request.
 const (
 	BeforeSend = "before-send"
 	AfterSend  = "after-send" // the effect is done, nothing is committed

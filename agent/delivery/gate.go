@@ -14,6 +14,7 @@ import (
 // Defaults of policy, for documents that were compiled without them.
 const (
 	defaultConcurrency = 8
+	defaultBatch       = 1
 	defaultTimeout     = 10 * time.Second
 	defaultFailures    = 5
 	defaultPause       = 10 * time.Second
@@ -28,6 +29,9 @@ var errNotSent = errors.New("not sent")
 func withLimitDefaults(l policy.Limits) policy.Limits {
 	if l.Concurrency <= 0 {
 		l.Concurrency = defaultConcurrency
+	}
+	if l.Batch <= 0 {
+		l.Batch = defaultBatch
 	}
 	if l.Timeout <= 0 {
 		l.Timeout = defaultTimeout
@@ -160,7 +164,14 @@ func (g *gate) pass(now time.Time) (done func(error), again time.Time) {
 	return done, time.Time{}
 }
 
-// report tells the gate how an attempt ended. pause is how long the delivery itself waits.
+// another asks whether one more delivery may go with those that were given leave. A system
+// that is probed gets one alone.
+func (g *gate) another(now time.Time) bool {
+	return g.breaker.State() == gobreaker.StateClosed && g.limiter.AllowN(now, 1)
+}
+
+// report tells the gate how an attempt ended, once for all that went with it. pause is how
+// long its deliveries themselves wait.
 func (g *gate) report(done func(error), res *result, pause time.Duration, now time.Time) {
 	if res.fault != "" || res.stopped {
 		done(errNotSent)

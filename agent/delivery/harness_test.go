@@ -131,25 +131,38 @@ type target struct {
 	mu      sync.Mutex
 	tick    int
 	history []attemptRecord
+	batches [][]string // ids, as they came
 	script  func(ctx context.Context, d Delivery) (Answer, error)
+	whole   func(ctx context.Context, ds []Delivery) (Answer, error) // if set, instead of script
 }
 
-func (s *target) Deliver(ctx context.Context, d Delivery) (Answer, error) {
-	rec := attemptRecord{system: d.System, key: d.Key, id: d.Event.ID, idempotency: d.IdempotencyKey}
+// Deliver fails with the first failure that the script has for one of the events; those
+// before it have been done then.
+func (s *target) Deliver(ctx context.Context, ds []Delivery) (Answer, error) {
 	s.mu.Lock()
 	s.tick++
-	rec.begin = s.tick
-	script := s.script
+	begin, ids := s.tick, []string{}
+	for _, d := range ds {
+		ids = append(ids, d.Event.ID)
+	}
+	s.batches = append(s.batches, ids)
+	script, whole := s.script, s.whole
 	s.mu.Unlock()
 	answer, err := Answer{Status: 200}, error(nil)
-	if script != nil {
-		answer, err = script(ctx, d)
+	switch {
+	case whole != nil:
+		answer, err = whole(ctx, ds)
+	case script != nil:
+		for i := 0; i < len(ds) && err == nil; i++ {
+			answer, err = script(ctx, ds[i])
+		}
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.tick++
-	rec.end, rec.ok = s.tick, err == nil
-	s.history = append(s.history, rec)
-	s.mu.Unlock()
+	for _, d := range ds {
+		s.history = append(s.history, attemptRecord{d.System, d.Key, d.Event.ID, d.IdempotencyKey, begin, s.tick, err == nil})
+	}
 	return answer, err
 }
 

@@ -30,6 +30,7 @@ type job struct {
 	Tries    int       `json:"tries,omitempty"`   // attempts made
 	Counted  int       `json:"counted,omitempty"` // of them, those that count against the limit
 	Cause    string    `json:"cause,omitempty"`   // of the last failure
+	Alone    bool      `json:"alone,omitempty"`   // it is to be tried with no other beside it
 	Size     int       `json:"size"`              // of the event
 
 	event  []byte // nil while only the stored copy has it

@@ -14,8 +14,8 @@ import (
 	"github.com/crossdock/crossdock/protocol/policy"
 )
 
-// TestOrder runs random events over random failures, parks, restarts and rates, and has
-// the history judged.
+// TestOrder runs random events over random failures, parks, restarts, rates and sizes of
+// requests, and has the history judged.
 func TestOrder(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { testOrder(t, seed) })
@@ -26,8 +26,9 @@ func testOrder(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	systems := []string{"erp", "wms", "crm"}
 	breaker := policy.Breaker{Failures: 3 + rnd.IntN(20), Pause: 2 * time.Millisecond}
+	batch := []int{1, 2, 5, 64}[seed%4]
 	b := newBench(t, newRules(systems, func(s *policy.System, _ *policy.Route) {
-		s.Delivery.Breaker = breaker
+		s.Delivery.Breaker, s.Delivery.Batch = breaker, batch
 	}), func(c *Config) {
 		c.Window = 16 + rnd.IntN(100)
 		if seed%3 != 0 {
@@ -35,9 +36,12 @@ func testOrder(t *testing.T, seed uint64) {
 		}
 	})
 	var mu sync.Mutex
-	b.target.play(func(context.Context, Delivery) (Answer, error) {
+	b.target.playWhole(func(_ context.Context, ds []Delivery) (Answer, error) {
 		mu.Lock()
 		defer mu.Unlock()
+		if len(ds) > 1 && rnd.IntN(4) == 0 {
+			return Answer{}, &Failure{Class: Rejected, Status: 422}
+		}
 		switch rnd.IntN(8) {
 		case 0:
 			return Answer{}, &Failure{Class: Unavailable, Status: 503}
@@ -78,6 +82,13 @@ func testOrder(t *testing.T, seed uint64) {
 	b.stop()
 	if err := checkHistory(b.target.records(), want, false); err != nil {
 		t.Fatal(err)
+	}
+	most := 0
+	for _, ids := range b.target.requests() {
+		most = max(most, len(ids))
+	}
+	if most > batch || batch > 1 && most == 1 {
+		t.Errorf("requests of up to %d events, where %d may go together", most, batch)
 	}
 }
 

@@ -6,50 +6,47 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-
-	"github.com/crossdock/crossdock/protocol/policy"
 )
 
-// finish decides what becomes of a job after an attempt.
-func (c *courier) finish(q *keyQueue, j *job, done func(error), retry policy.Retry, res *result) {
-	c.inflight--
-	q.holds--
-	q.flying = nil
-	now := time.Now()
-	pause := time.Duration(0)
-	if f := res.failure; f != nil && f.Class != Rejected {
-		if q.retry == nil {
-			q.retry = newBackOff(retry, j.Tries)
-		}
-		pause = min(q.retry.NextBackOff(), retry.Max)
-		pause = max(pause, min(f.RetryAfter, MaxRetryAfter))
-	}
-	c.gate.report(done, res, pause, now)
+// finish decides what becomes of a delivery after an attempt, which others may have been
+// part of.
+func (c *courier) finish(o *order, company bool, res *result, pause time.Duration, now time.Time) {
+	q, j := o.q, o.job
 	if res.stopped {
 		c.schedule(q, now)
 		return
 	}
-	c.noteReach(res, now)
 	c.e.cfg.Metrics.attempt(c.name, res)
 	if res.fault == "" {
 		j.Tries++
 	}
-	if f := res.failure; f != nil || res.fault != "" {
+	if res.failure != nil || res.fault != "" {
 		c.lastErr, c.errAt = causeOf(res), res.at
 		j.Cause = c.lastErr
 	}
+	rejected := res.failure != nil && res.failure.Class == Rejected
 	switch {
+	case rejected && company: // which one is meant, nobody knows
+		c.setApart(q, j, now)
 	case j.Shadow:
 		c.settleShadow(q, j, res, causeOf(res))
-	case res.fault != "":
+	case res.fault != "" || rejected:
 		c.bury(q, j, res)
 	case res.failure == nil:
 		c.delivered(q, j, res)
-	case res.failure.Class == Rejected:
-		c.bury(q, j, res)
 	default:
-		c.again(q, j, retry, res, pause, now)
+		c.again(o, company, res, pause, now)
 	}
+}
+
+// setApart has a delivery tried again at once, alone, so that the answer is about it.
+func (c *courier) setApart(q *keyQueue, j *job, now time.Time) {
+	j.Alone = true
+	if j.Shadow {
+		c.schedule(q, now)
+		return
+	}
+	c.wait(q, j, 0, now)
 }
 
 // noteReach logs when the system stops answering and when it does again: the change, not
@@ -72,18 +69,26 @@ func (c *courier) noteReach(res *result, now time.Time) {
 }
 
 // again has a job wait for its next attempt, or buries it after the last. A failure counts
-// only while the system as a whole works: an outage does not use up attempts.
-func (c *courier) again(q *keyQueue, j *job, retry policy.Retry, res *result, pause time.Duration, now time.Time) {
-	healthy := c.gate.healthy()
+// only while the system as a whole works: an outage does not use up attempts. The last one
+// is made alone: a system that fails over one event of many must not cost the others.
+func (c *courier) again(o *order, company bool, res *result, pause time.Duration, now time.Time) {
+	q, j := o.q, o.job
+	attempts := withRetryDefaults(o.route.Retry).Attempts
 	class := res.failure.Class
-	if healthy && class != Misconfigured && class != NoDriver {
+	if c.gate.healthy() && class != Misconfigured && class != NoDriver {
 		j.Counted++
-		if j.Counted >= retry.Attempts {
+		if j.Counted >= attempts && !company {
 			j.Cause = fmt.Sprintf("gave up after %d attempts: %s", j.Tries, j.Cause)
 			c.bury(q, j, res)
 			return
 		}
+		j.Alone = j.Alone || j.Counted >= min(maxCompany, attempts-1)
 	}
+	c.wait(q, j, pause, now)
+}
+
+// wait keeps a job that has to be tried again: where it is, or parked if that is its place.
+func (c *courier) wait(q *keyQueue, j *job, pause time.Duration, now time.Time) {
 	if j.Since.IsZero() {
 		j.Since = now
 	}
@@ -93,7 +98,7 @@ func (c *courier) again(q *keyQueue, j *job, retry policy.Retry, res *result, pa
 		c.schedule(q, now)
 		return
 	}
-	if q.parkAt.IsZero() || !healthy {
+	if q.parkAt.IsZero() || !c.gate.healthy() {
 		q.parkAt = now.Add(c.e.cfg.ParkAfter)
 	}
 	if q.mustPark() {

@@ -63,6 +63,10 @@ func TestIdempotencyKey(t *testing.T) {
 		}
 		seen[key] = fmt.Sprintf("%+v", c)
 	}
+	// Systems remember keys over our versions.
+	if want := "458fa1c4cc8fb23e3516c03702f2ddbbb59aee1500771890169bf82e17f45b0a"; seen[want] == "" {
+		t.Errorf("no key is %s any more", want)
+	}
 }
 
 func TestOpenRefuses(t *testing.T) {

@@ -36,6 +36,7 @@ const (
 // Delivery is one event on its way to one system, one attempt.
 type Delivery struct {
 	Event          *event.Event
+	Text           []byte // the event as it is kept, mostly its canonical encoding; nil: only Event has it
 	Data           []byte // mapped data, JSON; nil: as in the event
 	Key            string // ordering key
 	IdempotencyKey string // the same over retries and replays
@@ -67,6 +68,14 @@ type Answer struct {
 // Deliverer takes one event to the system. An error is an *Error.
 type Deliverer interface {
 	Deliver(ctx context.Context, d Delivery) (Answer, error)
+}
+
+// BatchDeliverer is a Deliverer that can take several events to the system at once: all
+// with one answer, which holds for all of them. A nil error says that the system took every
+// one; after any other none counts as taken, and Rejected does not tell which is at fault.
+// An error is an *Error.
+type BatchDeliverer interface {
+	DeliverBatch(ctx context.Context, ds []Delivery) (Answer, error)
 }
 
 // Querier asks the system by a declared name. It has no effect there. An error is an *Error.

@@ -214,7 +214,7 @@ func (x *trouble) round(faults iter.Seq[fault]) {
 	x.more(30)
 	stop()
 	clerk.end()
-	x.settle(explained(x.c.did[didKillAgent], len(x.systems)))
+	x.settle(x.explained(x.c.did[didKillAgent]))
 	x.plane.awaitEqual()
 	if gone := clerk.missing(); len(gone) > 0 {
 		x.t.Errorf("%d changes were answered and are gone: %v", len(gone), gone)

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,10 +16,12 @@ import (
 )
 
 // killWorld has both ends of the way as processes that can be killed, with a system at
-// each end.
+// each end, and one that takes batches.
 func killWorld(t *testing.T) *world {
 	w := newWorld(t, nil, []string{"eu", "hq"}, func(h *history.History) []*system {
-		return []*system{newSystem(t, h, "erp", "hq"), newSystem(t, h, "wms", "eu"), newSystem(t, h, "crm", "hq")}
+		crm := newSystem(t, h, "crm", "hq")
+		crm.batch = 4
+		return []*system{newSystem(t, h, "erp", "hq"), newSystem(t, h, "wms", "eu"), crm}
 	})
 	for _, s := range w.sites {
 		s.startChild("", 0)
@@ -82,7 +86,12 @@ func (w *world) more(n int) {
 }
 
 // explained is how many repeats some crashes allow: what was under way to each system.
-func explained(crashes, systems int) int { return crashes * systems * concurrency }
+func (w *world) explained(crashes int) (n int) {
+	for _, y := range w.systems {
+		n += crashes * concurrency * max(y.batch, 1)
+	}
+	return n
+}
 
 func TestKillAtRandomMomentsLosesNothing(t *testing.T) {
 	kills := count(t, "CROSSDOCK_KILLS", 20)
@@ -90,6 +99,15 @@ func TestKillAtRandomMomentsLosesNothing(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	w := killWorld(t)
+	w.systemNamed("crm").set(func(a attempt) reply {
+		switch {
+		case strings.HasSuffix(a.id, "3") && a.number == 1:
+			return reply{status: http.StatusServiceUnavailable}
+		case strings.HasSuffix(a.id, "7") && a.company > 0: // it is judged alone, and taken
+			return reply{status: http.StatusUnprocessableEntity}
+		}
+		return reply{}
+	})
 	stop := w.trade(6)
 	defer stop()
 	for range kills {
@@ -101,9 +119,14 @@ func TestKillAtRandomMomentsLosesNothing(t *testing.T) {
 	}
 	w.more(50)
 	stop()
-	w.settle(explained(kills, len(w.systems)))
+	w.settle(w.explained(kills))
 	if n := accepted(w.h); n < 50 {
 		t.Errorf("only %d orders", n)
+	}
+	together := w.systemNamed("crm").seen(func(a attempt) bool { return a.company > 0 })
+	t.Logf("%d attempts in batches of more than one", len(together))
+	if len(together) == 0 {
+		t.Error("nothing went in a batch; the test proves nothing of them")
 	}
 }
 
@@ -131,5 +154,5 @@ func TestKillAtEachStepLosesNothing(t *testing.T) {
 		}
 	}
 	stop()
-	w.settle(explained(kills, len(w.systems)))
+	w.settle(w.explained(kills))
 }

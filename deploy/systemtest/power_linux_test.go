@@ -60,7 +60,7 @@ func TestPowerLossOfAnAgentLosesNothing(t *testing.T) {
 	w.more(50)
 	stop()
 	w.kept = []string{"eu", "hq"}
-	w.settle(explained(cuts, len(w.systems)))
+	w.settle(w.explained(cuts))
 }
 
 // powerWorld is a control plane on disks whose power can be cut, with two agents.

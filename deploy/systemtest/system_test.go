@@ -26,6 +26,7 @@ type attempt struct {
 	key, id     string
 	idempotency string
 	number      int // of this event at this system, from 1
+	company     int // further events in the request
 	at          time.Time
 }
 
@@ -45,6 +46,7 @@ type system struct {
 	from    []string // sites whose orders it gets; none: all
 	onDead  string   // park or skip
 	timeout string
+	batch   int // events that a request may carry; 0: one, which is not in the batch format
 	url     string
 
 	stands   string // name of the system in the history, where several take turns as one; empty: its own
@@ -101,24 +103,71 @@ func (y *system) seen(fits func(attempt) bool) (out []attempt) {
 
 func ofKey(key string) func(attempt) bool { return func(a attempt) bool { return a.key == key } }
 
+// message is one event as it came to a system, alone or in a batch.
+type message struct {
+	attempt
+	source string
+	data   []byte
+	body   []byte // the whole event, and in a batch its part
+}
+
+// messages reads what came; a system takes either single events or batches.
+func (y *system) messages(r *http.Request, body []byte) (out []message, err error) {
+	parts := []json.RawMessage{body}
+	batch := strings.HasPrefix(r.Header.Get("Content-Type"), "application/cloudevents-batch+json")
+	if batch != (y.batch > 1) {
+		return nil, fmt.Errorf("%s came to %s, which takes %d events a request", r.Header.Get("Content-Type"), y.name, max(y.batch, 1))
+	}
+	if batch {
+		if err := json.Unmarshal(body, &parts); err != nil {
+			return nil, err
+		}
+		if len(parts) == 0 || len(parts) > y.batch {
+			return nil, fmt.Errorf("a batch of %d events, where %d may come", len(parts), y.batch)
+		}
+	}
+	for _, part := range parts {
+		event := struct {
+			ID, Source, IdempotencyKey, CrossdockKey string
+			Data                                     json.RawMessage
+		}{IdempotencyKey: r.Header.Get("Idempotency-Key"), CrossdockKey: r.Header.Get("Crossdock-Key")}
+		var data bytes.Buffer
+		if err := errors.Join(json.Unmarshal(part, &event), json.Compact(&data, event.Data)); err != nil {
+			return nil, err
+		}
+		out = append(out, message{source: event.Source, data: data.Bytes(), body: part,
+			attempt: attempt{key: event.CrossdockKey, id: event.ID, idempotency: event.IdempotencyKey, company: len(parts) - 1, at: time.Now()}})
+	}
+	return out, nil
+}
+
+// serve takes all events of a request, or does none of them: what it decides about one it
+// has to answer for all.
 func (y *system) serve(h *history.History, w http.ResponseWriter, r *http.Request, released <-chan struct{}) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return // it did not arrive, so it was no attempt
 	}
-	var event struct {
-		ID, Source string
-		Data       json.RawMessage
-	}
-	var data bytes.Buffer
-	if json.Unmarshal(body, &event) != nil || json.Compact(&data, event.Data) != nil {
-		w.WriteHeader(http.StatusBadRequest)
+	messages, err := y.messages(r, body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	a := attempt{key: r.Header.Get("Crossdock-Key"), id: event.ID, idempotency: r.Header.Get("Idempotency-Key"), at: time.Now()}
-	end := h.Begin(history.Line{System: y.known(), Source: event.Source, ID: event.ID, Key: a.key, Idempotency: a.idempotency,
-		Data: history.Hash(data.Bytes()), Body: history.Hash(body)})
-	answer := y.decide(&a)
+	var answer reply
+	var ends []func(bool)
+	for i := range messages {
+		m := &messages[i]
+		ends = append(ends, h.Begin(history.Line{System: y.known(), Source: m.source, ID: m.id, Key: m.key, Idempotency: m.idempotency,
+			Data: history.Hash(m.data), Body: history.Hash(m.body)}))
+		if one := y.decide(&m.attempt); one.status != 0 || one.hang || one.silence {
+			answer = one
+		}
+	}
+	end := func(done bool) {
+		for _, end := range ends {
+			end(done)
+		}
+	}
 	switch {
 	case answer.hang:
 		end(false) // the decision; the agent leaves when it likes
@@ -186,8 +235,8 @@ func policyFor(sites []string, systems []*system) map[string]string {
 		if y.replaces != "" {
 			replaces = " replaces: " + y.replaces + ","
 		}
-		doc("System", y.name, fmt.Sprintf("{owner: it, site: %s,%s delivery: {concurrency: %d, timeout: %s, breaker: {failures: 100000, pause: 200ms}},"+
-			" http: {url: '%s', hosts: [127.0.0.1], deliver: {path: /events}}}", y.site, replaces, concurrency, y.timeout, y.url))
+		doc("System", y.name, fmt.Sprintf("{owner: it, site: %s,%s delivery: {concurrency: %d, batch: %d, timeout: %s, breaker: {failures: 100000, pause: 200ms}},"+
+			" http: {url: '%s', hosts: [127.0.0.1], deliver: {path: /events}}}", y.site, replaces, concurrency, max(y.batch, 1), y.timeout, y.url))
 		if y.unrouted {
 			continue
 		}

@@ -168,6 +168,40 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
+// What is added stands in the event as if it had been there, and a text that is written in
+// another way is left to the caller.
+func TestAppendExtended(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		e := draw(t)
+		text, err := e.Marshal()
+		if err != nil {
+			t.Skip(err)
+		}
+		value := rapid.String().Filter(func(s string) bool { return checkText("x", s) == nil }).Draw(t, "value")
+		got, ok := AppendExtended([]byte("before"), text, Attribute{"addedone", value}, Attribute{"addedtwo", "2"})
+		if !ok || !strings.HasPrefix(string(got), "before{") {
+			t.Fatalf("%t: %s", ok, got)
+		}
+		back, err := Unmarshal(got[len("before"):])
+		if len(e.Extensions) > MaxExtension-2 {
+			return // beyond the limit of our own door
+		}
+		if err != nil || back.Extensions["addedone"] != value || back.Extensions["addedtwo"] != "2" {
+			t.Fatalf("%v: %s", err, got)
+		}
+		delete(back.Extensions, "addedone")
+		delete(back.Extensions, "addedtwo")
+		if again, err := back.Marshal(); err != nil || string(again) != string(text) {
+			t.Fatalf("%v: the rest is\n%s\nand was\n%s", err, again, text)
+		}
+	})
+	for _, text := range []string{"", "{}", `{"specversion":"1.0"}`, `{"specversion":"1.0","id":"x"`, `{"id":"x","specversion":"1.0"}`, ` {"specversion":"1.0","id":"x"}`, `{"specversion":"1.0","id":"x"} `} {
+		if got, ok := AppendExtended(nil, []byte(text), Attribute{"a", "b"}); ok || got != nil {
+			t.Errorf("%q: took it as %q", text, got)
+		}
+	}
+}
+
 func TestHash(t *testing.T) {
 	a, b := Event{Source: "ab", ID: "c"}, Event{Source: "a", ID: "bc"}
 	if a.Hash() == b.Hash() {

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -27,7 +28,7 @@ func (e *Event) MarshalDecoded() ([]byte, error) {
 
 func (e *Event) encode() ([]byte, error) {
 	b := make([]byte, 0, e.roughSize())
-	b = append(b, `{"specversion":"1.0"`...)
+	b = append(b, canonicalStart...)
 	b = member(b, "id", e.ID)
 	b = member(b, "source", e.Source)
 	b = member(b, "type", e.Type)
@@ -54,6 +55,27 @@ func (e *Event) encode() ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d bytes encoded, the limit is %d", ErrTooLarge, len(b), MaxSize)
 	}
 	return b, nil
+}
+
+// canonicalStart begins every canonical encoding.
+const canonicalStart = `{"specversion":"1.0"`
+
+// Attribute is one extension attribute.
+type Attribute struct{ Name, Value string }
+
+// AppendExtended appends an event's canonical encoding with further extension attributes,
+// which the event itself must not have, without reading what stands in it. ok is false, and
+// nothing is appended, when the text is not written as Marshal writes.
+func AppendExtended(b, canonical []byte, further ...Attribute) (_ []byte, ok bool) {
+	rest, ok := bytes.CutPrefix(canonical, []byte(canonicalStart))
+	if !ok || len(rest) == 0 || rest[0] != ',' || rest[len(rest)-1] != '}' {
+		return b, false
+	}
+	b = append(b, canonicalStart...)
+	for _, a := range further {
+		b = member(b, a.Name, a.Value)
+	}
+	return append(b, rest...), true
 }
 
 // roughSize is what most encodings stay below.

@@ -18,10 +18,19 @@ type Parsed struct {
 // Unmarshal reads the CloudEvents JSON format strictly: names in lower case, no member
 // twice, no data beside data_base64, every attribute a string, number or boolean.
 func Unmarshal(text []byte) (*Event, error) {
+	e, err := UnmarshalShared(text)
+	if err == nil && !e.Binary {
+		e.Data = bytes.Clone(e.Data)
+	}
+	return e, err
+}
+
+// UnmarshalShared is Unmarshal of a text that nobody will change: the event's data may be a
+// part of it.
+func UnmarshalShared(text []byte) (*Event, error) {
 	if len(text) <= MaxSize { // before it is copied
 		r := strictjson.NewReader(text, MaxDepth+1) // the data stands one level down
 		if p, ok := Read(r, false); ok && r.End() {
-			p.Data = bytes.Clone(p.Data)
 			return p.Event, nil
 		}
 	}

@@ -45,7 +45,7 @@ func compileGood(t testing.TB) *Set {
 func TestCompileGood(t *testing.T) {
 	s := compileGood(t)
 	erp := s.Systems["erp"]
-	if erp.Delivery != (Limits{Concurrency: 4, Rate: 100, Timeout: 5 * time.Second, Breaker: Breaker{3, 2 * time.Second}}) {
+	if erp.Delivery != (Limits{Concurrency: 4, Batch: 1, Rate: 100, Timeout: 5 * time.Second, Breaker: Breaker{3, 2 * time.Second}}) {
 		t.Errorf("limits of erp: got %+v", erp.Delivery)
 	}
 	if d := erp.HTTP.Deliver; d == nil || *d != (HTTPCall{Method: "POST", Path: "/events", Envelope: "binary"}) {
@@ -157,6 +157,21 @@ func TestProblems(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestBatch(t *testing.T) {
+	for text, want := range map[string]int{"{}": 1, "{batch: 1}": 1, "{batch: 64}": 64, "{batch: 1000}": 1000} {
+		b := good(t)
+		b["x.yaml"] = []byte("apiVersion: crossdock/v1\nkind: System\nmetadata: {name: crm}\nspec: {owner: o, site: hq, delivery: " + text +
+			", http: {url: 'https://crm', deliver: {path: /events}}}\n")
+		set, problems := Compile(b)
+		if set == nil {
+			t.Fatalf("%s: %s", text, problems.Error())
+		}
+		if l := set.Systems["crm"].Delivery; l.Batch != want || l.InBatches() != (want > 1) {
+			t.Errorf("%s: got %d, in batches %t; want %d", text, l.Batch, l.InBatches(), want)
+		}
 	}
 }
 

@@ -27,8 +27,9 @@ func (c *compiler) system(meta Meta, o *object) {
 		Publishes: strs(publishes), Sandbox: o.bool("sandbox"),
 	}
 	token := c.intake(s, o)
-	c.limits(s, o)
+	batch := c.limits(s, o)
 	c.drivers(s, o)
+	c.checkBatch(s, batch)
 	c.set.Systems[s.Name] = s
 	c.after(func() {
 		if _, ok := c.set.Sites[s.Site]; site.set && !ok {
@@ -75,14 +76,15 @@ func (c *compiler) intake(s *System, parent *object) (token field) {
 	return token
 }
 
-func (c *compiler) limits(s *System, parent *object) {
-	s.Delivery = Limits{Concurrency: 8, Timeout: 10 * time.Second, Breaker: Breaker{Failures: 5, Pause: 10 * time.Second}}
+func (c *compiler) limits(s *System, parent *object) (batch field) {
+	s.Delivery = Limits{Concurrency: 8, Batch: 1, Timeout: 10 * time.Second, Breaker: Breaker{Failures: 5, Pause: 10 * time.Second}}
 	f := parent.get("delivery")
 	if !f.set {
-		return
+		return field{}
 	}
 	o := c.object(f.node, "delivery of "+parent.what)
 	s.Delivery.Concurrency = o.integer("concurrency", s.Delivery.Concurrency, 1, 1024)
+	s.Delivery.Batch = o.integer("batch", s.Delivery.Batch, 1, 1000)
 	s.Delivery.Rate = o.number("rate", 0, 0, 1e6)
 	s.Delivery.Timeout = o.duration("timeout", s.Delivery.Timeout, time.Millisecond, time.Hour)
 	if b := o.get("breaker"); b.set {
@@ -92,6 +94,21 @@ func (c *compiler) limits(s *System, parent *object) {
 		breaker.close()
 	}
 	o.close()
+	return o.get("batch")
+}
+
+// checkBatch refuses batches where what delivers can only take one event at a time.
+func (c *compiler) checkBatch(s *System, f field) {
+	if !s.Delivery.InBatches() {
+		return
+	}
+	switch {
+	case s.HTTP == nil || s.HTTP.Deliver == nil:
+		c.errorAt(f.place, "deliver by http, or remove batch", "system %s cannot take a batch of events: only http.deliver can", s.Name)
+	case s.HTTP.Deliver.Envelope != "structured":
+		c.errorAt(f.place, "remove envelope, or remove batch", "system %s cannot take a batch of events in the envelope %s: only structured has a batch format",
+			s.Name, s.HTTP.Deliver.Envelope)
+	}
 }
 
 const secretHint = "refer to a secret of the agent: file:name or env:NAME"

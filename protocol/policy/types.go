@@ -86,11 +86,16 @@ type Intake struct {
 
 // Limits bounds what one agent does to one system.
 type Limits struct {
-	Concurrency int           // keys in flight; default 8
-	Rate        float64       // deliveries a second; 0 is unlimited
-	Timeout     time.Duration // of one attempt; default 10s
+	Concurrency int           // requests in flight, of different keys; default 8
+	Batch       int           // events that one request may carry; default 1
+	Rate        float64       // events a second; 0 is unlimited
+	Timeout     time.Duration // of one request; default 10s
 	Breaker     Breaker
 }
+
+// InBatches reports whether deliveries go in the batch format, even one alone: a system has
+// to understand one format only.
+func (l Limits) InBatches() bool { return l.Batch > 1 }
 
 // Breaker opens after Failures failures in a row and probes again after Pause.
 type Breaker struct {

@@ -28,8 +28,9 @@ const (
 var pacedRates = []float64{200, 1000}
 
 // endToEndSection takes orders from the shop's intake over the control plane to a system of
-// another site. The http driver delivers one event a request, so both arms do; as many
-// requests at once as our delivery makes by default.
+// another site. Both arms deliver in the batch format of CloudEvents, up to material.Batch
+// events a request: what is ready goes, and nothing waits to fill one. As many requests are
+// under way at once as our delivery makes by default.
 //
 // Differences that stay: our side validates and routes by governed policy, keeps the order
 // of a key at delivery, recognises repeats, and drops from the relay what was acknowledged;
@@ -40,6 +41,17 @@ func endToEndSection() section {
 		Targets: []report.Target{
 			{Cell: cellThroughput, Peer: natsAlways, Least: 10}, {Cell: cellThroughput, Peer: natsDefault, Least: 1},
 			{Cell: cellCPU, Peer: natsDefault, Most: 1}, {Cell: latencyCell(200, "p50"), Peer: natsAlways, Most: 1.5}}}, measure: measureEndToEnd}
+}
+
+// singleSection is the same at saturation with a request for each event, as a system needs it
+// that takes no batches.
+func singleSection() section {
+	return section{Section: report.Section{Name: "single", Title: "end to end again, one event a request", Arms: pathArms}, batch: 1,
+		measure: func(ctx context.Context, r *run) error {
+			return r.onPath(ctx, false, func(p *path, poster *load.Poster, sink *world.Sink) error {
+				return r.saturate(ctx, p, poster, sink, warmUp, r.measured())
+			})
+		}}
 }
 
 const (
@@ -79,11 +91,7 @@ func (r *run) onPath(ctx context.Context, lines bool, do func(*path, *load.Poste
 }
 
 func (r *run) passAlong(ctx context.Context, p *path, poster *load.Poster, sink *world.Sink) error {
-	next := warmUp
-	count := r.events
-	if r.arm == natsAlways {
-		count = r.slow
-	}
+	next, count := warmUp, r.measured()
 	if err := r.saturate(ctx, p, poster, sink, next, count); err != nil {
 		return err
 	}
@@ -96,6 +104,14 @@ func (r *run) passAlong(ctx context.Context, p *path, poster *load.Poster, sink 
 		next += done
 	}
 	return nil
+}
+
+// measured is how many events measure throughput.
+func (r *run) measured() int {
+	if r.arm == natsAlways {
+		return r.slow
+	}
+	return r.events
 }
 
 // warm sends the first events, which numbers 0 to warmUp-1 are for.

@@ -10,6 +10,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -35,12 +36,13 @@ import (
 type section struct {
 	report.Section
 	measure func(ctx context.Context, r *run) error
+	batch   int  // events that a request to the system may carry; 0: as many as usual
 	long    bool // one round of it is enough: it takes minutes, and what it measures does not scatter as rates do
 }
 
 // sections in the order in which they run.
 func sections() []section {
-	return []section{intakeSection(), queueSection(), relaySection(), endToEndSection(), drainSection(),
+	return []section{intakeSection(), queueSection(), relaySection(), endToEndSection(), singleSection(), drainSection(),
 		footprintSection(), scaleSection(), slopeSection(), burstSection()}
 }
 
@@ -162,6 +164,7 @@ type run struct {
 	*bench
 	section string
 	arm     string
+	batch   int
 	round   int
 	dir     string // does not exist yet; removed afterwards
 }
@@ -225,7 +228,7 @@ func (b *bench) rounds(ctx context.Context, s section, dir string) (failed error
 			if !among(b.arms, arm) {
 				continue
 			}
-			r := &run{bench: b, section: s.Name, arm: arm, round: round, dir: filepath.Join(dir, fmt.Sprintf("%s-%d-%d", s.Name, round, i))}
+			r := &run{bench: b, section: s.Name, arm: arm, batch: cmp.Or(s.batch, material.Batch), round: round, dir: filepath.Join(dir, fmt.Sprintf("%s-%d-%d", s.Name, round, i))}
 			err := r.once(ctx, s)
 			if err != nil {
 				err = fmt.Errorf("%s, %s, round %d: %w", s.Name, arm, round+1, err)

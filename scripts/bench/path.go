@@ -48,7 +48,7 @@ func (r *run) openPath(ctx context.Context, sink *world.Sink, lines bool) (p *pa
 }
 
 func (r *run) startCrossdock(ctx context.Context, erp string, lines bool) (*world.Crossdock, error) {
-	return world.StartCrossdock(ctx, world.CrossdockConfig{Programs: r.programs, Dir: filepath.Join(r.dir, "crossdock"), Size: nodes, ERP: erp, Lines: lines})
+	return world.StartCrossdock(ctx, world.CrossdockConfig{Programs: r.programs, Dir: filepath.Join(r.dir, "crossdock"), Size: nodes, ERP: erp, Batch: r.batch, Lines: lines})
 }
 
 // openCrossdock starts three nodes and an agent at each of the two sites.
@@ -101,7 +101,7 @@ func (r *run) openNATS(ctx context.Context, sink *world.Sink, sync peer.Sync, li
 	}
 	p := &path{}
 	cfg := peer.Config{Programs: r.programs, Dir: filepath.Join(r.dir, "nats"), Sync: sync, ERP: sink.Address,
-		Posts: set.Systems[material.ERP].Delivery.Concurrency} // as many as our delivery
+		Posts: set.Systems[material.ERP].Delivery.Concurrency, Batch: r.batch} // as many as our delivery
 	if lines {
 		cfg.Line = func(hub []string) (_ []string, err error) {
 			if p.lines, err = world.StartLines(r.dir, nil, hub); err != nil {

@@ -3,6 +3,7 @@ package httpdriver
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/crossdock/crossdock/agent/systems"
 	"github.com/crossdock/crossdock/agent/systems/exchange"
 	"github.com/crossdock/crossdock/protocol/event"
+	"github.com/crossdock/crossdock/protocol/policy"
 )
 
 // Deliver is systems.Deliverer.
@@ -28,6 +30,11 @@ func (d *Driver) Deliver(ctx context.Context, del systems.Delivery) (systems.Ans
 		return systems.Answer{}, err
 	}
 	addHeaders(header, del)
+	return d.send(ctx, call, u, header, body)
+}
+
+// send makes the request of a delivery, or of many.
+func (d *Driver) send(ctx context.Context, call *policy.HTTPCall, u *url.URL, header http.Header, body []byte) (systems.Answer, error) {
 	method := orDefault(call.Method, http.MethodPost)
 	reply, err := d.do(ctx, exchange.Request{Method: method, URL: u, Header: header, Body: body, Effect: true, Partial: true})
 	if err != nil {

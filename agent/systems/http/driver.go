@@ -40,13 +40,14 @@ type Driver struct {
 }
 
 var (
-	_ systems.Driver      = (*Driver)(nil)
-	_ systems.Examiner    = (*Driver)(nil)
-	_ systems.Deliverer   = (*Driver)(nil)
-	_ systems.Querier     = (*Driver)(nil)
-	_ systems.Commander   = (*Driver)(nil)
-	_ systems.Snapshotter = (*Driver)(nil)
-	_ systems.Publisher   = (*Driver)(nil)
+	_ systems.Driver         = (*Driver)(nil)
+	_ systems.Examiner       = (*Driver)(nil)
+	_ systems.Deliverer      = (*Driver)(nil)
+	_ systems.BatchDeliverer = (*Driver)(nil)
+	_ systems.Querier        = (*Driver)(nil)
+	_ systems.Commander      = (*Driver)(nil)
+	_ systems.Snapshotter    = (*Driver)(nil)
+	_ systems.Publisher      = (*Driver)(nil)
 )
 
 // New makes the driver of a System document. It connects to nothing.

@@ -1,6 +1,7 @@
 package systemstest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,7 +23,7 @@ const (
 
 // HTTP is a foreign system that speaks HTTP on the loopback interface:
 //
-//	POST /deliver, POST /command      an effect, by Idempotency-Key or webhook-id
+//	POST /deliver, POST /command      an effect, by Idempotency-Key or webhook-id, or many in a batch
 //	GET  /orders/...                  a query
 //	GET  /records                     a snapshot: {"items": [...], "next": "..."}
 //	GET  /feed, POST /confirm         events to publish
@@ -183,12 +184,12 @@ func (h *HTTP) answer(w http.ResponseWriter, r *http.Request, body []byte, cut b
 
 // effect records one, and says whether somebody wants its answer lost.
 func (h *HTTP) effect(r *http.Request, body []byte) bool {
-	key := r.Header.Get("Idempotency-Key")
-	if key == "" {
-		key = r.Header.Get("Webhook-Id")
+	effects := []Effect{{Key: cmp.Or(r.Header.Get("Idempotency-Key"), r.Header.Get("Webhook-Id")), Body: string(body)}}
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/cloudevents-batch+json") {
+		effects = batchEffects(body)
 	}
 	h.mu.Lock()
-	h.effects = append(h.effects, Effect{Key: key, Body: string(body)})
+	h.effects = append(h.effects, effects...)
 	after := h.afterEffect
 	h.afterEffect = nil
 	h.mu.Unlock()
@@ -197,6 +198,22 @@ func (h *HTTP) effect(r *http.Request, body []byte) bool {
 	}
 	after()
 	return true
+}
+
+// batchEffects are those of each event in a batch, by its idempotencykey.
+func batchEffects(body []byte) (out []Effect) {
+	var events []json.RawMessage
+	if err := json.Unmarshal(body, &events); err != nil {
+		return []Effect{{Body: err.Error()}}
+	}
+	for _, text := range events {
+		var e struct{ IdempotencyKey string }
+		if err := json.Unmarshal(text, &e); err != nil {
+			e.IdempotencyKey = err.Error()
+		}
+		out = append(out, Effect{Key: e.IdempotencyKey, Body: string(text)})
+	}
+	return out
 }
 
 func (h *HTTP) confirm(w http.ResponseWriter, body []byte) {

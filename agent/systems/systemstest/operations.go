@@ -24,6 +24,42 @@ func (f Fixture) deliver(t *testing.T) {
 	})
 }
 
+// deliverBatch is deliver for a driver that can take many events at once, with one, and
+// then what many have beside.
+func (f Fixture) deliverBatch(t *testing.T) {
+	send := func(ctx context.Context, d systems.Driver, ds ...systems.Delivery) error {
+		deliverer, err := systems.As[systems.BatchDeliverer](d, systems.OpDeliver)
+		if err != nil {
+			return err
+		}
+		_, err = deliverer.DeliverBatch(ctx, ds)
+		return err
+	}
+	f.effects(t, func(ctx context.Context, d systems.Driver, name string) error { return send(ctx, d, NewDelivery(name)) })
+	t.Run("all of them, and the same again", func(t *testing.T) {
+		var ds []systems.Delivery
+		for _, name := range []string{"one", "two", "three"} {
+			ds = append(ds, NewDelivery(t.Name()+"/"+name))
+		}
+		before, d := len(f.Foreign.Effects()), f.open(t)
+		if err := send(t.Context(), d, ds...); err != nil {
+			t.Fatal(err)
+		}
+		first := since(f.Foreign.Effects(), before)
+		if len(first) != len(ds) {
+			t.Fatalf("%d effects of %d deliveries", len(first), len(ds))
+		}
+		for i := range ds { // one after the other: a repeat may come in other company
+			between := len(f.Foreign.Effects())
+			ds[i].Attempt++
+			if err := send(t.Context(), d, ds[i]); err != nil {
+				t.Fatal(err)
+			}
+			sameEffect(t, append(since(f.Foreign.Effects(), between), first[i]), ds[i].IdempotencyKey)
+		}
+	})
+}
+
 func (f Fixture) command(t *testing.T) {
 	f.effects(t, func(ctx context.Context, d systems.Driver, name string) error {
 		commander, err := systems.As[systems.Commander](d, systems.OpCommand)

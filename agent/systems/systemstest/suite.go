@@ -88,6 +88,9 @@ func Run(t *testing.T, f Fixture) {
 			systems.OpSnapshot: f.snapshot,
 		}[op])
 	}
+	if _, ok := driver.(systems.BatchDeliverer); ok {
+		t.Run("deliver many", f.deliverBatch)
+	}
 	t.Run("check", f.check)
 }
 

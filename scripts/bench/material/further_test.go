@@ -9,7 +9,7 @@ import (
 // TestFurtherDocumentsCompile has more of each kind than one file holds.
 func TestFurtherDocumentsCompile(t *testing.T) {
 	dir := t.TempDir()
-	if err := WritePolicy(dir, "127.0.0.1:8080"); err != nil {
+	if err := WritePolicy(dir, "127.0.0.1:8080", Batch); err != nil {
 		t.Fatal(err)
 	}
 	const many = fileDocuments + 3

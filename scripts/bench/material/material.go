@@ -6,6 +6,7 @@
 package material
 
 import (
+	"bytes"
 	_ "embed" // policyText
 	"encoding/json"
 	"fmt"
@@ -35,9 +36,12 @@ const (
 //go:embed policy.yaml
 var policyText string
 
+// Batch is how many events a request to the ERP may carry, unless a measurement says otherwise.
+const Batch = 64
+
 // WritePolicy puts the folder of policy into dir, with the address at which the ERP
-// listens.
-func WritePolicy(dir, erp string) error {
+// listens, and how many events it takes in one request.
+func WritePolicy(dir, erp string, batch int) error {
 	schema, err := demo.Files.ReadFile("schemas/" + schemaFile)
 	if err != nil {
 		return err
@@ -48,7 +52,8 @@ func WritePolicy(dir, erp string) error {
 	if err := os.WriteFile(filepath.Join(dir, schemaFile), schema, 0o600); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(strings.Replace(policyText, "ERP_ADDRESS", erp, 1)), 0o600)
+	text := strings.NewReplacer("ERP_ADDRESS", erp, "BATCH", strconv.Itoa(batch)).Replace(policyText)
+	return os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(text), 0o600)
 }
 
 // ReadPolicy compiles a folder of policy.
@@ -66,7 +71,7 @@ func ReadPolicy(dir string) (*policy.Set, error) {
 
 // Policy writes a folder of policy and compiles it.
 func Policy(dir, erp string) (*policy.Set, error) {
-	if err := WritePolicy(dir, erp); err != nil {
+	if err := WritePolicy(dir, erp, Batch); err != nil {
 		return nil, err
 	}
 	return ReadPolicy(dir)
@@ -123,11 +128,40 @@ func appendSerial(b []byte, serial int) []byte {
 
 // Serial finds the number of an event in its text.
 func Serial(text []byte) (int, error) {
-	_, rest, ok := strings.Cut(string(text[:min(len(text), 128)]), idPrefix)
-	if !ok || len(rest) < digits {
-		return 0, fmt.Errorf("no event of the benchmark: %.128q", text)
+	serial, _, err := cutSerial(text[:min(len(text), 128)])
+	return serial, err
+}
+
+// Serials finds the numbers of all events in the text of a batch, without reading it as
+// JSON: nothing else in an order looks like its id.
+func Serials(batch []byte) ([]int, error) {
+	if !bytes.HasPrefix(batch, []byte("[")) || !bytes.HasSuffix(batch, []byte("]")) {
+		return nil, fmt.Errorf("no batch: %.128q", batch)
 	}
-	return strconv.Atoi(rest[:digits])
+	rest := batch
+	out := make([]int, 0, len(rest)/1024+1)
+	for bytes.Contains(rest, []byte(idPrefix)) {
+		var serial int
+		var err error
+		if serial, rest, err = cutSerial(rest); err != nil {
+			return nil, err
+		}
+		out = append(out, serial)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no event of the benchmark in a batch: %.128q", batch)
+	}
+	return out, nil
+}
+
+// cutSerial finds the first number, and gives what follows it.
+func cutSerial(text []byte) (serial int, rest []byte, err error) {
+	_, rest, ok := bytes.Cut(text, []byte(idPrefix))
+	if !ok || len(rest) < digits {
+		return 0, nil, fmt.Errorf("no event of the benchmark: %.128q", text)
+	}
+	serial, err = strconv.Atoi(string(rest[:digits]))
+	return serial, rest[digits:], err
 }
 
 var (

@@ -2,6 +2,7 @@ package material
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -29,7 +30,7 @@ func TestOrdersAreAsLargeAndAsRepetitiveAsRealOnes(t *testing.T) {
 
 func TestOrdersSatisfyTheContract(t *testing.T) {
 	dir := t.TempDir()
-	if err := WritePolicy(dir, "127.0.0.1:8080"); err != nil {
+	if err := WritePolicy(dir, "127.0.0.1:8080", Batch); err != nil {
 		t.Fatal(err)
 	}
 	set, err := ReadPolicy(dir)
@@ -57,7 +58,19 @@ func TestOrdersSatisfyTheContract(t *testing.T) {
 	if a, b := o.Append(nil, 7), o.Append(nil, 7+variants); bytes.Equal(a, b) || len(a) != len(b) {
 		t.Error("two numbers make one order, or sizes differ")
 	}
-	if _, err := Serial([]byte(`{"id":"other"}`)); err == nil {
-		t.Error("a foreign event has a number")
+	for _, foreign := range []string{`{"id":"other"}`, `[{"id":"other"}]`, `[`, ``} {
+		if _, err := Serial([]byte(foreign)); err == nil {
+			t.Errorf("the foreign event %s has a number", foreign)
+		}
+		if got, err := Serials([]byte(foreign)); err == nil {
+			t.Errorf("the foreign batch %s has the numbers %d", foreign, got)
+		}
+	}
+	batch := []byte("[")
+	for i := range 3 {
+		batch = append(o.Append(batch, 5+i), ",]"[i/2])
+	}
+	if got, err := Serials(batch); err != nil || !slices.Equal(got, []int{5, 6, 7}) {
+		t.Errorf("got the numbers %d, %v", got, err)
 	}
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/crossdock/crossdock/scripts/bench/world"
 )
 
 // ForwardRole is the word by which this program is told to be the forwarder at head office.
@@ -24,16 +26,26 @@ const (
 	maxAckPending = 8192
 )
 
-// RunForward takes the stream to a system: URL of the server, URL of the system, posts at once.
+// forwarder posts messages to a system, and acknowledges those that the system has.
+type forwarder struct {
+	client *http.Client
+	url    string
+	batch  int // messages a post; 1: each alone
+	queue  chan jetstream.Msg
+}
+
+// RunForward takes the stream to a system: URL of the server, URL of the system, posts at
+// once, messages a post.
 //
 // Posts of different messages overtake each other. Nobody keeps the order of a key here,
 // which spares it what our delivery does.
 func RunForward(ctx context.Context, args []string) error {
-	if len(args) != 3 {
-		return fmt.Errorf("%s takes two URLs and a number", ForwardRole)
+	if len(args) != 4 {
+		return fmt.Errorf("%s takes two URLs and two numbers", ForwardRole)
 	}
-	posts, err := strconv.Atoi(args[2])
-	if err != nil {
+	posts, err1 := strconv.Atoi(args[2])
+	batch, err2 := strconv.Atoi(args[3])
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
 	nc, js, err := connect(args[0])
@@ -50,21 +62,14 @@ func RunForward(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: posts}}
+	f := &forwarder{url: args[1], batch: batch, queue: make(chan jetstream.Msg, posts*batch),
+		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: posts}}}
 	group, ctx := errgroup.WithContext(ctx)
 	context.AfterFunc(ctx, messages.Stop)
-	queue := make(chan jetstream.Msg, posts)
 	for range posts {
-		group.Go(func() error {
-			for m := range queue {
-				if err := forward(ctx, client, args[1], m); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		group.Go(func() error { return f.run(ctx) })
 	}
-	defer close(queue)
+	defer close(f.queue)
 	for {
 		m, err := messages.Next()
 		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
@@ -74,27 +79,78 @@ func RunForward(ctx context.Context, args []string) error {
 			continue // a missed heartbeat: the library asks again
 		}
 		select {
-		case queue <- m:
+		case f.queue <- m:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// forward posts one message, and acknowledges it when the system has it.
-func forward(ctx context.Context, client *http.Client, url string, m jetstream.Msg) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(m.Data()))
-	if err != nil {
-		return err
+// run posts what is there, and never waits for more of it.
+func (f *forwarder) run(ctx context.Context) error {
+	for m := range f.queue {
+		messages := append(make([]jetstream.Msg, 0, f.batch), m)
+		for len(messages) < f.batch && len(f.queue) > 0 {
+			select {
+			case m, ok := <-f.queue:
+				if ok {
+					messages = append(messages, m)
+				}
+			default: // another was faster
+			}
+		}
+		if err := f.post(ctx, messages); err != nil {
+			return err
+		}
 	}
-	request.Header.Set("Content-Type", "application/cloudevents+json")
-	answer, err := client.Do(request)
+	return nil
+}
+
+func (f *forwarder) post(ctx context.Context, messages []jetstream.Msg) error {
+	after := jetstream.Msg.Ack
+	if !f.taken(ctx, messages) {
+		after = func(m jetstream.Msg) error { return m.NakWithDelay(time.Second) }
+	}
+	for _, m := range messages {
+		if err := after(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// taken makes the request, and reports whether the system has what it carries.
+func (f *forwarder) taken(ctx context.Context, messages []jetstream.Msg) bool {
+	contentType, body := "application/cloudevents+json", messages[0].Data()
+	if f.batch > 1 {
+		contentType, body = world.BatchType, join(messages)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url, bytes.NewReader(body))
 	if err != nil {
-		return m.NakWithDelay(time.Second)
+		return false
+	}
+	request.Header.Set("Content-Type", contentType)
+	answer, err := f.client.Do(request)
+	if err != nil {
+		return false
 	}
 	defer answer.Body.Close()
-	if _, err := io.Copy(io.Discard, answer.Body); err != nil || answer.StatusCode >= 300 {
-		return m.NakWithDelay(time.Second)
+	_, err = io.Copy(io.Discard, answer.Body)
+	return err == nil && answer.StatusCode < 300
+}
+
+// join makes a JSON array of messages that are JSON.
+func join(messages []jetstream.Msg) []byte {
+	size := 1
+	for _, m := range messages {
+		size += len(m.Data()) + 1
 	}
-	return m.Ack()
+	b := append(make([]byte, 0, size), '[')
+	for i, m := range messages {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, m.Data()...)
+	}
+	return append(b, ']')
 }

@@ -21,6 +21,7 @@ type Config struct {
 	Sync     Sync
 	ERP      string // address of the system at the end
 	Posts    int    // at once, to that system
+	Batch    int    // messages that one of them may carry; 1: each alone, as an event and not as a batch
 
 	// Line gives the addresses by which the shop reaches the hub's; nil: the hub's own.
 	Line func(hub []string) ([]string, error)
@@ -111,7 +112,7 @@ func (p *Path) startRoles(ctx context.Context) (err error) {
 		return err
 	}
 	policy := filepath.Join(p.cfg.Dir, "policy")
-	if err := material.WritePolicy(policy, p.cfg.ERP); err != nil {
+	if err := material.WritePolicy(policy, p.cfg.ERP, p.cfg.Batch); err != nil {
 		return err
 	}
 	if p.Intake, err = world.FreeAddress(); err != nil {
@@ -119,7 +120,7 @@ func (p *Path) startRoles(ctx context.Context) (err error) {
 	}
 	for _, args := range [][]string{
 		{DoorRole, p.Intake, policy, p.Shop.URL()},
-		{ForwardRole, p.HQ.URL(), "http://" + p.cfg.ERP + "/events", fmt.Sprint(p.cfg.Posts)},
+		{ForwardRole, p.HQ.URL(), "http://" + p.cfg.ERP + "/events", fmt.Sprint(p.cfg.Posts), fmt.Sprint(p.cfg.Batch)},
 	} {
 		one, err := world.Start(args[0], world.Edge, filepath.Join(p.cfg.Dir, args[0]+".log"), append([]string{self}, args...)...)
 		if err != nil {

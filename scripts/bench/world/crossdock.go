@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -34,6 +35,7 @@ type CrossdockConfig struct {
 	Policy   map[string]string // further files of policy, beside the benchmark's own
 	Agent    string            // further lines of each agent's configuration
 	Secrets  map[string]string // further files with secrets of each agent
+	Batch    int               // events that one request to it may carry; 0: as many as usual
 	Lines    bool              // agents are told of each node by the address of a line to it, so that none gets around one that is cut
 }
 
@@ -160,7 +162,7 @@ func (c *Crossdock) Command(ctx context.Context, in string, args ...string) (str
 
 func (c *Crossdock) approve(ctx context.Context) error {
 	dir := c.PolicyDir()
-	if err := material.WritePolicy(dir, c.ERP); err != nil {
+	if err := material.WritePolicy(dir, c.ERP, cmp.Or(c.Batch, material.Batch)); err != nil {
 		return err
 	}
 	for name, text := range c.Policy {

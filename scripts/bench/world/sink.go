@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,12 @@ import (
 
 // maxSerial bounds the numbers of one world's events.
 const maxSerial = 1 << 20
+
+// maxBody bounds one request, which may carry many events.
+const maxBody = 4 << 20
+
+// BatchType is the content type of many events in one request.
+const BatchType = "application/cloudevents-batch+json"
 
 // Sink is the system at the end: it answers every event at once, and notes when each came
 // for the first time. It stores nothing.
@@ -49,9 +56,13 @@ func OpenSink() (*Sink, error) {
 func (s *Sink) Close() { _ = s.server.Close() }
 
 func (s *Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	body, err := readBody(r)
 	if err == nil {
-		err = s.take(body)
+		var serials []int
+		if serials, err = serialsOf(r.Header.Get("Content-Type"), body); err == nil {
+			s.bytes.Add(int64(len(body)))
+			err = s.take(serials)
+		}
 	}
 	if err != nil {
 		s.mu.Lock()
@@ -63,23 +74,43 @@ func (s *Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (s *Sink) take(body []byte) error {
-	now := time.Now()
+// readBody reads a request of known length in one piece.
+func readBody(r *http.Request) ([]byte, error) {
+	if r.ContentLength < 0 || r.ContentLength > maxBody {
+		return nil, fmt.Errorf("a request of %d bytes; each says how long it is, at most %d", r.ContentLength, maxBody)
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, body)
+	return body, err
+}
+
+func serialsOf(contentType string, body []byte) ([]int, error) {
+	if strings.HasPrefix(contentType, BatchType) {
+		return material.Serials(body)
+	}
 	serial, err := material.Serial(body)
-	if err != nil {
-		return err
+	return []int{serial}, err
+}
+
+// take notes events that came together.
+func (s *Sink) take(serials []int) error {
+	now := time.Now()
+	first := 0
+	for _, serial := range serials {
+		if serial < 0 || serial >= maxSerial {
+			return fmt.Errorf("event %d is beyond the limit of %d", serial, maxSerial)
+		}
+		if s.arrived[serial].CompareAndSwap(0, now.UnixNano()) {
+			first++
+		}
 	}
-	if serial < 0 || serial >= maxSerial {
-		return fmt.Errorf("event %d is beyond the limit of %d", serial, maxSerial)
-	}
-	s.bytes.Add(int64(len(body)))
-	if !s.arrived[serial].CompareAndSwap(0, now.UnixNano()) {
-		s.repeats.Add(1)
+	s.repeats.Add(int64(len(serials) - first))
+	if first == 0 {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.count++
+	s.count += first
 	s.last = now
 	if s.grown != nil {
 		close(s.grown)
