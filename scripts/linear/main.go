@@ -70,6 +70,9 @@ func run(args []string, out io.Writer) (broken bool, err error) {
 func check(operations []history.Operation, within time.Duration, pictures string) (faults []history.Fault, err error) {
 	objects := map[string][]porcupine.Operation{}
 	for _, o := range operations {
+		if o.Outcome == history.Failed {
+			continue // it is said that nothing was done: were it not so, others would not fit
+		}
 		back := o.Returned
 		if o.Outcome == history.Unknown {
 			back = math.MaxInt64 // it may happen yet

@@ -130,7 +130,7 @@ func (o *Operation) change() (c change, ok bool) {
 }
 
 // CheckOnce joins operations with the record: one that was done has exactly one entry, a
-// refused one none, and one of unknown outcome at most one. Proposals of unknown outcome
+// refused or failed one none, and one of unknown outcome at most one. Proposals of unknown outcome
 // have no number yet: their author may have that many entries more.
 func CheckOnce(entries []Entry, operations []Operation) (faults []Fault) {
 	done, unknown, written := map[change]int{}, map[change]int{}, map[change]int{}
@@ -141,7 +141,7 @@ func CheckOnce(entries []Entry, operations []Operation) (faults []Fault) {
 		if !changes {
 			continue
 		}
-		if o.Outcome != Refused && o.Verb == Propose {
+		if (o.Outcome == Done || o.Outcome == Unknown) && o.Verb == Propose {
 			asked[o.By]++
 		}
 		switch o.Outcome {

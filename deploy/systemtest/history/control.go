@@ -37,6 +37,7 @@ const (
 	Done    Outcome = "done"
 	Refused Outcome = "refused" // for what it found: nothing was changed
 	Unknown Outcome = "unknown" // it may have happened, may happen yet, or never
+	Failed  Outcome = "failed"  // for what it did not find, such as a leader: nothing was changed, and nothing is said of the object
 )
 
 // The states of a principal, as a read finds it.
@@ -82,6 +83,18 @@ func (o *Operations) Add(one Operation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.list = append(o.list, one)
+}
+
+// Changes counts the changes that were done.
+func (o *Operations) Changes() (n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range o.list {
+		if v := o.list[i].Verb; o.list[i].Outcome == Done && v != Read && v != Begin {
+			n++
+		}
+	}
+	return n
 }
 
 // From gives a copy of what was noted from a number on.

@@ -33,8 +33,8 @@ func CheckRevisions(applied []Applied, known []Revision) (faults []Fault) {
 		order := slices.Compare([]uint64{a.Generation, a.Number}, []uint64{before.Generation, before.Number})
 		switch {
 		case a.Digest != "": // a look at what is held changes nothing
-		case was && a.Began && order != 0:
-			fault(a, "the agent began with it, and had applied %d.%d last", before.Generation, before.Number)
+		case was && a.Began && order < 0: // a newer one is what it stored and did not live to say
+			fault(a, "the agent began with it, and had applied %d.%d before", before.Generation, before.Number)
 		case was && !a.Began && order <= 0:
 			fault(a, "it was applied after %d.%d", before.Generation, before.Number)
 		}
