@@ -25,8 +25,8 @@ import (
 // What a node or an agent may take in these runs. They are small: three shops, blocks of a
 // few events, a state of some thousand rows. Memory counts what is mapped of the files.
 var declared = history.Limits{
-	Memory: 1 << 30, Disk: 1 << 30, Files: 512, Routines: 2000,
-	MoreMemory: 512 << 20, MoreFiles: 64, MoreRun: 200,
+	Memory: 512 << 20, Disk: 1 << 30, Files: 256, Routines: 1000,
+	MoreMemory: 256 << 20, MoreFiles: 64, MoreRun: 100,
 }
 
 // inspector looks at everything but the events while faults happen, and judges it.
