@@ -1,6 +1,7 @@
 #!/bin/sh
 # The slower checks: generated code is what its sources say, gosec finds nothing, no known
 # vulnerability is reached, the benchmark, which is a module of its own, builds and measures,
+# the judge of recorded operations, which is another, finds what it must,
 # and every fuzz target runs for FUZZTIME.
 set -eu
 cd "$(dirname "$0")/.."
@@ -20,6 +21,9 @@ else
 fi
 
 (cd scripts/bench && go vet ./... && go build -o /dev/null ./... && go test ./...)
+
+# What judges recorded operations finds every mutation of a good record.
+(cd scripts/linear && go vet ./... && go test ./...)
 
 grep -rl --include='*_test.go' '^func Fuzz' agent controlplane protocol deploy | xargs -n1 dirname | sort -u | while read -r dir; do
   grep -ho '^func Fuzz[A-Za-z0-9_]*' "$dir"/*_test.go | sed 's/^func //' | while read -r target; do

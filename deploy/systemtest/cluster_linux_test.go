@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/controlplane/model"
 )
 
 // program is one of the real programs, as a process.
@@ -91,6 +92,7 @@ type clusterOptions struct {
 	sabotage string   // what the nodes leave out on purpose
 	env      []string // more of the nodes' environment
 	config   string   // more lines of every node's configuration
+	dual     bool     // nobody may approve what they wrote themselves
 }
 
 // node is one node of the control plane, a process.
@@ -106,6 +108,7 @@ type node struct {
 type cluster struct {
 	t     *testing.T
 	env   []string
+	dual  bool
 	plane *plane
 	did   map[string]int // how often what was done to its nodes, and to what lives with them
 
@@ -117,7 +120,7 @@ type cluster struct {
 // startCluster begins a cluster on its first node and has the others join.
 func startCluster(t *testing.T, size int, o clusterOptions) *cluster {
 	t.Helper()
-	c := &cluster{t: t, env: o.env, did: map[string]int{}, down: map[*node]bool{}}
+	c := &cluster{t: t, env: o.env, dual: o.dual, did: map[string]int{}, down: map[*node]bool{}}
 	if o.sabotage != "" {
 		c.env = append(c.env, "CROSSDOCK_SABOTAGE="+o.sabotage)
 	}
@@ -138,6 +141,9 @@ func startCluster(t *testing.T, size int, o clusterOptions) *cluster {
 		n.awaitReady()
 		if i == 0 {
 			c.plane.present(n.data, 10*time.Second)
+			if o.dual {
+				c.plane.author, c.plane.approver = c.plane.hire("first", "author"), c.plane.hire("second", "approver")
+			}
 		}
 	}
 	return c
@@ -147,8 +153,12 @@ func newNode(c *cluster, name, data string, several bool, more string) *node {
 	dir := c.t.TempDir()
 	n := &node{c: c, name: name, data: data, config: filepath.Join(dir, name+".yaml"), log: filepath.Join(dir, name+".log"),
 		peer: freePort(c.t), sync: freeDoor(c.t), api: freePort(c.t), op: freePort(c.t)}
-	text := fmt.Sprintf("data: %q\nnode: %s\napprovals: single\nsync: {listen: %q}\napi: {listen: %q}\nops: {listen: %q}\n%s",
-		data, name, n.sync, n.api, n.op, more)
+	approvals := model.ApprovalsSingle
+	if c.dual {
+		approvals = model.ApprovalsDual
+	}
+	text := fmt.Sprintf("data: %q\nnode: %s\napprovals: %s\nsync: {listen: %q}\napi: {listen: %q}\nops: {listen: %q}\n%s",
+		data, name, approvals, n.sync, n.api, n.op, more)
 	if several {
 		text += fmt.Sprintf("cluster: {listen: %q}\n", n.peer)
 	}

@@ -54,6 +54,8 @@ type trouble struct {
 	c     *cluster
 	r     *rand.Rand
 	disks []*disk.Disk // of the nodes; nil: this machine has none whose power can be cut
+
+	inspector *inspector
 }
 
 // newTrouble has three nodes and two agents, all of them processes.
@@ -67,6 +69,7 @@ func newTrouble(t *testing.T, seed uint64, o clusterOptions) *trouble {
 		}
 		x.disks, o.dirs = append(x.disks, d), append(o.dirs, d.Dir())
 	}
+	o.dual = true
 	c := startCluster(t, 3, o)
 	w := worldOn(t, c.plane, []string{"eu", "hq"}, func(h *history.History) []*system {
 		return []*system{newSystem(t, h, "erp", "hq"), newSystem(t, h, "wms", "eu")}
@@ -78,8 +81,9 @@ func newTrouble(t *testing.T, seed uint64, o clusterOptions) *trouble {
 	for _, s := range w.sites {
 		s.awaitReady()
 	}
-	syscall.Sync() // that much has stood for long
 	x.world, x.c = w, c
+	x.inspector = newInspector(x)
+	syscall.Sync() // that much has stood for long
 	return x
 }
 
@@ -203,6 +207,7 @@ func (x *trouble) transfer() {
 // it: nothing lost, doubled or out of order, and one state on all nodes.
 func (x *trouble) round(faults iter.Seq[fault]) {
 	x.t.Helper()
+	x.inspector.begin()
 	clerk := x.world.clerk()
 	stop := x.trade(3)
 	defer stop()
@@ -210,10 +215,12 @@ func (x *trouble) round(faults iter.Seq[fault]) {
 		x.more(1 + x.r.IntN(30))
 		f.do(x)
 	}
+	x.inspector.cameBack()
 	x.c.awaitReady()
 	x.more(30)
 	stop()
 	clerk.end()
+	x.inspector.lastOrder()
 	x.settle(x.explained(x.c.did[didKillAgent]))
 	x.plane.awaitEqual()
 	if gone := clerk.missing(); len(gone) > 0 {
@@ -222,6 +229,7 @@ func (x *trouble) round(faults iter.Seq[fault]) {
 	if clerk.count() == 0 {
 		x.t.Error("no change came through")
 	}
+	x.inspector.judge()
 }
 
 func TestThreeNodesUnderFaults(t *testing.T) {

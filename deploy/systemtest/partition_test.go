@@ -81,7 +81,8 @@ func nodesBut(name string) (out []string) {
 }
 
 // TestPartitionsLoseNothing cuts nodes off from each other under load: the leader from all,
-// a follower from all, one direction only, and two nodes that both see the third.
+// a follower from all, one direction only, and two nodes that both see the third. Meanwhile
+// policy is changed, at nodes on both sides.
 func TestPartitionsLoseNothing(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -91,10 +92,11 @@ func TestPartitionsLoseNothing(t *testing.T) {
 		return []*system{newSystem(t, h, "erp", "hq"), newSystem(t, h, "wms", "eu")}
 	})
 	w.pace, w.kept = 5*time.Millisecond, []string{"eu", "hq"}
+	office := newOffice(w)
 	for _, site := range w.sites {
 		site.start()
 	}
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name string
 		cut  func(leader string, others []string)
 	}{
@@ -126,7 +128,7 @@ func TestPartitionsLoseNothing(t *testing.T) {
 		}},
 	} {
 		began := time.Now()
-		clerk := w.clerk()
+		clerk, endDesks := w.clerk(), office.open(i, r, 2)
 		stop := w.trade(2)
 		w.more(1 + r.IntN(20))
 		leader := p.leaderNode()
@@ -136,12 +138,16 @@ func TestPartitionsLoseNothing(t *testing.T) {
 		s.heal()
 		stop()
 		clerk.end()
+		endDesks()
 		w.settle(0)
 		p.awaitEqual()
 		if gone := clerk.missing(); len(gone) > 0 {
 			t.Errorf("%s: %d changes were answered and are gone: %v", c.name, len(gone), gone)
 		}
-		t.Logf("%s (%s led): %d orders, %d changes, %.1fs", c.name, leader, accepted(w.h), clerk.count(), time.Since(began).Seconds())
+		for _, f := range w.linear() {
+			t.Errorf("%s: %v", c.name, f)
+		}
+		t.Logf("%s (%s led): %d orders, %d operations, %.1fs", c.name, leader, accepted(w.h), w.judged, time.Since(began).Seconds())
 		if t.Failed() {
 			return
 		}

@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/controlplane/api"
 	"github.com/crossdock/crossdock/controlplane/model"
 )
 
@@ -62,6 +64,9 @@ type plane struct {
 	addresses controlplane.Addresses
 	client    *http.Client
 	token     string
+	author    string            // token of who proposes policy; empty: the administrator
+	approver  string            // token of who approves it; empty: the administrator
+	tokens    map[string]string // that were shown, by what they are
 	log       string
 	nodes     func() []doors // of several nodes, those that should answer; nil: this one alone
 }
@@ -114,6 +119,7 @@ func (p *plane) present(data string, wait time.Duration) {
 	p.t.Helper()
 	files := controlplane.FilesIn(data)
 	p.token = strings.TrimSpace(read(p.t, files.AdminToken))
+	p.tokens = map[string]string{"the administrator's token": p.token}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM([]byte(read(p.t, files.Authority))) {
 		p.t.Fatal("no authority")
@@ -218,22 +224,47 @@ func (p *plane) try(method, path string, in any) (status int, text []byte) {
 
 // ask makes one call to one node.
 func (p *plane) ask(base, method, path, key string, body []byte) (int, []byte, error) {
+	status, text, _, err := p.askAs(p.token, base, method, path, key, body)
+	return status, text, err
+}
+
+// askAs makes one call to one node as somebody. What is stale may be older than what was
+// answered before.
+func (p *plane) askAs(token, base, method, path, key string, body []byte) (status int, text []byte, stale bool, err error) {
 	request, err := http.NewRequestWithContext(context.Background(), method, base+"/api/v1"+path, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, false, err
 	}
-	request.Header.Set("Authorization", "Bearer "+p.token)
+	request.Header.Set("Authorization", "Bearer "+token)
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
+	}
+	if method != http.MethodGet {
 		request.Header.Set("Idempotency-Key", key)
 	}
 	answer, err := p.client.Do(request)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, false, err
 	}
 	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	return answer.StatusCode, text, err
+	text, err = io.ReadAll(answer.Body)
+	return answer.StatusCode, text, answer.Header.Get(api.StaleHeader) != "", err
+}
+
+// as is the control plane as somebody else sees it; with no token, as before.
+func (p *plane) as(token string) *plane {
+	other := *p
+	other.token = cmp.Or(token, p.token)
+	return &other
+}
+
+// hire makes somebody with roles, and gives their token.
+func (p *plane) hire(name string, roles ...string) (token string) {
+	p.t.Helper()
+	var created struct{ Token string }
+	p.must("POST", "/principals", map[string]any{"name": name, "roles": roles}, &created)
+	p.tokens["the token of "+name] = created.Token
+	return created.Token
 }
 
 // must asks and wants success.
@@ -265,12 +296,12 @@ func (p *plane) tryApprove(bundle map[string]string, canary []string) (status in
 		Number uint64
 		Digest string
 	}
-	p.must("POST", "/revisions", map[string]any{"bundle": bundle, "note": "test"}, &revision)
+	p.as(p.author).must("POST", "/revisions", map[string]any{"bundle": bundle, "note": "test"}, &revision)
 	in := map[string]any{"digest": revision.Digest}
 	if canary != nil {
 		in["canary"] = canary
 	}
-	return p.call("POST", fmt.Sprintf("/revisions/%d/approve", revision.Number), in)
+	return p.as(p.approver).call("POST", fmt.Sprintf("/revisions/%d/approve", revision.Number), in)
 }
 
 // joinToken mints a token for a site.
@@ -282,6 +313,7 @@ func (p *plane) joinToken(site, lifetime string) string {
 		in["lifetime"] = lifetime
 	}
 	p.must("POST", "/tokens", in, &created)
+	p.tokens["the join token of "+site] = created.Token
 	return created.Token
 }
 
@@ -290,6 +322,7 @@ func (p *plane) nodeToken(node string) string {
 	p.t.Helper()
 	var created struct{ Token string }
 	p.must("POST", "/tokens", map[string]any{"node": node}, &created)
+	p.tokens["the join token of "+node] = created.Token
 	return created.Token
 }
 

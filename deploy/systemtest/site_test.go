@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -305,7 +306,7 @@ func (s *site) journal(h *history.History) {
 			s.t.Fatal(err)
 		}
 		if event.Type == orderCaptured {
-			h.Add(history.Line{Kind: history.Held, Agent: s.name, Source: event.Source, ID: event.ID, Position: s.held(one.Position)})
+			h.Add(history.Line{Kind: history.Held, Agent: s.name, From: cmp.Or(one.Source, s.name), Source: event.Source, ID: event.ID, Position: s.held(one.Position)})
 		}
 	}
 	if err := in.Err(); err != nil {

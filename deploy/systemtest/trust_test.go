@@ -12,7 +12,7 @@ import (
 )
 
 // TestRevocationReachesEveryNode revokes an agent at one node while it is connected to
-// another.
+// another. What it accepts afterwards reaches no other site.
 func TestRevocationReachesEveryNode(t *testing.T) {
 	p, _ := startNodes(t, nil)
 	names := []string{"eu", "hq", "na"}
@@ -41,8 +41,13 @@ func TestRevocationReachesEveryNode(t *testing.T) {
 		return ""
 	})
 	p.nodes = func() []doors { return all }
+	w.h.Add(history.Line{Kind: history.Out, Agent: "na"})
+	w.shops["na"].sellAll(t, "out", 2, 5) // it works on for its site, and nobody else gets any of that
 	w.shops["eu"].sellAll(t, "after", 2, 5)
 	w.awaitTaken("erp", 10)
+	rules := w.rules(0)
+	rules.Partial = true
+	judge(t, w.h, rules)
 	if st, err := w.sites["na"].status(); err != nil || st.Link.Connected || st.Link.LastError == "" {
 		t.Errorf("the revoked agent: %v, %+v", err, st.Link)
 	}

@@ -15,6 +15,8 @@ type world struct {
 	t         *testing.T
 	plane     *plane
 	h         *history.History
+	ops       *history.Operations // of clerks and desks
+	judged    int                 // of those, from the first on
 	sites     map[string]*site
 	shops     map[string]*shop
 	systems   []*system
@@ -35,7 +37,7 @@ func newWorld(t *testing.T, change func(*controlplane.Config), sites []string, s
 // worldOn is a world on a control plane that runs already.
 func worldOn(t *testing.T, p *plane, sites []string, systems func(h *history.History) []*system) *world {
 	t.Helper()
-	w := &world{t: t, plane: p, h: &history.History{}, sites: map[string]*site{}, shops: map[string]*shop{}}
+	w := &world{t: t, plane: p, h: &history.History{}, ops: history.NewOperations(), sites: map[string]*site{}, shops: map[string]*shop{}}
 	w.systems = systems(w.h)
 	w.plane.approve(policyFor(sites, w.systems))
 	for _, name := range sites {
@@ -46,7 +48,11 @@ func worldOn(t *testing.T, p *plane, sites []string, systems func(h *history.His
 }
 
 func (w *world) rules(repeats int) history.Rules {
-	return history.Rules{Owed: owed(w.systems), Repeats: repeats, Kept: w.kept}
+	stands := map[string]string{}
+	for _, y := range w.systems {
+		stands[y.known()] = y.site
+	}
+	return history.Rules{Owed: owed(w.systems), Repeats: repeats, Kept: w.kept, Stands: stands}
 }
 
 // awaitDelivered waits until everything that was accepted so far has reached its systems.
@@ -80,6 +86,9 @@ func (w *world) settle(repeats int) {
 		}
 		s.awaitIdle()
 		s.journal(h)
+	}
+	for _, d := range w.plane.deadLetters("state=open") {
+		h.Add(history.Line{Kind: history.Dead, System: w.systemNamed(d.System).known(), Source: d.Source, ID: d.EventID, Key: d.Key})
 	}
 	w.broken = map[string]int{}
 	for _, f := range judge(w.t, h, w.rules(repeats)) {

@@ -19,6 +19,8 @@ const (
 	OneIdentity Property = "one identity"  // one idempotency key and one body for an event and a system
 	InOrder     Property = "in order"      // of acceptance, for each agent, system and key
 	OneByOne    Property = "one by one"    // attempts of a key do not overlap
+	OneEnd      Property = "one end"       // an event ends at a system in one way: taken, or a dead letter, or lost
+	Authority   Property = "authority"     // an event is the agent's that accepted it; one that is put out reaches nobody else
 	Wellformed  Property = "well formed"   // the history itself makes sense
 )
 
@@ -45,6 +47,8 @@ type Rules struct {
 	Partial bool
 	// Kept names agents whose journals still hold everything that they accepted.
 	Kept []string
+	// Stands names the agent of a system. It is needed where an agent is put out.
+	Stands map[string]string
 }
 
 type eventID struct{ source, id string }
@@ -63,6 +67,7 @@ type delivery struct {
 	firstBegun        int // line of the first attempt, from 1
 	firstDone         int // line of the first success
 	dones             int
+	doneLast          bool // the last attempt that ended was a success
 	dead              bool // or lost: nobody waits for it
 	lost              bool
 }
@@ -74,6 +79,7 @@ type record struct {
 	data     string
 	accepted bool
 	held     bool // in the journal of agent
+	out      bool // its agent was put out before anybody offered it
 }
 
 // checker walks over the lines once and keeps what later lines are judged by.
@@ -85,13 +91,14 @@ type checker struct {
 	keys       map[string]pair // idempotency keys
 	busy       map[queue]int   // attempt under way
 	held       map[Line]bool
+	out        map[string]bool // agents
 	repeats    int
 }
 
 // Check gives everything that is wrong.
 func Check(lines []Line, rules Rules) []Fault {
 	c := &checker{rules: rules, events: map[eventID]*record{}, deliveries: map[pair]*delivery{},
-		keys: map[string]pair{}, busy: map[queue]int{}, held: map[Line]bool{}}
+		keys: map[string]pair{}, busy: map[queue]int{}, held: map[Line]bool{}, out: map[string]bool{}}
 	for i, l := range lines {
 		at := i + 1
 		switch l.Kind {
@@ -110,6 +117,8 @@ func Check(lines []Line, rules Rules) []Fault {
 		case Lost:
 			d := c.delivery(l)
 			d.dead, d.lost = true, true
+		case Out:
+			c.out[l.Agent] = true
 		default:
 			c.fault(Wellformed, "line %d is %q", at, l.Kind)
 		}
@@ -139,7 +148,7 @@ func (c *checker) delivery(l Line) *delivery {
 func (c *checker) offered(l Line) {
 	id := eventID{l.Source, l.ID}
 	if e := c.events[id]; e == nil {
-		c.events[id] = &record{agent: l.Agent, key: l.Key, data: l.Data}
+		c.events[id] = &record{agent: l.Agent, key: l.Key, data: l.Data, out: c.out[l.Agent]}
 	} else if e.data != l.Data || e.agent != l.Agent || e.key != l.Key {
 		c.fault(Wellformed, "event %v was offered in two forms", id)
 	}
@@ -170,6 +179,9 @@ func (c *checker) begun(at int, l Line) {
 	if !slices.Contains(c.rules.Owed(e.agent), l.System) {
 		c.fault(NoInvention, "%s got event %v, which is not meant for it", l.System, id)
 	}
+	if e.out && c.rules.Stands[l.System] != e.agent {
+		c.fault(Authority, "%s got event %v of %s, which had been put out before that was offered", l.System, id, e.agent)
+	}
 	d := c.delivery(l)
 	if d.firstBegun == 0 {
 		d.firstBegun, d.idempotency, d.body = at, l.Idempotency, l.Body
@@ -196,7 +208,7 @@ func (c *checker) ended(at int, l Line) {
 		c.fault(Wellformed, "attempt %d at %s ended and did not begin", l.Attempt, l.System)
 		return
 	}
-	d.open = 0
+	d.open, d.doneLast = 0, l.Done
 	if at0 := (queue{e.agent, l.System, e.key}); c.busy[at0] == l.Attempt {
 		delete(c.busy, at0)
 	}
@@ -211,8 +223,8 @@ func (c *checker) ended(at int, l Line) {
 }
 
 func (c *checker) holds(l Line) {
-	at := l.Position
-	l.Position = 0
+	at, from := l.Position, l.From
+	l.Position, l.From = 0, ""
 	if c.held[l] {
 		c.fault(OnceAHop, "the journal of %s holds event %s %s twice", l.Agent, l.Source, l.ID)
 	}
@@ -220,6 +232,9 @@ func (c *checker) holds(l Line) {
 	e := c.events[eventID{l.Source, l.ID}]
 	if e != nil && e.agent == l.Agent {
 		e.held = true
+	}
+	if e != nil && from != "" && from != e.agent {
+		c.fault(Authority, "the journal of %s holds event %s %s as accepted by %s, it was offered to %s", l.Agent, l.Source, l.ID, from, e.agent)
 	}
 	switch {
 	case e == nil:
@@ -234,6 +249,9 @@ func (c *checker) completeness() {
 	for at, d := range c.deliveries {
 		if d.lost && d.dones > 0 {
 			c.fault(NoFalseLoss, "event %v is named as lost for %s, which has taken it", at.event, at.system)
+		}
+		if d.dead && !d.lost && d.doneLast {
+			c.fault(OneEnd, "event %v is a dead letter for %s, which has taken it", at.event, at.system)
 		}
 	}
 	if c.rules.Partial {

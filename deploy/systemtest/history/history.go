@@ -1,9 +1,11 @@
-// Package history records what a test saw of events on their way, and judges it: that
-// nothing accepted was lost, nothing invented, nothing doubled between agents, and that
-// each system got the events of a key one after the other, in the order of acceptance.
+// Package history records what a test saw, and judges it: of events on their way, of
+// operations at the control plane, of its audit record, of the revisions that agents run,
+// of what processes take and of the files that they leave. README.md says which invariant
+// is judged by what, and in which runs.
 //
-// It refuses to know how events travel; it sees only what was offered and answered at one
-// end and what arrived at the other. Its invariant: the order of its lines is an order in
+// It refuses to know how any of that works; it sees only what was offered and answered at
+// one end and what arrived at the other, and where it computes anew what the product has
+// computed, it shares no code with it. Its invariant: the order of its lines is an order in
 // which the noted things may have happened, and an acceptance stands in it only after its
 // answer was read.
 package history
@@ -30,12 +32,14 @@ const (
 	Held     Kind = "held"     // an agent's journal holds the event
 	Dead     Kind = "dead"     // the event stands as a dead letter that a person can see
 	Lost     Kind = "lost"     // an exception that a person can see names the event as lost, or counts it as given up
+	Out      Kind = "out"      // an agent is revoked, and was seen to be put out
 )
 
 // Line is one thing that was seen. An event is known by its source and id.
 type Line struct {
 	Kind        Kind
-	Agent       string `json:",omitempty"` // that accepted, or that holds
+	Agent       string `json:",omitempty"` // that accepted, or that holds, or that is put out
+	From        string `json:",omitempty"` // agent that accepted what Agent holds, as Agent has it from the line
 	System      string `json:",omitempty"`
 	Source, ID  string
 	Key         string `json:",omitempty"`

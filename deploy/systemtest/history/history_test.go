@@ -81,13 +81,15 @@ func journals(lines []Line) []Line {
 			continue
 		}
 		hq++
-		out = append(out, Line{Kind: Held, Agent: l.Agent, Source: l.Source, ID: l.ID, Position: l.Position},
-			Line{Kind: Held, Agent: "hq", Source: l.Source, ID: l.ID, Position: hq})
+		out = append(out, Line{Kind: Held, Agent: l.Agent, From: l.Agent, Source: l.Source, ID: l.ID, Position: l.Position},
+			Line{Kind: Held, Agent: "hq", From: l.Agent, Source: l.Source, ID: l.ID, Position: hq})
 	}
 	return out
 }
 
-func rules() Rules { return Rules{Owed: owed, Kept: []string{"eu", "na"}} }
+func rules() Rules {
+	return Rules{Owed: owed, Kept: []string{"eu", "na"}, Stands: map[string]string{"erp": "hq", "crm": "hq"}}
+}
 
 func TestGoodHistoriesPass(t *testing.T) {
 	for seed := range uint64(200) {
@@ -228,6 +230,18 @@ var mutations = []struct {
 		lines = slices.Insert(slices.Clone(lines), begun+1, end) // ends only after the next has begun
 		return slices.Delete(lines, first, first+1)
 	}},
+	{"a dead letter of what was taken", OneEnd, func(r *rand.Rand, lines []Line) []Line {
+		l := lines[pick(r, lines, success)]
+		return append(slices.Clone(lines), Line{Kind: Dead, System: l.System, Source: l.Source, ID: l.ID, Key: l.Key})
+	}},
+	{"an event held in another's name", Authority, func(r *rand.Rand, lines []Line) []Line {
+		lines = slices.Clone(lines)
+		lines[pick(r, lines, func(l Line) bool { return l.Kind == Held && l.Agent == "hq" })].From = "other"
+		return lines
+	}},
+	{"an agent put out before it accepted", Authority, func(r *rand.Rand, lines []Line) []Line {
+		return slices.Insert(slices.Clone(lines), 0, Line{Kind: Out, Agent: lines[pick(r, lines, success)].Source[len("/shop/"):]})
+	}},
 	{"a delivery to a system that it is not meant for", NoInvention, func(r *rand.Rand, lines []Line) []Line {
 		lines = slices.Clone(lines)
 		at := pick(r, lines, success)
@@ -292,6 +306,11 @@ func TestWhatIsExplainedIsNoFault(t *testing.T) {
 	explained.Repeats = 1
 	if faults := Check(lines, explained); len(faults) > 0 {
 		t.Errorf("a repeat after a crash: %v", faults)
+	}
+
+	// Who is put out afterwards has done nothing wrong before.
+	if faults := Check(append(good(1), Line{Kind: Out, Agent: "eu"}), rules()); len(faults) > 0 {
+		t.Errorf("put out at the end: %v", faults)
 	}
 
 	// A dead letter stands for a delivery, and so does what is named as lost; what is offered
