@@ -92,13 +92,19 @@ func (r *rogue) block(from string, epoch, first uint64, to string) []byte {
 // blockOf cuts a block of one order of a key.
 func (r *rogue) blockOf(key, from string, epoch, first uint64, to string) []byte {
 	r.t.Helper()
+	return r.blockAs("shop-"+from, key, from, epoch, first, to)
+}
+
+// blockAs says which system the order came from.
+func (r *rogue) blockAs(system, key, from string, epoch, first uint64, to string) []byte {
+	r.t.Helper()
 	e := &event.Event{ID: key, Source: "/shops/" + from, Type: orderCaptured, Time: time.Now(),
 		DataContentType: event.JSONType, Data: fmt.Appendf(nil, `{"orderId":%q}`, key)}
 	text, err := e.Marshal()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	head := block.Head{ID: e.Hash(), Key: block.KeyHash(key), Type: e.Type, System: "shop-" + from, Occurred: e.Time, Received: e.Time,
+	head := block.Head{ID: e.Hash(), Key: block.KeyHash(key), Type: e.Type, System: system, Occurred: e.Time, Received: e.Time,
 		Revision: block.Revision{Generation: 1, Number: 1}, Targets: []block.Target{{Agent: "hq", System: "erp", Route: "to-erp"}}}
 	out, err := block.Cut(block.Origin{Agent: from, Epoch: epoch}, []block.Lane{{Agent: to, First: first}},
 		[]block.Item{{Head: head, Body: block.AppendBody(nil, key, text)}})
