@@ -27,9 +27,12 @@ CONTROL ?=
 ROUNDS  ?=
 ONLY    ?=
 BENCH   ?=
+# make fuzz: FOR instead of 10m, TARGET=protocol/block.FuzzOpen,... instead of the target that had the least time so far. Each
+# run adds a line to scripts/fuzz/record.jsonl and keeps inputs in testdata/fuzz; commit first, a changed tree does not count.
+TARGET  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint vet-windows chaos chaos-ledger drill bench generate check release clean
+.PHONY: help build run test lint vet-windows chaos chaos-ledger drill bench generate check fuzz fuzz-record release clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +81,12 @@ generate: need-go ## protobuf and OpenAPI code
 
 check: need-go $(TOOLS)/golangci-lint ## slower checks: generated code is current, gosec, govulncheck with GOVULNDB, the benchmark works, every fuzz target for FUZZTIME (10s)
 	sh scripts/check.sh
+
+fuzz: need-go ## one fuzz target for long, the one that had the least time so far (FOR=10m TARGET=protocol/block.FuzzOpen)
+	nice -n 19 $(GO) run ./scripts/fuzz $(if $(FOR),-for $(FOR)) $(if $(TARGET),-target '$(TARGET)')
+
+fuzz-record: need-go ## what every fuzz target had so far
+	@$(GO) run ./scripts/fuzz -sum
 
 release: need-go ## the binaries for Linux and Windows into dist/
 	@mkdir -p dist

@@ -61,3 +61,29 @@ func TestReadConfigRefuses(t *testing.T) {
 		t.Errorf("not everything that is wrong is said: %v (%+v)", err, all.Log)
 	}
 }
+
+// FuzzReadConfig: whatever stands in the file, it is read or refused with the file's name,
+// and nothing that is read listens to other machines in the clear.
+func FuzzReadConfig(f *testing.F) {
+	f.Add(reach + "journal: {quota: 2GB, segment: 128 KB, retain: 36h}\n")
+	f.Add("&a [*a]")
+	f.Add(reach + "intake: {listen: \"[::1]:1\", certificate: a, key: b}\n")
+	f.Add("? - :")
+	f.Add(reach + "ops: {listen: \"0.0.0.0:1\"}\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		path := filepath.Join(t.TempDir(), "agent.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := ReadConfig(path)
+		if err != nil {
+			if !strings.Contains(err.Error(), path) {
+				t.Fatalf("%q: %v", text, err)
+			}
+			return
+		}
+		if !loopback(cfg.Ops.Listen) || !loopback(cfg.Intake.Listen) && cfg.Intake.Certificate == "" {
+			t.Fatalf("%q listens at %s and %s", text, cfg.Ops.Listen, cfg.Intake.Listen)
+		}
+	})
+}

@@ -1,6 +1,9 @@
 package controlplane
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"net"
 	"os"
@@ -10,6 +13,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/controlplane/pki"
 )
 
 func writeConfig(t *testing.T, text string) string {
@@ -130,6 +134,34 @@ func FuzzConfig(f *testing.F) {
 		}
 		if err := config.Validate(); err != nil && !errors.Is(err, ErrConfig) {
 			t.Errorf("%q: %v", text, err)
+		}
+	})
+}
+
+// FuzzBackup: a file that is given as a backup is one, or is refused as none.
+func FuzzBackup(f *testing.F) {
+	good := func(header string, state string) []byte {
+		text := binary.BigEndian.AppendUint32(bytes.Clone(backupMagic[:]), uint32(len(header)))
+		text = append(append(text, header...), make([]byte, len(pki.Seal{}))...)
+		return append(text, state...)
+	}
+	f.Add(good(`{"cluster":"c"}`, "state"), true)
+	f.Add(good(`{"cluster":"c"}`, ""), true)
+	f.Add(good(`{}`, "state"), true)
+	f.Add(good(`{`, "state"), false)
+	f.Add([]byte{}, false)
+	f.Fuzz(func(t *testing.T, text []byte, sealed bool) {
+		if sealed {
+			sum := sha256.Sum256(text)
+			text = append(bytes.Clone(text), sum[:]...)
+		}
+		file := filepath.Join(t.TempDir(), "backup")
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		info, err := VerifyBackup(file)
+		if err != nil && !errors.Is(err, ErrBackup) || err == nil && info.Cluster == "" {
+			t.Fatalf("%q: %+v, %v", text, info, err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -230,10 +231,7 @@ func (c *courier) admit(now time.Time) {
 				continue
 			}
 			q := c.queue(queueName{item.Key, t.Shadow})
-			fault := t.Fault
-			if item.Fault != "" {
-				fault = item.Fault
-			}
+			fault := cmp.Or(item.Fault, t.Fault, c.e.foreign(item))
 			q.queue = append(q.queue, &job{
 				Ref: s.ref, Key: item.Key, Route: t.Route, Shadow: t.Shadow, Fault: fault,
 				Received: item.Received, Size: len(item.Event), event: item.Event,

@@ -22,6 +22,33 @@ func reject(ids ...string) func(context.Context, Delivery) (Answer, error) {
 	}
 }
 
+// TestEventOfASystemElsewhereIsNotBelieved: an agent sends for the systems of its site only.
+// What says otherwise reaches nobody, until a person vouches for it.
+func TestEventOfASystemElsewhereIsNotBelieved(t *testing.T) {
+	rules := newRules([]string{"erp"})
+	rules.set.Systems["shop-na"] = &policy.System{Meta: policy.Meta{Name: "shop-na"}, Site: "na"}
+	b := newBench(t, rules)
+	from := func(agent, system, id string) {
+		item := makeItem(id, id, to("erp")...)
+		item.Source, item.Head.System = agent, system
+		b.journal.append(item)
+	}
+	from("eu", "shop-na", "forged")
+	from("na", "shop-na", "true")
+	from("eu", "shop-of-a-later-revision", "unknown")
+	from("eu", "", "of-nobody")
+	b.run(t)
+	dl := b.awaitDead(t, 1)[0]
+	await(t, "the others are delivered", func() bool { return len(b.target.delivered("erp")) == 3 })
+	if n, _ := b.attempts("forged"); n != 0 || dl.EventID != "forged" || !strings.Contains(dl.Cause, "agent eu sent it as an event of system shop-na") {
+		t.Errorf("%d attempts, %+v", n, dl)
+	}
+	if err := b.Replay(t.Context(), Command{ID: "c", DeadLetter: dl.ID, By: "eva"}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "it is delivered when somebody has looked", func() bool { n, _ := b.attempts("forged"); return n == 1 })
+}
+
 // TestPark keeps what comes behind a dead letter in order over a restart, through a replay
 // that fails and one that succeeds, with one idempotency key.
 func TestPark(t *testing.T) {

@@ -356,6 +356,18 @@ func targetsAt(item *Item, agent, system string) []block.Target {
 	return out
 }
 
+// foreign says why an event is not what it claims to be: an agent speaks for the systems of
+// its own site only. A system's site never changes, so any revision that knows it can tell. A
+// person who replays the dead letter vouches for it.
+func (e *Engine) foreign(item *Item) string {
+	s := e.index.Load().systems[item.Head.System]
+	if s == nil || s.Site == item.Source {
+		return ""
+	}
+	return fmt.Sprintf("agent %s sent it as an event of system %s, which is at site %s: somebody may have taken that agent; look at it before this is replayed",
+		item.Source, s.Name, s.Site)
+}
+
 // policyIndex finds the documents of one revision by name.
 type policyIndex struct {
 	systems  map[string]*policy.System

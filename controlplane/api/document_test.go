@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"reflect"
 	"strings"
@@ -124,6 +125,35 @@ func FuzzBody(f *testing.F) {
 var fuzzPaths = map[int]string{
 	0: "/tokens", 1: "/principals", 2: "/revisions", 3: "/policy/lint", 4: "/revisions/1/approve", 5: "/deadletters/x/replay",
 }
+
+// FuzzQuery: whatever is asked, the answer is one of the documented ones.
+func FuzzQuery(f *testing.F) {
+	for i := range queries {
+		f.Add(i, "limit=1&cursor=x", "eu")
+		f.Add(i, "state=open&system=a%00b&limit=-1", "%2e%2e")
+		f.Add(i, "newest=true&from=9999999999999999999", "1")
+		f.Add(i, "key=k&key=l;%", "x/y")
+	}
+	b := fuzzBench(f)
+	f.Fuzz(func(t *testing.T, i int, query, name string) {
+		target := strings.ReplaceAll(queries[uint(i)%uint(len(queries))], "{}", url.PathEscape(name))
+		u, err := url.ParseRequestURI(BasePath + target + "?" + query)
+		if err != nil {
+			return
+		}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.URL, r.RequestURI = u, ""
+		r.Header.Set("Authorization", "Bearer "+b.token)
+		w := httptest.NewRecorder()
+		b.server.ServeHTTP(w, r)
+		if w.Code >= 500 && w.Code != http.StatusServiceUnavailable {
+			t.Errorf("%s = %d %s", u, w.Code, w.Body)
+		}
+	})
+}
+
+var queries = []string{"/events", "/deadletters", "/deadletters/{}", "/exceptions", "/audit", "/agents", "/agents/{}", "/revisions",
+	"/revisions/{}", "/revisions/{}/bundle", "/revisions/{}/diff", "/tokens", "/principals", "/systems/moves", "/cluster", "/health"}
 
 // FuzzAuthorization: only the one token opens, and nothing makes the door fall over.
 func FuzzAuthorization(f *testing.F) {

@@ -36,7 +36,7 @@ const cluster = "c1"
 // replica is the real state machine, fed without raft.
 type replica struct {
 	*state.Machine
-	t *testing.T
+	t testing.TB
 
 	mu       sync.Mutex // guards what follows
 	index    uint64
@@ -49,7 +49,7 @@ type replica struct {
 
 var _ gateway.Store = (*replica)(nil)
 
-func newReplica(t *testing.T) *replica {
+func newReplica(t testing.TB) *replica {
 	m, err := state.Open(state.Config{Dir: t.TempDir(), MaxSize: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +147,7 @@ func (r *replica) Watch(topic string) (<-chan struct{}, func()) {
 
 // node is a control plane without a network.
 type node struct {
-	t       *testing.T
+	t       testing.TB
 	store   *replica
 	pki     *pki.Authority
 	gateway *gateway.Gateway
@@ -155,7 +155,7 @@ type node struct {
 
 var roles = []model.Role{model.Viewer, model.Operator, model.Author, model.Approver, model.Admin}
 
-func newNode(t *testing.T, change ...func(*gateway.Config)) *node {
+func newNode(t testing.TB, change ...func(*gateway.Config)) *node {
 	dir := t.TempDir()
 	if err := pki.WriteSeal(dir, pki.NewSeal()); err != nil {
 		t.Fatal(err)
@@ -219,7 +219,7 @@ func (n *node) token(site string, life time.Duration) transport.Token {
 	return token
 }
 
-func newRequest(t *testing.T) (csr []byte, key *ecdsa.PrivateKey) {
+func newRequest(t testing.TB) (csr []byte, key *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -228,7 +228,7 @@ func newRequest(t *testing.T) (csr []byte, key *ecdsa.PrivateKey) {
 	return requestFor(t, key), key
 }
 
-func requestFor(t *testing.T, key *ecdsa.PrivateKey) []byte {
+func requestFor(t testing.TB, key *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	if err != nil {
@@ -240,7 +240,7 @@ func requestFor(t *testing.T, key *ecdsa.PrivateKey) []byte {
 // agent is an enrolled agent with an open session.
 type agent struct {
 	*transport.Session
-	t    *testing.T
+	t    testing.TB
 	node *node
 	id   transport.Identity
 	key  *ecdsa.PrivateKey
@@ -295,7 +295,7 @@ func (a *agent) hello() *syncpb.HelloResponse {
 }
 
 // block cuts a block of count events that begins with first on the lane to destination.
-func cut(t *testing.T, origin block.Origin, destination string, first uint64, count int) []byte {
+func cut(t testing.TB, origin block.Origin, destination string, first uint64, count int) []byte {
 	t.Helper()
 	items := make([]block.Item, count)
 	for i := range items {
@@ -309,7 +309,7 @@ func cut(t *testing.T, origin block.Origin, destination string, first uint64, co
 }
 
 // factBlock cuts a block with one fact for the control plane.
-func factBlock(t *testing.T, origin block.Origin, fact model.Fact) []byte {
+func factBlock(t testing.TB, origin block.Origin, fact model.Fact) []byte {
 	t.Helper()
 	data, err := json.Marshal(fact)
 	if err != nil {
@@ -344,7 +344,7 @@ func (a *agent) ack(request *syncpb.AckRequest) error {
 // pulling is an open stream.
 type pulling struct {
 	*connect.ServerStreamForClient[syncpb.PullResponse]
-	t *testing.T
+	t testing.TB
 }
 
 func (a *agent) pull(request *syncpb.PullRequest) *pulling {
@@ -378,7 +378,7 @@ func (p *pulling) mail(position uint64) *syncpb.Delivery {
 }
 
 // until waits for something that comes about by itself.
-func until(t *testing.T, what string, holds func() bool) {
+func until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -388,7 +388,7 @@ func until(t *testing.T, what string, holds func() bool) {
 }
 
 // says checks an error's code and a part of its text.
-func says(t *testing.T, err error, code connect.Code, text string) {
+func says(t testing.TB, err error, code connect.Code, text string) {
 	t.Helper()
 	coded := new(connect.Error)
 	if !errors.As(err, &coded) || coded.Code() != code || !strings.Contains(err.Error(), text) {

@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"math/big"
 	"net"
 	"net/url"
 	"os"
@@ -463,6 +464,30 @@ func FuzzCheckRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, der []byte) {
 		if _, err := a.CheckRequest(der); err != nil && !errors.Is(err, pki.ErrRequest) {
 			t.Errorf("%v", err)
+		}
+	})
+}
+
+// FuzzParseNode: a certificate may name anything; no agent is taken for a node.
+func FuzzParseNode(f *testing.F) {
+	for _, seed := range []string{"spiffe://c1/node/n1", "spiffe://c1/node/n%31", "spiffe://c1/site/a/agent/b", "spiffe://c1:1/node/n1?x", "spiffe://c1//node/n1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		uri, err := url.Parse(text)
+		if err != nil {
+			return
+		}
+		certificate := &x509.Certificate{URIs: []*url.URL{uri}, SerialNumber: big.NewInt(1)}
+		cluster, node, err := pki.ParseNode(certificate)
+		if err != nil {
+			return
+		}
+		if pki.NodeURI(cluster, node).String() != uri.String() {
+			t.Fatalf("%q is node %q of %q", text, node, cluster)
+		}
+		if id, err := transport.ParseIdentity(certificate); err == nil {
+			t.Fatalf("%q is node %q, and agent %+v", text, node, id)
 		}
 	})
 }

@@ -106,6 +106,17 @@ func TestNobodySpeaksForAnother(t *testing.T) {
 	}
 	stop()
 	w.settle(0)
+	// In its own lane it may say that an order came from a shop elsewhere: nobody believes it.
+	if lanes, err := r.push(s, r.id.Epoch(), r.blockAs("shop-eu", "forged", "na", r.id.Epoch(), 1, "hq")); err != nil || lanes["hq"].GetHighwater() != 1 {
+		t.Errorf("an order as of another site's shop: %v, %v", lanes, err)
+	}
+	until(t, "the forged order is a dead letter", func() string {
+		letters := w.plane.deadLetters("system=erp")
+		if len(letters) != 1 || !strings.Contains(letters[0].Cause, "agent na sent it as an event of system shop-eu") {
+			return fmt.Sprintf("%+v", letters)
+		}
+		return ""
+	})
 	if n := w.systemNamed("erp").seen(ofKey("forged")); len(n) > 0 {
 		t.Errorf("erp got %d forged orders", len(n))
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"net/http"
 	"testing"
@@ -82,19 +83,31 @@ func (r *rogue) push(s *transport.Session, epoch uint64, blocks ...[]byte) (map[
 	return out, nil
 }
 
-// block cuts a block of one order for the erp at hq, as if from an agent.
+// block cuts a block of the order "forged" for the erp at hq, as if from an agent.
 func (r *rogue) block(from string, epoch, first uint64, to string) []byte {
 	r.t.Helper()
-	e := &event.Event{ID: "forged", Source: "/shops/" + from, Type: orderCaptured, Time: time.Now(),
-		DataContentType: event.JSONType, Data: []byte(`{"orderId":"forged"}`)}
+	return r.blockOf("forged", from, epoch, first, to)
+}
+
+// blockOf cuts a block of one order of a key.
+func (r *rogue) blockOf(key, from string, epoch, first uint64, to string) []byte {
+	r.t.Helper()
+	return r.blockAs("shop-"+from, key, from, epoch, first, to)
+}
+
+// blockAs says which system the order came from.
+func (r *rogue) blockAs(system, key, from string, epoch, first uint64, to string) []byte {
+	r.t.Helper()
+	e := &event.Event{ID: key, Source: "/shops/" + from, Type: orderCaptured, Time: time.Now(),
+		DataContentType: event.JSONType, Data: fmt.Appendf(nil, `{"orderId":%q}`, key)}
 	text, err := e.Marshal()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	head := block.Head{ID: e.Hash(), Key: block.KeyHash("forged"), Type: e.Type, System: "shop-" + from, Occurred: e.Time, Received: e.Time,
+	head := block.Head{ID: e.Hash(), Key: block.KeyHash(key), Type: e.Type, System: system, Occurred: e.Time, Received: e.Time,
 		Revision: block.Revision{Generation: 1, Number: 1}, Targets: []block.Target{{Agent: "hq", System: "erp", Route: "to-erp"}}}
 	out, err := block.Cut(block.Origin{Agent: from, Epoch: epoch}, []block.Lane{{Agent: to, First: first}},
-		[]block.Item{{Head: head, Body: block.AppendBody(nil, "forged", text)}})
+		[]block.Item{{Head: head, Body: block.AppendBody(nil, key, text)}})
 	if err != nil {
 		r.t.Fatal(err)
 	}

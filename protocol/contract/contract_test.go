@@ -372,6 +372,41 @@ func FuzzCompile(f *testing.F) {
 	})
 }
 
+// FuzzCompare: two versions that people wrote are compared, or found not comparable; and
+// what is said to fit does: data of the one is data of the other.
+func FuzzCompare(f *testing.F) {
+	f.Add(order, order, `{"orderId":"A","lines":[{"sku":"x"}]}`)
+	f.Add(`{"type":"integer"}`, `{"type":"number"}`, `1.0`)
+	f.Add(`{"type":"number"}`, `{"type":"integer"}`, `1.5`)
+	f.Add(`{"enum":[1,"a"]}`, `{"anyOf":[{"const":1},{"pattern":"a"}]}`, `"a"`)
+	f.Add(`{"required":["a"]}`, `{"properties":{"a":{"minLength":1}}}`, `{"a":""}`)
+	f.Fuzz(func(t *testing.T, one, other, data string) {
+		old, err := Compile("c", "1.0.0", Active, time.Time{}, []byte(one))
+		if err != nil {
+			return
+		}
+		next, err := Compile("c", "1.1.0", Active, time.Time{}, []byte(other))
+		if err != nil {
+			return
+		}
+		for _, found := range Compare(old, next, CompatibilityFull) {
+			if found.Rule == "" {
+				t.Fatalf("an incompatibility without a rule: %+v", found)
+			}
+		}
+		if strings.Contains(data, "{") || len(Compare(old, next, CompatibilityBackward)) > 0 {
+			return // of objects it is assumed that they hold nothing but what their schema names
+		}
+		_, before, err := old.Validate([]byte(data))
+		if err != nil || before != nil {
+			return
+		}
+		if _, after, err := next.Validate([]byte(data)); err != nil || after != nil {
+			t.Fatalf("%s fits %s, and not %s, which is said to be compatible: %v, %v", data, one, other, after, err)
+		}
+	})
+}
+
 func BenchmarkValidate(b *testing.B) {
 	v := version(b, "1.0.0", order)
 	data := []byte(`{"orderId":"A-1","lines":[{"sku":"x","quantity":2},{"sku":"y","quantity":3}],"currency":"EUR","placed":"2026-05-04T10:00:00Z"}`)

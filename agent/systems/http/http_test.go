@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ import (
 	"github.com/crossdock/crossdock/agent/systems"
 	"github.com/crossdock/crossdock/agent/systems/systemstest"
 	"github.com/crossdock/crossdock/protocol/event"
+	"github.com/crossdock/crossdock/protocol/expr"
 	"github.com/crossdock/crossdock/protocol/policy"
 )
 
@@ -491,6 +493,42 @@ func FuzzFill(f *testing.F) {
 		}
 		if strings.Count(filled, "/") != strings.Count(placeholder.ReplaceAllString(template, ""), "/") {
 			t.Fatalf("%q in %q added a segment: %q", value, template, filled)
+		}
+	})
+}
+
+// FuzzPage: a system may answer anything when it is asked for its records. What is taken is
+// JSON, and the next page is at the system's own host.
+func FuzzPage(f *testing.F) {
+	f.Add([]byte(`{"items":[{"a":1.10},2],"next":"/p?2"}`), "items")
+	f.Add([]byte(`{"a":{"items":null,"next":"http://evil.test/"}}`), "a.items")
+	f.Add([]byte(`{"items":[],"next":"http://erp.test/"}`), "items")
+	f.Add([]byte(`[1]`), "")
+	next, err := expr.Compile(".next?")
+	if err != nil {
+		f.Fatal(err)
+	}
+	base, err := url.Parse("https://erp.test/records")
+	if err != nil {
+		f.Fatal(err)
+	}
+	d := &Driver{base: base}
+	f.Fuzz(func(t *testing.T, text []byte, path string) {
+		items, err := expr.Compile("." + path)
+		if err != nil || !plainPath.MatchString(items.Source()) && items.Source() != "." {
+			return
+		}
+		records, after, err := readPage(t.Context(), text, items, next)
+		if err != nil {
+			return
+		}
+		for _, r := range records {
+			if err := event.CheckJSON(r); err != nil {
+				t.Fatalf("%q in %q: %v", r, text, err)
+			}
+		}
+		if u, err := d.nextPage(base, after); err == nil && u != nil && (u.Host != base.Host || u.Scheme != base.Scheme || u.User != nil) {
+			t.Fatalf("%q leads to %s", after, u)
 		}
 	})
 }
