@@ -102,7 +102,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		tested := commit() // what is changed while it runs is not tested
 		did, failed := t.fuzz(ctx, *lasts, out)
 		err := note(recordFile, line{At: time.Now().UTC().Truncate(time.Second), Commit: tested, Target: t.String(),
-			Seconds: did.seconds, Executions: did.executions, Failed: failed != nil})
+			Seconds: did.seconds, Executions: did.executions, Failed: failed != nil && ctx.Err() == nil}) // one that was broken off has found nothing
 		if err := errors.Join(failed, err); err != nil {
 			return err
 		}
