@@ -1,8 +1,6 @@
 package identity
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -12,6 +10,7 @@ import (
 const (
 	spareFile  = "spare"
 	spareBytes = 64 << 10 // many times what the small files here take
+	leastSpare = 4 << 10
 )
 
 // write replaces a file of the directory. On a disk that something else has filled it gives
@@ -23,14 +22,20 @@ func write(dir, name string, content []byte) error {
 	if err == nil || os.Remove(filepath.Join(dir, spareFile)) != nil {
 		return err
 	}
-	return atomicfile.Write(path, content, 0o600)
+	err = atomicfile.Write(path, content, 0o600)
+	keepSpare(dir)
+	return err
 }
 
-// keepSpare keeps room for write, when there is some.
+// keepSpare keeps room for write, as much as there is.
 func keepSpare(dir string) {
-	path := filepath.Join(dir, spareFile)
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return
+	path, kept := filepath.Join(dir, spareFile), int64(0)
+	if info, err := os.Stat(path); err == nil {
+		kept = info.Size()
 	}
-	_ = atomicfile.Write(path, make([]byte, spareBytes), 0o600) // on a full disk there is none to keep
+	for size := int64(spareBytes); size > kept && size >= leastSpare; size /= 2 {
+		if atomicfile.Write(path, make([]byte, size), 0o600) == nil {
+			return
+		}
+	}
 }

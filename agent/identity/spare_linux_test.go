@@ -39,6 +39,9 @@ func TestFullDiskLeavesRoomForSessions(t *testing.T) {
 				t.Fatalf("session %d after %d", got, first+n)
 			}
 		}
+		if _, err := os.Stat(filepath.Join(dir, spareFile)); err != nil {
+			t.Fatalf("the room was given up for good: %v", err)
+		}
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
