@@ -60,17 +60,12 @@ var agentDiskFaults = []fault{
 		x.c.did[didFill]++
 		d.Fill()
 		x.wait(0, 3*time.Second)
-		if x.chance(30) {
+		if x.chance(50) { // it starts on a full disk, and delivers what it has
 			x.killAgent(s)
+			s.awaitReady()
 			x.wait(0, time.Second)
 		}
 		d.Empty()
-		until(x.t, s.name+" is ready", func() string {
-			if !s.child.running() { // it ends itself on a disk that is full when it starts; whoever looks after it starts it again
-				s.startChild("", 0)
-			}
-			return s.notReady()
-		})
 	}, needs: []need{needDisks}},
 	{name: "sync-error-at-agent", do: func(x *trouble) {
 		s := x.anySite()
