@@ -43,6 +43,13 @@ func (x *trouble) misbehave() {
 		did--
 		return reply{}
 	})
+	before := y.count()
+	until(x.t, y.name+" gets something in its trouble", func() string {
+		if y.count() == before {
+			return "nothing"
+		}
+		return ""
+	})
 	x.wait(time.Second, 4*time.Second)
 	y.set(nil)
 	y.mu.Lock()

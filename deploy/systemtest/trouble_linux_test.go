@@ -89,7 +89,11 @@ func newTrouble(t *testing.T, seed uint64) *trouble {
 	x.equip(t, &o)
 	x.c = startCluster(t, 3, o)
 	x.world = worldOn(t, x.c.plane, siteNames, func(h *history.History) []*system {
-		return []*system{newSystem(t, h, "erp", "hq"), newSystem(t, h, "wms", "eu")}
+		all := []*system{newSystem(t, h, "erp", "hq"), newSystem(t, h, "wms", "eu")}
+		for _, y := range all {
+			y.timeout = "3s" // one that hangs is not waited for until the round is over
+		}
+		return all
 	})
 	x.pace, x.kept = tradePace, siteNames
 	for _, name := range siteNames {
