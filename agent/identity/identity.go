@@ -25,7 +25,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/crossdock/crossdock/protocol/atomicfile"
 	"github.com/crossdock/crossdock/protocol/transport"
 )
 
@@ -86,7 +85,7 @@ func NewRequest(dir string) (request []byte, err error) {
 		return nil, err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	if err := atomicfile.Write(path, text, 0o600); err != nil {
+	if err := write(dir, newKeyFile, text); err != nil {
 		return nil, err
 	}
 	return requestFor(key)
@@ -135,7 +134,11 @@ func Accept(dir string, granted Granted, certificates, authorities [][]byte) err
 	if err := writeCertificates(dir, certificates, authorities); err != nil {
 		return err
 	}
-	return writeJSON(dir, agentFile, granted)
+	if err := writeJSON(dir, agentFile, granted); err != nil {
+		return err
+	}
+	keepSpare(dir)
+	return nil
 }
 
 func writeJSON(dir, name string, value any) error {
@@ -143,7 +146,7 @@ func writeJSON(dir, name string, value any) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(dir, name), text, 0o600)
+	return write(dir, name, text)
 }
 
 // readJSON reads a file of this directory; ok is false when there is none, or it is damaged.
@@ -158,10 +161,10 @@ func readJSON(dir, name string, value any) (ok bool, err error) {
 }
 
 func writeCertificates(dir string, certificates, authorities [][]byte) error {
-	if err := atomicfile.Write(filepath.Join(dir, authorityFile), encode(authorities), 0o600); err != nil {
+	if err := write(dir, authorityFile, encode(authorities)); err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(dir, chainFile), encode(certificates), 0o600)
+	return write(dir, chainFile, encode(certificates))
 }
 
 func encode(ders [][]byte) []byte {

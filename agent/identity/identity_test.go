@@ -153,7 +153,7 @@ func TestNothingIsReadableForOthers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "identity")
 	enrolled(t, newAuthority(t), dir)
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 4 {
+	if err != nil || len(entries) != 5 {
 		t.Fatalf("%v %v", entries, err)
 	}
 	for _, e := range entries {

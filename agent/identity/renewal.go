@@ -10,8 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-
-	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 const (
@@ -83,7 +81,7 @@ func (id *Identity) Replace(certificates, authorities [][]byte, recoveries uint6
 		return errors.New("renewal gave a certificate for another key")
 	}
 	if recoveries != id.Recoveries() {
-		if err := atomicfile.Write(filepath.Join(id.dir, recoveriesFile), strconv.AppendUint(nil, recoveries, 10), 0o600); err != nil {
+		if err := write(id.dir, recoveriesFile, strconv.AppendUint(nil, recoveries, 10)); err != nil {
 			return err
 		}
 		id.mu.Lock()

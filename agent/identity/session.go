@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"time"
-
-	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
 
 const (
@@ -105,10 +103,11 @@ func (id *Identity) NextSession() (uint64, error) {
 		}
 	}
 	next := id.session + 1
-	if err := atomicfile.Write(path, strconv.AppendUint(nil, next, 10), 0o600); err != nil {
+	if err := write(id.dir, sessionFile, strconv.AppendUint(nil, next, 10)); err != nil {
 		return 0, err
 	}
 	id.session = next
+	keepSpare(id.dir)
 	return next, nil
 }
 

@@ -113,7 +113,7 @@ func (c *Config) defaults() {
 			*d = value
 		}
 	}
-	set(&c.AgentLife, 24*time.Hour)
+	set(&c.AgentLife, lifeOf(24*time.Hour))
 	set(&c.BeatEvery, 10*time.Second)
 	set(&c.CallTimeout, 30*time.Second)
 	if c.EnrollRate == 0 {

@@ -124,6 +124,7 @@ func (c *Config) defaults() error {
 	if c.files == nil {
 		c.files = logFiles()
 	}
+	c.hasten()
 	setDefault(&c.Timeout, timeoutOf(2*time.Second))
 	setDefault(&c.Contact, 10*time.Second)
 	setDefault(&c.WriteDeadline, 10*time.Second)

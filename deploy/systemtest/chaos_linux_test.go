@@ -61,30 +61,47 @@ func chaosSeed(t *testing.T) uint64 {
 	return seed
 }
 
-// chosen are the faults that FAULT names, all of them if it names none, without those that
-// this machine cannot do.
-func (x *trouble) chosen() (out []fault) {
+// eachFault, as FAULT, has every fault happen in turn, one in each round, the slow ones too.
+const eachFault = "each"
+
+// chosen are the faults that FAULT names, or all but the slow ones, without those that this
+// machine cannot do.
+func (x *trouble) chosen(long bool) (out []fault) {
 	x.t.Helper()
-	var known []string
-	named := strings.FieldsFunc(os.Getenv("FAULT"), func(r rune) bool { return r == ',' || r == ' ' })
-	want := map[string]bool{}
+	named := strings.FieldsFunc(strings.TrimPrefix(os.Getenv("FAULT"), eachFault), func(r rune) bool { return r == ',' || r == ' ' })
 	for _, name := range named {
-		want[name] = true
+		f, known := faultNamed(name)
+		if !known {
+			var all []string
+			for _, f := range faults {
+				all = append(all, f.name)
+			}
+			x.t.Fatalf("FAULT=%s: there are %s", name, strings.Join(all, ", "))
+		}
+		if why := x.missing(f); why != "" {
+			x.t.Fatalf("FAULT=%s: this machine has no %s", name, why)
+		}
+		out = append(out, f)
+	}
+	if len(named) > 0 {
+		return out
 	}
 	for _, f := range faults {
-		known = append(known, f.name)
-		if len(named) > 0 && !want[f.name] {
-			continue
-		}
-		delete(want, f.name)
-		if x.disks != nil || !strings.Contains(f.name, "power") && !strings.Contains(f.name, "disk") {
+		if x.missing(f) == "" && (long || !f.slow) {
 			out = append(out, f)
 		}
 	}
-	if len(want) > 0 || len(out) == 0 {
-		x.t.Fatalf("FAULT=%s: there are %s; those of power and disks need root", os.Getenv("FAULT"), strings.Join(known, ", "))
-	}
 	return out
+}
+
+// missing says what a fault needs that this machine does not have.
+func (x *trouble) missing(f fault) need {
+	for _, n := range f.needs {
+		if x.lacks[n] != nil {
+			return n
+		}
+	}
+	return ""
 }
 
 // chaosFor is how long one long round is to last; 0: there are short ones.
@@ -114,8 +131,9 @@ func TestChaos(t *testing.T) {
 	defer report.save()
 	pick := rand.New(rand.NewPCG(report.Seed, 2))
 	lasts := chaosFor(t)
-	x := newTrouble(t, report.Seed, clusterOptions{})
-	among := x.chosen()
+	x := newTrouble(t, report.Seed)
+	inTurn := os.Getenv("FAULT") == eachFault
+	among := x.chosen(lasts > 0 || inTurn)
 	rounds := count(t, "RUNS", 1)
 	if lasts > 0 {
 		rounds = 1
@@ -125,9 +143,15 @@ func TestChaos(t *testing.T) {
 		report.Rounds++
 		began := time.Now()
 		few := 1 + pick.IntN(most)
+		if inTurn {
+			few = 1
+		}
 		x.round(func(yield func(fault) bool) {
 			for i := 0; lasts > 0 && time.Since(began) < lasts || lasts == 0 && i < few; i++ {
 				f := among[pick.IntN(len(among))]
+				if inTurn {
+					f = among[(report.Rounds-1)%len(among)]
+				}
 				report.Faults[f.name]++
 				t.Logf("seed %d round %d: %s", report.Seed, report.Rounds, f.name)
 				if !yield(f) {
@@ -135,6 +159,7 @@ func TestChaos(t *testing.T) {
 				}
 			}
 		})
+		x.c.did[didRenew] = x.renewals()
 		report.Orders, report.Did, report.Broken = accepted(x.h), x.c.did, x.broken
 		t.Logf("seed %d round %d: %.1fs; %d orders so far, done %v, broken %v", report.Seed, report.Rounds, time.Since(began).Seconds(),
 			report.Orders, report.Did, report.Broken)

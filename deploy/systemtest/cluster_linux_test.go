@@ -24,8 +24,9 @@ type program struct {
 	ended chan struct{}
 }
 
-// launch starts a program whose words go to the end of a file. It dies with the test.
-func launch(t *testing.T, log string, env []string, name string, args ...string) *program {
+// launch starts a program whose words go to the end of a file, as somebody or as oneself.
+// It dies with the test.
+func launch(t *testing.T, log string, env []string, as *syscall.Credential, name string, args ...string) *program {
 	t.Helper()
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -34,7 +35,7 @@ func launch(t *testing.T, log string, env []string, name string, args ...string)
 	defer out.Close() // the process has its own
 	p := &program{cmd: exec.Command(name, args...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = out, out, append(os.Environ(), env...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: as}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -88,11 +89,13 @@ func programs(t *testing.T) string {
 
 // clusterOptions say what is special about a cluster.
 type clusterOptions struct {
-	dirs     []string // of the nodes' data; nil: any
-	sabotage string   // what the nodes leave out on purpose
-	env      []string // more of the nodes' environment
-	config   string   // more lines of every node's configuration
-	dual     bool     // nobody may approve what they wrote themselves
+	dirs      []string // of the nodes' data; nil: any
+	sabotage  string   // what the nodes leave out on purpose
+	env       []string // more of the nodes' environment
+	config    string   // more lines of every node's configuration
+	dual      bool     // nobody may approve what they wrote themselves
+	advertise string   // where agents are told to find every node; empty: where it listens
+	walls     *walls   // stand between the nodes; nil: none
 }
 
 // node is one node of the control plane, a process.
@@ -100,7 +103,8 @@ type node struct {
 	c                   *cluster
 	name, data          string
 	config, log         string
-	peer, sync, api, op string // host:port
+	peer, sync, api, op string              // host:port
+	as                  *syscall.Credential // nil: the test's own
 	run                 *program
 }
 
@@ -129,7 +133,11 @@ func startCluster(t *testing.T, size int, o clusterOptions) *cluster {
 		if o.dirs != nil {
 			data = filepath.Join(o.dirs[i], "data")
 		}
-		c.nodes = append(c.nodes, newNode(c, fmt.Sprint("node-", i+1), data, size > 1, o.config))
+		n := newNode(c, fmt.Sprint("node-", i+1), data, size > 1, o)
+		if o.walls != nil {
+			n.as = o.walls.credential(i)
+		}
+		c.nodes = append(c.nodes, n)
 	}
 	t.Cleanup(c.end)
 	c.plane = &plane{t: t, nodes: c.up}
@@ -149,16 +157,20 @@ func startCluster(t *testing.T, size int, o clusterOptions) *cluster {
 	return c
 }
 
-func newNode(c *cluster, name, data string, several bool, more string) *node {
+func newNode(c *cluster, name, data string, several bool, o clusterOptions) *node {
 	dir := c.t.TempDir()
 	n := &node{c: c, name: name, data: data, config: filepath.Join(dir, name+".yaml"), log: filepath.Join(dir, name+".log"),
 		peer: freePort(c.t), sync: freeDoor(c.t), api: freePort(c.t), op: freePort(c.t)}
+	told := ""
+	if o.advertise != "" {
+		told = fmt.Sprintf(", advertise: [%q]", o.advertise)
+	}
 	approvals := model.ApprovalsSingle
 	if c.dual {
 		approvals = model.ApprovalsDual
 	}
-	text := fmt.Sprintf("data: %q\nnode: %s\napprovals: %s\nsync: {listen: %q}\napi: {listen: %q}\nops: {listen: %q}\n%s",
-		data, name, approvals, n.sync, n.api, n.op, more)
+	text := fmt.Sprintf("data: %q\nnode: %s\napprovals: %s\nsync: {listen: %q%s}\napi: {listen: %q}\nops: {listen: %q}\n%s",
+		data, name, approvals, n.sync, told, n.api, n.op, o.config)
 	if several {
 		text += fmt.Sprintf("cluster: {listen: %q}\n", n.peer)
 	}
@@ -227,7 +239,7 @@ func keep(t *testing.T, file string) string {
 
 func (n *node) start() {
 	n.c.t.Helper()
-	n.run = launch(n.c.t, n.log, n.c.env, filepath.Join(programs(n.c.t), "crossdock"), "server", "--config", n.config, "--log-level", "info")
+	n.run = launch(n.c.t, n.log, n.c.env, n.as, filepath.Join(programs(n.c.t), "crossdock"), "server", "--config", n.config, "--log-level", "info")
 	n.c.set(n, true)
 }
 
@@ -254,17 +266,6 @@ func (n *node) notReady() string {
 	}
 	return ""
 }
-
-// What is counted of that.
-const (
-	didKillNode  = "node-kills"
-	didKillAgent = "agent-kills"
-	didCutPower  = "power-cuts" // of one node each
-	didPause     = "pauses"
-	didTransfer  = "transfers" // that came off
-	didFreeze    = "disk-freezes"
-	didFill      = "disk-fills"
-)
 
 // kill ends the node as a crash does. One that has ended by itself before is a fault.
 func (n *node) kill() {

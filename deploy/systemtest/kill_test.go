@@ -45,12 +45,14 @@ func (w *world) tradeAt(keys int, sites ...string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	home, give := context.WithCancel(context.Background())
 	var all sync.WaitGroup
+	w.trades++
+	trade := w.trades // what was offered before would be known, and go no further
 	for _, name := range sites {
 		s := w.shops[name]
 		for k := range keys {
 			all.Go(func() {
 				for i := 0; ctx.Err() == nil; i++ {
-					if err := s.sell(home, newOrder(fmt.Sprintf("%s-%d-%d", name, k, i), fmt.Sprint("k", k), i, "")); err != nil {
+					if err := s.sell(home, newOrder(fmt.Sprintf("%s-%d-%d-%d", name, trade, k, i), fmt.Sprint("k", k), i, "")); err != nil {
 						w.t.Error(err)
 						return
 					}

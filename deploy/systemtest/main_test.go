@@ -131,12 +131,19 @@ func startProcess(t *testing.T, s spec) *process {
 // kill ends it as a crash does. One that has ended by itself before is a fault.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
-	select {
-	case <-p.ended:
+	if !p.running() {
 		t.Errorf("an agent process ended by itself: %v", p.cmd.ProcessState)
-	default:
 	}
 	p.crash()
+}
+
+func (p *process) running() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
 }
 
 // crash ends whatever runs of it.

@@ -63,6 +63,48 @@ func TestPowerLossOfAnAgentLosesNothing(t *testing.T) {
 	w.settle(w.explained(cuts))
 }
 
+// TestPowerLossOfAnAgentWithoutSyncIsSeen is the control: an agent whose syncs do nothing must
+// be caught by what the test above looks at.
+func TestPowerLossOfAnAgentWithoutSyncIsSeen(t *testing.T) {
+	if err := tryStrace(); err != nil {
+		disk.Missing(t, fmt.Sprintf("only strace can keep an agent from syncing: %v", err))
+	}
+	d := disk.New(t, diskSize)
+	w := newWorld(t, nil, []string{"eu"}, func(h *history.History) []*system { return []*system{newSystem(t, h, "wms", "eu")} })
+	eu := w.sites["eu"]
+	eu.onDisk(d)
+	eu.startChild("", 0)
+	eu.awaitReady()
+	tracer := inject(t, eu.child.cmd.Process.Pid, "retval=0")
+	w.shops["eu"].sellAll(t, "o", 4, 25)
+	d.Cut()
+	eu.child.crash()
+	<-tracer.ended // what it held is gone
+	d.Restore()
+	eu.startChild("", 0)
+	lost := 0
+	until(t, "the agent is ready, or says that it cannot go on", func() string {
+		if !eu.child.running() {
+			lost = -1
+			return ""
+		}
+		return eu.notReady()
+	})
+	if lost == 0 {
+		h := w.h.Clone()
+		eu.journal(h)
+		for _, f := range history.Check(h.Lines(), history.Rules{Owed: func(string) []string { return nil }, Kept: []string{"eu"}, Repeats: 1 << 30}) {
+			if f.Property == history.NoLoss {
+				lost++
+			}
+		}
+	}
+	t.Logf("lost %d of %d (-1: it does not start any more)", lost, accepted(w.h))
+	if lost == 0 {
+		t.Error("nothing was synced and nothing was lost: a power loss of an agent is not seen by these tests")
+	}
+}
+
 // powerWorld is a control plane on disks whose power can be cut, with two agents.
 func powerWorld(t *testing.T, nodes int, sabotage string) (*world, *cluster, []*disk.Disk) {
 	var disks []*disk.Disk

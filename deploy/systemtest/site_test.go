@@ -108,7 +108,18 @@ func newSite(t *testing.T, p *plane, name string) *site {
 		s.enrol(p.joinToken(name, ""))
 		return s
 	}
-	l, err := line.Listen("127.0.0.1:0", p.addresses.Sync)
+	l := startLine(t, p.addresses.Sync)
+	s := bareSite(t, name, t.TempDir())
+	s.line = l
+	s.cfg.ControlPlane.Addresses = []string{l.Addr()}
+	s.enrol(p.joinToken(name, ""))
+	return s
+}
+
+// startLine relays to a target until the test ends.
+func startLine(t *testing.T, target string) *line.Line {
+	t.Helper()
+	l, err := line.Listen("127.0.0.1:0", target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,11 +130,7 @@ func newSite(t *testing.T, p *plane, name string) *site {
 		_ = l.Run(ctx) // ends with ctx
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
-	s := bareSite(t, name, t.TempDir())
-	s.line = l
-	s.cfg.ControlPlane.Addresses = []string{l.Addr()}
-	s.enrol(p.joinToken(name, ""))
-	return s
+	return l
 }
 
 // bareSite is an agent that is not enrolled and knows no control plane.
@@ -208,17 +215,20 @@ func (s *site) end() {
 
 func (s *site) awaitReady() {
 	s.t.Helper()
-	until(s.t, s.name+" is ready", func() string {
-		answer, err := http.Get("http://" + s.cfg.Ops.Listen + "/readyz")
-		if err != nil {
-			return err.Error()
-		}
-		defer answer.Body.Close()
-		if answer.StatusCode != http.StatusOK {
-			return answer.Status
-		}
-		return ""
-	})
+	until(s.t, s.name+" is ready", s.notReady)
+}
+
+// notReady says what the agent misses; "" when it works.
+func (s *site) notReady() string {
+	answer, err := http.Get("http://" + s.cfg.Ops.Listen + "/readyz")
+	if err != nil {
+		return err.Error()
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return answer.Status
+	}
+	return ""
 }
 
 // status asks the agent how it is. A child that was just killed has no status.

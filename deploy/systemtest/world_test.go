@@ -21,6 +21,7 @@ type world struct {
 	shops     map[string]*shop
 	systems   []*system
 	clerks    int            // that have worked here
+	trades    int            // that were begun here
 	unhurried time.Duration  // of a clerk between two changes
 	pace      time.Duration  // of each key's orders while shops trade; 0: as fast as they are taken
 	broken    map[string]int // findings when it was last settled, by the property that they break

@@ -148,6 +148,9 @@ func sumUp(ledger string, known func(commit string) bool, out io.Writer) error {
 	for _, control := range slices.Sorted(maps.Keys(totals)) {
 		totals[control].print(control, out)
 	}
+	if t := totals[""]; t != nil {
+		t.printGoals(out)
+	}
 	for _, why := range left {
 		fmt.Fprintln(out, "not counted:", why)
 	}
@@ -159,12 +162,33 @@ func (t *total) print(control string, out io.Writer) {
 	if control != "" {
 		name = "control " + control
 	}
-	fmt.Fprintf(out, "%s: %d runs, %d failed", name, t.runs, t.failed)
+	fmt.Fprintf(out, "%s: run %d times, %d failed", name, t.runs, t.failed)
 	if control != "" {
 		fmt.Fprintf(out, ", the states differed in %d", t.diverged)
 	}
 	fmt.Fprintf(out, "; in those that passed %d rounds, %.1f hours, %d orders\n", t.rounds, t.seconds/3600, t.orders)
 	for _, what := range slices.Sorted(maps.Keys(t.did)) {
-		fmt.Fprintf(out, "  %-12s %6d\n", what, t.did[what])
+		fmt.Fprintf(out, "  %-20s %6d\n", what, t.did[what])
+	}
+}
+
+// goals are what there must be of rounds and of the gravest faults, with nothing lost. A
+// round is one run of its own: a fresh pick of faults by seed, up to its verdict.
+var goals = []struct {
+	what string
+	want int
+}{{"rounds", 500}, {"agent-kills", 1000}, {"node-kills", 200}, {"power-cuts", 100}}
+
+func (t *total) printGoals(out io.Writer) {
+	for _, g := range goals {
+		got := t.did[g.what]
+		if g.what == "rounds" {
+			got = t.rounds
+		}
+		mark := "to do"
+		if got >= g.want {
+			mark = "reached"
+		}
+		fmt.Fprintf(out, "goal %-12s %6d of %4d, %s\n", g.what, got, g.want, mark)
 	}
 }

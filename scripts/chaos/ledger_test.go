@@ -11,7 +11,7 @@ import (
 
 func TestSumCountsWhatHoldsForACommit(t *testing.T) {
 	ledger := filepath.Join(t.TempDir(), "ledger.jsonl")
-	text := `{"commit":"aaa","seed":1,"rounds":10,"did":{"node-kills":3,"transfers":2},"orders":100,"seconds":1800,"failed":false}
+	text := `{"commit":"aaa","seed":1,"rounds":10,"did":{"node-kills":3,"transfers":2,"power-cuts":100},"orders":100,"seconds":1800,"failed":false}
 {"commit":"aaa","seed":2,"rounds":4,"did":{"node-kills":4},"orders":50,"seconds":1800,"failed":false}
 {"commit":"aaa","seed":3,"rounds":7,"did":{"node-kills":1000},"orders":1000,"seconds":9000,"failed":true}
 {"commit":"aaa-dirty","seed":4,"rounds":1,"did":{"node-kills":1000},"orders":1,"seconds":1,"failed":false}
@@ -28,11 +28,16 @@ torn
 		t.Fatal(err)
 	}
 	const want = `failed: line 3, commit aaa, seed 3
-faults: 3 runs, 1 failed; in those that passed 14 rounds, 1.0 hours, 150 orders
-  node-kills        7
-  transfers         2
-control heartbeat: 1 runs, 0 failed, the states differed in 1; in those that passed 2 rounds, 0.0 hours, 0 orders
-  pauses           21
+faults: run 3 times, 1 failed; in those that passed 14 rounds, 1.0 hours, 150 orders
+  node-kills                7
+  power-cuts              100
+  transfers                 2
+control heartbeat: run 1 times, 0 failed, the states differed in 1; in those that passed 2 rounds, 0.0 hours, 0 orders
+  pauses                   21
+goal rounds           14 of  500, to do
+goal agent-kills       0 of 1000, to do
+goal node-kills        7 of  200, to do
+goal power-cuts      100 of  100, reached
 not counted: line 4: aaa-dirty is not what was tested
 not counted: line 5: bbb is no commit that this tree grew from
 not counted: line 7: json: unknown field "killed"

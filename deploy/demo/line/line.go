@@ -1,14 +1,16 @@
-// Package line is a wide-area line that can be cut: a relay of UDP datagrams and TCP
-// streams under one port number, between a site and the control plane.
+// Package line is a wide-area line that can be cut, each way for itself, and that has
+// weather: a relay of UDP datagrams and TCP streams under one port number, between a site
+// and the control plane.
 //
-// It knows nothing of what it carries. Its invariant: while the line is cut no byte passes
-// in either direction, datagrams are lost and streams stand still, as on a real line.
+// It knows nothing of what it carries. Its invariant: no byte passes in a direction that is
+// cut, datagrams are lost and streams stand still, as on a real line.
 package line
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -30,9 +32,11 @@ type Line struct {
 	tcp    net.Listener
 	udp    *net.UDPConn
 
-	mu       sync.Mutex    // guards what follows
-	open     chan struct{} // closed while the line carries
+	mu       sync.Mutex            // guards what follows
+	open     map[Way]chan struct{} // closed while the line carries that way
 	noUDP    bool
+	weather  Weather
+	chance   *rand.Rand
 	flows    map[string]*net.UDPConn // by the address of the client
 	streams  map[net.Conn]bool
 	finished bool
@@ -50,10 +54,10 @@ func Listen(address, target string) (*Line, error) {
 		udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: at.IP, Port: at.Port})
 		if err == nil {
 			widen(udp)
-			carries := make(chan struct{})
-			close(carries)
-			return &Line{target: target, tcp: tcp, udp: udp, open: carries,
-				flows: map[string]*net.UDPConn{}, streams: map[net.Conn]bool{}}, nil
+			l := &Line{target: target, tcp: tcp, udp: udp, open: map[Way]chan struct{}{There: make(chan struct{}), Back: make(chan struct{})},
+				flows: map[string]*net.UDPConn{}, streams: map[net.Conn]bool{}}
+			l.Restore()
+			return l, nil
 		}
 		tcp.Close()
 		failed = err
@@ -64,12 +68,27 @@ func Listen(address, target string) (*Line, error) {
 // Addr is where the site connects to.
 func (l *Line) Addr() string { return l.tcp.Addr().String() }
 
+// Way is a direction on the line.
+type Way string
+
+// The ways.
+const (
+	There Way = "there" // from the site to the control plane
+	Back  Way = "back"
+)
+
 // Cut stops everything on the line.
 func (l *Line) Cut() {
+	l.CutWay(There)
+	l.CutWay(Back)
+}
+
+// CutWay stops everything that goes one way.
+func (l *Line) CutWay(w Way) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.carries() {
-		l.open = make(chan struct{})
+	if l.carries(w) {
+		l.open[w] = make(chan struct{})
 	}
 }
 
@@ -77,8 +96,10 @@ func (l *Line) Cut() {
 func (l *Line) Restore() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.carries() {
-		close(l.open)
+	for _, w := range []Way{There, Back} {
+		if !l.carries(w) {
+			close(l.open[w])
+		}
 	}
 }
 
@@ -89,11 +110,11 @@ func (l *Line) BlockUDP(block bool) {
 	l.noUDP = block
 }
 
-// Up reports whether the line carries.
+// Up reports whether the line carries both ways.
 func (l *Line) Up() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.carries()
+	return l.carries(There) && l.carries(Back)
 }
 
 // UDPBlocked reports whether UDP is dropped.
@@ -103,19 +124,31 @@ func (l *Line) UDPBlocked() bool {
 	return l.noUDP
 }
 
-func (l *Line) carries() bool {
+func (l *Line) carries(w Way) bool {
 	select {
-	case <-l.open:
+	case <-l.open[w]:
 		return true
 	default:
 		return false
 	}
 }
 
-func (l *Line) gate() <-chan struct{} {
+func (l *Line) gate(w Way) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.open
+	return l.open[w]
+}
+
+// pass waits until a way carries.
+func (l *Line) pass(ctx context.Context, ways ...Way) error {
+	for _, w := range ways {
+		select {
+		case <-l.gate(w):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // Run relays until ctx ends.
@@ -150,19 +183,13 @@ func (l *Line) relayUDP(ctx context.Context, group *sync.WaitGroup) {
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil || !l.passUDP() {
+		if err != nil {
 			continue
 		}
 		if flow := l.flow(from, group); flow != nil {
-			_, _ = flow.Write(buffer[:n]) // lost datagrams are what UDP promises
+			l.carry(There, buffer[:n], func(b []byte) { _, _ = flow.Write(b) }) // lost datagrams are what UDP promises
 		}
 	}
-}
-
-func (l *Line) passUDP() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.carries() && !l.noUDP
 }
 
 // flow finds or opens the socket towards the target for one client.
@@ -193,7 +220,9 @@ func (l *Line) answerUDP(flow *net.UDPConn, client *net.UDPAddr) {
 	defer func() {
 		flow.Close()
 		l.mu.Lock()
-		delete(l.flows, client.String())
+		if l.flows[client.String()] == flow {
+			delete(l.flows, client.String())
+		}
 		l.mu.Unlock()
 	}()
 	buffer := make([]byte, maxDatagram)
@@ -205,10 +234,10 @@ func (l *Line) answerUDP(flow *net.UDPConn, client *net.UDPAddr) {
 		if errors.Is(err, net.ErrClosed) || isTimeout(err) {
 			return
 		}
-		if err != nil || !l.passUDP() {
+		if err != nil {
 			continue // a refused port shows as an error of the next read
 		}
-		_, _ = l.udp.WriteToUDP(buffer[:n], client)
+		l.carry(Back, buffer[:n], func(b []byte) { _, _ = l.udp.WriteToUDP(b, client) })
 	}
 }
 
@@ -235,9 +264,7 @@ func (l *Line) acceptTCP(ctx context.Context, group *sync.WaitGroup) {
 		}
 		group.Go(func() {
 			defer l.drop(client)
-			select {
-			case <-l.gate():
-			case <-ctx.Done():
+			if l.pass(ctx, There, Back) != nil {
 				return
 			}
 			var dialer net.Dialer
@@ -247,8 +274,8 @@ func (l *Line) acceptTCP(ctx context.Context, group *sync.WaitGroup) {
 			}
 			defer l.drop(server)
 			var both sync.WaitGroup
-			both.Go(func() { l.copyStream(ctx, server, client) })
-			both.Go(func() { l.copyStream(ctx, client, server) })
+			both.Go(func() { l.copyStream(ctx, There, server, client) })
+			both.Go(func() { l.copyStream(ctx, Back, client, server) })
 			both.Wait()
 		})
 	}
@@ -272,16 +299,14 @@ func (l *Line) drop(c net.Conn) {
 }
 
 // copyStream relays one direction and closes both ends with it.
-func (l *Line) copyStream(ctx context.Context, to, from net.Conn) {
+func (l *Line) copyStream(ctx context.Context, w Way, to, from net.Conn) {
 	defer to.Close()
 	defer from.Close()
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
-			select {
-			case <-l.gate():
-			case <-ctx.Done():
+			if l.pass(ctx, w) != nil {
 				return
 			}
 			if _, err := to.Write(buffer[:n]); err != nil {

@@ -158,11 +158,14 @@ func (d *Disk) Fill() {
 		d.t.Fatal(err)
 	}
 	defer f.Close() // it holds nothing that anybody reads
-	piece := make([]byte, 1<<20)
-	for size := len(piece); size > 0; {
-		if _, err := f.Write(piece[:size]); errors.Is(err, syscall.ENOSPC) {
-			size /= 2
-		} else if err != nil {
+	for end, piece := int64(0), int64(1<<28); piece > 0; {
+		err := unix.Fallocate(int(f.Fd()), 0, end, piece)
+		switch {
+		case err == nil:
+			end += piece
+		case errors.Is(err, syscall.ENOSPC):
+			piece /= 2 // it may have got a part, which is there already when it asks again
+		case !errors.Is(err, syscall.EINTR):
 			d.t.Fatal(err)
 		}
 	}
