@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -192,6 +193,9 @@ func (i *inspector) look(r *rand.Rand) {
 	}
 	for _, s := range i.x.sites {
 		held, err := s.shelf()
+		if errors.Is(err, syscall.EIO) || errors.Is(err, fs.ErrNotExist) {
+			continue // its disk has no power
+		}
 		if err != nil {
 			i.x.t.Errorf("the revision that %s holds: %v", s.name, err)
 			continue
