@@ -483,12 +483,18 @@ func (c *commit) takeOver(events []*pending, first, end uint64) {
 		if len(e.numbers) > 0 {
 			j.noteRevision(e.head.Revision, pos)
 		}
+		if j.isLocal(&e.head) {
+			j.local = pos + 1
+		}
 	}
 	for i, r := range c.landed {
 		j.trailOf(r.lane).add(r.last, first+uint64(len(events)+i))
 	}
 	for l, i := range c.since {
 		j.since[l] = first + uint64(len(events)+i)
+	}
+	if len(c.records) > 0 { // what comes in is for this agent
+		j.local = end
 	}
 	for _, r := range c.repeats {
 		r.receipt.Pos = r.of.receipt.Pos

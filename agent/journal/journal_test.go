@@ -462,3 +462,36 @@ func TestFailedLogEndsTheJournal(t *testing.T) {
 		t.Fatalf("Run ended with %v", err)
 	}
 }
+
+// counted counts the reads of a log.
+type counted struct {
+	journal.Log
+	reads *int
+}
+
+func (c counted) Each(from uint64, maxRecords, maxBytes int, fn func(pos, last uint64, data []byte, damage error)) error {
+	*c.reads++
+	return c.Log.Each(from, maxRecords, maxBytes, fn)
+}
+
+// A site that only sends does not read again what it sent when it looks for events of its
+// own, and misses none that comes later.
+func TestReadLocalPassesOverWhatIsForOthers(t *testing.T) {
+	reads := 0
+	s := started(t, options{wrap: func(l journal.Log) journal.Log { return counted{l, &reads} }})
+	for i := range 5 {
+		submit(t, s, admitted(fmt.Sprint("away-", i), "k", data(i), "eggs"))
+	}
+	before := reads
+	items, next, err := s.ReadLocal(0, 10)
+	if err != nil || len(items) != 0 || next != s.Next() || reads != before {
+		t.Errorf("%d items, next %d of %d, %d reads, %v; want none of each, and the end", len(items), next, s.Next(), reads-before, err)
+	}
+	here := submit(t, s, admitted("here", "k", data(9), "ham"))[0].Pos
+	submit(t, s, admitted("away", "k", data(10), "eggs"))
+	for _, from := range []uint64{0, here} {
+		if items, _, err := s.ReadLocal(from, 10); err != nil || len(items) != 1 || items[0].Pos != here {
+			t.Errorf("read from %d: %v, %v; want the event at %d", from, items, err, here)
+		}
+	}
+}

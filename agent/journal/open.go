@@ -48,6 +48,7 @@ type Journal struct {
 
 	mu     sync.Mutex
 	end    uint64                       // position behind the last commit; moves with out
+	local  uint64                       // from it to end nothing has a target here
 	grown  chan struct{}                // closed and replaced when end moves
 	out    map[string]uint64            // last number given, by destination
 	in     map[string]map[uint64]uint64 // last number committed, by source and epoch
@@ -98,6 +99,7 @@ func Open(cfg Config) (*Journal, error) {
 		index: map[string][]lanePoint{}, reported: map[uint64]bool{},
 		since: map[lane]uint64{}, known: map[string]*known{}, trails: map[lane]*trail{},
 	}
+	j.local = j.end
 	j.epoch.Store(cfg.Epoch)
 	totals := cfg.Log.Marks("total/")
 	j.stats.Accepted, j.stats.Received = totals[markAccepted], totals[markReceived]
@@ -255,6 +257,13 @@ func (j *Journal) Next() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.end
+}
+
+// ends gives Next, and where the last record with a target here ends.
+func (j *Journal) ends() (end, local uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.end, j.local
 }
 
 // Wait returns when Next is beyond pos. The log alone does not tell: it shows an append a

@@ -132,8 +132,11 @@ func (j *Journal) eachAhead(from, end uint64, fn func(pos uint64, r record)) (fa
 // block more than maxEvents, and after much that is not for this agent there may be none
 // although next is not yet the end.
 func (j *Journal) ReadLocal(from uint64, maxEvents int) (items []LocalItem, next uint64, err error) {
-	end := j.Next()
+	end, local := j.ends()
 	next = max(from, j.First())
+	if next >= local { // a site that only sends need not read again what it sent
+		return nil, max(next, end), nil
+	}
 	read := 0
 	for next < end && len(items) < maxEvents && read < scanBytes {
 		batch, err := j.batch(next)
