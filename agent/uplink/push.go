@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/syncpb"
 	"github.com/crossdock/crossdock/protocol/syncpb/syncpbconnect"
 )
@@ -34,8 +35,10 @@ type pusher struct {
 	g       *greeting
 	lanes   map[string]*lane
 	answers chan answer
-	calls   int    // under way
-	seen    uint64 // end of the journal before the last look at it
+	calls   int       // under way
+	seen    uint64    // end of the journal before the last look at it
+	cutTo   uint64    // where in the journal the next cut goes on
+	cutAt   time.Time // the last one
 }
 
 // call is one push: what it carries, and up to where each lane goes with it.
@@ -88,6 +91,7 @@ func (p *pusher) goBack(destination string, highwater uint64) error {
 	l := p.lane(destination)
 	l.taken = max(l.taken, highwater)
 	l.want, l.pos = highwater+1, pos
+	p.cutTo = min(p.cutTo, pos)
 	l.turn++
 	p.u.cfg.Outbox.Taken(destination, l.taken)
 	return nil
@@ -127,7 +131,7 @@ func (p *pusher) step(ctx context.Context, group *errgroup.Group) (bool, error) 
 		}
 		break
 	}
-	if p.calls >= maxCalls {
+	if p.calls >= maxCalls || p.gathering() > 0 {
 		return false, nil
 	}
 	p.seen = p.u.cfg.Outbox.Next()
@@ -150,6 +154,16 @@ func (p *pusher) step(ctx context.Context, group *errgroup.Group) (bool, error) 
 		group.Go(func() error { p.send(ctx, c); return nil })
 	}
 	return moved, nil
+}
+
+// gathering is how long what is new in the journal still waits for more to go with. Every
+// call is a command of the control plane's log and a commit at the destination, and while
+// one is under way another with little in it would only queue behind it.
+func (p *pusher) gathering() time.Duration {
+	if p.calls == 0 || p.u.cfg.Outbox.Next() >= p.cutTo+block.MaxEvents {
+		return 0
+	}
+	return time.Until(p.cutAt.Add(p.u.cfg.PushPause))
 }
 
 // ready gives the lanes that have something to send.
@@ -273,6 +287,7 @@ func (p *pusher) cut() (calls []*call, moved bool, err error) {
 			l.pos = next
 		}
 	}
+	p.cutTo, p.cutAt = next, time.Now()
 	return calls, next > from, nil
 }
 
@@ -365,14 +380,16 @@ func (p *pusher) takeLane(c *call, answer *syncpb.LaneAnswer) error {
 func (p *pusher) await(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	grown := make(chan error, 1)
-	if p.calls < maxCalls {
-		seen := p.seen
-		go func() { grown <- p.u.cfg.Outbox.Wait(ctx, seen) }()
-	}
+	grown, beyond := make(chan error, 1), p.seen
 	var timer <-chan time.Time
 	if next, ok := p.nextTry(); ok {
 		timer = time.After(time.Until(next))
+	}
+	if pause := p.gathering(); pause > 0 { // shorter than any other
+		timer, beyond = time.After(pause), p.cutTo+block.MaxEvents-1
+	}
+	if p.calls < maxCalls {
+		go func() { grown <- p.u.cfg.Outbox.Wait(ctx, beyond) }()
 	}
 	select {
 	case <-ctx.Done():

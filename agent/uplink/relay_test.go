@@ -58,7 +58,9 @@ type relay struct {
 	heard      *syncpb.HelloRequest // the last that opened a session
 	beat       time.Duration
 	patience   time.Duration
-	leaderless bool // greets nobody
+	leaderless bool          // greets nobody
+	pushes     [][]int       // blocks of each call, by their events
+	hold       chan struct{} // pushes are answered when it is closed; nil: at once
 }
 
 func newRelay() *relay {
@@ -116,7 +118,24 @@ func (r *relay) Renew(_ context.Context, req *connect.Request[syncpb.RenewReques
 	return connect.NewResponse(&syncpb.RenewResponse{Recoveries: 1}), nil
 }
 
-func (r *relay) Push(_ context.Context, req *connect.Request[syncpb.PushRequest]) (*connect.Response[syncpb.PushResponse], error) {
+func (r *relay) Push(ctx context.Context, req *connect.Request[syncpb.PushRequest]) (*connect.Response[syncpb.PushResponse], error) {
+	r.mu.Lock()
+	var sizes []int
+	for _, text := range req.Msg.Blocks {
+		if envelope, err := block.ParseEnvelope(text); err == nil {
+			sizes = append(sizes, envelope.Count)
+		}
+	}
+	r.pushes = append(r.pushes, sizes)
+	hold := r.hold
+	r.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	answers := map[string]*syncpb.LaneAnswer{}

@@ -23,6 +23,7 @@ type site struct {
 	why      []string          // of the epochs that were begun
 	prefix   string            // of the ids: tells one copy of an agent from another
 	grown    chan struct{}
+	awaited  uint64 // position that Wait was last called with
 	received []string
 	fullFor  int // Receive answers ErrFull so often; negative: always
 	commands map[string]int
@@ -188,6 +189,7 @@ func (s *site) Wait(ctx context.Context, pos uint64) error {
 	for {
 		s.mu.Lock()
 		grown, next := s.grown, uint64(len(s.entries)+1)
+		s.awaited = pos
 		s.mu.Unlock()
 		if next > pos {
 			return nil

@@ -218,6 +218,7 @@ type Config struct {
 	CallTimeout   time.Duration // of a unary call
 	Silence       time.Duration // a stream that says nothing for so long is left
 	StatusEvery   time.Duration
+	PushPause     time.Duration // what is new waits so long for more while a push is under way
 	AckPause      time.Duration // mail that is committed waits so long for more, to be acknowledged with it
 	FullRetry     time.Duration // before a full lane or a full disk is tried again
 	ReconnectMin  time.Duration
@@ -230,7 +231,7 @@ type Config struct {
 // DefaultConfig has the durations of the protocol.
 func DefaultConfig() Config {
 	return Config{
-		CallTimeout: 30 * time.Second, Silence: 30 * time.Second, StatusEvery: 5 * time.Second, AckPause: 20 * time.Millisecond, FullRetry: 2 * time.Second,
+		CallTimeout: 30 * time.Second, Silence: 30 * time.Second, StatusEvery: 5 * time.Second, PushPause: 20 * time.Millisecond, AckPause: 20 * time.Millisecond, FullRetry: 2 * time.Second,
 		ReconnectMin: 200 * time.Millisecond, ReconnectMax: 5 * time.Second, DisconnectLog: time.Minute,
 		Grace: 3 * time.Second, RecoverRetry: time.Minute,
 	}
