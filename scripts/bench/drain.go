@@ -17,15 +17,19 @@ const drainRate = 200
 const (
 	cellDrain = "stored at head office, from its first event on"
 	cellFelt  = "intake p99 while draining to undisturbed"
+	cellAway  = "stored at head office, system away"
 
 	// slowPart is the part of the backlog that an arm gets whose every message is synced by
 	// itself: it takes so much longer. What is noted are rates.
-	slowPart = 4
+	slowPart = 8
 )
 
-// drainSection cuts the shop's line, lets a backlog grow, and restores the line. The line is
-// a relay of datagrams and streams in a process of its own. It costs QUIC more than TCP: it
-// passes datagrams one by one.
+// drainSection cuts the shop's line, lets a backlog grow, and restores the line, twice: once
+// all is delivered as it comes, while the shop goes on; once the system is away, so that the
+// way to head office's store is seen by itself, and what delivery costs is not.
+//
+// The line is cut by the kernel. Where that cannot be it is a relay of datagrams and streams
+// in a process of its own, which costs QUIC more than TCP: it passes datagrams one by one.
 //
 // The store is the agent's journal, or the stream at the leaf. A session that broke during
 // the cut comes back after a pause; rates are told with that pause and without.
@@ -74,6 +78,16 @@ func (r *run) cutAndDrain(ctx context.Context, p *path, poster *load.Poster, sin
 	}
 	_, last := sink.Count()
 	r.note("delivered, from the line's return on", "events/s", float64(all-next+backlog)/last.Sub(busy.Due[0]).Seconds())
+	sink.Leave()
+	if err := r.pile(ctx, p, poster, all, backlog); err != nil {
+		return err
+	}
+	if err := r.follow(ctx, p, backlog, cellAway, ", system away"); err != nil {
+		return err
+	}
+	if n, _ := sink.Count(); n != all {
+		return fmt.Errorf("the system is away, and yet took %d events", n-all)
+	}
 	return nil
 }
 
@@ -98,10 +112,6 @@ func (r *run) pile(ctx context.Context, p *path, poster *load.Poster, first, bac
 
 // release restores the line and posts by a schedule until head office has the backlog.
 func (r *run) release(ctx context.Context, p *path, poster *load.Poster, first, backlog int) (*load.Paced, error) {
-	held, err := p.received(ctx)
-	if err != nil {
-		return nil, err
-	}
 	stop, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
@@ -109,24 +119,34 @@ func (r *run) release(ctx context.Context, p *path, poster *load.Poster, first, 
 		err   error
 	}
 	done := make(chan result, 1)
-	if err := p.lines.Restore(); err != nil {
-		return nil, err
-	}
-	begun := time.Now()
 	go func() {
 		paced, err := poster.Paced(ctx, stop, first, drainRate)
 		done <- result{paced, err}
 	}()
-	began, ended, err := r.watch(ctx, p, held, uint64(backlog))
+	err := r.follow(ctx, p, backlog, cellDrain, "")
 	cancel()
 	posted := <-done
-	if err := errors.Join(err, posted.err); err != nil {
-		return nil, err
+	return posted.paced, errors.Join(err, posted.err)
+}
+
+// follow restores the line, and notes how head office comes to have the backlog.
+func (r *run) follow(ctx context.Context, p *path, backlog int, cell, when string) error {
+	held, err := p.received(ctx)
+	if err != nil {
+		return err
 	}
-	r.note(cellDrain, "events/s", float64(backlog)/ended.Sub(began).Seconds())
-	r.note("the same, from the line's return on", "events/s", float64(backlog)/ended.Sub(begun).Seconds())
-	r.note("pause between the two", "s", began.Sub(begun).Seconds())
-	return posted.paced, nil
+	if err := p.lines.Restore(); err != nil {
+		return err
+	}
+	begun := time.Now()
+	began, ended, err := r.watch(ctx, p, held, uint64(backlog))
+	if err != nil {
+		return err
+	}
+	r.note(cell, "events/s", float64(backlog)/ended.Sub(began).Seconds())
+	r.note("the same, from the line's return on"+when, "events/s", float64(backlog)/ended.Sub(begun).Seconds())
+	r.note("pause between the two"+when, "s", began.Sub(begun).Seconds())
+	return nil
 }
 
 // watch sees the backlog come in at head office. began is the last look before the first of it.

@@ -87,7 +87,7 @@ func megabytes(n int64) float64 { return float64(n) / (1 << 20) }
 
 func (r *run) openResidentAgent(ctx context.Context) (*resident, error) {
 	c, err := world.StartCrossdock(ctx, world.CrossdockConfig{Programs: r.programs, Dir: filepath.Join(r.dir, "crossdock"), Size: 1,
-		ERP: nobody, Lines: true, Agent: footprintQuota})
+		ERP: nobody, Lines: world.Relayed, Agent: footprintQuota})
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (r *run) openResidentAgent(ctx context.Context) (*resident, error) {
 			poster.Close()
 		}
 		if lines != nil {
-			lines.Close()
+			_ = lines.Close() // it cannot fail
 		}
 		_ = c.Close() // what is left of the data goes with the run's directory
 	}

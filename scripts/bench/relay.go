@@ -108,7 +108,7 @@ func cutBlocks(events []intake.Admitted) (out []uplink.Cut, err error) {
 }
 
 func measureRelay(ctx context.Context, r *run, cuts []uplink.Cut) error {
-	c, err := r.startCrossdock(ctx, nobody, false)
+	c, err := r.startCrossdock(ctx, nobody, world.NoLines)
 	if err != nil {
 		return err
 	}

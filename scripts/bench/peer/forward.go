@@ -24,6 +24,12 @@ const ForwardRole = "nats-forward"
 const (
 	pullBatch     = 1000
 	maxAckPending = 8192
+
+	ackWait = time.Minute
+
+	// A system that does not take messages is asked again after a pause, which doubles up to
+	// the one that our delivery makes.
+	firstPause, longestPause = time.Second, 10 * time.Second
 )
 
 // forwarder posts messages to a system, and acknowledges those that the system has.
@@ -54,7 +60,7 @@ func RunForward(ctx context.Context, args []string) error {
 	}
 	defer nc.Close()
 	consumer, err := js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{Durable: "forward",
-		AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Minute, MaxAckPending: maxAckPending})
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxAckPending: maxAckPending})
 	if err != nil {
 		return err
 	}
@@ -106,13 +112,25 @@ func (f *forwarder) run(ctx context.Context) error {
 	return nil
 }
 
+// post keeps what the system does not take, and pulls no more meanwhile: to hand it back would
+// have the server send the same again and again.
 func (f *forwarder) post(ctx context.Context, messages []jetstream.Msg) error {
-	after := jetstream.Msg.Ack
-	if !f.taken(ctx, messages) {
-		after = func(m jetstream.Msg) error { return m.NakWithDelay(time.Second) }
+	for wait := firstPause; !f.taken(ctx, messages); wait = min(2*wait, longestPause) {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err := all(messages, jetstream.Msg.InProgress); err != nil {
+			return err
+		}
 	}
+	return all(messages, jetstream.Msg.Ack)
+}
+
+func all(messages []jetstream.Msg, tell func(jetstream.Msg) error) error {
 	for _, m := range messages {
-		if err := after(m); err != nil {
+		if err := tell(m); err != nil {
 			return err
 		}
 	}

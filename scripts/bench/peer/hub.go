@@ -15,7 +15,7 @@ type Hub struct{ servers []*Server }
 
 // StartHub starts them.
 func StartHub(ctx context.Context, programs world.Programs, dir string, sync Sync) (*Hub, error) {
-	servers, err := startHub(programs, dir, sync)
+	servers, err := startHub(programs, dir, sync, false)
 	h := &Hub{servers}
 	if err == nil {
 		err = create(ctx, servers[0], jetstream.StreamConfig{Name: stream, Subjects: []string{subject}, Replicas: len(servers)})

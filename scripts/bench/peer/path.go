@@ -23,6 +23,8 @@ type Config struct {
 	Posts    int    // at once, to that system
 	Batch    int    // messages that one of them may carry; 1: each alone, as an event and not as a batch
 
+	Anywhere bool // the hub's doors for leaf nodes are at every address of this machine
+
 	// Line gives the addresses by which the shop reaches the hub's; nil: the hub's own.
 	Line func(hub []string) ([]string, error)
 }
@@ -51,7 +53,7 @@ func Start(ctx context.Context, cfg Config) (*Path, error) {
 }
 
 func (p *Path) startServers(context.Context) (err error) {
-	if p.Hub, err = startHub(p.cfg.Programs, p.cfg.Dir, p.cfg.Sync); err != nil {
+	if p.Hub, err = startHub(p.cfg.Programs, p.cfg.Dir, p.cfg.Sync, p.cfg.Anywhere); err != nil {
 		return err
 	}
 	direct := p.Leaves()

@@ -133,8 +133,9 @@ func (s *Server) await(ctx context.Context, do func(context.Context, jetstream.J
 	})
 }
 
-// startHub starts three servers as one cluster.
-func startHub(programs world.Programs, dir string, sync Sync) ([]*Server, error) {
+// startHub starts three servers as one cluster. Leaf nodes reach them on loopback alone, or
+// by every address of this machine.
+func startHub(programs world.Programs, dir string, sync Sync, anywhere bool) ([]*Server, error) {
 	const size = 3
 	var servers []*Server
 	var routes []string
@@ -152,7 +153,11 @@ func startHub(programs world.Programs, dir string, sync Sync) ([]*Server, error)
 	for i, s := range servers {
 		// Leaf nodes are told of no other way to the hub than the one that they know: a line
 		// that is cut must not be passed by.
-		more := fmt.Sprintf("cluster: {name: hub, listen: %q, routes: [%s]}\nleafnodes: {listen: %q, no_advertise: true}\n", s.route, strings.Join(routes, ", "), s.leaf)
+		listen := s.leaf
+		if anywhere {
+			listen = world.Anywhere(s.leaf)
+		}
+		more := fmt.Sprintf("cluster: {name: hub, listen: %q, routes: [%s]}\nleafnodes: {listen: %q, no_advertise: true}\n", s.route, strings.Join(routes, ", "), listen)
 		if err := launch(programs, dir, fmt.Sprint("hub-", i+1), hub, world.Center, sync, s, more); err != nil {
 			return servers, err
 		}

@@ -36,13 +36,13 @@ type CrossdockConfig struct {
 	Agent    string            // further lines of each agent's configuration
 	Secrets  map[string]string // further files with secrets of each agent
 	Batch    int               // events that one request to it may carry; 0: as many as usual
-	Lines    bool              // agents are told of each node by the address of a line to it, so that none gets around one that is cut
+	Lines    LineKind          // agents are told of each node by the address of a line to it, so that none gets around one that is cut
 }
 
 // Node is one node of the control plane.
 type Node struct {
 	Sync, Peer string // where agents, and other nodes, connect
-	Line       string // where a line to Sync is to listen; empty: there are no lines
+	Line       string // where an agent finds a line to Sync; empty: there are no lines
 	api, ops   string
 	data       string
 	config     string
@@ -83,12 +83,17 @@ func (c *Crossdock) addNode(ctx context.Context, i int) error {
 		return err
 	}
 	n := &Node{Sync: ports[0], Peer: ports[1], api: ports[2], ops: ports[3], data: c.path(name), config: c.path(name + ".yaml")}
-	advertise := ""
-	if c.Lines {
+	sync := fmt.Sprintf("listen: %q", n.Sync)
+	switch c.Lines {
+	case NoLines:
+	case Filtered:
+		n.Line = LineTo(n.Sync)
+		sync = fmt.Sprintf("listen: %q, names: [%s], advertise: [%q]", Anywhere(n.Sync), lineHost, n.Line)
+	case Relayed:
 		n.Line = ports[4]
-		advertise = fmt.Sprintf(", advertise: [%q]", n.Line)
+		sync += fmt.Sprintf(", advertise: [%q]", n.Line)
 	}
-	text := fmt.Sprintf("data: %q\nnode: %s\napprovals: single\nsync: {listen: %q%s}\napi: {listen: %q}\nops: {listen: %q}\n", n.data, name, n.Sync, advertise, n.api, n.ops)
+	text := fmt.Sprintf("data: %q\nnode: %s\napprovals: single\nsync: {%s}\napi: {listen: %q}\nops: {listen: %q}\n", n.data, name, sync, n.api, n.ops)
 	if c.Size > 1 {
 		text += fmt.Sprintf("cluster: {listen: %q}\n", n.Peer)
 	}
@@ -199,7 +204,7 @@ func (c *Crossdock) Syncs() (out []string) {
 	return out
 }
 
-// LineAddresses are those at which lines to Syncs are to listen.
+// LineAddresses are those at which agents find lines to Syncs.
 func (c *Crossdock) LineAddresses() (out []string) {
 	for _, n := range c.Nodes {
 		out = append(out, n.Line)

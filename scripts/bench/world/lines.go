@@ -18,8 +18,19 @@ import (
 // LinesRole is the word by which this program is told to be Lines.
 const LinesRole = "lines"
 
+// LineKind is by what a site's way to the nodes can be cut.
+type LineKind int
+
+// The kinds.
+const (
+	NoLines  LineKind = iota
+	Filtered          // see Filter
+	Relayed           // see Lines
+)
+
 // Lines stand between a site and the nodes and can be cut all at once. They are a process
-// of their own, so that what they carry costs neither the load nor what is measured.
+// of their own, so that what they carry costs neither the load nor what is measured; but on
+// few processors it takes away from both, and for datagrams more than for streams.
 type Lines struct {
 	Addresses []string // one for each target
 	process   *Process
@@ -96,7 +107,10 @@ func (l *Lines) Cut() error { return l.say("cut\n") }
 func (l *Lines) Restore() error { return l.say("restore\n") }
 
 // Close ends the lines.
-func (l *Lines) Close() { l.process.Kill() }
+func (l *Lines) Close() error {
+	l.process.Kill()
+	return nil
+}
 
 // RunLines is the process behind Lines: pairs of a listening address and a target, and
 // commands on in, each repeated on out when it is done.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -63,6 +64,15 @@ func addresses(n int) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// portsOf are several as a set of nftables has them.
+func portsOf(addresses []string) string {
+	var ports []string
+	for _, a := range addresses {
+		ports = append(ports, portOf(a))
+	}
+	return strings.Join(ports, ", ")
 }
 
 func portOf(address string) string {

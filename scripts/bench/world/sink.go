@@ -32,6 +32,7 @@ type Sink struct {
 	arrived []atomic.Int64 // unix ns by serial number
 	repeats atomic.Int64
 	bytes   atomic.Int64 // of bodies
+	away    atomic.Bool
 
 	mu    sync.Mutex // guards what follows
 	count int
@@ -52,11 +53,18 @@ func OpenSink() (*Sink, error) {
 	return s, nil
 }
 
+// Leave has the system answer from now on that it is away, and take nothing.
+func (s *Sink) Leave() { s.away.Store(true) }
+
 // Close stops listening.
 func (s *Sink) Close() { _ = s.server.Close() }
 
 func (s *Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := readBody(r)
+	if s.away.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	if err == nil {
 		var serials []int
 		if serials, err = serialsOf(r.Header.Get("Content-Type"), body); err == nil {

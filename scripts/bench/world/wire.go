@@ -16,17 +16,15 @@ import (
 // network card count with one header each.
 type Wire struct{ table string }
 
-var wires atomic.Int64
+var tables atomic.Int64
 
 // OpenWire begins to count. Its error says why it cannot be done here.
 func OpenWire(groups map[string][]string) (*Wire, error) {
-	if _, err := exec.LookPath("nft"); err != nil {
-		return nil, errors.New("there is no nft; install nftables and run as root")
+	table, err := nftTable()
+	if err != nil {
+		return nil, err
 	}
-	if os.Geteuid() != 0 {
-		return nil, errors.New("counters of nftables need root")
-	}
-	w := &Wire{table: fmt.Sprintf("crossdock_bench_%d_%d", os.Getpid(), wires.Add(1))}
+	w := &Wire{table}
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", w.table)
 	for name := range groups {
@@ -34,17 +32,24 @@ func OpenWire(groups map[string][]string) (*Wire, error) {
 	}
 	b.WriteString("chain in { type filter hook input priority 0; policy accept;\n")
 	for name, addresses := range groups {
-		var ports []string
-		for _, a := range addresses {
-			ports = append(ports, portOf(a))
-		}
-		set := strings.Join(ports, ", ")
+		set := portsOf(addresses)
 		fmt.Fprintf(&b, "iifname lo meta l4proto { tcp, udp } th dport { %s } counter name %s\n", set, name)
 		fmt.Fprintf(&b, "iifname lo meta l4proto { tcp, udp } th sport { %s } counter name %s\n", set, name)
 	}
 	b.WriteString("}\n}\n")
-	_, err := nft(b.String(), "-f", "-")
+	_, err = nft(b.String(), "-f", "-")
 	return w, err
+}
+
+// nftTable is a name for a table that nobody else has. Its error says why there can be none.
+func nftTable() (string, error) {
+	if _, err := exec.LookPath("nft"); err != nil {
+		return "", errors.New("there is no nft; install nftables and run as root")
+	}
+	if os.Geteuid() != 0 {
+		return "", errors.New("nftables need root")
+	}
+	return fmt.Sprintf("crossdock_bench_%d_%d", os.Getpid(), tables.Add(1)), nil
 }
 
 // Bytes reads the counters.

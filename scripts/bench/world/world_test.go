@@ -141,6 +141,23 @@ func TestWireCountsWhatPasses(t *testing.T) {
 	}
 }
 
+func TestSinkThatIsAwayTakesNothing(t *testing.T) {
+	s, err := OpenSink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.Leave()
+	answer, err := http.Post("http://"+s.Address+"/events", "application/cloudevents+json", bytes.NewReader(material.NewOrders(1).Append(nil, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if n, _ := s.Count(); answer.StatusCode != http.StatusServiceUnavailable || n != 0 {
+		t.Errorf("status %d and %d events; want 503 and none", answer.StatusCode, n)
+	}
+}
+
 func TestDataGoesWithTheProcesses(t *testing.T) {
 	c := &Crossdock{CrossdockConfig: CrossdockConfig{Dir: filepath.Join(t.TempDir(), "data")}}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
