@@ -79,6 +79,7 @@ func (r *run) cutAndDrain(ctx context.Context, p *path, poster *load.Poster, sin
 	_, last := sink.Count()
 	r.note("delivered, from the line's return on", "events/s", float64(all-next+backlog)/last.Sub(busy.Due[0]).Seconds())
 	sink.Leave()
+	backlog = max(1, backlog/2)
 	if err := r.pile(ctx, p, poster, all, backlog); err != nil {
 		return err
 	}

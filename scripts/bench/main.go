@@ -104,7 +104,7 @@ func parse(args []string) (o options, err error) {
 	flags.DurationVar(&o.lasts, "lasts", 5*time.Second, "of a measurement at a fixed rate; one of intake takes a fifth of it")
 	flags.IntVar(&o.events, "events", 50_000, "of a measurement end to end and of the relay")
 	flags.IntVar(&o.slow, "slow-events", 20_000, "the same where every message is synced by itself")
-	flags.IntVar(&o.drain, "drain-events", 80_000, "accepted while the line is cut, each of two times; an eighth where every message is synced by itself")
+	flags.IntVar(&o.drain, "drain-events", 200_000, "accepted while the line is cut, and half as many a second time; an eighth where every message is synced by itself")
 	flags.DurationVar(&o.idle, "idle", 30*time.Second, "before the memory of an agent that does nothing is read")
 	flags.IntVar(&o.queued, "backlog", 1_000_000, "events of 1 KB queued when an agent's memory and start are measured; 5000000 make the backlog of 5 GB")
 	flags.IntVar(&o.agents, "agents", 1000, "on one control plane; they join at 10 a second, which is its limit")

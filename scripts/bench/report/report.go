@@ -100,10 +100,7 @@ func median(values []float64) float64 {
 
 // Print writes a section's table and its targets, in Markdown that reads well as it is.
 func (b *Book) Print(out io.Writer, s Section) error {
-	rows := [][]string{{"", "unit"}}
-	for _, arm := range s.Arms {
-		rows[0] = append(rows[0], arm)
-	}
+	rows := [][]string{append([]string{"", "unit"}, s.Arms...)}
 	for _, arm := range s.Arms[1:] {
 		rows[0] = append(rows[0], "to "+arm)
 	}
