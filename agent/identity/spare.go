@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/rand"
 	"os"
 	"path/filepath"
 
@@ -33,8 +34,10 @@ func keepSpare(dir string) {
 	if info, err := os.Stat(path); err == nil {
 		kept = info.Size()
 	}
+	content := make([]byte, spareBytes)
+	_, _ = rand.Read(content) // zeros take no room where the disk compresses; it cannot fail
 	for size := int64(spareBytes); size > kept && size >= leastSpare; size /= 2 {
-		if atomicfile.Write(path, make([]byte, size), 0o600) == nil {
+		if atomicfile.Write(path, content[:size], 0o600) == nil {
 			return
 		}
 	}

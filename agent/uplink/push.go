@@ -102,14 +102,14 @@ func (p *pusher) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		for {
-			worked, err := p.step(ctx, group)
+			worked, pause, err := p.step(ctx, group)
 			if err != nil {
 				return err
 			}
 			if worked {
 				continue
 			}
-			if err := p.await(ctx); err != nil {
+			if err := p.await(ctx, pause); err != nil {
 				return err
 			}
 		}
@@ -118,42 +118,45 @@ func (p *pusher) run(ctx context.Context) error {
 }
 
 // step takes the answers that are there and sends one round of blocks; it says whether it
-// found anything to do.
-func (p *pusher) step(ctx context.Context, group *errgroup.Group) (bool, error) {
+// found anything to do, or how long what there is waits for more.
+func (p *pusher) step(ctx context.Context, group *errgroup.Group) (worked bool, pause time.Duration, err error) {
 	for {
 		select {
 		case a := <-p.answers:
 			if err := p.take(a); err != nil {
-				return false, err
+				return false, 0, err
 			}
 			continue
 		default:
 		}
 		break
 	}
-	if p.calls >= maxCalls || p.gathering() > 0 {
-		return false, nil
+	if p.calls >= maxCalls {
+		return false, 0, nil
+	}
+	if pause := p.gathering(); pause > 0 {
+		return false, pause, nil
 	}
 	p.seen = p.u.cfg.Outbox.Next()
 	calls, moved, err := p.cut()
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	for _, c := range calls {
 		for p.calls >= maxCalls { // a round may make more calls than fit
 			select {
 			case a := <-p.answers:
 				if err := p.take(a); err != nil {
-					return false, err
+					return false, 0, err
 				}
 			case <-ctx.Done():
-				return false, ctx.Err()
+				return false, 0, ctx.Err()
 			}
 		}
 		p.calls++
 		group.Go(func() error { p.send(ctx, c); return nil })
 	}
-	return moved, nil
+	return moved, 0, nil
 }
 
 // gathering is how long what is new in the journal still waits for more to go with. Every
@@ -376,8 +379,8 @@ func (p *pusher) takeLane(c *call, answer *syncpb.LaneAnswer) error {
 }
 
 // await blocks until there may be something to do: an answer, new events, or a lane that
-// was held back and may be tried again.
-func (p *pusher) await(ctx context.Context) error {
+// was held back and may be tried again. What waits for more does so for the pause at most.
+func (p *pusher) await(ctx context.Context, pause time.Duration) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	grown, beyond := make(chan error, 1), p.seen
@@ -385,7 +388,7 @@ func (p *pusher) await(ctx context.Context) error {
 	if next, ok := p.nextTry(); ok {
 		timer = time.After(time.Until(next))
 	}
-	if pause := p.gathering(); pause > 0 { // shorter than any other
+	if pause > 0 { // shorter than any other
 		timer, beyond = time.After(pause), p.cutTo+block.MaxEvents-1
 	}
 	if p.calls < maxCalls {

@@ -34,6 +34,7 @@ type late struct {
 	failed func(error)
 	pins   [2]*bolt.Tx // reads at the newest commit and at the one before
 	synced chan error  // gives what came of the sync under way; nil: there is none
+	err    error       // of a sync: what is on disk since is not known any more
 }
 
 // mayBeLate reports whether a file may be behind. Where it cannot be mapped whole from the
@@ -73,12 +74,14 @@ func settle(db *bolt.DB) error {
 
 // wait returns when the newest commit is on disk; only then may the next one begin.
 func (l *late) wait() error {
-	if l == nil || l.synced == nil {
+	if l == nil {
 		return nil
 	}
-	err := <-l.synced
-	l.synced = nil
-	return err
+	if l.synced != nil {
+		l.err = <-l.synced
+		l.synced = nil
+	}
+	return l.err
 }
 
 // begin syncs a commit that was made.

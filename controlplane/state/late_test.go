@@ -208,6 +208,32 @@ func TestLateSyncFails(t *testing.T) {
 	if _, err := f.Apply([]Entry{{Index: 2, Term: 1, Empty: true}}); !errors.Is(err, ErrFatal) {
 		t.Errorf("applied after that: %v, want ErrFatal", err)
 	}
+	f.keepsItsMark()
+}
+
+// keepsItsMark closes the machine, whose file may lack a part of what was committed.
+func (f *fixture) keepsItsMark() {
+	f.Helper()
+	if err := f.Close(); err != nil {
+		f.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(f.dir, lateName)); err != nil {
+		f.Errorf("what failed to be on disk would be opened as if it were: %v", err)
+	}
+}
+
+// Likewise if a snapshot is what meets the failure.
+func TestLateSyncFailsBeforeRestore(t *testing.T) {
+	from := openMachine(t)
+	history(from, 3)
+	f := synced(t, t.TempDir())
+	f.late.failed = func(error) {}
+	f.late.sync = func() error { return errors.New("the disk is gone") }
+	f.begin(model.ApprovalsDual, model.Limits{})
+	if err := f.Restore(bytes.NewReader(snapshotOf(from))); !errors.Is(err, ErrFatal) {
+		t.Errorf("restored after a failed sync: %v, want ErrFatal", err)
+	}
+	f.keepsItsMark()
 }
 
 // A directory from which the state was taken away begins anew, as it does without the mark.

@@ -99,7 +99,7 @@ func (s *Snapshot) Release() {
 
 // Restore replaces the state by a snapshot. The new file is complete, checked and on disk
 // before it takes the old one's name; with a damaged snapshot the old state stays.
-func (m *Machine) Restore(from io.Reader) error {
+func (m *Machine) Restore(from io.Reader) (err error) {
 	temporary := filepath.Join(m.cfg.Dir, restoreName)
 	if err := receive(temporary, from); err != nil {
 		os.Remove(temporary)
@@ -111,7 +111,8 @@ func (m *Machine) Restore(from io.Reader) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	err := m.late.over(m.cfg.Dir) // the mark must not be about the new file
+	defer func() { m.failed = err }()
+	err = m.late.over(m.cfg.Dir) // the mark must not be about the new file
 	m.late.end()
 	if err := errors.Join(err, m.db.Close()); err != nil {
 		return fmt.Errorf("%w: restore: close the former state: %w", ErrFatal, err)
@@ -126,7 +127,6 @@ func (m *Machine) Restore(from io.Reader) error {
 	if err := m.open(); err != nil {
 		return fmt.Errorf("%w: restore: %w", ErrFatal, err)
 	}
-	m.failed = nil
 	return nil
 }
 

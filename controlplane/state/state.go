@@ -115,13 +115,17 @@ func Open(cfg Config) (*Machine, error) {
 	return m, nil
 }
 
-func (m *Machine) open() (err error) {
-	if m.db, err = openFile(filepath.Join(m.cfg.Dir, fileName), m.cfg); err != nil {
+// open leaves what there was where it fails: a file that is closed says so to its readers.
+func (m *Machine) open() error {
+	db, err := openFile(filepath.Join(m.cfg.Dir, fileName), m.cfg)
+	if err != nil {
 		return err
 	}
-	if m.late, err = beginLate(m.db, m.cfg); err != nil {
-		return errors.Join(err, m.db.Close())
+	l, err := beginLate(db, m.cfg)
+	if err != nil {
+		return errors.Join(err, db.Close())
 	}
+	m.db, m.late = db, l
 	return nil
 }
 

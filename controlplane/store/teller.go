@@ -34,6 +34,7 @@ type follower struct {
 	at   raft.ServerAddress
 	told uint64 // commit that it is known to have heard of
 	busy bool   // being told
+	lost bool   // could not be told: nobody does until raft has reached it again
 }
 
 func newTeller(t transporter, position func() (term, committed uint64)) *teller {
@@ -70,6 +71,7 @@ func (t *teller) took(id raft.ServerID, at raft.ServerAddress, args *raft.Append
 		f.call, f.at = call, at
 	}
 	f.told = max(f.told, min(args.LeaderCommitIndex, call.PrevLogEntry))
+	f.lost = false
 }
 
 // tell sends word of the newest commit to all that have it to hear and are not being told.
@@ -94,7 +96,7 @@ func (t *teller) news(f *follower) (call raft.AppendEntriesRequest, ok bool) {
 	term, committed := t.position()
 	call = f.call
 	call.LeaderCommitIndex = min(committed, call.PrevLogEntry)
-	return call, !f.busy && term == call.Term && call.LeaderCommitIndex > f.told
+	return call, !f.busy && !f.lost && term == call.Term && call.LeaderCommitIndex > f.told
 }
 
 // send tells a follower until there is nothing newer. One that cannot be told is left to raft.
@@ -104,7 +106,9 @@ func (t *teller) send(id raft.ServerID, at raft.ServerAddress, f *follower, call
 		err := t.transporter.AppendEntries(id, at, &call, &resp)
 		t.mu.Lock()
 		f.busy = false
-		if more = err == nil && resp.Success; more {
+		more = err == nil && resp.Success
+		f.lost = !more
+		if more {
 			if f.call.Term == call.Term {
 				f.told = max(f.told, call.LeaderCommitIndex)
 			}

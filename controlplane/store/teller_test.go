@@ -97,3 +97,38 @@ func TestTellerWaits(t *testing.T) {
 		}
 	})
 }
+
+// One that could not be told is left to raft: it would be dialed at every commit.
+func TestTellerLeavesWhoIsLostToRaft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		committed := uint64(0)
+		line := &tapped{answer: func() (bool, error) { return true, nil }}
+		teller := newTeller(line, func() (uint64, uint64) { return 1, committed })
+		args := raft.AppendEntriesRequest{Term: 1, Entries: []*raft.Log{{Index: 1, Term: 1}, {Index: 2, Term: 1}}}
+		reach := func() {
+			if err := teller.AppendEntries("b", "b", &args, &raft.AppendEntriesResponse{}); err != nil {
+				t.Fatal(err)
+			}
+			line.sent = nil
+		}
+		reach()
+		line.answer = func() (bool, error) { return false, errors.New("cut") }
+		for committed = 1; committed < 3; committed++ {
+			teller.tell()
+			synctest.Wait()
+		}
+		if got := len(line.sent); got != 1 {
+			t.Errorf("%d calls to one that cannot be reached: %q", got, line.sent)
+		}
+		line.answer = func() (bool, error) { return true, nil }
+		committed = 1
+		reach()
+		synctest.Wait()
+		committed = 2
+		teller.tell()
+		synctest.Wait()
+		if got, want := fmt.Sprint(line.sent), "[b: term 1, 0 entries behind 1/2, commit 1 b: term 1, 0 entries behind 1/2, commit 2]"; got != want {
+			t.Errorf("sent %s, want %s", got, want)
+		}
+	})
+}
