@@ -30,7 +30,7 @@ import (
 const (
 	MaxWindow      = 8192     // events above a cursor
 	MaxWindowBytes = 32 << 20 // of events held in memory for one system
-	MaxBatchBytes  = 1 << 20  // of events in one request
+	MaxBatchBytes  = 1 << 20  // of events, and of what maps made of them, in one request
 	MaxAnswer      = 4 << 10  // bytes kept of what a system answered
 	MaxCause       = 1 << 10  // bytes kept of why a delivery failed
 	MaxRetryAfter  = time.Hour

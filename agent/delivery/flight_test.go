@@ -250,6 +250,52 @@ func TestBatchBytes(t *testing.T) {
 	}
 }
 
+// TestBatchBytesOfMaps: what a map makes of an event counts, too. What has no room goes in
+// the next request, in its turn, and was not tried.
+func TestBatchBytesOfMaps(t *testing.T) {
+	const each = 200_000
+	m, err := expr.Compile(fmt.Sprintf(`[limit(%d; repeat("0123456789"))] | join("")`, each/10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, newRules([]string{"erp"}, batches(8, func(_ *policy.System, r *policy.Route) { r.To[0].Map = m })))
+	b.fill(12)
+	b.target.play(func(_ context.Context, d Delivery) (Answer, error) {
+		if d.Attempt != 1 || len(d.Data) < each {
+			t.Errorf("%s: attempt %d, %d bytes", d.Event.ID, d.Attempt, len(d.Data))
+		}
+		return Answer{}, nil
+	})
+	b.run(t)
+	b.awaitSettled(t, 12)
+	want := [][]string{{"e0", "e1", "e2", "e3", "e4"}, {"e5", "e6", "e7", "e8", "e9"}, {"e10", "e11"}}
+	if got := b.target.requests(); !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("requests %v, want %v", got, want)
+	}
+}
+
+// TestLeftForWantOfTime: a flight whose time is over before the second map begins takes the
+// first alone.
+func TestLeftForWantOfTime(t *testing.T) {
+	f := &flight{system: "erp", timeout: 1} // half of it is over at once
+	for i := range 3 {
+		item := makeItem(fmt.Sprint("e", i), fmt.Sprint("k", i))
+		f.orders = append(f.orders, order{job: &job{Key: item.Key}, event: item.Event, dest: &policy.Destination{}})
+	}
+	to := &target{}
+	if res := attempt(t.Context(), &Config{Target: to}, f); res.failure != nil || res.fault != "" {
+		t.Errorf("got %+v", res)
+	}
+	if got := to.requests(); len(got) != 1 || !slices.Equal(got[0], []string{"e0"}) || f.sent != 1 {
+		t.Errorf("requests %v, want e0 alone", got)
+	}
+	for i := range f.orders {
+		if o := &f.orders[i]; o.left != (i > 0) || o.fault != "" {
+			t.Errorf("e%d: left %v, fault %q", i, o.left, o.fault)
+		}
+	}
+}
+
 // TestShadowAndLiveGoApart: a system must not have to look at each event of a request to
 // know whether to act. A shadow that was refused with others is judged alone, as all are.
 func TestShadowAndLiveGoApart(t *testing.T) {
