@@ -39,7 +39,7 @@ const (
 	maxPage        = 256       // events asked of the source at once
 	MaxCommands    = 64        // commands remembered at a dead letter, so that a repeat is harmless
 	maxBatch       = 512       // changes in one transaction
-	maxCompany     = 3         // failures beside others that count; then a delivery is tried alone
+	maxCompany     = 3         // failures beside others; then a delivery is tried alone
 )
 
 // Sentinels.

@@ -143,6 +143,43 @@ func TestFailingOverOne(t *testing.T) {
 	}
 }
 
+// TestPoisonThatOpensTheBreaker: a breaker that opens at each failure leaves no failure to
+// count against an event, but one that fails with its company must be set apart all the same.
+func TestPoisonThatOpensTheBreaker(t *testing.T) {
+	b := newBench(t, newRules([]string{"erp"}, batches(8, func(s *policy.System, _ *policy.Route) {
+		s.Delivery.Breaker = policy.Breaker{Failures: 1, Pause: time.Millisecond}
+	})))
+	b.fill(8)
+	const tries = 12
+	n, done := 0, make(chan struct{})
+	b.target.playWhole(func(_ context.Context, ds []Delivery) (Answer, error) {
+		for i := range 4 { // of other keys, so that there is company at any time
+			b.journal.append(makeItem(fmt.Sprint("n", n, ".", i), fmt.Sprint("n", n, ".", i), to("erp")...))
+		}
+		n++
+		i := slices.Index(idsOf(ds), "e5")
+		if i < 0 {
+			return Answer{}, nil
+		}
+		if ds[i].Attempt == tries {
+			close(done)
+		}
+		return Answer{}, &Failure{Class: Unavailable, Status: 500}
+	})
+	b.run(t)
+	<-done
+	b.stop()
+	company := 0
+	for _, ids := range b.target.requests() {
+		if slices.Contains(ids, "e5") && len(ids) > 1 {
+			company++
+		}
+	}
+	if company > maxCompany {
+		t.Errorf("of %d times, e5 went %d with others, want at most %d", tries, company, maxCompany)
+	}
+}
+
 // TestFaultInABatch: what cannot be sent is left out of the request, and the others go.
 func TestFaultInABatch(t *testing.T) {
 	m, err := expr.Compile(`if .orderId == "k2" then error("no such thing") else {id: .orderId} end`)
