@@ -21,7 +21,7 @@ type result struct {
 	answer  Answer
 	failure *Failure // nil: delivered
 	fault   string   // nothing could be sent: broken event, mapping
-	stopped bool     // cut by Run's end; nothing is known of it
+	void    bool     // not sent, or cut by Run's end: it says nothing, and all go again
 	at      time.Time
 	took    time.Duration
 }
@@ -60,8 +60,8 @@ func attempt(ctx context.Context, cfg *Config, f *flight) (res result) {
 	if err == nil {
 		return result{answer: answer}
 	}
-	if ctx.Err() != nil {
-		return result{stopped: true}
+	if ctx.Err() != nil || errors.Is(err, ErrNotSent) {
+		return result{void: true}
 	}
 	var failure *Failure
 	if !errors.As(err, &failure) {

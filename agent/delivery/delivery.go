@@ -49,6 +49,7 @@ var (
 	ErrNotOpen      = errors.New("the dead letter is closed")
 	ErrOtherJournal = errors.New("the delivery file belongs to another journal")
 	ErrStopped      = errors.New("delivery has stopped")
+	ErrNotSent      = errors.New("not sent") // by a Target, see there
 )
 
 // Ref names an event inside this agent: the journal position, and the index in the block
@@ -142,9 +143,10 @@ func (f *Failure) Error() string {
 func (f *Failure) Unwrap() error { return f.Err }
 
 // Target makes one attempt, with one event or with several of different keys, no more than
-// the policy's batch for the system. It ends when ctx does. Its error is a *Failure. The
-// answer is of all: nil says that the system took every one, and a failure that it is to be
-// asked again for each.
+// the policy's batch for the system. It ends when ctx does. Its error is a *Failure, or
+// wraps ErrNotSent when the policy has changed under the request: all go again soon, as the
+// policy then says, and nothing counts. The answer is of all: nil says that the system took
+// every one, and a failure that it is to be asked again for each.
 type Target interface {
 	Deliver(ctx context.Context, ds []Delivery) (Answer, error)
 }

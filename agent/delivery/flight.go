@@ -96,7 +96,7 @@ func (c *courier) board(now time.Time) (f *flight, again time.Time) {
 		return f, time.Time{}
 	}
 	if f.done != nil {
-		f.done(errNotSent)
+		f.done(ErrNotSent)
 	}
 	return nil, time.Time{}
 }
@@ -139,7 +139,7 @@ func (c *courier) land(f *flight, res *result) {
 		}
 	}
 	c.gate.report(f.done, res, longest, now)
-	if !res.stopped {
+	if !res.void {
 		c.noteReach(res, now)
 	}
 	for i := range f.orders {

@@ -428,3 +428,35 @@ func TestBatchOfAnotherRevision(t *testing.T) {
 		}
 	}
 }
+
+// TestNotSent: a request that the target would not send, as the policy has changed meanwhile,
+// is nobody's failure. What was in it goes as the policy says by then.
+func TestNotSent(t *testing.T) {
+	with := func(n int) *rules {
+		return newRules([]string{"erp"}, batches(n, func(s *policy.System, r *policy.Route) {
+			s.Delivery.Breaker = policy.Breaker{Failures: 1, Pause: time.Hour}
+			r.Retry.Attempts = 1
+		}))
+	}
+	b := newBench(t, with(8))
+	b.fill(8)
+	refused := 0
+	b.target.playWhole(func(_ context.Context, ds []Delivery) (Answer, error) {
+		if len(ds) > 1 {
+			if refused++; refused == maxCompany+1 {
+				b.put(t, with(1).set)
+			}
+			return Answer{}, fmt.Errorf("%d at once: %w", len(ds), ErrNotSent)
+		}
+		if ds[0].Attempt != 1 {
+			t.Errorf("%s: attempt %d", ds[0].Event.ID, ds[0].Attempt)
+		}
+		return Answer{}, nil
+	})
+	b.run(t)
+	b.awaitSettled(t, 8)
+	b.awaitDead(t, 0)
+	if refused <= maxCompany {
+		t.Errorf("refused %d times", refused)
+	}
+}

@@ -11,8 +11,10 @@ import (
 // finish decides what becomes of a delivery after an attempt, which others may have been
 // part of.
 func (c *courier) finish(o *order, company bool, res *result, pause time.Duration, now time.Time) {
+	const voidPause = 50 * time.Millisecond // a new revision takes a moment to be in force everywhere
 	q, j := o.q, o.job
-	if res.stopped {
+	if res.void {
+		q.due = now.Add(voidPause)
 		c.schedule(q, now)
 		return
 	}
