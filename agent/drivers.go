@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"reflect"
@@ -193,6 +194,9 @@ func (d *drivers) Deliver(ctx context.Context, ds []delivery.Delivery) (delivery
 	if a.err != nil {
 		return delivery.Answer{}, &delivery.Failure{Class: delivery.Misconfigured, Err: a.err}
 	}
+	if len(ds) > 1 && !a.system.Delivery.InBatches() { // the revision in force asked for one at a time while these were got together
+		return delivery.Answer{}, fmt.Errorf("the system takes one event a request by now, and %d were to go: %w", len(ds), delivery.ErrNotSent)
+	}
 	answer, err := a.deliver(ctx, ds)
 	if err != nil {
 		return delivery.Answer{}, failure(err)
@@ -203,9 +207,6 @@ func (d *drivers) Deliver(ctx context.Context, ds []delivery.Delivery) (delivery
 // deliver takes one event, or several, to a system in the form that its document asks for.
 func (a *attached) deliver(ctx context.Context, ds []delivery.Delivery) (systems.Answer, error) {
 	if !a.system.Delivery.InBatches() {
-		if len(ds) > 1 { // the revision in force asked for one at a time while these were got together
-			return systems.Answer{}, systems.Unavailablef("the system takes one event a request by now, and %d were to go", len(ds))
-		}
 		deliverer, err := systems.As[systems.Deliverer](a.driver, systems.OpDeliver)
 		if err != nil {
 			return systems.Answer{}, err

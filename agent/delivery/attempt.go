@@ -21,7 +21,7 @@ type result struct {
 	answer  Answer
 	failure *Failure // nil: delivered
 	fault   string   // nothing could be sent: broken event, mapping
-	stopped bool     // cut by Run's end; nothing is known of it
+	void    bool     // not sent, or cut by Run's end: it says nothing, and all go again
 	at      time.Time
 	took    time.Duration
 }
@@ -48,16 +48,7 @@ func IdempotencyKey(source, id, system string, edit int, shadow bool) string {
 func attempt(ctx context.Context, cfg *Config, f *flight) (res result) {
 	started := time.Now()
 	defer func() { res.at, res.took = time.Now(), time.Since(started) }()
-	ds := make([]Delivery, 0, len(f.orders))
-	for i := range f.orders {
-		o := &f.orders[i]
-		d, err := prepare(ctx, f.system, o)
-		if err != nil {
-			o.fault = err.Error()
-			continue
-		}
-		ds = append(ds, d)
-	}
+	ds := f.prepare(ctx, started.Add(f.timeout/2))
 	if f.sent = len(ds); f.sent == 0 {
 		return result{fault: "there was nothing to send"}
 	}
@@ -69,8 +60,8 @@ func attempt(ctx context.Context, cfg *Config, f *flight) (res result) {
 	if err == nil {
 		return result{answer: answer}
 	}
-	if ctx.Err() != nil {
-		return result{stopped: true}
+	if ctx.Err() != nil || errors.Is(err, ErrNotSent) {
+		return result{void: true}
 	}
 	var failure *Failure
 	if !errors.As(err, &failure) {
@@ -85,6 +76,38 @@ func attempt(ctx context.Context, cfg *Config, f *flight) (res result) {
 func hook(cfg *Config, step string) {
 	if cfg.Hook != nil {
 		cfg.Hook(step)
+	}
+}
+
+// prepare makes deliveries of the orders. Their maps may take long and make much of little,
+// so what goes beyond MaxBatchBytes, or is not begun by until, is left for another flight.
+func (f *flight) prepare(ctx context.Context, until time.Time) []Delivery {
+	ds, size := make([]Delivery, 0, len(f.orders)), 0
+	for i := range f.orders {
+		o := &f.orders[i]
+		if i > 0 && !time.Now().Before(until) {
+			f.leave(i)
+			break
+		}
+		d, err := prepare(ctx, f.system, o)
+		if err != nil {
+			o.fault = err.Error()
+			continue
+		}
+		size += len(d.Text) + len(d.Data)
+		if len(ds) > 0 && size > MaxBatchBytes {
+			f.leave(i)
+			break
+		}
+		ds = append(ds, d)
+	}
+	return ds
+}
+
+// leave has the orders from the one at index first on go another time.
+func (f *flight) leave(first int) {
+	for i := first; i < len(f.orders); i++ {
+		f.orders[i].left = true
 	}
 }
 

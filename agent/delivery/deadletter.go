@@ -219,7 +219,7 @@ func (c *courier) replay(q *keyQueue, rec *deadRecord, cmd Command, reply func(e
 func replayJob(rec *deadRecord) *job {
 	j := rec.Job
 	j.place, j.deadID, j.event = inDead, rec.ID, nil
-	j.Alone = false
+	j.Alone, j.Company = false, 0
 	j.Fault, j.Counted, j.Since, j.Absent, j.Cause = "", 0, time.Time{}, time.Time{}, ""
 	return &j
 }

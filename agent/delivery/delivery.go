@@ -30,7 +30,7 @@ import (
 const (
 	MaxWindow      = 8192     // events above a cursor
 	MaxWindowBytes = 32 << 20 // of events held in memory for one system
-	MaxBatchBytes  = 1 << 20  // of events in one request
+	MaxBatchBytes  = 1 << 20  // of events, and of what maps made of them, in one request
 	MaxAnswer      = 4 << 10  // bytes kept of what a system answered
 	MaxCause       = 1 << 10  // bytes kept of why a delivery failed
 	MaxRetryAfter  = time.Hour
@@ -39,7 +39,7 @@ const (
 	maxPage        = 256       // events asked of the source at once
 	MaxCommands    = 64        // commands remembered at a dead letter, so that a repeat is harmless
 	maxBatch       = 512       // changes in one transaction
-	maxCompany     = 3         // failures beside others that count; then a delivery is tried alone
+	maxCompany     = 3         // failures beside others; then a delivery is tried alone
 )
 
 // Sentinels.
@@ -49,6 +49,7 @@ var (
 	ErrNotOpen      = errors.New("the dead letter is closed")
 	ErrOtherJournal = errors.New("the delivery file belongs to another journal")
 	ErrStopped      = errors.New("delivery has stopped")
+	ErrNotSent      = errors.New("not sent") // by a Target, see there
 )
 
 // Ref names an event inside this agent: the journal position, and the index in the block
@@ -142,9 +143,10 @@ func (f *Failure) Error() string {
 func (f *Failure) Unwrap() error { return f.Err }
 
 // Target makes one attempt, with one event or with several of different keys, no more than
-// the policy's batch for the system. It ends when ctx does. Its error is a *Failure. The
-// answer is of all: nil says that the system took every one, and a failure that it is to be
-// asked again for each.
+// the policy's batch for the system. It ends when ctx does. Its error is a *Failure, or
+// wraps ErrNotSent when the policy has changed under the request: all go again soon, as the
+// policy then says, and nothing counts. The answer is of all: nil says that the system took
+// every one, and a failure that it is to be asked again for each.
 type Target interface {
 	Deliver(ctx context.Context, ds []Delivery) (Answer, error)
 }

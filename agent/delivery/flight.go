@@ -26,7 +26,9 @@ type order struct {
 	event []byte
 	route *policy.Route
 	dest  *policy.Destination
+	turn  uint64 // of the queue before this one
 	fault string // why it was not sent; the worker's until the flight is over
+	left  bool   // it was not sent as there was no room or time; the worker's likewise
 }
 
 // takes reports whether a job may go with those that are aboard.
@@ -82,7 +84,7 @@ func (c *courier) board(now time.Time) (f *flight, again time.Time) {
 		}
 		f.shadow = j.Shadow
 		f.bytes += j.Size
-		f.orders = append(f.orders, order{q: q, job: j, event: ev, route: route, dest: dest})
+		f.orders = append(f.orders, order{q: q, job: j, event: ev, route: route, dest: dest, turn: q.lastTurn})
 		c.turn++
 		q.holds++
 		q.flying = j
@@ -94,7 +96,7 @@ func (c *courier) board(now time.Time) (f *flight, again time.Time) {
 		return f, time.Time{}
 	}
 	if f.done != nil {
-		f.done(errNotSent)
+		f.done(ErrNotSent)
 	}
 	return nil, time.Time{}
 }
@@ -131,17 +133,22 @@ func (c *courier) land(f *flight, res *result) {
 		o := &f.orders[i]
 		o.q.holds--
 		o.q.flying = nil
-		if failure := res.failure; failure != nil && failure.Class != Rejected && o.fault == "" {
+		if failure := res.failure; failure != nil && failure.Class != Rejected && o.fault == "" && !o.left {
 			pauses[i] = o.pause(failure)
 			longest = max(longest, pauses[i])
 		}
 	}
 	c.gate.report(f.done, res, longest, now)
-	if !res.stopped {
+	if !res.void {
 		c.noteReach(res, now)
 	}
 	for i := range f.orders {
 		o := &f.orders[i]
+		if o.left {
+			o.q.lastTurn = o.turn // it had none
+			c.schedule(o.q, now)
+			continue
+		}
 		if o.fault != "" {
 			c.finish(o, false, &result{fault: o.fault, at: res.at, took: res.took}, 0, now)
 			continue

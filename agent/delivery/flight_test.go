@@ -143,6 +143,43 @@ func TestFailingOverOne(t *testing.T) {
 	}
 }
 
+// TestPoisonThatOpensTheBreaker: a breaker that opens at each failure leaves no failure to
+// count against an event, but one that fails with its company must be set apart all the same.
+func TestPoisonThatOpensTheBreaker(t *testing.T) {
+	b := newBench(t, newRules([]string{"erp"}, batches(8, func(s *policy.System, _ *policy.Route) {
+		s.Delivery.Breaker = policy.Breaker{Failures: 1, Pause: time.Millisecond}
+	})))
+	b.fill(8)
+	const tries = 12
+	n, done := 0, make(chan struct{})
+	b.target.playWhole(func(_ context.Context, ds []Delivery) (Answer, error) {
+		for i := range 4 { // of other keys, so that there is company at any time
+			b.journal.append(makeItem(fmt.Sprint("n", n, ".", i), fmt.Sprint("n", n, ".", i), to("erp")...))
+		}
+		n++
+		i := slices.Index(idsOf(ds), "e5")
+		if i < 0 {
+			return Answer{}, nil
+		}
+		if ds[i].Attempt == tries {
+			close(done)
+		}
+		return Answer{}, &Failure{Class: Unavailable, Status: 500}
+	})
+	b.run(t)
+	<-done
+	b.stop()
+	company := 0
+	for _, ids := range b.target.requests() {
+		if slices.Contains(ids, "e5") && len(ids) > 1 {
+			company++
+		}
+	}
+	if company > maxCompany {
+		t.Errorf("of %d times, e5 went %d with others, want at most %d", tries, company, maxCompany)
+	}
+}
+
 // TestFaultInABatch: what cannot be sent is left out of the request, and the others go.
 func TestFaultInABatch(t *testing.T) {
 	m, err := expr.Compile(`if .orderId == "k2" then error("no such thing") else {id: .orderId} end`)
@@ -250,6 +287,52 @@ func TestBatchBytes(t *testing.T) {
 	}
 }
 
+// TestBatchBytesOfMaps: what a map makes of an event counts, too. What has no room goes in
+// the next request, in its turn, and was not tried.
+func TestBatchBytesOfMaps(t *testing.T) {
+	const each = 200_000
+	m, err := expr.Compile(fmt.Sprintf(`[limit(%d; repeat("0123456789"))] | join("")`, each/10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, newRules([]string{"erp"}, batches(8, func(_ *policy.System, r *policy.Route) { r.To[0].Map = m })))
+	b.fill(12)
+	b.target.play(func(_ context.Context, d Delivery) (Answer, error) {
+		if d.Attempt != 1 || len(d.Data) < each {
+			t.Errorf("%s: attempt %d, %d bytes", d.Event.ID, d.Attempt, len(d.Data))
+		}
+		return Answer{}, nil
+	})
+	b.run(t)
+	b.awaitSettled(t, 12)
+	want := [][]string{{"e0", "e1", "e2", "e3", "e4"}, {"e5", "e6", "e7", "e8", "e9"}, {"e10", "e11"}}
+	if got := b.target.requests(); !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("requests %v, want %v", got, want)
+	}
+}
+
+// TestLeftForWantOfTime: a flight whose time is over before the second map begins takes the
+// first alone.
+func TestLeftForWantOfTime(t *testing.T) {
+	f := &flight{system: "erp", timeout: 1} // half of it is over at once
+	for i := range 3 {
+		item := makeItem(fmt.Sprint("e", i), fmt.Sprint("k", i))
+		f.orders = append(f.orders, order{job: &job{Key: item.Key}, event: item.Event, dest: &policy.Destination{}})
+	}
+	to := &target{}
+	if res := attempt(t.Context(), &Config{Target: to}, f); res.failure != nil || res.fault != "" {
+		t.Errorf("got %+v", res)
+	}
+	if got := to.requests(); len(got) != 1 || !slices.Equal(got[0], []string{"e0"}) || f.sent != 1 {
+		t.Errorf("requests %v, want e0 alone", got)
+	}
+	for i := range f.orders {
+		if o := &f.orders[i]; o.left != (i > 0) || o.fault != "" {
+			t.Errorf("e%d: left %v, fault %q", i, o.left, o.fault)
+		}
+	}
+}
+
 // TestShadowAndLiveGoApart: a system must not have to look at each event of a request to
 // know whether to act. A shadow that was refused with others is judged alone, as all are.
 func TestShadowAndLiveGoApart(t *testing.T) {
@@ -343,5 +426,37 @@ func TestBatchOfAnotherRevision(t *testing.T) {
 		if want := map[bool]int{true: 5, false: 1}[i == 0]; len(ids) != want {
 			t.Errorf("request %d has %v, want %d", i+1, ids, want)
 		}
+	}
+}
+
+// TestNotSent: a request that the target would not send, as the policy has changed meanwhile,
+// is nobody's failure. What was in it goes as the policy says by then.
+func TestNotSent(t *testing.T) {
+	with := func(n int) *rules {
+		return newRules([]string{"erp"}, batches(n, func(s *policy.System, r *policy.Route) {
+			s.Delivery.Breaker = policy.Breaker{Failures: 1, Pause: time.Hour}
+			r.Retry.Attempts = 1
+		}))
+	}
+	b := newBench(t, with(8))
+	b.fill(8)
+	refused := 0
+	b.target.playWhole(func(_ context.Context, ds []Delivery) (Answer, error) {
+		if len(ds) > 1 {
+			if refused++; refused == maxCompany+1 {
+				b.put(t, with(1).set)
+			}
+			return Answer{}, fmt.Errorf("%d at once: %w", len(ds), ErrNotSent)
+		}
+		if ds[0].Attempt != 1 {
+			t.Errorf("%s: attempt %d", ds[0].Event.ID, ds[0].Attempt)
+		}
+		return Answer{}, nil
+	})
+	b.run(t)
+	b.awaitSettled(t, 8)
+	b.awaitDead(t, 0)
+	if refused <= maxCompany {
+		t.Errorf("refused %d times", refused)
 	}
 }

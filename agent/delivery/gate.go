@@ -23,9 +23,6 @@ const (
 	defaultAttempts    = 30
 )
 
-// errNotSent is told to the breaker about a turn in which nothing was sent.
-var errNotSent = errors.New("not sent")
-
 func withLimitDefaults(l policy.Limits) policy.Limits {
 	if l.Concurrency <= 0 {
 		l.Concurrency = defaultConcurrency
@@ -118,7 +115,7 @@ func (g *gate) newBreaker(b policy.Breaker) *gobreaker.TwoStepCircuitBreaker[str
 				g.opened = time.Now()
 			}
 		},
-		IsExcluded: func(err error) bool { return errors.Is(err, errNotSent) },
+		IsExcluded: func(err error) bool { return errors.Is(err, ErrNotSent) },
 	})
 }
 
@@ -173,8 +170,8 @@ func (g *gate) another(now time.Time) bool {
 // report tells the gate how an attempt ended, once for all that went with it. pause is how
 // long its deliveries themselves wait.
 func (g *gate) report(done func(error), res *result, pause time.Duration, now time.Time) {
-	if res.fault != "" || res.stopped {
-		done(errNotSent)
+	if res.fault != "" || res.void {
+		done(ErrNotSent)
 		return
 	}
 	f := res.failure

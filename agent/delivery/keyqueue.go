@@ -29,6 +29,7 @@ type job struct {
 	Absent   time.Time `json:"absent"`            // its system or route is not in the policy since; zero: it is
 	Tries    int       `json:"tries,omitempty"`   // attempts made
 	Counted  int       `json:"counted,omitempty"` // of them, those that count against the limit
+	Company  int       `json:"company,omitempty"` // of them, those that failed beside others, the breaker open or not
 	Cause    string    `json:"cause,omitempty"`   // of the last failure
 	Alone    bool      `json:"alone,omitempty"`   // it is to be tried with no other beside it
 	Size     int       `json:"size"`              // of the event

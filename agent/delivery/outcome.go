@@ -11,8 +11,10 @@ import (
 // finish decides what becomes of a delivery after an attempt, which others may have been
 // part of.
 func (c *courier) finish(o *order, company bool, res *result, pause time.Duration, now time.Time) {
+	const voidPause = 50 * time.Millisecond // a new revision takes a moment to be in force everywhere
 	q, j := o.q, o.job
-	if res.stopped {
+	if res.void {
+		q.due = now.Add(voidPause)
 		c.schedule(q, now)
 		return
 	}
@@ -70,11 +72,17 @@ func (c *courier) noteReach(res *result, now time.Time) {
 
 // again has a job wait for its next attempt, or buries it after the last. A failure counts
 // only while the system as a whole works: an outage does not use up attempts. The last one
-// is made alone: a system that fails over one event of many must not cost the others.
+// is made alone: a system that fails over one event of many must not cost the others. So
+// failures beside others count by themselves too: one that opens the breaker each time would
+// take its company down with it for ever. Throttled says nothing of a single event.
 func (c *courier) again(o *order, company bool, res *result, pause time.Duration, now time.Time) {
 	q, j := o.q, o.job
 	attempts := withRetryDefaults(o.route.Retry).Attempts
 	class := res.failure.Class
+	if company && (class == Unavailable || class == Unknown) {
+		j.Company++
+		j.Alone = j.Alone || j.Company >= maxCompany
+	}
 	if c.gate.healthy() && class != Misconfigured && class != NoDriver {
 		j.Counted++
 		if j.Counted >= attempts && !company {
