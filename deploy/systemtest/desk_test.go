@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,7 +92,7 @@ func (o *office) open(round int, seeds *rand.Rand, desks int) (end func()) {
 // nodes are those that a call goes to: mostly one by chance, now and then all of them, one
 // after the other.
 func (d *desk) nodes() []doors {
-	all := d.w.plane.nodes()
+	all := slices.Clone(d.w.plane.nodes()) // the others look at them too
 	d.r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	if len(all) > 1 && d.r.IntN(4) > 0 {
 		return all[:1]
