@@ -36,8 +36,8 @@ func newStored(n int) *stored {
 		if err != nil {
 			panic(err)
 		}
-		s.items = append(s.items, delivery.Item{Pos: uint64(1 + i/storedAtOnce), Index: i % storedAtOnce, Key: key, Event: text,
-			Head: block.Head{ID: ev.Hash(), Key: block.KeyHash(key), Type: ev.Type, Targets: []block.Target{{Agent: "eu", System: "erp", Route: "orders"}}}})
+		s.items = append(s.items, delivery.Item{Source: "eu", Pos: uint64(1 + i/storedAtOnce), Index: i % storedAtOnce, Key: key, Event: text,
+			Head: block.Head{ID: ev.Hash(), Key: block.KeyHash(key), Type: ev.Type, System: "shop", Targets: []block.Target{{Agent: "eu", System: "erp", Route: "orders"}}}})
 	}
 	return s
 }
@@ -84,6 +84,11 @@ apiVersion: crossdock/v1
 kind: Contract
 metadata: {name: order.captured}
 spec: {owner: it, authority: shop, key: .orderId, versions: [{version: 1.0.0, state: active, schema: order.json}]}
+---
+apiVersion: crossdock/v1
+kind: System
+metadata: {name: shop}
+spec: {owner: it, site: eu, role: shop, publishes: [order.captured], intake: {token: "env:SHOP"}}
 ---
 apiVersion: crossdock/v1
 kind: System

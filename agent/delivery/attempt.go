@@ -116,6 +116,9 @@ func prepare(ctx context.Context, system string, o *order) (Delivery, error) {
 	if err != nil {
 		return Delivery{}, fmt.Errorf("the event cannot be read: %w", err)
 	}
+	if o.job.Type != "" && ev.Type != o.job.Type {
+		return Delivery{}, fmt.Errorf("the event is of type %s, and its sender routed it as %s: look at it before this is replayed", ev.Type, o.job.Type)
+	}
 	d := Delivery{
 		Event: ev, Text: o.event, Key: o.job.Key, System: system, Route: o.job.Route, Shadow: o.job.Shadow, Attempt: o.job.Tries + 1,
 		IdempotencyKey: IdempotencyKey(ev.Source, ev.ID, system, o.job.Edit, o.job.Shadow),

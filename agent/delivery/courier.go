@@ -220,8 +220,11 @@ func (c *courier) fill(now time.Time) (more bool, err error) {
 // admit takes events that were read into the queues of their keys while there is room.
 func (c *courier) admit(now time.Time) {
 	park := map[*keyQueue]bool{}
+	index := c.e.index.Load()
 	for len(c.leftover) > 0 && !c.crowded(now) && !c.overfull(now) {
 		item := &c.leftover[0]
+		says := claim{item.Source, item.Head.System, item.Head.Type, item.Head.Revision}
+		foreign, later := index.foreign(&says)
 		for _, t := range targetsAt(item, c.e.cfg.Agent, c.name) {
 			c.left--
 			c.admitted++
@@ -231,11 +234,16 @@ func (c *courier) admit(now time.Time) {
 				continue
 			}
 			q := c.queue(queueName{item.Key, t.Shadow})
-			fault := cmp.Or(item.Fault, t.Fault, c.e.foreign(item))
-			q.queue = append(q.queue, &job{
-				Ref: s.ref, Key: item.Key, Route: t.Route, Shadow: t.Shadow, Fault: fault,
-				Received: item.Received, Size: len(item.Event), event: item.Event,
-			})
+			j := &job{
+				Ref: s.ref, Key: item.Key, Route: t.Route, Shadow: t.Shadow, Fault: cmp.Or(item.Fault, t.Fault),
+				Received: item.Received, Size: len(item.Event), Type: item.Head.Type, event: item.Event,
+			}
+			if later {
+				j.Claim = &says
+			} else {
+				j.Fault = cmp.Or(j.Fault, foreign)
+			}
+			q.queue = append(q.queue, j)
 			c.window.add(item.Pos, item.Received)
 			c.window.bytes += len(item.Event)
 			if q.mustPark() {
@@ -344,8 +352,8 @@ func (c *courier) lookup(j *job) (*policy.Route, *policy.Destination) {
 	return c.e.destination(j.Route, c.name, j.Shadow)
 }
 
-// await keeps a delivery whose system or route has not come with a revision yet.
-func (c *courier) await(q *keyQueue, j *job, now time.Time) {
+// await keeps a delivery that a revision which is not here yet may allow.
+func (c *courier) await(q *keyQueue, j *job, why string, now time.Time) {
 	if j.Absent.IsZero() {
 		j.Absent = now
 		if j.place != inJournal {
@@ -354,8 +362,7 @@ func (c *courier) await(q *keyQueue, j *job, now time.Time) {
 	}
 	limit := j.Absent.Add(c.e.cfg.RolloutLimit)
 	if !limit.After(now) {
-		c.bury(q, j, &result{at: now, fault: fmt.Sprintf(
-			"system %s with route %s is not in the policy of this site, waited for it since %s", c.name, j.Route, j.Absent.UTC().Format(time.RFC3339))})
+		c.bury(q, j, &result{at: now, fault: fmt.Sprintf("%s, waited for it since %s", why, j.Absent.UTC().Format(time.RFC3339))})
 		return
 	}
 	q.absent, q.due, q.parkAt = true, limit, time.Time{}

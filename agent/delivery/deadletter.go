@@ -215,11 +215,12 @@ func (c *courier) replay(q *keyQueue, rec *deadRecord, cmd Command, reply func(e
 }
 
 // replayJob is the job of a dead letter with its count of attempts begun anew. A routing
-// fault is forgiven: who replays it means it for this system.
+// fault is forgiven, and what it claims is believed: who replays it means it for this system.
 func replayJob(rec *deadRecord) *job {
 	j := rec.Job
 	j.place, j.deadID, j.event = inDead, rec.ID, nil
 	j.Alone, j.Company = false, 0
+	j.Type, j.Claim = "", nil
 	j.Fault, j.Counted, j.Since, j.Absent, j.Cause = "", 0, time.Time{}, time.Time{}, ""
 	return &j
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/event"
 	"github.com/crossdock/crossdock/protocol/policy"
 )
@@ -26,27 +27,91 @@ func reject(ids ...string) func(context.Context, Delivery) (Answer, error) {
 // What says otherwise reaches nobody, until a person vouches for it.
 func TestEventOfASystemElsewhereIsNotBelieved(t *testing.T) {
 	rules := newRules([]string{"erp"})
-	rules.set.Systems["shop-na"] = &policy.System{Meta: policy.Meta{Name: "shop-na"}, Site: "na"}
+	rules.set.Systems["shop-na"] = shopAt("shop-na", "na", "order.captured", "stock.counted")
+	rules.set.Systems["wms-eu"] = shopAt("wms-eu", "eu", "stock.counted")
+	rules.set.Revision = revisionOf(5)
 	b := newBench(t, rules)
-	from := func(agent, system, id string) {
-		item := makeItem(id, id, to("erp")...)
-		item.Source, item.Head.System = agent, system
-		b.journal.append(item)
+	from := func(agent, system, id string, change func(*block.Head)) {
+		b.journal.append(itemFrom(agent, system, id, 5, change))
 	}
-	from("eu", "shop-na", "forged")
-	from("na", "shop-na", "true")
-	from("eu", "shop-of-a-later-revision", "unknown")
-	from("eu", "", "of-nobody")
+	same := func(*block.Head) {}
+	from("eu", "shop-na", "forged", same)
+	from("na", "shop-na", "true", same)
+	from("eu", "unknown", "unknown", same)
+	from("eu", "", "of-nobody", same)
+	from("eu", "wms-eu", "not-listed", same)
+	from("na", "shop-na", "no-authority", func(h *block.Head) { h.Type = "stock.counted.v1" })
+	from("eu", "gone", "of-a-revision-not-held", func(h *block.Head) { h.Revision = revisionOf(2) })
+	rules.set.Contracts["stock.counted"] = &policy.Contract{Authority: "wms-eu"}
+	from("eu", "wms-eu", "another-type", func(h *block.Head) { h.Type = "stock.counted.v1" })
+	causes := map[string]string{
+		"forged": "agent eu sent it as an event of system shop-na, which is at site na", "unknown": "no revision held here had that system",
+		"of-nobody": "as an event of no system", "not-listed": "let that system publish order.captured.v1",
+		"no-authority": "let that system publish stock.counted.v1", "another-type": "is of type order.captured.v1, and its sender routed it as stock.counted.v1",
+	}
 	b.run(t)
-	dl := b.awaitDead(t, 1)[0]
-	await(t, "the others are delivered", func() bool { return len(b.target.delivered("erp")) == 3 })
-	if n, _ := b.attempts("forged"); n != 0 || dl.EventID != "forged" || !strings.Contains(dl.Cause, "agent eu sent it as an event of system shop-na") {
-		t.Errorf("%d attempts, %+v", n, dl)
+	dead := b.awaitDead(t, len(causes))
+	b.awaitDelivered(t, "erp", "true", "of-a-revision-not-held")
+	for _, dl := range dead {
+		if n, _ := b.attempts(dl.EventID); n != 0 || causes[dl.EventID] == "" || !strings.Contains(dl.Cause, causes[dl.EventID]) {
+			t.Errorf("%d attempts, %+v", n, dl)
+		}
+		if err := b.Replay(t.Context(), Command{ID: "c", DeadLetter: dl.ID, By: "eva"}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := b.Replay(t.Context(), Command{ID: "c", DeadLetter: dl.ID, By: "eva"}); err != nil {
-		t.Fatal(err)
+	await(t, "they are delivered when somebody has looked", func() bool { return len(b.target.delivered("erp")) == 2+len(causes) })
+}
+
+// TestEventOfAnotherRevisionIsJudgedByIt: what a former revision allowed stays allowed, over a
+// restart, and what a later one may allow waits for it.
+func TestEventOfAnotherRevisionIsJudgedByIt(t *testing.T) {
+	rules := newRules([]string{"erp"})
+	first := rules.set
+	first.Revision = revisionOf(5)
+	first.Systems["old"] = shopAt("old", "eu", "order.captured")
+	b := newBench(t, rules)
+	b.journal.append(itemFrom("eu", "old", "before", 5, func(*block.Head) {}))
+	b.run(t)
+	b.awaitDelivered(t, "erp", "before")
+	b.stop()
+	turn := func(n uint64, names ...string) *policy.Set {
+		set := *first
+		set.Revision = revisionOf(n)
+		set.Systems = map[string]*policy.System{"erp": first.Systems["erp"]}
+		for _, name := range names {
+			set.Systems[name] = shopAt(name, "eu", "order.captured")
+		}
+		return &set
 	}
-	await(t, "it is delivered when somebody has looked", func() bool { n, _ := b.attempts("forged"); return n == 1 })
+	rules.set = turn(6)
+	for _, says := range []struct {
+		id, system string
+		revision   uint64
+	}{{"in-flight", "old", 5}, {"forged", "rogue", 5}, {"early", "new", 7}, {"never", "rogue", 7}} {
+		b.journal.append(itemFrom("eu", says.system, says.id, says.revision, func(*block.Head) {}))
+	}
+	b.run(t)
+	b.awaitDelivered(t, "erp", "in-flight")
+	await(t, "two wait", func() bool { return b.of("erp").Parked == 2 })
+	b.put(t, turn(7, "new"))
+	b.awaitDelivered(t, "erp", "before", "in-flight", "early")
+	for _, dl := range b.awaitDead(t, 2) {
+		if (dl.EventID != "never" && dl.EventID != "forged") || !strings.Contains(dl.Cause, "no revision held here had that system") {
+			t.Errorf("%+v", dl)
+		}
+	}
+}
+
+func shopAt(name, site string, publishes ...string) *policy.System {
+	return &policy.System{Meta: policy.Meta{Name: name}, Site: site, Role: "shop", Publishes: publishes}
+}
+
+func itemFrom(agent, system, id string, revision uint64, change func(*block.Head)) Item {
+	item := makeItem(id, id, to("erp")...)
+	item.Source, item.Head.System, item.Head.Revision = agent, system, revisionOf(revision)
+	change(&item.Head)
+	return item
 }
 
 // TestPark keeps what comes behind a dead letter in order over a restart, through a replay

@@ -31,17 +31,19 @@ type Engine struct {
 	stopped   chan struct{} // closed when Run has ended
 
 	mu       sync.Mutex
-	couriers map[string]*courier  // guarded by mu
-	start    func(c *courier)     // guarded by mu; nil while Run is not running
-	holds    map[string]*hold     // guarded by mu
-	former   map[string][]*former // guarded by mu; by system
-	noted    block.Revision       // guarded by mu; by which former was changed last
-	revision block.Revision       // guarded by mu; seen last
-	coming   *policy.Set          // guarded by mu; announced last
-	scouted  uint64               // guarded by mu; below it every system is known
-	saved    uint64               // guarded by mu; scouted as stored
-	measured time.Time            // guarded by mu; when room was
-	room     int64                // guarded by mu; on the disk, for all that the agent keeps
+	couriers map[string]*courier     // guarded by mu
+	start    func(c *courier)        // guarded by mu; nil while Run is not running
+	holds    map[string]*hold        // guarded by mu
+	former   map[string][]*former    // guarded by mu; by system
+	voices   map[string]*voice       // guarded by mu; by system
+	heard    map[block.Revision]bool // guarded by mu; that the voices are of
+	noted    block.Revision          // guarded by mu; by which former was changed last
+	revision block.Revision          // guarded by mu; seen last
+	coming   *policy.Set             // guarded by mu; announced last
+	scouted  uint64                  // guarded by mu; below it every system is known
+	saved    uint64                  // guarded by mu; scouted as stored
+	measured time.Time               // guarded by mu; when room was
+	room     int64                   // guarded by mu; on the disk, for all that the agent keeps
 }
 
 // Open opens the delivery file and starts nothing.
@@ -60,6 +62,7 @@ func Open(cfg Config) (*Engine, error) {
 func (e *Engine) reset(db *bolt.DB) {
 	e.db, e.committer = db, newCommitter(db, e.cfg.Metrics)
 	e.couriers, e.holds, e.former = map[string]*courier{}, map[string]*hold{}, map[string][]*former{}
+	e.voices, e.heard = map[string]*voice{}, map[block.Revision]bool{}
 	e.reporter = newReporter(e)
 	e.scouted, e.saved, e.revision, e.noted = 0, 0, block.Revision{}, block.Revision{}
 }
@@ -356,24 +359,15 @@ func targetsAt(item *Item, agent, system string) []block.Target {
 	return out
 }
 
-// foreign says why an event is not what it claims to be: an agent speaks for the systems of
-// its own site only. A system's site never changes, so any revision that knows it can tell. A
-// person who replays the dead letter vouches for it.
-func (e *Engine) foreign(item *Item) string {
-	s := e.index.Load().systems[item.Head.System]
-	if s == nil || s.Site == item.Source {
-		return ""
-	}
-	return fmt.Sprintf("agent %s sent it as an event of system %s, which is at site %s: somebody may have taken that agent; look at it before this is replayed",
-		item.Source, s.Name, s.Site)
-}
-
 // policyIndex finds the documents of one revision by name.
 type policyIndex struct {
 	systems  map[string]*policy.System
 	routes   map[string]*policy.Route
 	replaced map[string]bool // systems whose place another takes
 	held     map[string]Held // of this site
+	voices   map[string]*voice
+	heard    map[block.Revision]bool
+	revision block.Revision
 }
 
 func indexPolicy(set *policy.Set) *policyIndex {

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/crossdock/crossdock/protocol/policy"
@@ -109,8 +110,28 @@ func (c *courier) settledUnsent(q *keyQueue, j *job, dest *policy.Destination, n
 	case j.Fault != "":
 		c.bury(q, j, &result{fault: j.Fault, at: now})
 	case dest == nil:
-		c.await(q, j, now)
+		c.await(q, j, fmt.Sprintf("system %s with route %s is not in the policy of this site", c.name, j.Route), now)
+	case j.Claim != nil:
+		return c.doubt(q, j, now)
 	default:
+		return false
+	}
+	return true
+}
+
+// doubt looks again at what an event claims by a revision that was not here, and reports
+// whether it is not to be sent.
+func (c *courier) doubt(q *keyQueue, j *job, now time.Time) bool {
+	fault, later := c.e.index.Load().foreign(j.Claim)
+	switch {
+	case later && j.Shadow:
+		c.settleShadow(q, j, &result{at: now}, "not sent")
+	case later:
+		c.await(q, j, fault, now)
+	case fault != "":
+		c.bury(q, j, &result{fault: fault, at: now})
+	default:
+		j.Claim = nil
 		return false
 	}
 	return true

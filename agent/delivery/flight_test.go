@@ -273,7 +273,7 @@ func TestBatchBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 		key := fmt.Sprint("k", i)
-		items = append(items, Item{Source: here, Key: key, Event: text, Head: block.Head{ID: ev.Hash(), Key: block.KeyHash(key), Type: ev.Type, Targets: to("erp")}})
+		items = append(items, Item{Source: here, Key: key, Event: text, Head: block.Head{ID: ev.Hash(), Key: block.KeyHash(key), Type: ev.Type, System: "shop", Targets: to("erp")}})
 	}
 	b.journal.append(items...)
 	b.run(t)

@@ -42,7 +42,8 @@ type former struct {
 // systems here.
 func (e *Engine) Note(set *policy.Set) {
 	e.mu.Lock()
-	stored := e.storeNotes(e.keepFormer(indexPolicy(set), set.Revision))
+	x := indexPolicy(set)
+	stored := e.storeNotes(append(e.keepFormer(x, set.Revision), e.keepVoices(x, set)...))
 	e.mu.Unlock()
 	e.awaitNotes(stored)
 }

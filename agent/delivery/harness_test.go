@@ -86,7 +86,7 @@ func makeItem(id, key string, targets ...block.Target) Item {
 	if err != nil {
 		panic(err)
 	}
-	return Item{Source: here, Key: key, Event: text, Head: block.Head{ID: ev.Hash(), Key: block.KeyHash(key), Type: ev.Type, Targets: targets}}
+	return Item{Source: here, Key: key, Event: text, Head: block.Head{ID: ev.Hash(), Key: block.KeyHash(key), Type: ev.Type, System: "shop", Targets: targets}}
 }
 
 // rules is a policy that a test can change.
@@ -103,9 +103,12 @@ func (r *rules) get() *policy.Set {
 
 type rule func(*policy.System, *policy.Route)
 
-// newRules has a system and a route r-<system> for each name.
+// newRules has a shop that publishes orders, and a system and a route r-<system> for each name.
 func newRules(names []string, change ...rule) *rules {
-	set := &policy.Set{Systems: map[string]*policy.System{}}
+	set := &policy.Set{
+		Systems:   map[string]*policy.System{"shop": {Meta: policy.Meta{Name: "shop"}, Site: here, Publishes: []string{"order.captured"}}},
+		Contracts: map[string]*policy.Contract{"order.captured": {Meta: policy.Meta{Name: "order.captured"}, Authority: "shop"}},
+	}
 	for _, name := range names {
 		sys := &policy.System{Meta: policy.Meta{Name: name}, Site: here, Delivery: policy.Limits{
 			Timeout: 5 * time.Second, Breaker: policy.Breaker{Failures: 1 << 20, Pause: 5 * time.Millisecond}}}

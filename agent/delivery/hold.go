@@ -166,7 +166,7 @@ func (e *Engine) follow(set *policy.Set) *policyIndex {
 	if set == nil {
 		return x
 	}
-	ops := e.keepFormer(x, set.Revision)
+	ops := append(e.keepFormer(x, set.Revision), e.keepVoices(x, set)...)
 	if e.coming != nil && set.Revision.Less(e.coming.Revision) {
 		set = e.coming
 	}
@@ -240,6 +240,9 @@ func (e *Engine) loadHolds(tx *bolt.Tx) error {
 				e.cfg.Logger.Error("which revision was seen last cannot be read", "as", string(of.key), "error", err)
 			}
 		}
+	}
+	if err := e.loadVoices(tx); err != nil {
+		return err
 	}
 	err := tx.Bucket(holdsBucket).ForEach(func(name, text []byte) error {
 		h := &hold{}

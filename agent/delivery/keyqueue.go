@@ -33,6 +33,8 @@ type job struct {
 	Cause    string    `json:"cause,omitempty"`   // of the last failure
 	Alone    bool      `json:"alone,omitempty"`   // it is to be tried with no other beside it
 	Size     int       `json:"size"`              // of the event
+	Type     string    `json:"type,omitempty"`    // by its head; empty: somebody vouches for it
+	Claim    *claim    `json:"claim,omitempty"`   // a later revision has to bear it out
 
 	event  []byte // nil while only the stored copy has it
 	place  place

@@ -56,7 +56,7 @@ func openStore(path, journal string) (*bolt.DB, error) {
 }
 
 func prepareStore(tx *bolt.Tx, journal string) error {
-	for _, name := range [][]byte{metaBucket, systemsBucket, receiptsBucket, parkedBucket, deadBucket, dirtyBucket, holdsBucket, formerBucket} {
+	for _, name := range [][]byte{metaBucket, systemsBucket, receiptsBucket, parkedBucket, deadBucket, dirtyBucket, holdsBucket, formerBucket, voicesBucket, revisionsBucket} {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return err
 		}

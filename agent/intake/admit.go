@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -145,11 +144,11 @@ func unresolved(e *event.Event, err error) *Problem {
 // mayPublish checks both halves of governance: the system's document lists the contract,
 // and the contract names the system, or its role, as the source of truth.
 func mayPublish(from *policy.System, c *policy.Contract) *Problem {
-	if !slices.Contains(from.Publishes, c.Name) {
+	if !from.MayPublish(c.Name) {
 		return problem(CodeNotPublisher, "system %s does not list contract %s under publishes", from.Name, c.Name).
 			at("/type", "publishes", "not listed for this system")
 	}
-	if c.Authority != from.Name && c.Authority != from.Role {
+	if !c.From(from) {
 		return problem(CodeNotPublisher, "the authority for contract %s is %s, and system %s has role %q", c.Name, c.Authority, from.Name, from.Role).
 			at("/type", "authority", "another system is the source of truth")
 	}

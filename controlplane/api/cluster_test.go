@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/policy"
 )
 
 func TestClusterIsShownWithItsNodes(t *testing.T) {
@@ -216,6 +218,7 @@ func TestAgentsAreAllowedAndForgotten(t *testing.T) {
 
 func TestCanaryIsApprovedPromotedAndWithdrawn(t *testing.T) {
 	b := newBench(t)
+	b.store.revisions = []model.Revision{testRevision(4, model.RevisionProposed)}
 	b.store.answer = func(cmd model.Command) (any, error) {
 		r := testRevision(4, model.RevisionCanary)
 		r.Canary = []string{"eu"}
@@ -307,4 +310,59 @@ spec: {owner: it, site: eu, role: crm, replaces: old}
 	if cmd := b.store.applied[0].(*model.Propose); !slices.Equal(cmd.Moves, want) {
 		t.Errorf("moves = %+v", cmd.Moves)
 	}
+}
+
+// TestSystemNeverChangesItsSite: neither a proposal may, nor one that was made before.
+func TestSystemNeverChangesItsSite(t *testing.T) {
+	b := newBench(t)
+	b.store.people[0].Roles = []model.Role{model.Author, model.Approver}
+	documents := func(site, role string) policy.Bundle {
+		return policy.Bundle{"policy.yaml": []byte(`apiVersion: crossdock/v1
+kind: Site
+metadata: {name: hq}
+spec: {owner: central-it, region: hq}
+---
+apiVersion: crossdock/v1
+kind: Site
+metadata: {name: eu}
+spec: {owner: central-it, region: eu}
+---
+apiVersion: crossdock/v1
+kind: System
+metadata: {name: crm}
+spec: {owner: it, site: ` + site + `, role: ` + role + `}
+`)}
+	}
+	b.store.revisions = []model.Revision{testRevision(1, model.RevisionActive), testRevision(2, model.RevisionProposed), testRevision(3, model.RevisionProposed)}
+	for i := range b.store.revisions[1:] {
+		b.store.revisions[i+1].Base = b.store.revisions[0].ID
+	}
+	b.store.bundles = map[uint64][]byte{1: documents("hq", "crm").Encode(), 2: documents("eu", "crm").Encode(), 3: documents("hq", "erp").Encode()}
+	b.store.answer = func(model.Command) (any, error) { return &b.store.revisions[2], nil }
+	refused := func(what string, r *httptest.ResponseRecorder) {
+		t.Helper()
+		p := b.refused(r, 400, "invalid")
+		for _, part := range []string{"crm", "hq", "eu", "replaces: crm"} {
+			if !strings.Contains(p.Detail, part) {
+				t.Errorf("%s: %q does not name %q", what, p.Detail, part)
+			}
+		}
+	}
+	propose := func(bundle policy.Bundle) *httptest.ResponseRecorder {
+		body, err := json.Marshal(Proposal{Note: "n", Bundle: toDocuments(bundle)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.do("POST", BasePath+"/revisions", string(body))
+	}
+	approve := func(number byte) *httptest.ResponseRecorder {
+		return b.do("POST", fmt.Sprintf("%s/revisions/%d/approve", BasePath, number), `{"digest":"`+toDigest([32]byte{number})+`"}`)
+	}
+	refused("proposal", propose(documents("eu", "crm")))
+	refused("approval", approve(2))
+	if len(b.store.applied) > 0 {
+		t.Errorf("commands: %+v", b.store.applied)
+	}
+	b.want(propose(documents("hq", "erp")), 201, nil)
+	b.want(approve(3), 200, nil)
 }

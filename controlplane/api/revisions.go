@@ -177,6 +177,11 @@ func (s *Server) propose(ctx context.Context, bundle policy.Bundle, note string,
 	if set == nil || problems.Failed() {
 		return nil, lintRefusal(problems)
 	}
+	if active, known := s.store.Active(); known {
+		if err := s.checkSites(ctx, active.ID.Number, bundle); err != nil {
+			return nil, err
+		}
+	}
 	encoded := bundle.Encode()
 	if len(encoded) > policy.MaxBundle {
 		return nil, model.Errorf(model.TooLarge, "the bundle has %d bytes compressed, the limit is %d", len(encoded), policy.MaxBundle)
@@ -189,6 +194,48 @@ func (s *Server) propose(ctx context.Context, bundle policy.Bundle, note string,
 		return nil, err
 	}
 	return asRevision(result)
+}
+
+// checkSites refuses a bundle that has a system at another site than the revision before it:
+// agents tell by its site who may send as a system.
+func (s *Server) checkSites(ctx context.Context, before uint64, bundle policy.Bundle) error {
+	old, err := s.bundle(before)
+	if err != nil {
+		return err
+	}
+	select {
+	case s.lints <- struct{}{}:
+		defer func() { <-s.lints }()
+	case <-ctx.Done():
+		return model.Errorf(model.Unavailable, "too many bundles are being checked; nothing was done")
+	}
+	relocated := policy.Relocated(old, bundle)
+	if len(relocated) == 0 {
+		return nil
+	}
+	items := make([]ProblemItem, 0, min(len(relocated), maxItems))
+	for _, r := range relocated[:cap(items)] {
+		items = append(items, ProblemItem{Pointer: "/bundle", Detail: r.String()})
+	}
+	return &itemError{cause: model.Errorf(model.Invalid, "%s", relocated[0]), items: items}
+}
+
+// checkProposal looks at a proposal again, which may be older than that rule or have been
+// made while another was approved. The state machine approves it only while its base is in
+// force, and keeps the documents of that: so this compares with what is in force then.
+func (s *Server) checkProposal(ctx context.Context, number uint64) error {
+	r, err := s.revision(number)
+	if err != nil {
+		return err
+	}
+	if _, kept := s.store.RevisionBundle(r.Base.Number); !kept || r.State != model.RevisionProposed || mayCompile(ctx) != nil {
+		return nil // the first one, or for the state machine to refuse
+	}
+	bundle, err := s.bundle(number)
+	if err != nil {
+		return err
+	}
+	return s.checkSites(ctx, r.Base.Number, bundle)
 }
 
 func asRevision(result any) (*model.Revision, error) {
@@ -223,6 +270,9 @@ func lintRefusal(problems policy.Problems) error {
 func (s *Server) ApproveRevision(ctx context.Context, r ApproveRevisionRequestObject) (ApproveRevisionResponseObject, error) {
 	digest, err := fromDigest(r.Body.Digest)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.checkProposal(ctx, r.Number); err != nil {
 		return nil, err
 	}
 	revision, err := s.changeRevision(ctx, &model.Approve{

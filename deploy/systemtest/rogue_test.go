@@ -26,9 +26,10 @@ import (
 
 // rogue holds a true certificate of a site and says what it likes.
 type rogue struct {
-	t       *testing.T
-	id      *identity.Identity
-	address string
+	t        *testing.T
+	id       *identity.Identity
+	address  string
+	revision uint64 // by which its orders were accepted, as it says
 }
 
 func newRogue(s *site) *rogue {
@@ -37,7 +38,7 @@ func newRogue(s *site) *rogue {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return &rogue{s.t, id, s.line.Addr()}
+	return &rogue{s.t, id, s.line.Addr(), 1}
 }
 
 // session opens one with a certificate.
@@ -92,20 +93,20 @@ func (r *rogue) block(from string, epoch, first uint64, to string) []byte {
 // blockOf cuts a block of one order of a key.
 func (r *rogue) blockOf(key, from string, epoch, first uint64, to string) []byte {
 	r.t.Helper()
-	return r.blockAs("shop-"+from, key, from, epoch, first, to)
+	return r.blockAs("shop-"+from, orderCaptured, key, from, epoch, first, to)
 }
 
-// blockAs says which system the order came from.
-func (r *rogue) blockAs(system, key, from string, epoch, first uint64, to string) []byte {
+// blockAs says which system the order came from, and of what type it is.
+func (r *rogue) blockAs(system, contract, key, from string, epoch, first uint64, to string) []byte {
 	r.t.Helper()
-	e := &event.Event{ID: key, Source: "/shops/" + from, Type: orderCaptured, Time: time.Now(),
+	e := &event.Event{ID: key, Source: "/shops/" + from, Type: contract, Time: time.Now(),
 		DataContentType: event.JSONType, Data: fmt.Appendf(nil, `{"orderId":%q}`, key)}
 	text, err := e.Marshal()
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	head := block.Head{ID: e.Hash(), Key: block.KeyHash(key), Type: e.Type, System: system, Occurred: e.Time, Received: e.Time,
-		Revision: block.Revision{Generation: 1, Number: 1}, Targets: []block.Target{{Agent: "hq", System: "erp", Route: "to-erp"}}}
+		Revision: block.Revision{Generation: 1, Number: r.revision}, Targets: []block.Target{{Agent: "hq", System: "erp", Route: "to-erp"}}}
 	out, err := block.Cut(block.Origin{Agent: from, Epoch: epoch}, []block.Lane{{Agent: to, First: first}},
 		[]block.Item{{Head: head, Body: block.AppendBody(nil, key, text)}})
 	if err != nil {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -25,6 +26,29 @@ func (s *Set) Moves() []Move {
 		system := s.Systems[name]
 		if old := s.Systems[system.Replaces]; old != nil {
 			out = append(out, Move{System: name, Site: system.Site, Old: old.Name, OldSite: old.Site})
+		}
+	}
+	return out
+}
+
+// Relocation is a system that a bundle has at another site than the bundle before it.
+type Relocation struct{ System, From, To string }
+
+func (r Relocation) String() string {
+	return fmt.Sprintf("system %s is at site %s, and would be at site %s: a system never changes its site; make a new system at %s with replaces: %s, and keep %s until that has been released",
+		r.System, r.From, r.To, r.To, r.System, r.System)
+}
+
+// Relocated lists the systems of both bundles that are at another site in the second. Like
+// Diff it compares bundles that do not compile, too.
+func Relocated(oldB, newB Bundle) []Relocation {
+	before, after := flatten(oldB), flatten(newB)
+	var out []Relocation
+	for _, id := range union(before, after) {
+		a, had := before[id]
+		b, has := after[id]
+		if from, to := a["spec.site"], b["spec.site"]; id[0] == "System" && had && has && from != to {
+			out = append(out, Relocation{System: id[1], From: from, To: to})
 		}
 	}
 	return out

@@ -37,6 +37,18 @@ func TestMoves(t *testing.T) {
 	}
 }
 
+func TestRelocated(t *testing.T) {
+	if got := Relocated(good(t), moved(t)); got != nil {
+		t.Errorf("a move is taken for a change of site: %v", got)
+	}
+	over := moved(t)
+	over["move.yaml"] = bytes.ReplaceAll(over["move.yaml"], []byte("site: hq"), []byte("site: porto"))
+	want := []Relocation{{System: "wms-hq", From: "hq", To: "porto"}}
+	if got := Relocated(moved(t), over); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestDiffShowsAMove(t *testing.T) {
 	var got []string
 	for _, c := range Diff(nil, nil, good(t), moved(t)) {

@@ -86,6 +86,9 @@ func (s *Set) Route(name string) (*Route, bool) {
 // MayPublish says whether the system publishes a contract.
 func (s *System) MayPublish(contract string) bool { return slices.Contains(s.Publishes, contract) }
 
+// From says whether the system is the source of truth for the contract, by name or role.
+func (c *Contract) From(s *System) bool { return c.Authority == s.Name || c.Authority == s.Role }
+
 // CanDeliver says whether the system has a driver that takes deliveries.
 func (s *System) CanDeliver() bool {
 	return s.HTTP != nil && s.HTTP.Deliver != nil || s.Webhook != nil || s.File != nil && s.File.Deliver != nil
