@@ -199,7 +199,7 @@ func (a *Agent) openUplink() error {
 	config.Logger, config.Metrics = a.log, uplink.NewMetrics(a.registry)
 	for _, t := range []struct{ field, value *time.Duration }{
 		{&config.Silence, &a.cfg.Tuning.Silence}, {&config.StatusEvery, &a.cfg.Tuning.StatusEvery},
-		{&config.FullRetry, &a.cfg.Tuning.FullRetry}, {&config.ReconnectMax, &a.cfg.Tuning.ReconnectMax},
+		{&config.FullRetry, &a.cfg.Tuning.FullRetry}, {&config.ReconnectMax, &a.cfg.Tuning.ReconnectMax}, {&config.PushPause, &a.cfg.Tuning.PushPause},
 	} {
 		if *t.value > 0 {
 			*t.field = *t.value

@@ -75,6 +75,7 @@ type Tuning struct {
 	StatusEvery  time.Duration
 	FullRetry    time.Duration
 	ReconnectMax time.Duration
+	PushPause    time.Duration
 	RetryQUIC    time.Duration
 	ParkAfter    time.Duration
 	TrimEvery    time.Duration

@@ -261,6 +261,7 @@ func badLine(t *testing.T, faults transport.Faults) {
 		s := bareSite(t, name, t.TempDir())
 		s.cfg.ControlPlane.Addresses = []string{"memory:1"} // never dialled
 		s.cfg.Tuning.ReconnectMax = 5 * time.Millisecond
+		s.cfg.Tuning.PushPause = time.Nanosecond // many pushes at a time, to be put out of order
 		bad := faults
 		bad.Seed = faults.Seed*10 + uint64(i)
 		dialers[name] = &countingDialer{Dialer: transport.NewMemory(c.counter, c.join(s), bad)}
