@@ -2,18 +2,16 @@ package main
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/crossdock/crossdock/scripts/record"
 )
 
 // line is one run in the ledger: what the test reports, and what was tested when.
@@ -33,51 +31,17 @@ type line struct {
 	Diverged int            `json:"diverged,omitempty"`
 }
 
-const dirty = "-dirty" // ends the name of a commit that is not what was tested
-
-// parse reads a line and refuses what it does not know: the test and the ledger speak of
-// the same.
-func parse(text []byte) (l line, err error) {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	return l, d.Decode(&l)
-}
-
 // note adds a line to the ledger. A run that did not come to its report leaves its seed.
 func note(ledger, report string, p plan, tested string, failed error) error {
 	l := line{Control: p.control, Seed: p.seed, Failed: true}
 	if text, err := os.ReadFile(report); err == nil && len(text) > 0 {
-		if l, err = parse(text); err != nil {
+		l = line{}
+		if err := record.Parse(text, &l); err != nil {
 			return fmt.Errorf("the report of %s: %w", p.test, err)
 		}
 	}
 	l.At, l.Commit, l.Fault, l.Failed = time.Now().UTC().Truncate(time.Second), tested, p.fault, l.Failed || failed != nil
-	text, err := json.Marshal(l)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(ledger), 0o755); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(ledger, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	return errors.Join(err, f.Close())
-}
-
-// commit names what is tested. The ledger itself is no part of that.
-func commit() string {
-	name, err := exec.Command("git", "rev-parse", "--short=12", "HEAD").Output()
-	if err != nil {
-		return "unknown" + dirty
-	}
-	changed, err := exec.Command("git", "status", "--porcelain", "--", ":/", ":(exclude,top)deploy/systemtest/ledger.jsonl").Output()
-	if err != nil || len(changed) > 0 {
-		return strings.TrimSpace(string(name)) + dirty
-	}
-	return strings.TrimSpace(string(name))
+	return record.Append(ledger, l)
 }
 
 // inHistory reports whether a commit is one that this tree grew from.
@@ -122,12 +86,13 @@ func sumUp(ledger string, known func(commit string) bool, out io.Writer) error {
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for number := 1; lines.Scan(); number++ {
-		l, err := parse(lines.Bytes())
+		var l line
+		err := record.Parse(lines.Bytes(), &l)
 		switch {
 		case err != nil:
 			left = append(left, fmt.Sprintf("line %d: %v", number, err))
 			continue
-		case strings.HasSuffix(l.Commit, dirty):
+		case strings.HasSuffix(l.Commit, record.Dirty):
 			left = append(left, fmt.Sprintf("line %d: %s is not what was tested", number, l.Commit))
 			continue
 		case !known(l.Commit):

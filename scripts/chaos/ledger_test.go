@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/crossdock/crossdock/scripts/record"
 )
 
 func TestSumCountsWhatHoldsForACommit(t *testing.T) {
@@ -75,8 +77,8 @@ func TestEveryRunIsNoted(t *testing.T) {
 		t.Fatalf("%d lines, want 3:\n%s", len(lines), text)
 	}
 	for i, want := range []line{{Rounds: 2, Orders: 9}, {Rounds: 2, Orders: 9, Failed: true}, {Failed: true}} {
-		got, err := parse([]byte(lines[i]))
-		if err != nil {
+		var got line
+		if err := record.Parse([]byte(lines[i]), &got); err != nil {
 			t.Fatal(err)
 		}
 		if got.Commit != "aaa" || got.Seed != 7 || got.Fault != "transfer" || got.Rounds != want.Rounds || got.Orders != want.Orders || got.Failed != want.Failed {

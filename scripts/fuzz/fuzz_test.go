@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/crossdock/crossdock/scripts/record"
 )
 
 func TestTargetsAreFoundTheMostExposedFirst(t *testing.T) {
@@ -63,7 +65,7 @@ func TestRecordComesBack(t *testing.T) {
 		{At: time.Date(2026, 1, 2, 3, 5, 5, 0, time.UTC), Commit: "abc-dirty", Target: "a.FuzzA", Failed: true},
 	}
 	for _, l := range want {
-		if err := note(file, l); err != nil {
+		if err := record.Append(file, l); err != nil {
 			t.Fatal(err)
 		}
 	}

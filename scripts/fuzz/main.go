@@ -22,6 +22,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/crossdock/crossdock/scripts/record"
 )
 
 func main() {
@@ -99,9 +101,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	for _, t := range chosen {
-		tested := commit() // what is changed while it runs is not tested
+		tested := record.Commit(filepath.ToSlash(recordFile), "**/testdata/fuzz/**") // what is changed while it runs is not tested
 		did, failed := t.fuzz(ctx, *lasts, out)
-		err := note(recordFile, line{At: time.Now().UTC().Truncate(time.Second), Commit: tested, Target: t.String(),
+		err := record.Append(recordFile, line{At: time.Now().UTC().Truncate(time.Second), Commit: tested, Target: t.String(),
 			Seconds: did.seconds, Executions: did.executions, Failed: failed != nil && ctx.Err() == nil}) // one that was broken off has found nothing
 		if err := errors.Join(failed, err); err != nil {
 			return err

@@ -2,17 +2,16 @@ package main
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/crossdock/crossdock/scripts/record"
 )
 
 // recordFile holds a line for each run.
@@ -28,8 +27,6 @@ type line struct {
 	Failed     bool      `json:"failed,omitempty"`
 }
 
-const dirty = "-dirty" // ends the name of a commit that is not what was tested
-
 // read gives all lines of a record; one that does not exist has none.
 func read(file string) ([]line, error) {
 	f, err := os.Open(file)
@@ -44,41 +41,12 @@ func read(file string) ([]line, error) {
 	texts := bufio.NewScanner(f)
 	for number := 1; texts.Scan(); number++ {
 		var l line
-		d := json.NewDecoder(bytes.NewReader(texts.Bytes()))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&l); err != nil {
+		if err := record.Parse(texts.Bytes(), &l); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", file, number, err)
 		}
 		out = append(out, l)
 	}
 	return out, texts.Err()
-}
-
-func note(file string, l line) error {
-	text, err := json.Marshal(l)
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	return errors.Join(err, f.Close())
-}
-
-// commit names what is tested. The record and the kept inputs are no part of that.
-func commit() string {
-	name, err := exec.Command("git", "rev-parse", "--short=12", "HEAD").Output()
-	if err != nil {
-		return "unknown" + dirty
-	}
-	changed, err := exec.Command("git", "status", "--porcelain", "--", ":/", ":(exclude,top)scripts/fuzz/record.jsonl",
-		":(exclude,top,glob)**/testdata/fuzz/**").Output()
-	if err != nil || len(changed) > 0 {
-		return strings.TrimSpace(string(name)) + dirty
-	}
-	return strings.TrimSpace(string(name))
 }
 
 // total is what the runs of one target come to.
@@ -97,7 +65,7 @@ func times(past []line) map[string]total {
 		switch {
 		case l.Failed:
 			t.failed++
-		case !strings.HasSuffix(l.Commit, dirty):
+		case !strings.HasSuffix(l.Commit, record.Dirty):
 			t.runs++
 			t.seconds += l.Seconds
 			t.executions += l.Executions
