@@ -542,8 +542,12 @@ func TestCutOffLeaderGivesNoBarrier(t *testing.T) {
 	c.net.isolate(old.cfg.NodeID, slices.DeleteFunc(slices.Clone(threeNodes), func(o string) bool { return o == old.cfg.NodeID })...)
 	once, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
-	if index, err := old.ServeBarrier(once); err == nil {
-		t.Errorf("it gave %d", index)
+	_, err := old.ServeBarrier(once)
+	if err == nil { // by a heartbeat that was under way as the lines were cut: nobody else leads yet
+		_, err = old.ServeBarrier(once)
+	}
+	if err == nil {
+		t.Error("it gave one")
 	}
 	next := c.leaderOtherThan(old.cfg.NodeID)
 	next.must(tokenOf("meanwhile"))
