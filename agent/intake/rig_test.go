@@ -80,6 +80,7 @@ func (j *journal) held() []Admitted {
 type secrets struct {
 	mu    sync.Mutex
 	texts map[string]string
+	fault error // of every read
 }
 
 func (s *secrets) set(ref, text string) {
@@ -88,9 +89,18 @@ func (s *secrets) set(ref, text string) {
 	s.texts[ref] = text
 }
 
+func (s *secrets) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = err
+}
+
 func (s *secrets) Resolve(ref string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fault != nil {
+		return nil, s.fault
+	}
 	text, ok := s.texts[ref]
 	if !ok {
 		return nil, errors.New("no such secret: " + ref)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
+	"io/fs"
 	"math"
 	"net/http"
 	"strconv"
@@ -19,6 +21,9 @@ import (
 // again: a token can change without a new revision.
 const tokenReread = 30 * time.Second
 
+// unreadReread is the same while a token is there and its disk does not give it.
+const unreadReread = time.Second
+
 const (
 	defaultRate  = 1000
 	defaultBurst = 2000
@@ -32,6 +37,7 @@ type view struct {
 	byName  map[string]*caller
 	read    time.Time // when the tokens were
 	since   time.Time // when this agent first held the revision
+	unread  bool      // a token is there and could not be read: an unknown one may be it
 }
 
 // caller is one system of this site.
@@ -71,13 +77,20 @@ func (s *Service) reread(old *view) *view {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := s.view.Load()
-	if v == old && s.parts.Now().Sub(v.read) >= tokenReread {
+	if v == old && s.parts.Now().Sub(v.read) >= v.rereadAfter() {
 		since := v.since
 		v = s.build(v.set, v.router)
 		v.since = since
 		s.view.Store(v)
 	}
 	return v
+}
+
+func (v *view) rereadAfter() time.Duration {
+	if v.unread {
+		return unreadReread
+	}
+	return tokenReread
 }
 
 // build reads tokens and limits; s.mu is held. What keeps a system from posting is logged
@@ -92,6 +105,7 @@ func (s *Service) build(set *policy.Set, router Router) *view {
 			token = bytes.TrimSpace(token)
 			switch {
 			case err != nil:
+				v.unread = v.unread || ofDisk(err)
 				c.closed = "its token " + system.Intake.Token + " cannot be read: " + err.Error()
 			case len(token) == 0:
 				c.closed = "its token " + system.Intake.Token + " is empty"
@@ -117,6 +131,13 @@ func (s *Service) build(set *policy.Set, router Router) *view {
 		}
 	}
 	return v
+}
+
+// ofDisk tells a file that is there and cannot be read from one that is missing, and from a
+// reference that is wrong.
+func ofDisk(err error) bool {
+	var path *fs.PathError
+	return errors.As(err, &path) && !errors.Is(err, fs.ErrNotExist)
 }
 
 // Closed says of the systems whose token does not work why they cannot post. It looks again
@@ -158,9 +179,13 @@ func (s *Service) authenticate(v *view, h http.Header) (*view, *caller, *Problem
 		return v, c, nil
 	}
 	if fresh := s.reread(v); fresh != v {
-		if c := fresh.find(sum); c != nil {
-			return fresh, c, nil
+		v = fresh
+		if c := v.find(sum); c != nil {
+			return v, c, nil
 		}
+	}
+	if v.unread { // who is refused for good must not be the right one
+		return v, nil, problem(CodeUnavailable, "a token of site %s cannot be read now, which may be this one; send the same again", s.cfg.Site)
 	}
 	return v, nil, problem(CodeUnauthenticated, "the token is not that of a system at site %s", s.cfg.Site)
 }

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -57,6 +60,23 @@ func TestTokens(t *testing.T) {
 			if got := r.status(t, "1", token); got != 401 {
 				t.Errorf("token %q: got %d, want 401", token, got)
 			}
+		}
+	})
+	t.Run("nobody is refused for good while a disk does not give the tokens", func(t *testing.T) {
+		r := newRig(t)
+		r.secrets.fail(fmt.Errorf("secret file:shop.token: %w", &fs.PathError{Op: "openat", Path: "shop.token", Err: syscall.EIO}))
+		for _, token := range []string{"shop-secret", "another"} {
+			if got := r.status(t, "1", token); got != 503 {
+				t.Errorf("token %q: got %d, want 503", token, got)
+			}
+		}
+		r.secrets.fail(nil)
+		r.clock.advance(unreadReread)
+		if got := r.status(t, "1", "another"); got != 401 {
+			t.Errorf("when they are read: got %d, want 401", got)
+		}
+		if got := r.status(t, "1", "shop-secret"); got != 202 {
+			t.Errorf("when they are read: got %d, want 202", got)
 		}
 	})
 	t.Run("the same token twice opens neither", func(t *testing.T) {

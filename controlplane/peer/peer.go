@@ -66,7 +66,7 @@ type Config struct {
 	Identity Identity
 
 	Certificate func() (*tls.Certificate, error) // of this node
-	Authorities func() *x509.CertPool            // that sign nodes
+	Authorities func() *x509.CertPool            // that sign nodes; others are another pool
 	Node        func(certificate *x509.Certificate) (cluster, node string, err error)
 
 	// Address tells where a node listens. Nothing there may wait.
@@ -259,29 +259,6 @@ func (p *Peers) takeCalls(raw *conn, conn *tls.Conn, state *tls.ConnectionState)
 	case <-p.ended:
 		return net.ErrClosed
 	}
-}
-
-// verify gives the node that a chain proves.
-func (p *Peers) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (node string, err error) {
-	if len(chain) == 0 {
-		return "", model.Errorf(model.Unauthorized, "no certificate: only nodes of cluster %s may speak here", p.cfg.Identity.Cluster)
-	}
-	cluster, node, err := p.cfg.Node(chain[0])
-	if err != nil {
-		return "", model.Errorf(model.Unauthorized, "%v: only nodes may speak here", err)
-	}
-	between := x509.NewCertPool()
-	for _, c := range chain[1:] {
-		between.AddCert(c)
-	}
-	_, err = chain[0].Verify(x509.VerifyOptions{Roots: p.cfg.Authorities(), Intermediates: between, KeyUsages: []x509.ExtKeyUsage{usage}})
-	if err != nil {
-		return "", model.Errorf(model.Unauthorized, "certificate of node %s is not of an authority that cluster %s trusts (%v)", node, p.cfg.Identity.Cluster, err)
-	}
-	if cluster != p.cfg.Identity.Cluster {
-		return "", model.Errorf(model.Unauthorized, "node %s is of cluster %s, this is %s", node, cluster, p.cfg.Identity.Cluster)
-	}
-	return node, nil
 }
 
 // sameLife refuses a node of another cluster, or of another life of this one. It is no word

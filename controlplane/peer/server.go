@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -72,7 +71,7 @@ func (p *Peers) server() *http.Server {
 		return status, err
 	})
 	return &http.Server{
-		Handler: mux, TLSConfig: p.serverTLS(), Protocols: protocols,
+		Handler: mux, ConnContext: withCaller, TLSConfig: p.serverTLS(), Protocols: protocols,
 		ReadHeaderTimeout: proveTimeout, ReadTimeout: maxWait, WriteTimeout: maxWait + proveTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(p.cfg.Logger.Handler(), slog.LevelDebug),
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 256, SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
@@ -137,7 +136,7 @@ func (p *Peers) mayCall(ctx context.Context, r *http.Request) error {
 	if r.URL.Path == callJoin {
 		return nil
 	}
-	node, err := p.verify(r.TLS.PeerCertificates, x509.ExtKeyUsageClientAuth)
+	node, err := p.caller(r)
 	if err != nil {
 		return err
 	}

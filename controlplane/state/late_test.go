@@ -8,7 +8,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/protocol/block"
@@ -52,58 +55,158 @@ func mixed(before, after []byte, written func(page int) bool) []byte {
 	return out
 }
 
-// Whatever part of the newest commit is on disk after a power loss, the state opens at one
-// of the two commits before, in whole, and the log brings it to where it was.
-func TestPowerLoss(t *testing.T) {
-	const seed = 11
-	rnd := rand.New(rand.NewPCG(seed, seed))
-	t.Logf("seed %d", seed)
-	f := synced(t, t.TempDir())
-	dumps := map[uint64]string{}
-	f.begin(model.ApprovalsDual, model.Limits{})
-	f.join("eu", "ho")
-	dumps[f.AppliedIndex()] = f.dump()
-	next, stood := uint64(1), map[uint64]int{} // how many commits behind
-	for range 14 {
-		if err := f.late.wait(); err != nil {
-			t.Fatal(err)
-		}
-		before := f.file()
-		if box := f.Mailbox("ho"); box.Next > box.First+8 {
-			f.must(&model.Ack{At: f.now, Agent: "ho", Mailbox: box.First + uint64(rnd.IntN(5))})
-		} else {
-			text := cut(t, "eu", 1, []block.Lane{{Agent: "ho", First: next}}, plain(2, 1+rnd.IntN(9<<10))...)
-			f.must(&model.Push{At: f.now, Agent: "eu", Epoch: 1, Blocks: [][]byte{text}})
-			next += 2
-		}
-		now := f.AppliedIndex()
-		dumps[now] = f.dump()
-		if dumps[now-2] == "" {
-			continue
-		}
-		after := f.file()
-		for name, written := range map[string]func(int) bool{
-			"all of it":            func(int) bool { return true },
-			"nothing":              func(int) bool { return false },
-			"all but the heads":    func(page int) bool { return page > 1 },
-			"nothing but the head": func(page int) bool { return page <= 1 },
-			"some":                 func(int) bool { return rnd.IntN(2) == 0 },
-			"most, and no head":    func(page int) bool { return page > 1 && rnd.IntN(8) != 0 },
-		} {
-			at := f.survives(fmt.Sprintf("%s of entry %d", name, now), mixed(before, after, written), dumps)
-			stood[now-at]++
-		}
+// heads is what is kept beside the file.
+func (f *fixture) heads() []byte {
+	f.Helper()
+	text, err := os.ReadFile(filepath.Join(f.dir, lateName))
+	if err != nil {
+		f.Fatal(err)
 	}
-	if stood[1] == 0 || stood[2] == 0 || len(stood) != 2 {
-		t.Errorf("the state opened so many entries behind, so often: %v; want 1 and 2", stood)
+	return text
+}
+
+// loser commits to a state until its power is cut.
+type loser struct {
+	*fixture
+	rnd   *rand.Rand
+	next  uint64            // event of the lane
+	dumps map[uint64]string // what the state was at each entry
+}
+
+// commit makes some commits without a sync.
+func (l *loser) commit(n int) {
+	l.late.every = time.Hour
+	for range n {
+		if box := l.Mailbox("ho"); box.Next > box.First+8 {
+			l.must(&model.Ack{At: l.now, Agent: "ho", Mailbox: box.First + uint64(l.rnd.IntN(5))})
+		} else {
+			text := cut(l, "eu", 1, []block.Lane{{Agent: "ho", First: l.next}}, plain(2, 1+l.rnd.IntN(9<<10))...)
+			l.must(&model.Push{At: l.now, Agent: "eu", Epoch: 1, Blocks: [][]byte{text}})
+			l.next += 2
+		}
+		l.dumps[l.AppliedIndex()] = l.dump()
 	}
 }
 
+// syncs begins a sync behind the newest of some commits.
+func (l *loser) syncs(n int) {
+	l.Helper()
+	l.commit(n - 1)
+	if err := l.late.finish(); err != nil {
+		l.Fatal(err)
+	}
+	l.late.every = 0
+	l.must(&model.Ack{At: l.now, Agent: "ho", Mailbox: l.Mailbox("ho").First})
+	l.dumps[l.AppliedIndex()] = l.dump()
+	if l.late.synced == nil {
+		l.Fatal("no sync was begun")
+	}
+}
+
+func (l *loser) finish() {
+	l.Helper()
+	if err := l.late.finish(); err != nil {
+		l.Fatal(err)
+	}
+}
+
+// everyMix tries what a power loss may leave between two moments; the state has to stand at
+// the same entry with any of it.
+func (l *loser) everyMix(what string, before, after, heads []byte, at uint64) {
+	l.Helper()
+	for name, written := range map[string]func(int) bool{
+		"all of it":            func(int) bool { return true },
+		"nothing":              func(int) bool { return false },
+		"all but the heads":    func(page int) bool { return page > 1 },
+		"nothing but the head": func(page int) bool { return page <= 1 },
+		"some":                 func(int) bool { return l.rnd.IntN(2) == 0 },
+		"most, and no head":    func(page int) bool { return page > 1 && l.rnd.IntN(8) != 0 },
+	} {
+		what := fmt.Sprintf("%s, %s of what was written up to entry %d", what, name, l.AppliedIndex())
+		if stood := l.survives(what, mixed(before, after, written), heads, l.dumps); stood != at {
+			l.Fatalf("%s: the state opens at entry %d, want %d", what, stood, at)
+		}
+	}
+	torn := bytes.Clone(after)
+	for page := range 2 {
+		clear(torn[page*os.Getpagesize():][:headSize/2])
+	}
+	if stood := l.survives(what+", with both heads torn", torn, heads, l.dumps); stood != at {
+		l.Fatalf("%s, with both heads torn: the state opens at entry %d, want %d", what, stood, at)
+	}
+}
+
+// Whatever part of the newest commits is on disk after a power loss, the state opens at the
+// last one that was synced, in whole, and the log brings it to where it was.
+func TestPowerLoss(t *testing.T) {
+	const seed = 11
+	l := &loser{fixture: synced(t, t.TempDir()), rnd: rand.New(rand.NewPCG(seed, seed)), next: 1, dumps: map[uint64]string{}}
+	t.Logf("seed %d", seed)
+	l.late.every, l.late.slow = time.Hour, time.Hour
+	l.begin(model.ApprovalsDual, model.Limits{})
+	l.join("eu", "ho")
+	sync := l.late.sync
+	for range 5 {
+		l.syncs(1 + l.rnd.IntN(6))
+		l.finish()
+		at, before, heads := l.AppliedIndex(), l.file(), l.heads()
+		l.commit(1 + l.rnd.IntN(6))
+		l.everyMix("before the next sync", before, l.file(), heads, at)
+
+		held := make(chan struct{})
+		l.late.sync = func() error {
+			<-held
+			if !bytes.Equal(l.heads(), heads) {
+				return errors.New("the head of a commit is kept that is not on disk yet")
+			}
+			return sync()
+		}
+		l.syncs(3)
+		begun, next := l.file(), l.AppliedIndex()
+		l.commit(1 + l.rnd.IntN(6))
+		l.everyMix("while it is synced", before, l.file(), heads, at)
+		close(held)
+		l.finish()
+		l.late.sync = sync
+		l.everyMix("after that", begun, l.file(), l.heads(), next)
+
+		torn := l.heads() // of the next head that is written
+		clear(torn[l.late.slot*slotSize:][headAt:commitAt])
+		l.everyMix("while its head is kept", begun, l.file(), torn, next)
+	}
+}
+
+// Commits wait for a sync that takes unduly long, and only for that.
+func TestCommitsWaitForASlowSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := synced(t, t.TempDir())
+		held := make(chan struct{})
+		f.late.every, f.late.sync = 0, func() error { <-held; return nil }
+		f.begin(model.ApprovalsDual, model.Limits{})
+		f.join("eu", "ho")
+		if f.late.synced == nil {
+			t.Fatal("no sync is under way")
+		}
+		time.Sleep(mayTake)
+		var done atomic.Bool
+		go func() { f.join("na"); done.Store(true) }()
+		synctest.Wait()
+		if done.Load() {
+			t.Error("a commit did not wait for a sync that takes too long")
+		}
+		close(held)
+		synctest.Wait()
+		if !done.Load() {
+			t.Error("a commit waits when the sync is done")
+		}
+	})
+}
+
 // survives opens what a power loss has left and gives the entry that the state stands at.
-func (f *fixture) survives(what string, file []byte, dumps map[uint64]string) uint64 {
+func (f *fixture) survives(what string, file, heads []byte, dumps map[uint64]string) uint64 {
 	f.Helper()
 	dir := f.TempDir()
-	for name, text := range map[string][]byte{fileName: file, lateName: nil} {
+	for name, text := range map[string][]byte{fileName: file, lateName: heads} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			f.Fatal(err)
 		}
@@ -130,13 +233,18 @@ func TestClosedStateOpensWhereItWas(t *testing.T) {
 	f := synced(t, t.TempDir())
 	f.begin(model.ApprovalsDual, model.Limits{})
 	for i := range 3 {
+		f.late.every = time.Hour
 		f.join(fmt.Sprint("site-", i))
-		want := f.dump()
+		want, syncs, sync := f.dump(), 0, f.late.sync
+		f.late.sync = func() error { syncs++; return sync() }
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
 		}
+		if syncs == 0 {
+			t.Error("a state was closed that is not on disk")
+		}
 		if _, err := os.Stat(filepath.Join(f.dir, lateName)); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("a closed state is marked as one that is open: %v", err)
+			t.Errorf("a closed state is taken for one that is open: %v", err)
 		}
 		f.Machine = synced(t, f.dir).Machine
 		if f.dump() != want {
@@ -145,17 +253,17 @@ func TestClosedStateOpensWhereItWas(t *testing.T) {
 	}
 }
 
-// What an open and a close write between late commits is synced in its place and spares only
-// the newest commit, so that a crash meanwhile must find no mark.
-func TestNoMarkBesideCommitsInPlace(t *testing.T) {
+// What an open and a close write is synced in its place and spares only the newest commit, so
+// that a crash meanwhile must find no heads of others.
+func TestNoHeadsBesideCommitsInPlace(t *testing.T) {
 	f := synced(t, t.TempDir())
 	f.begin(model.ApprovalsDual, model.Limits{})
 	f.join("eu")
-	if err := f.late.wait(); err != nil {
+	if err := f.late.finish(); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for name, text := range map[string][]byte{fileName: f.file(), lateName: nil} {
+	for name, text := range map[string][]byte{fileName: f.file(), lateName: f.heads()} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +274,7 @@ func TestNoMarkBesideCommitsInPlace(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, lateName)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a step back was made, and another would be: %v", err)
 	}
-	if err := f.late.over(f.dir); err != nil {
+	if err := f.late.close(f.dir); err != nil {
 		t.Fatal(err)
 	}
 	at := f.AppliedIndex()
@@ -188,7 +296,7 @@ func TestPowerLossAfterRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.log = from.log
-	if at := f.survives("a restored state", f.file(), map[uint64]string{f.AppliedIndex(): f.dump()}); at != from.AppliedIndex() {
+	if at := f.survives("a restored state", f.file(), f.heads(), map[uint64]string{f.AppliedIndex(): f.dump()}); at != from.AppliedIndex() {
 		t.Errorf("it opens at entry %d, want %d", at, from.AppliedIndex())
 	}
 }
@@ -199,8 +307,11 @@ func TestLateSyncFails(t *testing.T) {
 	told := make(chan error, 1)
 	f.late.failed = func(err error) { told <- err }
 	sync := f.late.sync
-	f.late.sync = func() error { return errors.New("the disk is gone") }
+	f.late.every, f.late.sync = 0, func() error { return errors.New("the disk is gone") }
 	f.begin(model.ApprovalsDual, model.Limits{})
+	if err := f.late.finish(); !errors.Is(err, ErrFatal) {
+		t.Errorf("the sync ended with %v, want ErrFatal", err)
+	}
 	if err := <-told; !errors.Is(err, ErrFatal) {
 		t.Errorf("told %v, want ErrFatal", err)
 	}
@@ -208,11 +319,11 @@ func TestLateSyncFails(t *testing.T) {
 	if _, err := f.Apply([]Entry{{Index: 2, Term: 1, Empty: true}}); !errors.Is(err, ErrFatal) {
 		t.Errorf("applied after that: %v, want ErrFatal", err)
 	}
-	f.keepsItsMark()
+	f.keepsItsHeads()
 }
 
-// keepsItsMark closes the machine, whose file may lack a part of what was committed.
-func (f *fixture) keepsItsMark() {
+// keepsItsHeads closes the machine, whose file may lack a part of what was committed.
+func (f *fixture) keepsItsHeads() {
 	f.Helper()
 	if err := f.Close(); err != nil {
 		f.Fatal(err)
@@ -228,16 +339,16 @@ func TestLateSyncFailsBeforeRestore(t *testing.T) {
 	history(from, 3)
 	f := synced(t, t.TempDir())
 	f.late.failed = func(error) {}
-	f.late.sync = func() error { return errors.New("the disk is gone") }
+	f.late.every, f.late.sync = 0, func() error { return errors.New("the disk is gone") }
 	f.begin(model.ApprovalsDual, model.Limits{})
 	if err := f.Restore(bytes.NewReader(snapshotOf(from))); !errors.Is(err, ErrFatal) {
 		t.Errorf("restored after a failed sync: %v, want ErrFatal", err)
 	}
-	f.keepsItsMark()
+	f.keepsItsHeads()
 }
 
-// A directory from which the state was taken away begins anew, as it does without the mark.
-func TestMarkWithoutState(t *testing.T) {
+// A directory from which the state was taken away begins anew, as it does without them.
+func TestHeadsWithoutState(t *testing.T) {
 	for name, file := range map[string][]byte{"none": nil, "an empty one": {}} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -169,7 +169,7 @@ func (m *Machine) Close() error {
 	defer m.mu.Unlock()
 	var err error
 	if m.failed == nil {
-		err = m.late.over(m.cfg.Dir)
+		err = m.late.close(m.cfg.Dir)
 	}
 	m.late.end()
 	m.late = nil
@@ -178,7 +178,7 @@ func (m *Machine) Close() error {
 
 // Apply applies entries in one transaction. Entries at or below the machine's own index
 // are passed over. An error is ErrFatal, and then nothing of the batch was applied. After a
-// crash the last batch may have to be applied again.
+// crash the last batches may have to be applied again.
 func (m *Machine) Apply(entries []Entry) (out Outcome, err error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -197,7 +197,7 @@ func (m *Machine) Apply(entries []Entry) (out Outcome, err error) {
 		if err != nil {
 			return err
 		}
-		return m.late.begin()
+		return m.late.committed()
 	})
 	if err != nil {
 		return Outcome{}, fmt.Errorf("%w: apply: %w", ErrFatal, err)
