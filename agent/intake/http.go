@@ -165,7 +165,7 @@ func (s *Service) writeError(err error, c echo.Context) {
 	p := problemOf(err)
 	s.parts.Metrics.refused.WithLabelValues(string(p.Code)).Inc()
 	level := slog.LevelDebug
-	if p.Status >= 500 && p.Code != CodeNotReady {
+	if p.Status >= 500 && p.Code != CodeNotReady && p.Code != CodeTokensUnread { // of these it is told elsewhere
 		level = slog.LevelWarn
 	}
 	s.log.Log(c.Request().Context(), level, "request refused", "code", string(p.Code), "detail", p.Detail, "cause", p.cause, "from", c.RealIP())

@@ -30,6 +30,7 @@ const (
 	CodeInternal        Code = "internal"
 	CodeUnavailable     Code = "unavailable"
 	CodeNotReady        Code = "not-ready"
+	CodeTokensUnread    Code = "tokens-unread"
 	CodeQueueFull       Code = "queue-full"
 )
 
@@ -57,6 +58,7 @@ var kinds = map[Code]kind{
 	CodeInternal:        {500, "The agent failed", true},
 	CodeUnavailable:     {503, "The agent could not take the events now", true},
 	CodeNotReady:        {503, "The agent holds no policy yet", true},
+	CodeTokensUnread:    {503, "The agent cannot read its systems' tokens now", true},
 	CodeQueueFull:       {507, "The agent's journal is full", true},
 }
 

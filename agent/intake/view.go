@@ -5,11 +5,11 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"io/fs"
 	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -96,6 +96,7 @@ func (v *view) rereadAfter() time.Duration {
 // build reads tokens and limits; s.mu is held. What keeps a system from posting is logged
 // once, and again when it is another thing.
 func (s *Service) build(set *policy.Set, router Router) *view {
+	old := s.view.Load()
 	v := &view{set: set, router: router, byName: map[string]*caller{}, read: s.parts.Now()}
 	v.since = v.read
 	for _, system := range set.SystemsAt(s.cfg.Site) {
@@ -104,8 +105,14 @@ func (s *Service) build(set *policy.Set, router Router) *view {
 			token, err := s.parts.Secrets.Resolve(system.Intake.Token)
 			token = bytes.TrimSpace(token)
 			switch {
+			case err != nil && ofDisk(err):
+				v.unread = true
+				if before := old.caller(system.Name); before != nil && before.open && before.system.Intake.Token == system.Intake.Token {
+					c.token, c.open = before.token, true
+					break
+				}
+				c.closed = "its token " + system.Intake.Token + " cannot be read: " + err.Error()
 			case err != nil:
-				v.unread = v.unread || ofDisk(err)
 				c.closed = "its token " + system.Intake.Token + " cannot be read: " + err.Error()
 			case len(token) == 0:
 				c.closed = "its token " + system.Intake.Token + " is empty"
@@ -124,20 +131,31 @@ func (s *Service) build(set *policy.Set, router Router) *view {
 			}
 		}
 	}
-	old := s.view.Load()
 	for _, c := range v.callers {
-		if c.closed != "" && (old == nil || old.byName[c.system.Name] == nil || old.byName[c.system.Name].closed != c.closed) {
+		if before := old.caller(c.system.Name); c.closed != "" && (before == nil || before.closed != c.closed) {
 			s.log.Warn("a system cannot post events", "system", c.system.Name, "why", c.closed)
 		}
 	}
 	return v
 }
 
-// ofDisk tells a file that is there and cannot be read from one that is missing, and from a
-// reference that is wrong.
+// caller gives a system of the view, which may be nil.
+func (v *view) caller(name string) *caller {
+	if v == nil {
+		return nil
+	}
+	return v.byName[name]
+}
+
+// ofDisk tells a file that is there, and that the machine does not give just now, from one
+// that is missing and a reference that is wrong.
 func ofDisk(err error) bool {
-	var path *fs.PathError
-	return errors.As(err, &path) && !errors.Is(err, fs.ErrNotExist)
+	for _, errno := range []syscall.Errno{syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ESTALE, syscall.ETIMEDOUT} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // Closed says of the systems whose token does not work why they cannot post. It looks again
@@ -185,7 +203,9 @@ func (s *Service) authenticate(v *view, h http.Header) (*view, *caller, *Problem
 		}
 	}
 	if v.unread { // who is refused for good must not be the right one
-		return v, nil, problem(CodeUnavailable, "a token of site %s cannot be read now, which may be this one; send the same again", s.cfg.Site)
+		p := problem(CodeTokensUnread, "a token of site %s cannot be read now, which may be this one; send the same again", s.cfg.Site)
+		p.retryAfter = int(unreadReread / time.Second)
+		return v, nil, p
 	}
 	return v, nil, problem(CodeUnauthenticated, "the token is not that of a system at site %s", s.cfg.Site)
 }

@@ -62,6 +62,22 @@ func TestTokens(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the same token twice opens neither", func(t *testing.T) {
+		r := newRig(t)
+		r.secrets.set("file:wms.token", "shop-secret")
+		if got := r.status(t, "1", "shop-secret"); got != 401 {
+			t.Errorf("got %d, want 401", got)
+		}
+		got := r.Closed()
+		for name, other := range map[string]string{"shop": "wms", "wms": "shop"} {
+			if want := "it has the same token as system " + other; got[name] != want {
+				t.Errorf("%s: got %q, want %q", name, got[name], want)
+			}
+		}
+	})
+}
+
+func TestTokensOnABadDisk(t *testing.T) {
 	t.Run("nobody is refused for good while a disk does not give the tokens", func(t *testing.T) {
 		r := newRig(t)
 		r.secrets.fail(fmt.Errorf("secret file:shop.token: %w", &fs.PathError{Op: "openat", Path: "shop.token", Err: syscall.EIO}))
@@ -79,17 +95,24 @@ func TestTokens(t *testing.T) {
 			t.Errorf("when they are read: got %d, want 202", got)
 		}
 	})
-	t.Run("the same token twice opens neither", func(t *testing.T) {
+	t.Run("a token that was read holds while a disk does not give it", func(t *testing.T) {
 		r := newRig(t)
-		r.secrets.set("file:wms.token", "shop-secret")
-		if got := r.status(t, "1", "shop-secret"); got != 401 {
-			t.Errorf("got %d, want 401", got)
+		if got := r.status(t, "1", "shop-secret"); got != 202 {
+			t.Fatalf("got %d", got)
 		}
-		got := r.Closed()
-		for name, other := range map[string]string{"shop": "wms", "wms": "shop"} {
-			if want := "it has the same token as system " + other; got[name] != want {
-				t.Errorf("%s: got %q, want %q", name, got[name], want)
-			}
+		r.secrets.fail(&fs.PathError{Op: "read", Path: "shop.token", Err: syscall.EIO})
+		r.clock.advance(tokenReread)
+		if got := r.status(t, "2", "another"); got != 503 {
+			t.Errorf("a stranger: got %d, want 503", got)
+		}
+		if got := r.status(t, "3", "shop-secret"); got != 202 {
+			t.Errorf("the system: got %d, want 202", got)
+		}
+		r.secrets.fail(errors.New("no such secret"))
+		r.clock.advance(unreadReread)
+		r.status(t, "4", "another")
+		if got := r.status(t, "5", "shop-secret"); got != 401 {
+			t.Errorf("the token was taken away: got %d, want 401", got)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -34,24 +35,31 @@ const lateName = "state.db.head"
 
 const (
 	syncEvery = 100 * time.Millisecond // the file, while there are commits
-	mayTake   = time.Second            // a sync, before commits wait for it
+	mayTake   = time.Second            // a sync, before commits wait for it and for those after it
 )
 
 // late syncs the commits of one file behind them. A nil one does nothing: bbolt syncs.
 type late struct {
 	db     *bolt.DB
+	file   *os.File // the same file opened again: a failed write is told to each that syncs, once
+	heads  *os.File // by turns at its slots
 	page   int64
-	heads  *os.File // by turns at slots of a size that a disk writes in one piece
-	slot   int64    // of the next head
 	every  time.Duration
 	slow   time.Duration // what takes longer is waited for
 	sync   func() error
 	failed func(error)
+
+	mu     sync.Mutex // held while there is a commit; guards what follows
+	slot   int64      // of the next head
 	held   *bolt.Tx   // reads at the commit that is on disk in whole
 	next   *bolt.Tx   // reads at the one that is being synced; nil: there is none
+	behind bool       // there are commits of which no sync was begun
 	began  time.Time  // the last sync
+	took   time.Duration
 	synced chan error // gives what came of the sync under way; nil: there is none
 	err    error      // of a sync: what is on disk since is not known any more
+	armed  bool       // tick comes
+	ended  bool
 }
 
 // mayBeLate reports whether a file may be behind. Where it cannot be mapped whole from the
@@ -64,42 +72,66 @@ func beginLate(db *bolt.DB, cfg Config) (l *late, err error) {
 	if !mayBeLate(cfg) {
 		return nil, nil
 	}
-	l = &late{db: db, page: int64(db.Info().PageSize), every: syncEvery, slow: mayTake, began: time.Now(), sync: db.Sync, failed: cfg.Fatal}
+	l = &late{db: db, page: int64(db.Info().PageSize), every: syncEvery, slow: mayTake, failed: cfg.Fatal, began: time.Now()}
 	defer func() {
 		if err != nil {
 			l.end()
 			err = fmt.Errorf("open state: %w", err)
 		}
 	}()
+	if l.file, err = os.OpenFile(db.Path(), os.O_RDWR, 0); err != nil {
+		return nil, err
+	}
+	l.sync = l.file.Sync
 	head, err := l.pin()
 	if err != nil {
 		return nil, err
 	}
-	if l.heads, err = os.OpenFile(filepath.Join(cfg.Dir, lateName), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600); err != nil {
+	path := filepath.Join(cfg.Dir, lateName)
+	if err := atomicfile.Write(path, append(head[:], make([]byte, slots*slotSize-headSize)...), 0o600); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(l.heads.Truncate(slots*slotSize), l.keep(head), atomicfile.SyncDir(cfg.Dir)); err != nil {
+	l.slot = 1
+	if l.heads, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
 		return nil, err
 	}
 	db.NoSync = true
 	return l, nil
 }
 
-// wait returns when no sync is under way that takes unduly long. What was committed before is
-// not behind it without end.
-func (l *late) wait() error {
+// commit makes one commit. It waits for a sync that takes unduly long, so that what is behind
+// has an end.
+func (l *late) commit(update func() error) error {
 	if l == nil {
-		return nil
+		return update()
 	}
-	if l.synced != nil && time.Since(l.began) < l.slow {
-		select {
-		case err := <-l.synced:
-			return l.over(err)
-		default:
-			return l.err
-		}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.wait(); err != nil {
+		return err
 	}
-	return l.finish()
+	if err := update(); err != nil {
+		return err
+	}
+	l.behind = true
+	return l.begin()
+}
+
+func (l *late) wait() error {
+	if l.took >= l.slow || time.Since(l.began) >= l.slow {
+		return l.finish()
+	}
+	return l.look()
+}
+
+// look takes what came of a sync, if it is done.
+func (l *late) look() error {
+	select {
+	case err := <-l.synced: // nil gives nothing
+		return l.over(err)
+	default:
+		return l.err
+	}
 }
 
 // finish returns when no sync is under way.
@@ -112,7 +144,7 @@ func (l *late) finish() error {
 
 // over takes what came of a sync.
 func (l *late) over(err error) error {
-	l.synced, l.err = nil, err
+	l.synced, l.err, l.took = nil, err, time.Since(l.began)
 	if err == nil {
 		_ = l.held.Rollback() // of a read: cannot fail
 		l.held, l.next = l.next, nil
@@ -120,17 +152,23 @@ func (l *late) over(err error) error {
 	return l.err
 }
 
-// committed begins a sync of all commits so far if it is time for one. The next commit must
-// not begin before it returns.
-func (l *late) committed() error {
-	if l == nil || l.synced != nil || time.Since(l.began) < l.every {
+// begin begins a sync of all commits so far, or sees to it that one is begun in time.
+func (l *late) begin() error {
+	switch {
+	case !l.behind:
+		return nil
+	case l.synced != nil || time.Since(l.began) < l.every:
+		if !l.armed {
+			l.armed = true
+			time.AfterFunc(l.every, l.tick)
+		}
 		return nil
 	}
 	head, err := l.pin()
 	if err != nil {
 		return err
 	}
-	l.began = time.Now()
+	l.behind, l.began = false, time.Now()
 	synced := make(chan error, 1)
 	go func() {
 		err := l.sync()
@@ -147,6 +185,22 @@ func (l *late) committed() error {
 	return nil
 }
 
+// tick syncs the last commits before a pause.
+func (l *late) tick() {
+	if !l.mu.TryLock() { // a commit, which may wait for long
+		time.AfterFunc(l.every, l.tick)
+		return
+	}
+	defer l.mu.Unlock()
+	l.armed = false
+	if l.ended || l.look() != nil {
+		return
+	}
+	if err := l.begin(); err != nil {
+		l.failed(fmt.Errorf("%w: %w", ErrFatal, err))
+	}
+}
+
 // pin keeps the pages of the newest commit and gives its head.
 func (l *late) pin() (head [headSize]byte, err error) {
 	tx, err := l.db.Begin(false)
@@ -158,12 +212,7 @@ func (l *late) pin() (head [headSize]byte, err error) {
 	} else {
 		l.next = tx
 	}
-	file, err := os.Open(l.db.Path())
-	if err != nil {
-		return head, err
-	}
-	defer file.Close()
-	if head, err = headOf(file, l.page, uint64(tx.ID())); err != nil {
+	if head, err = headOf(l.file, l.page, uint64(tx.ID())); err != nil {
 		return head, fmt.Errorf("read the head of the newest commit of %s: %w", l.db.Path(), err)
 	}
 	return head, nil
@@ -178,91 +227,106 @@ func (l *late) keep(head [headSize]byte) error {
 	return l.heads.Sync()
 }
 
-// end lets go of the pages and of the heads.
+// end waits for a sync under way and lets go of everything.
 func (l *late) end() {
 	if l == nil {
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_ = l.finish() // was told
+	l.ended = true
 	for _, tx := range []*bolt.Tx{l.held, l.next} {
 		if tx != nil {
 			_ = tx.Rollback() // of a read: cannot fail
 		}
 	}
 	l.held, l.next = nil, nil
-	if l.heads != nil {
-		l.heads.Close() // what counts in it was synced
+	for _, f := range []*os.File{l.file, l.heads} {
+		if f != nil {
+			f.Close() // what counts in it was synced
+		}
 	}
 }
 
-// close syncs everything and takes the heads away, so that the file is opened as it is.
+// settle syncs everything and takes the heads away, so that the file is opened as it is.
 // Nothing is committed any more.
-func (l *late) close(dir string) error {
+func (l *late) settle(dir string) error {
 	if l == nil {
 		return nil
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.finish(); err != nil {
 		return err
 	}
 	if err := l.sync(); err != nil {
 		return fmt.Errorf("%w: sync the state %s: %w", ErrFatal, l.db.Path(), err)
 	}
-	return unmark(dir)
-}
-
-func unmark(dir string) error {
-	if err := os.Remove(filepath.Join(dir, lateName)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return atomicfile.SyncDir(dir)
+	l.behind = false
+	return atomicfile.Remove(filepath.Join(dir, lateName))
 }
 
 // stepBack brings a file that was not closed to the last commit that is on disk in whole.
 func stepBack(cfg Config) error {
-	path := filepath.Join(cfg.Dir, fileName)
-	heads, err := os.ReadFile(filepath.Join(cfg.Dir, lateName))
-	if err != nil {
+	path, heads := filepath.Join(cfg.Dir, fileName), filepath.Join(cfg.Dir, lateName)
+	if _, err := os.Stat(heads); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
 		return err
 	}
-	head, kept := newestOf(heads)
-	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
-		return nil // there is none yet: Open begins it, or says what is wrong
+	if info, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
+		return atomicfile.Remove(heads) // there is none: the log begins it anew
+	} else if err != nil {
+		return err
 	}
-	if kept {
-		if err := beginAt(path, head); err != nil {
-			return err
-		}
-	}
-	return unmark(cfg.Dir)
-}
-
-// beginAt makes a head the only one of a file that counts.
-func beginAt(path string, head [headSize]byte) error {
-	// As long as it is open for reading, no other process has it open for writing.
+	// As long as it is open for reading, no other process has it open for writing. One whose
+	// heads are both torn cannot be opened.
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: lockTimeout})
-	if err != nil && !errors.Is(err, bolterrors.ErrInvalid) && !errors.Is(err, bolterrors.ErrChecksum) {
+	switch {
+	case err == nil:
+		defer db.Close()
+	case !errors.Is(err, bolterrors.ErrInvalid) && !errors.Is(err, bolterrors.ErrChecksum) && !errors.Is(err, bolterrors.ErrVersionMismatch):
 		return fmt.Errorf("%s (is another process using it?): %w", path, err)
 	}
-	if err == nil {
-		defer db.Close()
+	if err := beginAtNewest(path, heads); err != nil {
+		return fmt.Errorf("%s: step back to the last commit that was synced: %w", path, err)
+	}
+	return atomicfile.Remove(heads)
+}
+
+// beginAtNewest makes the newest head that is kept the only one of a file that counts.
+func beginAtNewest(path, heads string) error {
+	text, err := os.ReadFile(heads)
+	if err != nil {
+		return err
+	}
+	head, kept := newestOf(text)
+	if !kept {
+		return fmt.Errorf("%s is damaged, so that nobody can tell which commit that is; take both files away, and the state is made anew of snapshot and log", heads)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	page := int64(binary.NativeEndian.Uint32(head[pageSizeAt:]))
-	at := pageOf(commitOf(head)) * page
-	_, err = f.WriteAt(head[:], at)
+	page, commit := int64(binary.NativeEndian.Uint32(head[pageSizeAt:])), commitOf(head)
+	for i := range int64(2) {
+		var own [headSize]byte
+		if _, err := f.ReadAt(own[:], i*page); err != nil {
+			return err
+		}
+		// A head on the other's page is from before a snapshot was taken, and is written over next.
+		if counts(own) && commitOf(own)+1 < commit && pageOf(commitOf(own)) == i {
+			return fmt.Errorf("it stands at commit %d, and %s is of a file that had commit %d: they do not belong together", commitOf(own), heads, commit)
+		}
+	}
+	_, err = f.WriteAt(head[:], pageOf(commit)*page)
 	if err == nil {
-		_, err = f.WriteAt(make([]byte, headSize-sumAt), page-at+sumAt) // the other one
+		_, err = f.WriteAt(make([]byte, headSize-sumAt), pageOf(commit+1)*page+sumAt) // the other one
 	}
-	if err = errors.Join(err, f.Sync()); err != nil {
-		return fmt.Errorf("%s: step back to the last commit that was synced: %w", path, err)
-	}
-	return nil
+	return errors.Join(err, f.Sync())
 }
 
 // What bbolt writes at the head of its first two pages, one commit in each by turns. Its
@@ -275,7 +339,7 @@ const (
 	sumAt      = 72
 
 	slots    = 2
-	slotSize = 512
+	slotSize = 4096 // what a disk writes wholly or not at all, or damages at once
 )
 
 func pageOf(commit uint64) int64 { return int64(commit % 2) }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -65,6 +66,13 @@ func (f *fixture) heads() []byte {
 	return text
 }
 
+// synced waits for a sync that is under way.
+func (f *fixture) synced() error {
+	f.late.mu.Lock()
+	defer f.late.mu.Unlock()
+	return f.late.finish()
+}
+
 // loser commits to a state until its power is cut.
 type loser struct {
 	*fixture
@@ -92,20 +100,18 @@ func (l *loser) commit(n int) {
 func (l *loser) syncs(n int) {
 	l.Helper()
 	l.commit(n - 1)
-	if err := l.late.finish(); err != nil {
-		l.Fatal(err)
-	}
+	l.finish()
 	l.late.every = 0
 	l.must(&model.Ack{At: l.now, Agent: "ho", Mailbox: l.Mailbox("ho").First})
 	l.dumps[l.AppliedIndex()] = l.dump()
-	if l.late.synced == nil {
+	if l.late.behind {
 		l.Fatal("no sync was begun")
 	}
 }
 
 func (l *loser) finish() {
 	l.Helper()
-	if err := l.late.finish(); err != nil {
+	if err := l.synced(); err != nil {
 		l.Fatal(err)
 	}
 }
@@ -176,28 +182,57 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
-// Commits wait for a sync that takes unduly long, and only for that.
+// Commits wait for a sync that takes unduly long, and for those after it until one is quick.
 func TestCommitsWaitForASlowSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := synced(t, t.TempDir())
 		held := make(chan struct{})
-		f.late.every, f.late.sync = 0, func() error { <-held; return nil }
+		f.late.sync = func() error { <-held; return nil }
 		f.begin(model.ApprovalsDual, model.Limits{})
-		f.join("eu", "ho")
-		if f.late.synced == nil {
-			t.Fatal("no sync is under way")
+		commit := func() {
+			if _, err := f.Apply([]Entry{{Index: f.AppliedIndex() + 1, Term: 1, Empty: true}}); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(syncEvery) // the sync begins
+		commit()              // does not wait
+		waits := func() {
+			t.Helper()
+			var done atomic.Bool
+			go func() { commit(); done.Store(true) }()
+			synctest.Wait()
+			if done.Load() {
+				t.Error("a commit did not wait for a sync that takes too long")
+			}
+			held <- struct{}{}
+			synctest.Wait()
+			if !done.Load() {
+				t.Error("a commit waits when the sync is done")
+			}
 		}
 		time.Sleep(mayTake)
-		var done atomic.Bool
-		go func() { f.join("na"); done.Store(true) }()
-		synctest.Wait()
-		if done.Load() {
-			t.Error("a commit did not wait for a sync that takes too long")
-		}
+		waits()
+		waits() // for the one that began at once
 		close(held)
+		commit()
+		commit()
+		if f.late.took >= mayTake {
+			t.Errorf("a quick sync took %s", f.late.took)
+		}
+	})
+}
+
+// What is committed last before a pause is synced too.
+func TestLastCommitIsSynced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := synced(t, t.TempDir())
+		f.begin(model.ApprovalsDual, model.Limits{})
+		f.join("eu", "ho")
+		time.Sleep(2 * syncEvery)
 		synctest.Wait()
-		if !done.Load() {
-			t.Error("a commit waits when the sync is done")
+		want := map[uint64]string{f.AppliedIndex(): f.dump()}
+		if at := f.survives("after a pause", f.file(), f.heads(), want); at != f.AppliedIndex() {
+			t.Errorf("the state opens at entry %d, want %d", at, f.AppliedIndex())
 		}
 	})
 }
@@ -259,7 +294,7 @@ func TestNoHeadsBesideCommitsInPlace(t *testing.T) {
 	f := synced(t, t.TempDir())
 	f.begin(model.ApprovalsDual, model.Limits{})
 	f.join("eu")
-	if err := f.late.finish(); err != nil {
+	if err := f.synced(); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
@@ -274,7 +309,7 @@ func TestNoHeadsBesideCommitsInPlace(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, lateName)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a step back was made, and another would be: %v", err)
 	}
-	if err := f.late.close(f.dir); err != nil {
+	if err := f.late.settle(f.dir); err != nil {
 		t.Fatal(err)
 	}
 	at := f.AppliedIndex()
@@ -309,7 +344,7 @@ func TestLateSyncFails(t *testing.T) {
 	sync := f.late.sync
 	f.late.every, f.late.sync = 0, func() error { return errors.New("the disk is gone") }
 	f.begin(model.ApprovalsDual, model.Limits{})
-	if err := f.late.finish(); !errors.Is(err, ErrFatal) {
+	if err := f.synced(); !errors.Is(err, ErrFatal) {
 		t.Errorf("the sync ended with %v, want ErrFatal", err)
 	}
 	if err := <-told; !errors.Is(err, ErrFatal) {
@@ -347,8 +382,10 @@ func TestLateSyncFailsBeforeRestore(t *testing.T) {
 	f.keepsItsHeads()
 }
 
-// A directory from which the state was taken away begins anew, as it does without them.
+// A directory from which the state was taken away begins anew, as it does without heads.
 func TestHeadsWithoutState(t *testing.T) {
+	from := synced(t, t.TempDir())
+	from.begin(model.ApprovalsDual, model.Limits{})
 	for name, file := range map[string][]byte{"none": nil, "an empty one": {}} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -357,11 +394,49 @@ func TestHeadsWithoutState(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := os.WriteFile(filepath.Join(dir, lateName), nil, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, lateName), from.heads(), 0o600); err != nil {
 				t.Fatal(err)
+			}
+			if err := stepBack(Config{Dir: dir}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, lateName)); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the heads of a state that is gone stay: %v", err)
 			}
 			if at := synced(t, dir).AppliedIndex(); at != 0 {
 				t.Errorf("a new state stands at entry %d", at)
+			}
+		})
+	}
+}
+
+// Heads that say nothing, or speak of another file, are not guessed around.
+func TestHeadsThatDoNotHelp(t *testing.T) {
+	l := &loser{fixture: synced(t, t.TempDir()), rnd: rand.New(rand.NewPCG(1, 1)), next: 1, dumps: map[uint64]string{}}
+	l.begin(model.ApprovalsDual, model.Limits{})
+	l.join("eu", "ho")
+	early := l.file()
+	l.syncs(5)
+	l.finish()
+	for name, c := range map[string]struct {
+		file, heads []byte
+		want        string
+	}{
+		"damaged":      {l.file(), make([]byte, slots*slotSize), "is damaged"},
+		"cut short":    {l.file(), l.heads()[:headSize-1], "is damaged"},
+		"of a newer":   {early, l.heads(), "do not belong together"},
+		"of this file": {l.file(), l.heads(), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range map[string][]byte{fileName: c.file, lateName: c.heads} {
+				if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := stepBack(Config{Dir: dir})
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, want %q", err, c.want)
 			}
 		})
 	}

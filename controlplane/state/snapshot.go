@@ -112,7 +112,7 @@ func (m *Machine) Restore(from io.Reader) (err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer func() { m.failed = err }()
-	err = m.late.close(m.cfg.Dir) // the heads must not be about the new file
+	err = m.late.settle(m.cfg.Dir) // the heads must not be about the new file
 	m.late.end()
 	if err := errors.Join(err, m.db.Close()); err != nil {
 		return fmt.Errorf("%w: restore: close the former state: %w", ErrFatal, err)

@@ -169,7 +169,7 @@ func (m *Machine) Close() error {
 	defer m.mu.Unlock()
 	var err error
 	if m.failed == nil {
-		err = m.late.close(m.cfg.Dir)
+		err = m.late.settle(m.cfg.Dir)
 	}
 	m.late.end()
 	m.late = nil
@@ -187,17 +187,12 @@ func (m *Machine) Apply(entries []Entry) (out Outcome, err error) {
 	}
 	defer func() { m.failed = err }()
 	err = catch(func() error {
-		if err := m.late.wait(); err != nil {
-			return err
-		}
-		err := m.db.Update(func(b *bolt.Tx) (err error) {
-			out, err = applyAll(b, entries)
-			return err
+		return m.late.commit(func() error {
+			return m.db.Update(func(b *bolt.Tx) (err error) {
+				out, err = applyAll(b, entries)
+				return err
+			})
 		})
-		if err != nil {
-			return err
-		}
-		return m.late.committed()
 	})
 	if err != nil {
 		return Outcome{}, fmt.Errorf("%w: apply: %w", ErrFatal, err)
