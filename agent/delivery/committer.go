@@ -2,14 +2,13 @@ package delivery
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"strings"
 	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/agent/fulldisk"
 )
 
 // retryFull is how long the committer waits for space on a full disk.
@@ -89,7 +88,7 @@ func (c *committer) commit(ctx context.Context, batch []change) error {
 			return nil
 		}
 		// A full disk leaves the file as it was; the journal is trimmed by others meanwhile.
-		if !isFull(err) || ctx.Err() != nil {
+		if !fulldisk.Is(err) || ctx.Err() != nil {
 			return fmt.Errorf("delivery: storing progress in %s: %w", c.db.Path(), err)
 		}
 		select {
@@ -97,22 +96,6 @@ func (c *committer) commit(ctx context.Context, batch []change) error {
 		case <-ctx.Done():
 		}
 	}
-}
-
-// isFull tells a disk without room from a failure after which the file's state is unknown,
-// above all a failed fsync.
-func isFull(err error) bool {
-	var path *fs.PathError
-	if errors.As(err, &path) && path.Op == "sync" {
-		return false
-	}
-	grown := strings.HasPrefix(err.Error(), "file resize error:") // bbolt gives only the text here
-	for _, errno := range noSpace {
-		if errors.Is(err, errno) || grown && strings.Contains(err.Error(), errno.Error()) {
-			return true
-		}
-	}
-	return false
 }
 
 func applyBatch(tx *bolt.Tx, batch []change) error {

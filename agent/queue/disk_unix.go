@@ -4,13 +4,9 @@ package queue
 
 import (
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
-
-// noSpace lists what a write call says when there is no room for it.
-var noSpace = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG}
 
 func freeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t

@@ -5,17 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/crossdock/crossdock/agent/fulldisk"
 )
 
 // A file holds three buckets: commits, with one nested bucket for each append, keyed by
@@ -289,36 +288,11 @@ func putRecords(tx *bolt.Tx, first uint64, records [][]byte, room []byte) error 
 	return nil
 }
 
-// classify says what a failed write means. Only an error of a write call, or of growing
-// the file, tells that nothing took effect; after anything else, above all a failed
-// fsync, the state on disk is unknown.
+// classify says what a failed write means: only want of room tells that nothing took effect.
+// After anything else, above all a failed fsync, the state on disk is unknown.
 func classify(err error) error {
-	var path *fs.PathError
-	text := err.Error()
-	switch {
-	case errors.Is(err, berrors.ErrMaxSizeReached):
+	if errors.Is(err, berrors.ErrMaxSizeReached) || fulldisk.Is(err) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
-	case errors.As(err, &path) && path.Op != "sync" && isNoSpace(err):
-		return fmt.Errorf("%w: %w", ErrFull, err)
-	case strings.HasPrefix(text, "file resize error:"), strings.HasPrefix(text, "mmap allocate error:"):
-		for _, errno := range noSpace { // bbolt gives only the text here
-			if strings.Contains(text, errno.Error()) {
-				return fmt.Errorf("%w: %w", ErrFull, err)
-			}
-		}
 	}
 	return fmt.Errorf("%w: %w", ErrFatal, err)
-}
-
-func isNoSpace(err error) bool {
-	var errno syscall.Errno
-	if !errors.As(err, &errno) {
-		return false
-	}
-	for _, e := range noSpace {
-		if e == errno {
-			return true
-		}
-	}
-	return false
 }

@@ -36,7 +36,7 @@ var onlyIn = map[string][]string{
 }
 
 // leaves may be imported by their siblings: they are vocabulary, not parts.
-var leaves = []string{"controlplane/model", "agent/httpserve"}
+var leaves = []string{"controlplane/model", "agent/httpserve", "agent/fulldisk"}
 
 // replicated is the one pair of siblings that know each other: store is state, replicated,
 // and hands its reads through.
