@@ -64,6 +64,10 @@ func Compile(source string) (*Expr, error) {
 	if strings.TrimSpace(source) == "" {
 		return nil, &SyntaxError{1, 1, "the expression is empty; write . for the whole value"}
 	}
+	if at := strings.IndexByte(source, 0); at >= 0 { // gojq takes it for the end
+		line := strings.Count(source[:at], "\n")
+		return nil, &SyntaxError{line + 1, at - strings.LastIndexByte(source[:at], '\n'), "the expression has a zero byte; take it out"}
+	}
 	if err := checkNesting(source); err != nil {
 		return nil, err
 	}

@@ -125,6 +125,9 @@ func TestCompileRefuses(t *testing.T) {
 		text         string
 	}{
 		{``, 1, 1, "empty"},
+		{`# later`, 1, 1, "missing query"},
+		{`def f: .;`, 1, 1, "missing query"},
+		{".a |\n  .\x00", 2, 4, "zero byte"}, // where gojq would end
 		{`.a |`, 1, 5, "unexpected"},
 		{".a |\n  foo(", 2, 7, "unexpected"},
 		{`env.HOME`, 1, 1, "environment"},

@@ -42,6 +42,9 @@ func shortcutOf(q *gojq.Query) shortcut {
 	if q.Term != nil {
 		return shortcutOfTerm(q.Term)
 	}
+	if q.Left == nil || q.Right == nil { // a program of comments only
+		return nil
+	}
 	left, right := shortcutOf(q.Left), shortcutOf(q.Right)
 	if left == nil || right == nil {
 		return nil
