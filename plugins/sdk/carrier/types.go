@@ -253,7 +253,7 @@ type TrackedParcel struct {
 	Status   string // of its last event
 	Delivery string // expected, 2006-01-02; empty: not known
 	Events   []TrackEvent
-	Proof    *Document // of delivery
+	Proof    *Document  // of delivery
 	Problem  *sdk.Error // why nothing is known of this one; nil: something is
 }
 
