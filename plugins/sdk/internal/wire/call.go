@@ -48,7 +48,7 @@ func Call[Out any, Req proto.Message, Rep Reply](ctx context.Context, conn grpc.
 		return nil, refused(err)
 	}
 	if size := proto.Size(request); size > sdk.MaxMessageSize {
-		return nil, sdk.Errorf(sdk.Validation, "the request has %d bytes, at most %d are carried", size, sdk.MaxMessageSize)
+		return nil, sdk.Errorf(sdk.Validation, "the request has %d bytes, at most %d are carried", size, sdk.MaxMessageSize).At(largest(request))
 	}
 	var to peer.Peer
 	reply, err := method(ctx, request, grpc.Peer(&to), grpc.MaxCallRecvMsgSize(sdk.MaxMessageSize), grpc.MaxCallSendMsgSize(sdk.MaxMessageSize))
@@ -82,6 +82,20 @@ func Call[Out any, Req proto.Message, Rep Reply](ctx context.Context, conn grpc.
 // went well.
 func resultOf(reply proto.Message) protoreflect.FieldDescriptor {
 	return reply.ProtoReflect().Descriptor().Fields().ByName("result")
+}
+
+// largest is the field that takes most of a message.
+func largest(m proto.Message) string {
+	name, most := "", 0
+	m.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		one := m.ProtoReflect().New()
+		one.Set(f, v)
+		if size := proto.Size(one.Interface()); size > most {
+			name, most = string(f.Name()), size
+		}
+		return true
+	})
+	return name
 }
 
 // refused says that a request cannot be carried.
