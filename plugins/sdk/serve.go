@@ -24,8 +24,8 @@ const MaxMessageSize = 4 << 20
 // host does. A plugin that sees it end exits, so that none outlives a host that was killed.
 const Lifeline = "CROSSDOCK_PLUGIN_LIFELINE"
 
-// Serve serves a plugin under its kind (carrier or tax) until its host ends it, and does not
-// return. Contracts have a Serve of their own, which is the one to use.
+// Serve serves a plugin under its kind (carrier or tax) until its host ends it. Contracts have
+// a Serve of their own, which is the one to use.
 func Serve(kind string, p goplugin.Plugin) {
 	if err := holdLifeline(os.Getenv(Lifeline), os.Exit); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -16,7 +16,7 @@ import (
 // Kind is what a host asks a plugin for.
 const Kind = "carrier"
 
-// Serve serves a carrier to the host that started this program, and does not return.
+// Serve serves a carrier to the host that started this program, until that ends it.
 func Serve(c Carrier, log *slog.Logger) { sdk.Serve(Kind, &Plugin{Impl: c, Log: log}) }
 
 // Plugin is a carrier as go-plugin knows it. A host leaves it empty and is handed a Carrier.

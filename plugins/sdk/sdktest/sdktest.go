@@ -8,6 +8,7 @@ package sdktest
 
 import (
 	"context"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -59,19 +60,15 @@ const startTimeout = time.Minute
 // test's log.
 func Start(t testing.TB, kind string, p goplugin.Plugin, cmd *exec.Cmd) any {
 	t.Helper()
-	held, hold := tether(t, cmd)
+	Tether(t, cmd)
 	c := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig: sdk.Handshake, Plugins: goplugin.PluginSet{kind: p}, Cmd: cmd,
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC}, AutoMTLS: true, SkipHostEnv: true,
 		StartTimeout: startTimeout, Stderr: t.Output(),
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: t.Output()}),
 	})
-	t.Cleanup(func() {
-		c.Kill()
-		hold()
-	})
+	t.Cleanup(c.Kill)
 	protocol, err := c.Client()
-	held()
 	if err != nil {
 		t.Fatalf("%s does not start as a plugin: %v", cmd.Path, err)
 	}
@@ -82,26 +79,21 @@ func Start(t testing.TB, kind string, p goplugin.Plugin, cmd *exec.Cmd) any {
 	return out
 }
 
-// tether hands a program a lifeline. The first function is called when it has started, the
-// second cuts the line. On Windows descriptors are not inherited; a host uses a job there.
-func tether(t testing.TB, cmd *exec.Cmd) (started, cut func()) {
+// Tether hands a program that is not started yet a lifeline, which is cut when the test closes
+// it or ends. On Windows descriptors are not inherited; a host uses a job there.
+func Tether(t testing.TB, cmd *exec.Cmd) io.Closer {
 	t.Helper()
-	if runtime.GOOS == "windows" {
-		return func() {}, func() {}
-	}
-	ours, theirs, err := lifeline(cmd)
+	theirs, ours, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func() { theirs.Close() }, func() { ours.Close() }
-}
-
-func lifeline(cmd *exec.Cmd) (ours, theirs *os.File, err error) {
-	theirs, ours, err = os.Pipe()
-	if err != nil {
-		return nil, nil, err
+	t.Cleanup(func() {
+		_ = ours.Close() // the test may have done so
+		_ = theirs.Close()
+	})
+	if runtime.GOOS != "windows" {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, theirs)
+		cmd.Env = append(cmd.Env, sdk.Lifeline+"="+strconv.Itoa(2+len(cmd.ExtraFiles)))
 	}
-	cmd.ExtraFiles = append(cmd.ExtraFiles, theirs)
-	cmd.Env = append(cmd.Env, sdk.Lifeline+"="+strconv.Itoa(2+len(cmd.ExtraFiles)))
-	return ours, theirs, nil
+	return ours
 }

@@ -16,7 +16,7 @@ import (
 // Kind is what a host asks a plugin for.
 const Kind = "tax"
 
-// Serve serves an engine to the host that started this program, and does not return.
+// Serve serves an engine to the host that started this program, until that ends it.
 func Serve(e Engine, log *slog.Logger) { sdk.Serve(Kind, &Plugin{Impl: e, Log: log}) }
 
 // Plugin is a tax engine as go-plugin knows it. A host leaves it empty and is handed an
