@@ -172,7 +172,8 @@ func TestAnErrorOfAPluginIsCut(t *testing.T) {
 		return &carrierpb.ShipReply{Error: &sdkpb.Error{Class: "own", Fault: "you", Message: strings.Repeat("x\x1b", sdk.MaxMessage)}}, nil
 	}})
 	_, err := c.Ship(t.Context(), &carrier.Shipment{})
-	e := sdktest.Fails(t, "ship", err, sdk.Internal)
+	sdktest.Fails(t, "ship", err, sdk.Internal)
+	e := sdk.AsError(err)
 	if len(e.Message) != sdk.MaxMessage || strings.Contains(e.Message, "\x1b") || e.Fault != sdk.FaultPlugin {
 		t.Errorf("%d bytes, fault %q", len(e.Message), e.Fault)
 	}
@@ -273,6 +274,8 @@ func FuzzAnswer(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	e := &echo{}
+	again := carriertest.Pipe(f, e) // one for all: a connection takes longer than a call
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c := carrier.NewClient(bytesConn{data})
 		shipped, err := c.Ship(t.Context(), &carrier.Shipment{})
@@ -284,8 +287,6 @@ func FuzzAnswer(f *testing.F) {
 		description, err := c.Describe(t.Context())
 		sound(t, err)
 		// What was understood can be said again, and is the same.
-		e := &echo{}
-		again := carriertest.Pipe(t, e)
 		if e.Answer = shipped; shipped != nil {
 			got, err := again.Ship(t.Context(), &carrier.Shipment{})
 			travelled(t, got, shipped, err)

@@ -78,7 +78,7 @@ func CheckOperations(t testing.TB, d *sdk.Description, calls map[string]func(con
 		case !can:
 			Fails(t, name+", which is not described", err, sdk.NotSupported)
 		case err == nil:
-		case Coded(t, name, err).Class == sdk.NotSupported:
+		case coded(t, name, err).Class == sdk.NotSupported:
 			t.Errorf("%s is described, and answers: %v", name, err)
 		}
 	}

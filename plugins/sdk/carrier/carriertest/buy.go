@@ -183,8 +183,8 @@ func shipBrokenOff(t testing.TB, s *suite) {
 	cancel()
 	_, err := s.direct.Ship(gone, asked)
 	if err != nil {
-		e := sdktest.Fails(t, "ship, broken off", err, sdk.Unavailable, sdk.UnknownOutcome)
-		if e.Class == sdk.Unavailable && s.remembers() {
+		sdktest.Fails(t, "ship, broken off", err, sdk.Unavailable, sdk.UnknownOutcome)
+		if sdk.ClassOf(err) == sdk.Unavailable && s.remembers() {
 			_, err := s.c.GetByReference(t.Context(), asked.Reference)
 			sdktest.Fails(t, "lookup of what was surely not done", err, sdk.NotFound)
 		}

@@ -116,7 +116,7 @@ func errs(op string, class sdk.Class, change func(*sdk.Error) error) func() hook
 		return func(_ context.Context, called string, _ any, next func() (any, error)) (any, error) {
 			out, err := next()
 			if called == op && err != nil && sdk.ClassOf(err) == class {
-				e := *err.(*sdk.Error)
+				e := *sdk.AsError(err)
 				return nil, change(&e)
 			}
 			return out, err

@@ -207,8 +207,8 @@ func brokenOff(t testing.TB, s *suite) {
 	cancel()
 	_, err := s.direct.Finalise(gone, d)
 	if err != nil {
-		e := sdktest.Fails(t, "finalise, broken off", err, sdk.Unavailable, sdk.UnknownOutcome)
-		if e.Class == sdk.Unavailable && s.remembers() {
+		sdktest.Fails(t, "finalise, broken off", err, sdk.Unavailable, sdk.UnknownOutcome)
+		if sdk.ClassOf(err) == sdk.Unavailable && s.remembers() {
 			_, err := s.e.GetByReference(t.Context(), d.Reference)
 			sdktest.Fails(t, "lookup of what was surely not done", err, sdk.NotFound)
 		}

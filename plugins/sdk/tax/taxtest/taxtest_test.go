@@ -105,7 +105,7 @@ func fails(op string, class sdk.Class, become func(in any, e sdk.Error) (any, er
 		return func(_ context.Context, called string, in any, next func() (any, error)) (any, error) {
 			out, err := next()
 			if called == op && err != nil && sdk.ClassOf(err) == class {
-				return become(in, *err.(*sdk.Error))
+				return become(in, *sdk.AsError(err))
 			}
 			return out, err
 		}
