@@ -239,6 +239,9 @@ func TestWhatAnImplementationCannotSayMayBeDone(t *testing.T) {
 	e.Answer = &carrier.Shipped{Documents: []carrier.Document{{Data: make([]byte, sdk.MaxMessageSize)}}}
 	_, err = c.Ship(t.Context(), &carrier.Shipment{})
 	sdktest.Fails(t, "a document without end", err, sdk.UnknownOutcome)
+	if !strings.Contains(err.Error(), "at most 4194304 are carried") {
+		t.Errorf("a document without end: it does not say what the limit is: %v", err)
+	}
 	e.Answer = &carrier.Shipped{Shipment: "caf\xe9"}
 	got, err := c.Ship(t.Context(), &carrier.Shipment{})
 	if err != nil || got.Shipment != "caf\uFFFD" {

@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/sdkpb"
-	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 func TestATypeAndItsMessageHaveTheSameFields(t *testing.T) {
@@ -66,5 +67,15 @@ func TestTimesThatCannotBeAreRefused(t *testing.T) {
 	}
 	if e.RetryAfter != 7*24*time.Hour || e.Class != sdk.Throttled {
 		t.Errorf("got %+v", e)
+	}
+}
+
+func TestAnErrorIsCutBeforeItIsSent(t *testing.T) {
+	m := &sdkpb.Error{}
+	if err := Encode(m, &sdk.Error{Class: "own", Message: strings.Repeat("x", 2*sdk.MaxMessage)}); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.GetMessage()) != sdk.MaxMessage || m.GetClass() != string(sdk.Internal) {
+		t.Errorf("%d bytes, class %q", len(m.GetMessage()), m.GetClass())
 	}
 }
