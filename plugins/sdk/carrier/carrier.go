@@ -17,6 +17,8 @@ import (
 // UnknownOutcome is looked for with GetByReference before it is done again; the host sees to
 // that.
 type Carrier interface {
+	// Describe can be asked before Configure, for the name and the settings; what depends on
+	// those, such as tables, is described afterwards.
 	Describe(ctx context.Context) (*Description, error)
 	// Configure comes first, once. An error names the setting.
 	Configure(ctx context.Context, s sdk.Settings) error

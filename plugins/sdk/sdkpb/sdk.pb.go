@@ -756,7 +756,7 @@ func (x *Setting) GetSecret() bool {
 	return false
 }
 
-// DescribeRequest asks for a description; it may come before Configure.
+// DescribeRequest asks for a description, before and after Configure.
 type DescribeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

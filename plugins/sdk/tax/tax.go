@@ -15,6 +15,8 @@ import (
 // that lacks an operation answers class NotSupported. That an engine knows no rate for a line
 // is no error: the line is NotCalculated, and says why.
 type Engine interface {
+	// Describe can be asked before Configure, for the name and the settings; what depends on
+	// those, such as tables, is described afterwards.
 	Describe(ctx context.Context) (*Description, error)
 	// Configure comes first, once. An error names the setting.
 	Configure(ctx context.Context, s sdk.Settings) error

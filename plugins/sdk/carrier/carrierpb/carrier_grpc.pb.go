@@ -43,7 +43,8 @@ const (
 // Carrier is one account at one carrier. Calls may come at the same time. Every reply has
 // either its error or its result.
 type CarrierClient interface {
-	// Describe says what the plugin can do. It may come before Configure.
+	// Describe says what the plugin can do. It comes before Configure too, for the name and the
+	// settings; what depends on those is described afterwards.
 	Describe(ctx context.Context, in *sdkpb.DescribeRequest, opts ...grpc.CallOption) (*DescribeReply, error)
 	// Configure comes before all else, once.
 	Configure(ctx context.Context, in *sdkpb.ConfigureRequest, opts ...grpc.CallOption) (*sdkpb.ConfigureReply, error)
@@ -194,7 +195,8 @@ func (c *carrierClient) Track(ctx context.Context, in *TrackRequest, opts ...grp
 // Carrier is one account at one carrier. Calls may come at the same time. Every reply has
 // either its error or its result.
 type CarrierServer interface {
-	// Describe says what the plugin can do. It may come before Configure.
+	// Describe says what the plugin can do. It comes before Configure too, for the name and the
+	// settings; what depends on those is described afterwards.
 	Describe(context.Context, *sdkpb.DescribeRequest) (*DescribeReply, error)
 	// Configure comes before all else, once.
 	Configure(context.Context, *sdkpb.ConfigureRequest) (*sdkpb.ConfigureReply, error)

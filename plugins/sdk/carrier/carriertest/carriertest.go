@@ -73,8 +73,9 @@ func Run(t *testing.T, config Config) {
 // suite is one carrier that is asked.
 type suite struct {
 	Config
-	direct   carrier.Carrier // as New made it
-	c        carrier.Carrier // the same as a host sees it
+	direct   carrier.Carrier      // as New made it
+	c        carrier.Carrier      // the same as a host sees it
+	bare     *carrier.Description // before it was configured
 	d        *carrier.Description
 	settings sdk.Settings
 }
@@ -85,11 +86,14 @@ func start(t testing.TB, config Config) *suite {
 	s.direct, s.settings = config.New(t)
 	s.c = Pipe(t, s.direct)
 	var err error
-	if s.d, err = s.c.Describe(t.Context()); err != nil {
+	if s.bare, err = s.c.Describe(t.Context()); err != nil {
 		t.Fatalf("describe, before configure: %v", err)
 	}
 	if err := s.c.Configure(t.Context(), s.settings); err != nil {
 		t.Fatalf("configure: %v", err)
+	}
+	if s.d, err = s.c.Describe(t.Context()); err != nil {
+		t.Fatalf("describe, after configure: %v", err)
 	}
 	return s
 }

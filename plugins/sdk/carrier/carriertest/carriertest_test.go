@@ -184,6 +184,14 @@ func without(op string) func() hook {
 
 func described(change func(*carrier.Description)) func() hook { return answers(opDescribe, change) }
 
+// later changes what is described, by how often it was.
+func later(change func(*carrier.Description, int)) func() hook {
+	return func() hook {
+		n := 0
+		return described(func(d *carrier.Description) { n++; change(d, n) })()
+	}
+}
+
 var wrongWords = []mutation{
 	{"describe", "no version", described(func(d *carrier.Description) { d.Version = "" })},
 	{"describe", "an operation that nobody knows", described(func(d *carrier.Description) { d.Operations[0].Name = "fly" })},
@@ -196,10 +204,9 @@ var wrongWords = []mutation{
 	{"describe", "no label", described(func(d *carrier.Description) { d.Labels = nil })},
 	{"describe", "numbers for each pallet", described(func(d *carrier.Description) { d.Ranges[0].Per = "pallet" })},
 	{"describe", "what is bought cannot be looked up", without(carrier.OpGetByReference)},
-	{"describe", "something else later", func() hook {
-		n := 0
-		return answers(opDescribe, func(d *carrier.Description) { n++; d.Data = fmt.Sprint(n) })()
-	}},
+	{"describe", "something else each time", later(func(d *carrier.Description, n int) { d.Data = fmt.Sprint(n) })},
+	{"describe", "another name once it is configured", later(func(d *carrier.Description, n int) { d.Name = fmt.Sprint("fake", min(n, 2)) })},
+	{"describe", "other settings once it is configured", later(func(d *carrier.Description, n int) { d.Config = d.Config[:len(d.Config)-min(n-1, 1)] })},
 	{"configure", "a missing setting is taken", instead(opConfigure, sdk.Validation, func(any) any { return nil })},
 	{"configure", "the setting is not named", errs(opConfigure, sdk.Validation, func(e *sdk.Error) error { return e.At("settings") })},
 	{"configure", "the class is another", errs(opConfigure, sdk.Validation, class(sdk.Auth))},

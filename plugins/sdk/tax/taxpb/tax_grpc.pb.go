@@ -40,7 +40,8 @@ const (
 // Engine calculates taxes. Calls may come at the same time. Every reply has either its error
 // or its result. That a rate is not known is no error: the line is not_calculated.
 type EngineClient interface {
-	// Describe says what the plugin can do. It may come before Configure.
+	// Describe says what the plugin can do. It comes before Configure too, for the name and the
+	// settings; what depends on those is described afterwards.
 	Describe(ctx context.Context, in *sdkpb.DescribeRequest, opts ...grpc.CallOption) (*DescribeReply, error)
 	// Configure comes before all else, once.
 	Configure(ctx context.Context, in *sdkpb.ConfigureRequest, opts ...grpc.CallOption) (*sdkpb.ConfigureReply, error)
@@ -154,7 +155,8 @@ func (c *engineClient) ValidateTaxID(ctx context.Context, in *sdkpb.TaxID, opts 
 // Engine calculates taxes. Calls may come at the same time. Every reply has either its error
 // or its result. That a rate is not known is no error: the line is not_calculated.
 type EngineServer interface {
-	// Describe says what the plugin can do. It may come before Configure.
+	// Describe says what the plugin can do. It comes before Configure too, for the name and the
+	// settings; what depends on those is described afterwards.
 	Describe(context.Context, *sdkpb.DescribeRequest) (*DescribeReply, error)
 	// Configure comes before all else, once.
 	Configure(context.Context, *sdkpb.ConfigureRequest) (*sdkpb.ConfigureReply, error)

@@ -13,14 +13,19 @@ import (
 
 var operationNames = []string{tax.OpEstimate, tax.OpFinalise, tax.OpAdjust, tax.OpVoid, tax.OpGetByReference, tax.OpValidateTaxID}
 
-// describe: a host can go by what is described, before and after the plugin is configured.
+// describe: a host can go by what is described. Before the plugin is configured that is at
+// least its name and how it is configured.
 func describe(t testing.TB, s *suite) {
 	sdktest.CheckDescription(t, &s.d.Description, operationNames)
-	later, err := s.e.Describe(t.Context())
-	if err != nil {
-		t.Fatalf("describe, after configure: %v", err)
+	if s.bare.Name != s.d.Name || s.bare.Version != s.d.Version {
+		t.Errorf("describe: before configure it is %s %s, and then %s %s", s.bare.Name, s.bare.Version, s.d.Name, s.d.Version)
 	}
-	same(t, "describe, after configure", later, s.d)
+	same(t, "describe, the settings before and after configure", s.bare.Config, s.d.Config)
+	again, err := s.e.Describe(t.Context())
+	if err != nil {
+		t.Fatalf("describe, a second time: %v", err)
+	}
+	same(t, "describe, a second time", again, s.d)
 	for _, c := range s.d.Covers {
 		if len(c.Country) != 2 || c.Tax == "" {
 			t.Errorf("describe: it covers %q with the tax %q", c.Country, c.Tax)

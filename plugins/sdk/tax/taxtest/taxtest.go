@@ -71,8 +71,9 @@ func Run(t *testing.T, config Config) {
 // suite is one engine that is asked.
 type suite struct {
 	Config
-	direct   tax.Engine // as New made it
-	e        tax.Engine // the same as a host sees it
+	direct   tax.Engine       // as New made it
+	e        tax.Engine       // the same as a host sees it
+	bare     *tax.Description // before it was configured
 	d        *tax.Description
 	settings sdk.Settings
 }
@@ -83,11 +84,14 @@ func start(t testing.TB, config Config) *suite {
 	s.direct, s.settings = config.New(t)
 	s.e = Pipe(t, s.direct)
 	var err error
-	if s.d, err = s.e.Describe(t.Context()); err != nil {
+	if s.bare, err = s.e.Describe(t.Context()); err != nil {
 		t.Fatalf("describe, before configure: %v", err)
 	}
 	if err := s.e.Configure(t.Context(), s.settings); err != nil {
 		t.Fatalf("configure: %v", err)
+	}
+	if s.d, err = s.e.Describe(t.Context()); err != nil {
+		t.Fatalf("describe, after configure: %v", err)
 	}
 	return s
 }

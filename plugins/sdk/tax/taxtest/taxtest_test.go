@@ -130,16 +130,23 @@ func without(op string) func() hook {
 
 func described(change func(*tax.Description)) func() hook { return answers(opDescribe, change) }
 
+// later changes what is described, by how often it was.
+func later(change func(*tax.Description, int)) func() hook {
+	return func() hook {
+		n := 0
+		return described(func(d *tax.Description) { n++; change(d, n) })()
+	}
+}
+
 var wrongWords = []mutation{
 	{"describe", "no name", described(func(d *tax.Description) { d.Name = "" })},
 	{"describe", "an operation that nobody knows", described(func(d *tax.Description) { d.Operations[0].Name = "ship" })},
 	{"describe", "it covers nothing", described(func(d *tax.Description) { d.Covers = nil })},
 	{"describe", "it covers no tax", described(func(d *tax.Description) { d.Covers[0].Tax = "" })},
 	{"describe", "what is final cannot be looked up", without(tax.OpGetByReference)},
-	{"describe", "something else later", func() hook {
-		n := 0
-		return answers(opDescribe, func(d *tax.Description) { n++; d.Data = fmt.Sprint(n) })()
-	}},
+	{"describe", "something else each time", later(func(d *tax.Description, n int) { d.Data = fmt.Sprint(n) })},
+	{"describe", "another name once it is configured", later(func(d *tax.Description, n int) { d.Name = fmt.Sprint("fake", min(n, 2)) })},
+	{"describe", "other settings once it is configured", later(func(d *tax.Description, n int) { d.Config = d.Config[:len(d.Config)-min(n-1, 1)] })},
 	{"configure", "a missing setting is taken", fails(opConfigure, sdk.Validation, well(nil))},
 	{"configure", "the setting is not named", fails(opConfigure, sdk.Validation, nowhere)},
 	{"operations", "one works that is not described", without(tax.OpValidateTaxID)},
