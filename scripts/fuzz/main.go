@@ -43,7 +43,7 @@ var roots = []string{"agent", "controlplane", "plugins", "protocol", "deploy", "
 // system, an agent or a node can say, then what operators write. The rest comes last.
 var exposed = []string{"agent/intake", "protocol/transport", "controlplane/pki", "controlplane/gateway", "protocol/syncpb",
 	"controlplane/api", "controlplane/peer", "protocol/strictjson", "protocol/event", "protocol/block", "controlplane/state",
-	"agent/systems", "protocol/expr", "protocol/contract", "protocol/policy"}
+	"agent/systems", "plugins/sdk", "protocol/expr", "protocol/contract", "protocol/policy"}
 
 // target is one fuzz function.
 type target struct {

@@ -1,0 +1,59 @@
+// Package sdk is what all plugins share: the coded error, money, measures and places, and how
+// a plugin is served to its host.
+//
+// It owns the words that a carrier and a tax engine have in common, and refuses to know either.
+// Its invariant: an amount is a decimal with a currency, never a float, and a failure says its
+// class.
+package sdk
+
+// Address is a place with the people there.
+type Address struct {
+	Name        string
+	Company     string
+	Lines       []string // street and number first; at most 3
+	City        string
+	State       string // the second part of ISO 3166-2, such as CA of US-CA; empty where there is none
+	PostalCode  string
+	Country     string // ISO 3166-1 alpha-2
+	Phone       string
+	Email       string
+	Residential bool
+	GLN         string  // GS1 Global Location Number
+	TaxIDs      []TaxID // of who is there
+}
+
+// TaxID is a number that a tax authority knows somebody by.
+type TaxID struct {
+	Country string // ISO 3166-1 alpha-2 of the authority; XI for Northern Ireland
+	Kind    string // such as vat, gst, eori
+	Number  string
+}
+
+// Description is what every plugin says of itself.
+type Description struct {
+	Name    string // as in policy: zone, usps, table
+	Version string // of the plugin
+	Data    string // version of the tables or rules that it holds; empty: none
+
+	Operations []Operation
+	Config     []Setting // that Configure knows
+}
+
+// Operation is one thing that a plugin can do.
+type Operation struct {
+	Name    string // rate, ship, ...
+	Offline bool   // without the provider
+	Buys    bool   // what is done costs money or leaves a mark at the provider, so that doing it twice is a fault
+}
+
+// Setting is one key of a plugin's configuration.
+type Setting struct {
+	Name     string
+	Help     string
+	Required bool
+	Secret   bool // comes from a secret reference, never from policy
+}
+
+// Settings are what a plugin is configured with before anything else is asked of it: the
+// keys of policy, and secrets that the agent has resolved.
+type Settings map[string]string
