@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
@@ -118,6 +119,34 @@ func TestWhatIsNotCalculatedIsNotKept(t *testing.T) {
 	wantClass(t, "finding it", err, sdk.NotFound)
 }
 
+func TestManyAtOnceFinaliseOnce(t *testing.T) {
+	dir := t.TempDir()
+	e := newEngine(t, sdk.Settings{settingState: dir})
+	answers := make([]string, 8)
+	var all sync.WaitGroup
+	for i := range answers {
+		all.Go(func() {
+			got, err := e.Finalise(ctx, numbered(1))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			text, _ := json.Marshal(got)
+			answers[i] = string(text)
+		})
+	}
+	all.Wait()
+	for _, a := range answers {
+		if a != answers[0] {
+			t.Errorf("got %s and %s", answers[0], a)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(dir, bookName))
+	if err != nil || bytes.Count(text, []byte("\n")) != 1 {
+		t.Errorf("got %q, %v, want one record", text, err)
+	}
+}
+
 func TestWithoutAStateDirectoryNothingIsKept(t *testing.T) {
 	e := newEngine(t, nil)
 	_, err := e.Finalise(ctx, numbered(1))
@@ -157,7 +186,7 @@ func TestABookThatIsCutAnywhereOpens(t *testing.T) {
 	}
 	var ends []int64
 	for i := range 3 {
-		if err := b.append(&record{Reference: fmt.Sprint("R", i), Sum: "s", TaxPoint: "2026-11-26", Result: &tax.Result{Reference: fmt.Sprint("R", i)}}); err != nil {
+		if err := b.append(&record{Reference: fmt.Sprint("R", i), Sum: "s", Voided: true}); err != nil {
 			t.Fatal(err)
 		}
 		ends = append(ends, b.size)

@@ -184,7 +184,7 @@ func (c *country) setApart(a *sdk.Address) string {
 	postal := strings.ToUpper(strings.TrimSpace(a.PostalCode))
 	postal = strings.TrimPrefix(postal, c.Code+"-")
 	for _, part := range c.Apart {
-		if slices.Contains(part.States, a.State) && a.State != "" {
+		if a.State != "" && slices.Contains(part.States, strings.ToUpper(a.State)) {
 			return part.Name
 		}
 		for _, begin := range part.Postal {
