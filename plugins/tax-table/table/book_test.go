@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/tax"
@@ -97,6 +100,10 @@ func TestAdjustAndVoid(t *testing.T) {
 			t.Fatalf("got %+v, %v", got, err)
 		}
 	}
+	text, err := os.ReadFile(filepath.Join(dir, bookName))
+	if err != nil || bytes.Count(text, []byte("\n")) != 3 {
+		t.Errorf("got %q, %v, want three records", text, err)
+	}
 	e.Close()
 	e = newEngine(t, sdk.Settings{settingState: dir})
 	_, err = e.GetByReference(ctx, "R1")
@@ -122,11 +129,22 @@ func TestWhatIsNotCalculatedIsNotKept(t *testing.T) {
 func TestManyAtOnceFinaliseOnce(t *testing.T) {
 	dir := t.TempDir()
 	e := newEngine(t, sdk.Settings{settingState: dir})
+	var inside atomic.Int32
+	e.now = func() time.Time {
+		if inside.Add(1) > 1 {
+			t.Error("two documents are finalised at a time")
+		}
+		for range 1000 { // so that others could come in
+			runtime.Gosched()
+		}
+		inside.Add(-1)
+		return time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	}
 	answers := make([]string, 8)
 	var all sync.WaitGroup
 	for i := range answers {
 		all.Go(func() {
-			got, err := e.Finalise(ctx, numbered(1))
+			got, err := e.Finalise(ctx, numbered(i%2))
 			if err != nil {
 				t.Error(err)
 				return
@@ -136,14 +154,14 @@ func TestManyAtOnceFinaliseOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	for _, a := range answers {
-		if a != answers[0] {
-			t.Errorf("got %s and %s", answers[0], a)
+	for i, a := range answers {
+		if a != answers[i%2] {
+			t.Errorf("got %s and %s", answers[i%2], a)
 		}
 	}
 	text, err := os.ReadFile(filepath.Join(dir, bookName))
-	if err != nil || bytes.Count(text, []byte("\n")) != 1 {
-		t.Errorf("got %q, %v, want one record", text, err)
+	if err != nil || bytes.Count(text, []byte("\n")) != 2 {
+		t.Errorf("got %q, %v, want two records", text, err)
 	}
 }
 
@@ -229,6 +247,32 @@ func TestABookThatIsCutAnywhereOpens(t *testing.T) {
 	}
 }
 
+// What is cut off may be longer than what is written next.
+func TestALongDamagedEndIsCutOff(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, bookName)
+	tail := bytes.Repeat([]byte("x"), 10_000)
+	if err := os.WriteFile(name, tail, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		b, err := openBook(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b.index) != i {
+			t.Errorf("%d records are there, want %d", len(b.index), i)
+		}
+		if err := b.append(&record{Reference: fmt.Sprint("R", i), Voided: true}); err != nil {
+			t.Fatal(err)
+		}
+		b.close()
+	}
+	if aside, err := os.ReadFile(filepath.Join(dir, damagedName)); err != nil || !bytes.Equal(aside, append(tail, '\n')) {
+		t.Errorf("%d bytes were set aside, %v, want %d and a line's end", len(aside), err, len(tail))
+	}
+}
+
 func TestADamagedRecordBeforeWholeOnesIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	e := newEngine(t, sdk.Settings{settingState: dir})
@@ -260,8 +304,10 @@ func TestADamagedRecordBeforeWholeOnesIsRefused(t *testing.T) {
 		_, err = e.GetByReference(ctx, "R2")
 		return err
 	}
-	wantClass(t, "in the first record", flip(20), sdk.Validation)
-	wantClass(t, "in the last record", flip(len(text)-20), sdk.NotFound)
+	// The day stays a day: only the checksum tells.
+	day := []byte(`"tax_point":"2026-11-26"`)
+	wantClass(t, "in the first record", flip(bytes.Index(text, day)+len(day)-2), sdk.Validation)
+	wantClass(t, "in the last record", flip(bytes.LastIndex(text, day)+len(day)-2), sdk.NotFound)
 }
 
 // failing is a file whose disk is full or broken.

@@ -116,7 +116,7 @@ func (e *Engine) work(parts []*part, digits int32) {
 		}
 		first := groups[key][0]
 		total := first.part.treatment.exact(sum, first.k, first.part.included).Round(digits)
-		for i, amount := range apportion(total, exact, nil, digits) {
+		for i, amount := range apportion(total, exact, digits) {
 			s := groups[key][i]
 			s.part.taxes[s.k] = amount
 		}
@@ -124,8 +124,8 @@ func (e *Engine) work(parts []*part, digits int32) {
 }
 
 // apportion rounds exact amounts so that they add up to total: what rounding down leaves goes
-// to the largest fractions, and among equals by their names, or in order.
-func apportion(total decimal.Decimal, exact []decimal.Decimal, names []string, digits int32) []decimal.Decimal {
+// to the largest fractions, and among equals to the first.
+func apportion(total decimal.Decimal, exact []decimal.Decimal, digits int32) []decimal.Decimal {
 	out := make([]decimal.Decimal, len(exact))
 	left := total
 	order := make([]int, len(exact))
@@ -135,10 +135,7 @@ func apportion(total decimal.Decimal, exact []decimal.Decimal, names []string, d
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
-		if c := exact[b].Sub(out[b]).Cmp(exact[a].Sub(out[a])); c != 0 || names == nil {
-			return c
-		}
-		return strings.Compare(names[a], names[b])
+		return exact[b].Sub(out[b]).Cmp(exact[a].Sub(out[a]))
 	})
 	unit := decimal.New(1, -digits)
 	for _, i := range order {
@@ -188,7 +185,7 @@ func (c *chooser) freight(line int, treatments []*treatment) ([]*part, *treatmen
 	if len(loads) == 0 {
 		return nil, unknown("freight without goods takes no goods' rate; say category services or standard if it is sold by itself")
 	}
-	slices.Sort(names)
+	slices.Sort(names) // so that the order of lines does not decide who gets what is left of a cent
 	weights := make([]decimal.Decimal, len(names))
 	var sum decimal.Decimal
 	for i, name := range names {
@@ -206,7 +203,7 @@ func (c *chooser) freight(line int, treatments []*treatment) ([]*part, *treatmen
 	}
 	var parts []*part
 	whole := &treatment{country: loads[names[0]].treatment.country}
-	for i, amount := range apportion(l.Amount, exact, names, sdk.MinorDigits(c.d.Currency)) {
+	for i, amount := range apportion(l.Amount, exact, sdk.MinorDigits(c.d.Currency)) {
 		parts = append(parts, &part{line: line, amount: amount, included: l.Included, treatment: loads[names[i]].treatment})
 	}
 	return parts, whole

@@ -82,6 +82,7 @@ func TestExamples(t *testing.T) {
 		{"Finland", sale("FI", "FI", "2024-09-01", "EUR", "10.00 standard"), "10 + 2.55 = 12.55; FI VAT standard 0.255 of 10: 2.55"},
 		{"export", sale("DE", "CH", "2026-11-26", "EUR", "100.00 standard", "10.00 freight"), "110 + 0 = 110; DE VAT export 0 of 110: 0; !import_not_calculated"},
 		{"Monaco is France's", sale("FR", "MC", "2026-11-26", "EUR", "100.00 books"), "100 + 5.5 = 105.5; FR VAT reduced 0.055 of 100: 5.5; !rate"},
+		{"the Isle of Man is the United Kingdom's", sale("GB", "IM", "2026-11-26", "GBP", "100.00 standard"), "100 + 20 = 120; GB VAT standard 0.2 of 100: 20"},
 		{"United Kingdom, zero", sale("GB", "GB", "2026-11-26", "GBP", "10.00 food", "10.00 standard"),
 			"20 + 2 = 22; GB VAT standard 0.2 of 10: 2; GB VAT zero 0 of 10: 0; !rate"},
 		{"Switzerland", sale("CH", "CH", "2026-11-26", "CHF", "100.00 standard", "100.00 medicines"),

@@ -45,6 +45,7 @@ func TestAFileThatContradictsItselfIsRefused(t *testing.T) {
 		{"country: DE", "country: de", "alpha-2"},
 		{"2020-12-31", "2021-01-01", "rates[0] and rates[1] overlap from 2021-01-01 on"},
 		{", until: 2020-12-31", "", "overlap"},
+		{"[food], kind: zero, rate: \"0\", from: 2021-01-01", "[standard], kind: zero, rate: \"0\", from: 2019-01-01, until: 2020-01-01", "overlap from 2020-01-01 on"},
 		{"until: 2020-12-31", "until: 2019-12-31", "until:"},
 		{"from: 2021-01-01, source: law}\n      - {categories: [food]", "from: 2021-02-30, source: law}\n      - {categories: [food]", "from:"},
 		{`"0.20"`, `"20"`, "rate:"},
