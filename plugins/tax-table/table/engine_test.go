@@ -174,6 +174,18 @@ func TestWhatTheTablesDoNotSayIsNotCalculated(t *testing.T) {
 	}
 }
 
+// Half of 0.25 leaves a cent that could go either way, and decides on a cent of tax.
+func TestOrderDoesNotDecideOnACentOfFreight(t *testing.T) {
+	e := newEngine(t, nil)
+	for _, lines := range [][]string{{"10.01 standard", "10.01 reduced", "0.25 freight"}, {"0.25 freight", "10.01 reduced", "10.01 standard"}} {
+		got, err := e.Estimate(context.Background(), sale("DE", "DE", "2026-11-26", "EUR", lines...))
+		want := "20.27 + 2.63 = 22.9; DE VAT reduced 0.07 of 10.14: 0.71; DE VAT standard 0.19 of 10.13: 1.92"
+		if err != nil || show(got) != want {
+			t.Errorf("%q: got %s, %v, want %s", lines, show(got), err, want)
+		}
+	}
+}
+
 func TestCustomersWithinTheUnion(t *testing.T) {
 	french, german := sdk.TaxID{Country: "FR", Kind: "vat", Number: "FR 40 303 265 045"}, sdk.TaxID{Country: "DE", Kind: "vat", Number: "DE136695976"}
 	wrong := sdk.TaxID{Country: "FR", Kind: "vat", Number: "FR 41 303 265 045"}
