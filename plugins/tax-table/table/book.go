@@ -20,6 +20,7 @@ import (
 const (
 	bookName    = "finalised.log"
 	damagedName = "finalised.damaged" // ends of the book that were cut off, one after the other
+	lockName    = "finalised.lock"    // held as long as the book is open
 )
 
 // book is what was finalised, in a file that only grows: a line for each record, with its
@@ -27,6 +28,7 @@ const (
 type book struct {
 	mu     sync.Mutex // of all below
 	file   bookFile
+	lock   io.Closer
 	size   int64
 	index  map[string]*entry
 	broken error // after which nothing is known of the file's end
@@ -60,6 +62,9 @@ type entry struct {
 	length   int
 }
 
+// errInUse may pass by itself: a plugin that is started anew can meet the end of its former life.
+var errInUse = errors.New("another process has it")
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // checksumLength is what stands before a record: eight digits and a space.
@@ -69,29 +74,43 @@ func openBook(dir string) (*book, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(lock); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w (%v): let it end, or give each its own directory", dir, errInUse, err), lock.Close())
+	}
+	b := &book{index: map[string]*entry{}, lock: lock}
+	if err := b.open(dir); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return b, nil
+}
+
+func (b *book) open(dir string) error {
 	name := filepath.Join(dir, bookName)
 	text, err := os.ReadFile(name)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+		return err
 	}
-	b := &book{index: map[string]*entry{}}
 	if b.size, err = b.load(text); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	if tail := text[b.size:]; len(tail) > 0 {
 		if err := setAside(filepath.Join(dir, damagedName), tail); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	b.file = file
 	if err := errors.Join(file.Truncate(b.size), file.Sync(), syncDir(dir)); err != nil {
-		return nil, errors.Join(err, file.Close())
+		return errors.Join(err, file.Close())
 	}
-	return b, nil
+	return nil
 }
 
 // load reads the records and gives the size of what is whole. A damaged end is what a crash
@@ -231,5 +250,5 @@ func (b *book) lost(class sdk.Class, err error) error {
 func (b *book) close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.file.Close()
+	return errors.Join(b.file.Close(), b.lock.Close())
 }

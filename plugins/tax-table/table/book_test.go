@@ -165,6 +165,23 @@ func TestManyAtOnceFinaliseOnce(t *testing.T) {
 	}
 }
 
+// Two processes that append to one book would write over each other.
+func TestOneProcessHasTheStateDirectory(t *testing.T) {
+	dir := t.TempDir()
+	e := newEngine(t, sdk.Settings{settingState: dir})
+	second, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = second.Configure(ctx, sdk.Settings{settingState: dir})
+	wantClass(t, "while the first has it", err, sdk.Unavailable)
+	e.Close()
+	if err := second.Configure(ctx, sdk.Settings{settingState: dir}); err != nil {
+		t.Errorf("after the first has closed: %v", err)
+	}
+	second.Close()
+}
+
 func TestWithoutAStateDirectoryNothingIsKept(t *testing.T) {
 	e := newEngine(t, nil)
 	_, err := e.Finalise(ctx, numbered(1))

@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -120,7 +121,10 @@ func (e *Engine) Configure(_ context.Context, s sdk.Settings) error {
 	}
 	if dir := s[settingState]; dir != "" {
 		book, err := openBook(dir)
-		if err != nil {
+		switch {
+		case errors.Is(err, errInUse):
+			return sdk.Errorf(sdk.Unavailable, "%v", err).At(settingState)
+		case err != nil:
 			return sdk.Errorf(sdk.Validation, "%v", err).At(settingState)
 		}
 		e.book = book
