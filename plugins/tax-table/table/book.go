@@ -1,7 +1,7 @@
 package table
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
@@ -79,7 +80,7 @@ func openBook(dir string) (*book, error) {
 		return nil, err
 	}
 	if err := lockFile(lock); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w (%v): let it end, or give each its own directory", dir, errInUse, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w (%w): let it end, or give each its own directory", dir, errInUse, err), lock.Close())
 	}
 	b := &book{index: map[string]*entry{}, lock: lock}
 	if err := b.open(dir); err != nil {
@@ -90,54 +91,53 @@ func openBook(dir string) (*book, error) {
 
 func (b *book) open(dir string) error {
 	name := filepath.Join(dir, bookName)
-	text, err := os.ReadFile(name)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if b.size, err = b.load(text); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if tail := text[b.size:]; len(tail) > 0 {
-		if err := setAside(filepath.Join(dir, damagedName), tail); err != nil {
-			return err
-		}
-	}
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
 	b.file = file
-	if err := errors.Join(file.Truncate(b.size), file.Sync(), syncDir(dir)); err != nil {
+	total := int64(0)
+	if b.size, total, err = b.load(file); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", name, err), file.Close())
+	}
+	if total > b.size {
+		err = setAside(filepath.Join(dir, damagedName), io.NewSectionReader(file, b.size, total-b.size))
+	}
+	if err == nil {
+		err = errors.Join(file.Truncate(b.size), file.Sync(), syncDir(dir))
+	}
+	if err != nil {
 		return errors.Join(err, file.Close())
 	}
 	return nil
 }
 
-// load reads the records and gives the size of what is whole. A damaged end is what a crash
-// leaves of a record that was never answered; a damaged record before whole ones is a fault of
-// the disk, and nothing is cut off.
-func (b *book) load(text []byte) (int64, error) {
-	var whole int64
+// load reads the records and gives the size of what is whole, and of all. A damaged end is what
+// a crash leaves of a record that was never answered; a damaged record before whole ones is a
+// fault of the disk, and nothing is cut off.
+func (b *book) load(from io.Reader) (whole, total int64, err error) {
 	damaged := int64(-1)
-	for at := 0; at < len(text); {
-		end := bytes.IndexByte(text[at:], '\n')
-		if end < 0 {
-			break
+	for in := bufio.NewReader(from); ; {
+		line, err := in.ReadBytes('\n')
+		at := total
+		total += int64(len(line))
+		switch {
+		case errors.Is(err, io.EOF): // and a line without its end is not whole
+			return whole, total, nil
+		case err != nil:
+			return 0, 0, err
 		}
-		line := text[at : at+end]
-		r, ok := decode(line)
+		r, ok := decode(line[:len(line)-1])
 		switch {
 		case !ok && damaged < 0:
-			damaged = int64(at)
+			damaged = at
 		case ok && damaged >= 0:
-			return 0, fmt.Errorf("the record at byte %d is damaged and later ones are whole: restore the file from a copy", damaged)
+			return 0, 0, fmt.Errorf("the record at byte %d is damaged and later ones are whole: restore the file from a copy", damaged)
 		case ok:
-			b.note(r, int64(at), len(line))
-			whole = int64(at + end + 1)
+			b.note(r, at, len(line)-1)
+			whole = total
 		}
-		at += end + 1
 	}
-	return whole, nil
 }
 
 func (b *book) note(r *record, offset int64, length int) {
@@ -168,12 +168,12 @@ func decode(line []byte) (*record, bool) {
 }
 
 // setAside keeps what is cut off the book, for people to look at.
-func setAside(name string, tail []byte) error {
+func setAside(name string, tail io.Reader) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(tail, '\n'))
+	_, err = io.Copy(f, io.MultiReader(tail, strings.NewReader("\n")))
 	return errors.Join(err, f.Sync(), f.Close())
 }
 

@@ -399,12 +399,15 @@ func FuzzBook(f *testing.F) {
 	f.Add(append(bytes.Clone(line), line[:len(line)/2]...))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		b := &book{index: map[string]*entry{}}
-		size, err := b.load(text)
+		size, total, err := b.load(bytes.NewReader(text))
 		if err != nil {
 			return
 		}
+		if total != int64(len(text)) || size > total {
+			t.Errorf("%d of %d bytes are whole, and there are %d", size, total, len(text))
+		}
 		again := &book{index: map[string]*entry{}}
-		if size2, err := again.load(text[:size]); err != nil || size2 != size || len(again.index) != len(b.index) {
+		if size2, _, err := again.load(bytes.NewReader(text[:size])); err != nil || size2 != size || len(again.index) != len(b.index) {
 			t.Errorf("what is whole has size %d, then %d and %v", size, size2, err)
 		}
 	})
