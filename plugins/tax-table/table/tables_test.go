@@ -114,6 +114,11 @@ func TestAnOperatorsTablesTakeThePlaceOfShippedOnes(t *testing.T) {
 	if err != nil || again.Version() != e.tables.Version() {
 		t.Errorf("the same tables have version %s, then %s, %v", e.tables.Version(), again.Version(), err)
 	}
+	write("own.yaml", strings.Replace(small, `"0.20"`, `"0.21"`, 1))
+	changed, err := Load(dir)
+	if err != nil || changed.Version() == again.Version() {
+		t.Errorf("another rate has version %s too, %v", changed.Version(), err)
+	}
 	write("twice.yaml", small)
 	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "DE is in own.yaml too") {
 		t.Errorf("got %v, want a country in two files refused", err)
