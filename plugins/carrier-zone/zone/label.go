@@ -92,8 +92,8 @@ func (c *Carrier) draw(on canvas, p *bought, parcel int) error {
 	on.rule(margin, 650, width)
 	weight := s.Parcels[parcel].Weight
 	on.text(margin, 660, 30, width, true, "parcel", strings.Join(append([]string{fmt.Sprintf("Parcel %d of %d", parcel+1, len(s.Parcels)),
-		weight.Value.String() + " " + weight.Unit}, marks(p)...), "   "))
-	on.text(margin, 696, 24, width, false, "reference", strings.TrimSpace("Ref "+s.Reference+"   "+s.Order))
+		weight.Value.String() + " " + weight.Unit}, marks(p)...), ", "))
+	on.text(margin, 696, 24, width, false, "reference", "Ref "+strings.TrimSuffix(s.Reference+" / "+s.Order, " / "))
 	on.text(margin, 724, 24, width, false, fmt.Sprintf("parcels[%d].reference", parcel), s.Parcels[parcel].Reference)
 	// The higher code goes to the SSCC, which partners scan; 32 mm are what GS1 asks for.
 	tracking, sscc := p.Tracking[parcel], p.SSCC[parcel]
