@@ -213,15 +213,14 @@ func (c *Carrier) numbers(s *carrier.Shipment) (tracking, sscc []string, err err
 		}
 		sscc = append(sscc, number)
 	}
-	tracking, name := sscc, rangeSSCC
+	tracking = sscc
 	if c.tracking != rangeSSCC {
-		name = rangeTracking
-		if tracking, err = pick(name); err != nil {
+		if tracking, err = pick(rangeTracking); err != nil {
 			return nil, nil, err
 		}
 		for i, number := range tracking {
 			if err := c.checkTracking(number); err != nil {
-				return nil, nil, sdk.Errorf(sdk.Validation, "%v", err).At(fmt.Sprintf("numbers.%s[%d]", name, i))
+				return nil, nil, sdk.Errorf(sdk.Validation, "%v", err).At(fmt.Sprintf("numbers.%s[%d]", rangeTracking, i))
 			}
 		}
 	}
