@@ -74,12 +74,16 @@ func look(s *carrier.Shipment, today time.Time) (*job, error) {
 	return j, nil
 }
 
-func lookAddress(field string, a *sdk.Address) error {
+// lookAddress checks the form of the address that stands at a field; empty: the request is it.
+func lookAddress(field string, a *sdk.Address) *sdk.Error {
+	if field != "" {
+		field += "."
+	}
 	if !isCountry(strings.ToUpper(strings.TrimSpace(a.Country))) {
-		return sdk.Errorf(sdk.Validation, "%q is no ISO 3166 country code such as US", cut(a.Country)).At(field + ".country")
+		return sdk.Errorf(sdk.Validation, "%q is no ISO 3166 country code such as US", cut(a.Country)).At(field + "country")
 	}
 	if len(a.Lines) > 3 {
-		return sdk.Errorf(sdk.Validation, "an address has at most 3 lines, and this one %d", len(a.Lines)).At(field + ".lines")
+		return sdk.Errorf(sdk.Validation, "an address has at most 3 lines, and this one %d", len(a.Lines)).At(field + "lines")
 	}
 	texts := []struct{ name, text string }{{"name", a.Name}, {"company", a.Company}, {"city", a.City}, {"state", a.State},
 		{"postal_code", a.PostalCode}, {"phone", a.Phone}}
@@ -88,7 +92,7 @@ func lookAddress(field string, a *sdk.Address) error {
 	}
 	for _, t := range texts {
 		if len(t.text) > maxText {
-			return sdk.Errorf(sdk.Validation, "the text has %d bytes, more than %d", len(t.text), maxText).At(field + "." + t.name)
+			return sdk.Errorf(sdk.Validation, "the text has %d bytes, more than %d", len(t.text), maxText).At(field + t.name)
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/makiuchi-d/gozxing/oned"
 	"pgregory.net/rapid"
 
+	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
 	"github.com/crossdock/crossdock/plugins/sdk/checkdigit"
 )
@@ -211,8 +212,8 @@ func TestBarcodesOfTheZPLAreRead(t *testing.T) {
 	}
 }
 
-// TestLabelsStayAsTheyAre compares with the labels in testdata, which a person has looked at.
-// UPDATE=1 writes them anew.
+// TestLabelsStayAsTheyAre compares with the label in testdata. UPDATE=1 writes it anew: look at
+// it before it is committed.
 func TestLabelsStayAsTheyAre(t *testing.T) {
 	c := start(t, t.TempDir(), setFont, "E:ANMDJ.TTF")
 	s := munich("GOLDEN")
@@ -319,6 +320,75 @@ func TestLongTextsAreMadeToFit(t *testing.T) {
 	} {
 		if tall, got := fit(c.text, c.height, c.room); got != c.want || tall != c.tall {
 			t.Errorf("%.10s: %q (%d) at %d; want %q at %d", c.text, got, len(got), tall, c.want, c.tall)
+		}
+	}
+}
+
+// TestTheLargestShipmentFitsIntoAMessage: an answer of more than 4 MB does not reach the host.
+func TestTheLargestShipmentFitsIntoAMessage(t *testing.T) {
+	const message, some = 4 << 20, 20
+	c := startLazy(t, t.TempDir())
+	defer c.Close()
+	s := munich("LARGE")
+	s.Label, s.To.Name, s.To.Company = carrier.PDF, strings.Repeat("株", maxText/3), strings.Repeat("W", maxText)
+	p, numbers := s.Parcels[0], []string{}
+	s.Parcels = nil
+	for i := range some {
+		p.SSCC = must[string](t)(checkdigit.Complete(checkdigit.SSCC, fmt.Sprintf("1061414%010d", i)))
+		p.Reference = strings.Repeat("株", 20)
+		s.Parcels = append(s.Parcels, p)
+		numbers = append(numbers, fmt.Sprintf("ABCDEFGHIJKLMNOPQRSTUV-%07d", i))
+	}
+	s.Numbers[rangeTracking] = numbers
+	size := 0
+	for _, d := range must[*carrier.Shipped](t)(c.Ship(ctx, s)).Documents {
+		size += len(d.Data)
+	}
+	if most := size / some * maxParcels; most > message*3/4 {
+		t.Errorf("%d parcels make an answer of some %d bytes", maxParcels, most)
+	}
+	s.Parcels = make([]carrier.Parcel, maxParcels+1)
+	s.Reference = "TOO MANY"
+	_, err := c.Ship(ctx, s)
+	wantClass(t, err, sdk.Validation, "parcels")
+}
+
+// areas is a canvas that notes where something stands.
+type areas []image.Rectangle
+
+func (a *areas) text(x, y, height, width int, _ bool, _, _ string) {
+	*a = append(*a, image.Rect(x, y, x+width, y+height))
+}
+
+func (a *areas) rule(x, y, width int) { *a = append(*a, image.Rect(x, y, x+width, y+2)) }
+
+func (a *areas) bars(y, height int, _ string, _ bool) error {
+	*a = append(*a, image.Rect(0, y, labelWidth, y+height))
+	return nil
+}
+
+func TestNothingOnALabelOverlaps(t *testing.T) {
+	full := sdk.Address{Name: "N", Company: "C", Lines: []string{"1", "2", "3"}, City: "C", PostalCode: "1", Country: "DE", Phone: "1"}
+	for _, sscc := range []string{"", "106141412345678908"} {
+		var got areas
+		p := &bought{Return: true, Tracking: []string{"T"}, SSCC: []string{sscc}}
+		p.Shipment = *munich("A")
+		p.Shipment.From, p.Shipment.To = full, full
+		if err := New().draw(&got, p, 0); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) < 25 {
+			t.Errorf("only %d things stand on the label", len(got))
+		}
+		for i, a := range got {
+			if !a.In(image.Rect(0, 0, labelWidth, labelHeight)) {
+				t.Errorf("%v leaves the label", a)
+			}
+			for _, b := range got[:i] {
+				if a.Overlaps(b) {
+					t.Errorf("%v lies on %v", a, b)
+				}
+			}
 		}
 	}
 }

@@ -18,6 +18,10 @@ import (
 	"github.com/crossdock/crossdock/plugins/sdk"
 )
 
+// maxWarnings is how many texts of one document are told: those of a long manifest are many,
+// and an answer must fit into a message.
+const maxWarnings = 50
+
 // pdfPage writes with the fonts that every reader of PDF has; they know Windows-1252 and
 // nothing more. What they lack is written without its accents, or else as a question mark,
 // and told.
@@ -61,7 +65,7 @@ func (p *pdfPage) encode(field, text string) string {
 		lost.WriteRune(r)
 		out.WriteString(plainLetters(r))
 	}
-	if lost.Len() > 0 {
+	if lost.Len() > 0 && len(p.replaced) < maxWarnings {
 		p.replaced = append(p.replaced, sdk.Warning{Code: "label_text", Field: field,
 			Message: fmt.Sprintf("the PDF has no letters for %q and shows %q; bring the text in Latin letters, or print ZPL", lost.String(), decode1252(out.String()))})
 	}

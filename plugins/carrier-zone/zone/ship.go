@@ -249,7 +249,7 @@ func (c *Carrier) shipped(p *bought, format string, voided bool) (*carrier.Shipp
 		}
 		out.Documents = append(out.Documents, *doc)
 		for _, w := range warnings {
-			if !slices.Contains(out.Warnings, w) {
+			if len(out.Warnings) < maxWarnings && !slices.Contains(out.Warnings, w) {
 				out.Warnings = append(out.Warnings, w)
 			}
 		}

@@ -250,9 +250,9 @@ func (c *Carrier) ValidateAddress(ctx context.Context, a *sdk.Address) (*carrier
 	fault := func(code, field, format string, args ...any) {
 		out.Warnings = append(out.Warnings, sdk.Warning{Code: code, Field: field, Message: fmt.Sprintf(format, args...)})
 	}
-	if err := lookAddress("address", &tidy); err != nil {
+	if err := lookAddress("", &tidy); err != nil {
 		out.Valid = false
-		fault("form", "", "%v", err)
+		fault("form", err.Field, "%s", err.Message)
 		return out, nil
 	}
 	if len(tidy.Lines) == 0 || strings.TrimSpace(tidy.Lines[0]) == "" {

@@ -492,6 +492,9 @@ func TestValidateAddressLooksAtTheForm(t *testing.T) {
 		if got.Valid != x.valid || strings.Join(codes, " ") != x.codes || got.Valid && got.Confidence != x.confidence {
 			t.Errorf("%+v: %+v", x.a, got)
 		}
+		if x.a.Country == "Peru" && got.Warnings[0].Field != "country" {
+			t.Errorf("the warning is at %q", got.Warnings[0].Field)
+		}
 		if got.Confidence == "corrected" && (got.Suggested.Country != "DE" || got.Suggested.City != "München") {
 			t.Errorf("suggested %+v", got.Suggested)
 		}
