@@ -95,6 +95,7 @@ type book struct {
 	size   int64
 	broken error // a write failed: what the file holds is not known until it is read again
 
+	newest    time.Time           // of all lines
 	shipments map[string]*entryOf // by reference
 	numbers   map[string]string   // tracking numbers and SSCCs to references
 	pickups   map[string]*collection
@@ -135,7 +136,7 @@ func (b *book) load() error {
 	if err != nil {
 		return err
 	}
-	b.f, b.size, b.broken = f, 0, nil
+	b.f, b.size, b.broken, b.newest = f, 0, nil, time.Time{}
 	b.shipments, b.numbers = map[string]*entryOf{}, map[string]string{}
 	b.pickups, b.manifests = map[string]*collection{}, map[string]*closed{}
 	good, err := b.replay(size)
@@ -249,6 +250,9 @@ func decodeLine(text []byte) (*line, error) {
 
 // take brings memory up to a line that stands in the file.
 func (b *book) take(l *line, at int64, size int) error {
+	if l.Time.After(b.newest) && l.Book == 0 {
+		b.newest = l.Time
+	}
 	switch {
 	case l.Book > 0:
 		if l.Book > bookVersion {

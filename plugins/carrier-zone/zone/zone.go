@@ -3,16 +3,18 @@
 //
 // It owns the tables, the labels and the book of what was bought, and refuses to know the
 // network and where numbers come from. Its invariant: what was answered once stands in the
-// book on disk, and the same reference is answered the same for ever.
+// book on disk, and the same reference is answered the same for as long as the book keeps it.
 package zone
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,7 +35,12 @@ const (
 	setSSCC     = "sscc"
 	setFont     = "zpl-font"
 	setPaper    = "paper"
+	setKeep     = "keep-days"
 )
+
+// keepDays is how long the book keeps a shipment when nothing is said. GS1 lets a number come
+// again after a year.
+const keepDays = 800
 
 var settings = []sdk.Setting{
 	{Name: setTables, Required: true, Help: "directory of the tariffs, *.yaml"},
@@ -43,6 +50,7 @@ var settings = []sdk.Setting{
 	{Name: setSSCC, Help: "range: parcels that bring no SSCC get one from the range sscc; none (when empty): they have none"},
 	{Name: setFont, Help: "font of the printer for ZPL text, such as E:ANMDJ.TTF; needed for other scripts than Latin"},
 	{Name: setPaper, Help: "of manifests: a4 (when empty) or letter"},
+	{Name: setKeep, Help: "days for which the book keeps a shipment at least; 800 when empty, and not less than 400"},
 }
 
 // The ranges of numbers.
@@ -63,6 +71,7 @@ type Carrier struct {
 	sscc       bool
 	font       string
 	paper      string
+	keep       int // days
 	tables     *tables
 	lock       io.Closer
 
@@ -126,6 +135,11 @@ func (c *Carrier) Configure(_ context.Context, s sdk.Settings) error {
 		return sdk.Errorf(sdk.Unavailable, "%v", err).At(setState).Suggest("give each account a directory of its own, and end the other process")
 	}
 	b, err := openBook(s[setState], c.open)
+	if err == nil {
+		if err = b.forget(c.now(), c.keep); err != nil {
+			err = errors.Join(err, b.close())
+		}
+	}
 	if err != nil {
 		_ = lock.Close() // nothing was written under it
 		return sdk.Errorf(sdk.Validation, "the book cannot be used: %v", err).At(setState)
@@ -165,6 +179,12 @@ func (c *Carrier) settings(s sdk.Settings) error {
 	c.sscc = sscc == "range" || c.tracking == rangeSSCC
 	if c.paper, err = choice(setPaper, "a4", "letter"); err != nil {
 		return err
+	}
+	c.keep = keepDays
+	if text := s[setKeep]; text != "" {
+		if c.keep, err = strconv.Atoi(text); err != nil || c.keep < 400 || c.keep > 36500 {
+			return sdk.Errorf(sdk.Validation, "%q is no number of days from 400 to 36500", cut(text)).At(setKeep)
+		}
 	}
 	if c.font = s[setFont]; c.font != "" && !fontName.MatchString(c.font) {
 		return sdk.Errorf(sdk.Validation, "%q is no font of a printer such as E:ANMDJ.TTF", cut(c.font)).At(setFont)

@@ -106,6 +106,7 @@ func TestConfigureNamesTheSetting(t *testing.T) {
 		setSSCC:     {setTables: "testdata/tables", setState: t.TempDir(), setSSCC: "some"},
 		setPaper:    {setTables: "testdata/tables", setState: t.TempDir(), setPaper: "a7"},
 		setFont:     {setTables: "testdata/tables", setState: t.TempDir(), setFont: "E:A.TTF^XZ"},
+		setKeep:     {setTables: "testdata/tables", setState: t.TempDir(), setKeep: "30"},
 		setName:     {setTables: "testdata/tables", setState: t.TempDir(), setName: strings.Repeat("x", 300)},
 	} {
 		wantClass(t, New().Configure(ctx, s), sdk.Validation, name)
