@@ -122,15 +122,17 @@ func (p *pdfPage) write(x, y, points, room float64, bold bool, field, text strin
 // picture puts a Code 128 with its quiet zones in the middle of a width, each module so many
 // millimetres wide.
 func (p *pdfPage) picture(code string, gs1 bool, y, width, height float64, module func(modules int) float64) error {
-	picture, modules, err := code128Image(code, gs1)
+	// The library orders pictures by their width, and those of one width by chance: each is made
+	// a pixel wider than the one before would be, in its white.
+	p.images++
+	picture, modules, err := code128Image(code, gs1, p.images%pixels)
 	if err != nil {
 		return err
 	}
-	p.images++
 	name := fmt.Sprintf("code%d", p.images)
 	options := fpdf.ImageOptions{ImageType: "PNG"}
 	p.RegisterImageOptionsReader(name, options, bytes.NewReader(picture))
-	wide := float64(modules+2*quiet) * module(modules)
+	wide := (float64(modules+2*quiet) + float64(p.images%pixels)/pixels) * module(modules)
 	p.ImageOptions(name, (width-wide)/2, y, wide, height, false, options, 0, "")
 	return p.Error()
 }
@@ -138,8 +140,8 @@ func (p *pdfPage) picture(code string, gs1 bool, y, width, height float64, modul
 // pixels is how many of the picture a module is wide: whole ones, so that no bar is blurred.
 const pixels = 4
 
-// code128Image draws the bars with white on both sides.
-func code128Image(code string, gs1 bool) (text []byte, modules int, err error) {
+// code128Image draws the bars with white on both sides, and some pixels more of it at the end.
+func code128Image(code string, gs1 bool, more int) (text []byte, modules int, err error) {
 	if gs1 {
 		code = string(code128.FNC1) + "00" + code
 	}
@@ -148,7 +150,7 @@ func code128Image(code string, gs1 bool) (text []byte, modules int, err error) {
 		return nil, 0, err
 	}
 	modules = bars.Bounds().Dx()
-	picture := image.NewGray(image.Rect(0, 0, (modules+2*quiet)*pixels, 60))
+	picture := image.NewGray(image.Rect(0, 0, (modules+2*quiet)*pixels+more, 60))
 	for x := range picture.Bounds().Dx() {
 		shade := color.Gray{Y: 255}
 		if m := x/pixels - quiet; m >= 0 && m < modules {
