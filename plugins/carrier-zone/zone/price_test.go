@@ -84,6 +84,18 @@ func TestRatesOfTheExampleTariffs(t *testing.T) {
 	}
 }
 
+func TestALightParcelIsBilledTheLeast(t *testing.T) {
+	c := start(t, t.TempDir())
+	s := reno()
+	s.Service, s.Parcels[0].Weight, s.Parcels[0].Dimensions = "express", pounds("0.2"), boxOf(2, 2, 2, sdk.Inch)
+	for weight, want := range map[string]string{"0.2": "1", "1": "1", "1.001": "1.5", "1.5": "1.5"} {
+		s.Parcels[0].Weight = pounds(weight)
+		if got := must[*carrier.Rates](t)(c.Rate(ctx, s)).Rates[0].Billed.Value; got.String() != want {
+			t.Errorf("%s lb are billed as %s, want %s", weight, got, want)
+		}
+	}
+}
+
 func TestRateSaysWhatItIsWorth(t *testing.T) {
 	c := start(t, t.TempDir())
 	got := must[*carrier.Rates](t)(c.Rate(ctx, reno())).Rates[0]
