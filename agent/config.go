@@ -74,6 +74,7 @@ type Tuning struct {
 	Silence      time.Duration
 	StatusEvery  time.Duration
 	FullRetry    time.Duration
+	LeaseRetry   time.Duration
 	ReconnectMax time.Duration
 	PushPause    time.Duration
 	RetryQUIC    time.Duration

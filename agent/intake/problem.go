@@ -31,6 +31,9 @@ const (
 	CodeUnavailable     Code = "unavailable"
 	CodeNotReady        Code = "not-ready"
 	CodeQueueFull       Code = "queue-full"
+	CodeInvalidRequest  Code = "invalid-request"
+	CodeReference       Code = "reference-conflict"
+	CodeNoNumbers       Code = "no-numbers"
 )
 
 type kind struct {
@@ -57,6 +60,9 @@ var kinds = map[Code]kind{
 	CodeInternal:        {500, "The agent failed", true},
 	CodeUnavailable:     {503, "The agent could not take the events now", true},
 	CodeNotReady:        {503, "The agent holds no policy yet", true},
+	CodeInvalidRequest:  {400, "The request cannot be read", false},
+	CodeReference:       {409, "The reference was given another count of numbers", false},
+	CodeNoNumbers:       {503, "There are no numbers to give now", true},
 	CodeQueueFull:       {507, "The agent's journal is full", true},
 }
 
