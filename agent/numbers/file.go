@@ -30,11 +30,10 @@ var errDamaged = errors.New("checksum")
 
 type (
 	stateRecord struct {
-		Epoch       uint64 `json:"epoch"`       // in which the blocks were leased
-		Alive       int64  `json:"alive"`       // seconds since 1970, when somebody worked with this file last
-		Incarnation string `json:"incarnation"` // of the control plane that was agreed with last
-		Fenced      bool   `json:"fenced,omitempty"`
-		Lost        bool   `json:"lost,omitempty"` // a file before this one was damaged
+		Epoch  uint64 `json:"epoch"` // in which the blocks were leased
+		Alive  int64  `json:"alive"` // seconds since 1970, when somebody worked with this file last
+		Fenced bool   `json:"fenced,omitempty"`
+		Lost   bool   `json:"lost,omitempty"` // more may have been leased than this file knows, until something is leased of each range
 	}
 	// rangeRecord is what is held of a range. Blocks are used in their order, each from its
 	// first serial on.

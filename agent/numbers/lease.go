@@ -113,27 +113,20 @@ func (s *Store) Refused(name, why string) {
 }
 
 // Agreed says that the control plane knows this very copy of the agent as the one that
-// counts. A file that was left alone counts no more if the control plane began another life
-// meanwhile: then it could not tell a copy.
-func (s *Store) Agreed(incarnation string) error {
+// counts. What a file held that was left alone is given up all the same: whoever put it back
+// may have used the numbers that it still has, in an outage, and the control plane cannot tell.
+func (s *Store) Agreed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.doubt && s.state.Incarnation != "" && incarnation != s.state.Incarnation {
-		s.state.Lost = true
-		if err := s.drop(s.state.Epoch, "they were left alone for a while, and the control plane was restored meanwhile: nobody can tell whether this is a copy"); err != nil {
-			return err
-		}
-	}
-	if !s.doubt && !s.state.Fenced && s.state.Incarnation == incarnation {
+	if !s.doubt && !s.state.Fenced {
 		return nil
 	}
-	s.state.Incarnation, s.state.Fenced, s.state.Alive = incarnation, false, s.cfg.Now().Unix()
-	if err := s.save(); err != nil {
-		return err
+	s.state.Fenced, s.state.Alive = false, s.cfg.Now().Unix()
+	if !s.doubt {
+		return s.save()
 	}
-	s.doubt = false
-	nudge(s.changed)
-	return nil
+	s.state.Lost = true // another copy may have leased more
+	return s.drop(s.state.Epoch, "this data was left alone for a while, so that it may be a copy that was put back")
 }
 
 // Fenced says that another copy of this agent counts: it gives what was leased.

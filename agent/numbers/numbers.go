@@ -30,7 +30,7 @@ const (
 	MaxReference = 200  // bytes
 
 	keepReferences = 200_000          // the oldest is forgotten first, and would get other numbers
-	copyAge        = 15 * time.Minute // a file left alone for longer may be one that was put back
+	copyAge        = 15 * time.Minute // a file left alone for longer may be one that was put back: a restart is over sooner
 	aliveEvery     = time.Minute
 	graceLow       = 10 * time.Second // that few are left and no more come, before it is told
 	lockTimeout    = 2 * time.Second
@@ -43,7 +43,7 @@ var (
 	ErrReference = errors.New("the reference was given another count of numbers before")
 	ErrRequest   = errors.New("numbers are taken with a reference and a count")
 	ErrFenced    = errors.New("another copy of this agent was let in, and gives these numbers")
-	ErrCopy      = errors.New("this data was left alone for a while and may be a copy that was put back; numbers are given again when the control plane has been reached")
+	ErrCopy      = errors.New("this data was left alone for a while and may be a copy that was put back: its numbers are not given any more, and others when the control plane has been reached")
 )
 
 // Config of a Store. Alarm, Connected, Now, Logger and Check may be nil.

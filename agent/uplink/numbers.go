@@ -29,7 +29,7 @@ type Numbers interface {
 	// that is not known.
 	Marks() (marks map[string]uint64, ok bool)
 	// Agreed says that the control plane takes this copy of the agent for the one that counts.
-	Agreed(incarnation string) error
+	Agreed() error
 	// Wanted lists what is to be asked for; Changed has a token when that may have changed.
 	Wanted() ([]NumberRequest, error)
 	Changed() <-chan struct{}

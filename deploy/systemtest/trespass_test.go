@@ -121,7 +121,7 @@ func TestRolesDoNoMoreThanTheirs(t *testing.T) {
 	}
 	// Looking changes nothing, whoever looks and wherever.
 	for _, path := range []string{"/health", "/whoami", "/cluster", "/principals", "/tokens", "/agents", "/agents/eu", "/revisions", "/revisions/active",
-		"/revisions/1", "/revisions/1/bundle", "/revisions/1/diff", "/systems/moves", "/events?key=k", "/deadletters", "/exceptions", "/audit", "/audit/verify",
+		"/revisions/1", "/revisions/1/bundle", "/revisions/1/diff", "/systems/moves", "/ranges", "/events?key=k", "/deadletters", "/exceptions", "/audit", "/audit/verify",
 		"/agents/eu/revoke", "/tokens?site=eu", "/principals/admin/disable"} {
 		p.call("GET", path, nil)
 	}
