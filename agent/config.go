@@ -75,6 +75,7 @@ type Tuning struct {
 	StatusEvery  time.Duration
 	FullRetry    time.Duration
 	LeaseRetry   time.Duration
+	NumbersGrace time.Duration
 	ReconnectMax time.Duration
 	PushPause    time.Duration
 	RetryQUIC    time.Duration

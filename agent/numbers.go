@@ -28,7 +28,7 @@ type NumbersStatus struct {
 func (a *Agent) openNumbers() (err error) {
 	a.numbers, err = numbers.Open(numbers.Config{
 		Path: filepath.Join(a.cfg.Data, numbersFile), Site: a.identity.Site, Epoch: a.identity.Epoch(), Policy: a.revision.Set,
-		Connected: func() bool { return a.uplink.State().Connected }, Alarm: a.alarms.raise, Check: queue.CheckPages, Now: time.Now, Logger: a.log,
+		Connected: func() bool { return a.uplink.State().Connected }, Alarm: a.alarms.raise, Check: queue.CheckPages, Now: time.Now, Logger: a.log, Grace: a.cfg.Tuning.NumbersGrace,
 	})
 	return err
 }

@@ -11,7 +11,7 @@ import (
 func (s *Store) Run(ctx context.Context) error {
 	alive := time.NewTicker(aliveEvery)
 	defer alive.Stop()
-	look := time.NewTicker(graceLow / 2)
+	look := time.NewTicker(max(s.cfg.Grace/2, time.Millisecond))
 	defer look.Stop()
 	for {
 		select {
@@ -57,7 +57,7 @@ func (s *Store) due(h Holding, stuck bool) bool {
 		s.since[h.Range], since = now, now
 	}
 	what := lowID(h)
-	if now.Sub(since) < graceLow || s.told[what] {
+	if now.Sub(since) < s.cfg.Grace || s.told[what] {
 		return false
 	}
 	s.told[what] = true

@@ -32,7 +32,7 @@ const (
 	keepReferences = 200_000          // the oldest is forgotten first, and would get other numbers
 	copyAge        = 15 * time.Minute // a file left alone for longer may be one that was put back: a restart is over sooner
 	aliveEvery     = time.Minute
-	graceLow       = 10 * time.Second // that few are left and no more come, before it is told
+	graceLow       = 10 * time.Second // of Config.Grace
 	lockTimeout    = 2 * time.Second
 )
 
@@ -46,7 +46,7 @@ var (
 	ErrCopy      = errors.New("this data was left alone for a while and may be a copy that was put back: its numbers are not given any more, and others when the control plane has been reached")
 )
 
-// Config of a Store. Alarm, Connected, Now, Logger and Check may be nil.
+// Config of a Store. Path, Site and Policy are required.
 type Config struct {
 	Path   string
 	Site   string
@@ -58,6 +58,7 @@ type Config struct {
 	Check     func(path string) error       // says whether a file can be opened
 	Now       func() time.Time
 	Logger    *slog.Logger
+	Grace     time.Duration // that few are left and no more come, before it is told; 0: 10 s
 }
 
 // Number is one number, ready to be printed.
@@ -111,6 +112,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = graceLow
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
