@@ -243,7 +243,7 @@ func (s *Store) saveAll(records map[string]rangeRecord) error {
 func (s *Store) alive() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.doubt || len(s.held) == 0 {
+	if s.doubt || !s.concerned() {
 		return nil
 	}
 	s.state.Alive = s.cfg.Now().Truncate(time.Second).Unix()

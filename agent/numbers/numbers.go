@@ -140,10 +140,10 @@ func Open(cfg Config) (*Store, error) {
 func (s *Store) begin() error {
 	left := s.leftInAll()
 	age := s.cfg.Now().Sub(time.Unix(s.state.Alive, 0))
-	s.doubt = len(s.held) > 0 && age > copyAge
+	s.doubt = s.state.Epoch != 0 && s.concerned() && age > copyAge
 	switch {
 	case s.state.Epoch == 0:
-		s.state.Epoch = s.cfg.Epoch
+		s.state.Epoch, s.state.Alive = s.cfg.Epoch, s.cfg.Now().Unix()
 		return s.save()
 	case s.state.Epoch != s.cfg.Epoch:
 		return s.drop(s.cfg.Epoch, "this agent is in another epoch than when it leased them")
@@ -151,6 +151,12 @@ func (s *Store) begin() error {
 		s.log.Warn("these leases of numbers were left alone for a while: none is given before the control plane has been reached", "age", age.Round(time.Second), "left", left)
 	}
 	return nil
+}
+
+// concerned says whether this site ever had to do with number ranges.
+func (s *Store) concerned() bool {
+	set := s.cfg.Policy()
+	return len(s.held) > 0 || set != nil && len(set.RangesAt(s.cfg.Site)) > 0
 }
 
 // Close closes the file.

@@ -359,6 +359,28 @@ func TestLongAbsence(t *testing.T) {
 	}
 }
 
+// An image from before the first lease is a copy as well, where there is something to lease.
+func TestLongAbsenceBeforeTheFirstLease(t *testing.T) {
+	for _, none := range []bool{false, true} {
+		b := newBench(t)
+		if none {
+			b.cfg.Site = "nowhere"
+		}
+		b.now = b.now.Add(copyAge + time.Second)
+		b.reopen()
+		if _, ok := b.Marks(); ok != none {
+			t.Errorf("without ranges %v: what it holds is known: %v", none, ok)
+		}
+		if err := b.Agreed(); err != nil {
+			t.Fatal(err)
+		}
+		b.lease()
+		if _, ok := b.Marks(); !ok {
+			t.Error("what it holds is not known when it has leased")
+		}
+	}
+}
+
 // A file that is damaged goes aside: what it held is given up and said to be unknown.
 func TestDamagedFile(t *testing.T) {
 	for name, harm := range map[string]func(b *bench){

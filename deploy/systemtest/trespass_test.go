@@ -80,6 +80,7 @@ var changes = []struct {
 	{"POST", "/revisions/1/rollback", `{"note":"n"}`, []string{"author"}},
 	{"POST", "/policy/lint", `{"bundle":{"a.yaml":"x"}}`, []string{"author", "approver", "admin"}},
 	{"POST", "/systems/erp/release", ``, []string{"operator"}},
+	{"POST", "/ranges/pallets/release", `{"next":9}`, []string{"operator"}},
 	{"POST", "/deadletters/x/replay", `{"reason":"r"}`, []string{"operator"}},
 	{"POST", "/deadletters/x/discard", `{"reason":"r"}`, []string{"operator"}},
 	{"POST", "/exceptions/x/resolve", `{"reason":"r"}`, []string{"operator"}},
