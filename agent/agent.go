@@ -241,7 +241,7 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 
 func (a *Agent) openOps() (err error) {
 	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
-		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}})
+		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Vouch: a.vouch})
 	return listening("ops.listen", err)
 }
 

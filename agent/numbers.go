@@ -8,6 +8,7 @@ import (
 
 	"github.com/crossdock/crossdock/agent/intake"
 	"github.com/crossdock/crossdock/agent/numbers"
+	"github.com/crossdock/crossdock/agent/ops"
 	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/agent/uplink"
 )
@@ -38,6 +39,15 @@ func (a *Agent) numbersStatus() (out []NumbersStatus) {
 		out = append(out, NumbersStatus(h))
 	}
 	return out
+}
+
+// vouch is a person's word that this data is no copy.
+func (a *Agent) vouch() error {
+	err := a.numbers.Vouch()
+	if errors.Is(err, numbers.ErrNoDoubt) {
+		return fmt.Errorf("%w: %w", ops.ErrConflict, err)
+	}
+	return err
 }
 
 // leases lets the uplink fill up what is held.

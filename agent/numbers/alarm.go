@@ -33,8 +33,10 @@ func (s *Store) watch() {
 	connected := s.cfg.Connected()
 	for _, h := range s.Holdings() {
 		why := h.Refused
-		if !connected {
+		if !connected && why == "" {
 			why = "there is no session with the control plane"
+		} else if !connected {
+			why += "; and there is no session with the control plane"
 		}
 		s.mu.Lock()
 		due := s.due(h, why != "")

@@ -25,11 +25,15 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// errDamaged marks a value that is not what was written.
-var errDamaged = errors.New("checksum")
+// What makes a file one that is set aside.
+var (
+	errDamaged = errors.New("checksum")
+	errOther   = errors.New("it is another site's")
+)
 
 type (
 	stateRecord struct {
+		Site   string `json:"site"`
 		Epoch  uint64 `json:"epoch"` // in which the blocks were leased
 		Alive  int64  `json:"alive"` // seconds since 1970, when somebody worked with this file last
 		Fenced bool   `json:"fenced,omitempty"`
@@ -94,13 +98,14 @@ func (s *Store) open() error {
 		}
 		return s.load(tx)
 	})
-	if errors.Is(err, errDamaged) && !lost {
-		// The row says it, the pages do not: the file goes aside all the same.
+	if (errors.Is(err, errDamaged) || errors.Is(err, errOther)) && !lost {
+		// The pages do not say it: the file goes aside all the same.
 		return errors.Join(s.db.Close(), s.reopen(err))
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("numbers: %s: %w", s.cfg.Path, err), s.db.Close())
 	}
+	s.state.Site = s.cfg.Site
 	if lost {
 		s.state.Lost = true
 		if err := s.save(); err != nil {
@@ -110,7 +115,7 @@ func (s *Store) open() error {
 	return nil
 }
 
-// reopen begins a new file in the place of one with a damaged row.
+// reopen begins a new file in the place of one that cannot be used.
 func (s *Store) reopen(cause error) error {
 	check := s.cfg.Check
 	s.cfg.Check = func(string) error { return cause }
@@ -134,8 +139,8 @@ func (s *Store) setAside() (lost bool, err error) {
 	if err := os.Rename(s.cfg.Path, aside); err != nil {
 		return false, fmt.Errorf("numbers: set a damaged file aside: %w", err)
 	}
-	s.log.Error("the file of number leases is damaged and set aside; what was leased is given up, and leased anew", "file", aside, "err", harm)
-	s.cfg.Alarm("numbers-damaged", fmt.Sprint(s.cfg.Now().Unix()), fmt.Sprintf("the file of number leases was damaged (%v) and is set aside as %s: its numbers are given up, and a shipment "+
+	s.log.Error("the file of number leases cannot be used and is set aside; what was leased is given up, and leased anew", "file", aside, "err", harm)
+	s.cfg.Alarm("numbers-damaged", fmt.Sprint(s.cfg.Now().Unix()), fmt.Sprintf("the file of number leases cannot be used (%v) and is set aside as %s: its numbers are given up, and a shipment "+
 		"that asks again for the numbers it had gets others", harm, aside))
 	return true, nil
 }
@@ -144,6 +149,9 @@ func (s *Store) load(tx *bolt.Tx) error {
 	if value := tx.Bucket(bucketMeta).Get(keyState); value != nil {
 		if err := parse(bucketMeta, keyState, value, &s.state); err != nil {
 			return err
+		}
+		if s.state.Site != s.cfg.Site {
+			return fmt.Errorf("%w: of %s", errOther, s.state.Site)
 		}
 	}
 	return tx.Bucket(bucketRanges).ForEach(func(k, value []byte) error {

@@ -129,6 +129,25 @@ func (s *Store) Agreed() error {
 	return s.drop(s.state.Epoch, "this data was left alone for a while, so that it may be a copy that was put back")
 }
 
+// Vouch is a person's word that the file is no copy that was put back.
+func (s *Store) Vouch() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.doubt {
+		return ErrNoDoubt
+	}
+	s.state.Alive = s.cfg.Now().Unix()
+	if err := s.save(); err != nil {
+		return err
+	}
+	s.doubt = false
+	s.log.Warn("a person vouches for the numbers that are held here")
+	s.cfg.Alarm("numbers-vouched", fmt.Sprint(s.state.Alive), fmt.Sprintf("site %s was off for a while, and a person there has said that no image of its disk was put back: "+
+		"it gives the numbers that it holds", s.cfg.Site))
+	nudge(s.changed)
+	return nil
+}
+
 // Fenced says that another copy of this agent counts: it gives what was leased.
 func (s *Store) Fenced() error {
 	s.mu.Lock()

@@ -43,7 +43,8 @@ var (
 	ErrReference = errors.New("the reference was given another count of numbers before")
 	ErrRequest   = errors.New("numbers are taken with a reference and a count")
 	ErrFenced    = errors.New("another copy of this agent was let in, and gives these numbers")
-	ErrCopy      = errors.New("this data was left alone for a while and may be a copy that was put back: its numbers are not given any more, and others when the control plane has been reached")
+	ErrCopy      = errors.New("this data was left alone for a while and may be a copy that was put back: its numbers are not given any more, and others when the control plane has been reached; if nothing was put back, run: crossdock-agent numbers vouch")
+	ErrNoDoubt   = errors.New("nobody has to vouch for the numbers that are held here")
 )
 
 // Config of a Store. Path, Site and Policy are required.
@@ -79,11 +80,11 @@ type Request struct {
 // Holding is what is left of a range.
 type Holding struct {
 	Range   string
-	Left    uint64
+	Left    uint64 // that can be given now
 	Low     uint64
 	Used    uint64
 	Highest uint64
-	Refused string // why no more were leased when last asked for
+	Refused string // why no more were leased when last asked for, or none is given
 }
 
 // Store holds the leases. Its methods are for any goroutine.
@@ -217,12 +218,10 @@ func (s *Store) Take(name, reference string, count int) ([]Number, error) {
 // takeNew takes numbers that nobody has. The caller holds the lock.
 func (s *Store) takeNew(name, reference string, count uint64) ([]block, error) {
 	record := s.held[name]
-	switch {
-	case s.state.Fenced:
-		return nil, ErrFenced
-	case s.doubt:
-		return nil, ErrCopy
-	case record.left() < count:
+	if err := s.barred(); err != nil {
+		return nil, err
+	}
+	if record.left() < count {
 		nudge(s.changed)
 		return nil, fmt.Errorf("%w: range %s has %d here, %d are asked for", ErrUsedUp, name, record.left(), count)
 	}
@@ -236,6 +235,17 @@ func (s *Store) takeNew(name, reference string, count uint64) ([]block, error) {
 		nudge(s.look)
 	}
 	return taken, nil
+}
+
+// barred says why nothing that is held may be given. The caller holds the lock.
+func (s *Store) barred() error {
+	switch {
+	case s.state.Fenced:
+		return ErrFenced
+	case s.doubt:
+		return ErrCopy
+	}
+	return nil
 }
 
 func nudge(wake chan struct{}) {
@@ -255,7 +265,11 @@ func (s *Store) Holdings() (out []Holding) {
 	defer s.mu.Unlock()
 	for _, r := range set.RangesAt(s.cfg.Site) {
 		record := s.held[r.Name]
-		out = append(out, Holding{Range: r.Name, Left: record.left(), Low: r.Low, Used: record.Used, Highest: record.Highest, Refused: s.refused[r.Name]})
+		h := Holding{Range: r.Name, Left: record.left(), Low: r.Low, Used: record.Used, Highest: record.Highest, Refused: s.refused[r.Name]}
+		if err := s.barred(); err != nil {
+			h.Left, h.Refused = 0, err.Error()
+		}
+		out = append(out, h)
 	}
 	return out
 }

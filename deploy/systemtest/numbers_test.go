@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,6 +79,22 @@ func (s *site) awaitNumbers(least uint64) {
 	})
 }
 
+// vouch says that a site's data is no copy.
+func (s *site) vouch() (status int) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://"+s.cfg.Ops.Listen+"/v1/numbers/vouch", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(read(s.t, filepath.Join(s.cfg.Data, "ops.token"))))
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	response.Body.Close()
+	return response.StatusCode
+}
+
 // withRange is a policy for sites that take from one range.
 func withRange(sites ...string) map[string]string {
 	bundle := policyFor(sites, nil)
@@ -139,7 +157,10 @@ func TestNumbersWhileTheLineIsCut(t *testing.T) {
 	image := eu.image()
 	eu.start()
 	eu.line.Cut()
-	out.print(eu, "first", 3) // the same again
+	out.print(eu, "first", 3)                          // the same again
+	if got := eu.vouch(); got != http.StatusConflict { // nothing is in doubt
+		t.Errorf("vouched: %d", got)
+	}
 	for i := range 8 {
 		out.print(eu, fmt.Sprint("dark ", i), 1)
 	}
