@@ -23,6 +23,7 @@ import (
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/intake"
 	"github.com/crossdock/crossdock/agent/journal"
+	"github.com/crossdock/crossdock/agent/numbers"
 	"github.com/crossdock/crossdock/agent/ops"
 	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/agent/revision"
@@ -52,6 +53,7 @@ type Agent struct {
 	queue    *queue.Log
 	journal  *journal.Journal
 	delivery *delivery.Engine
+	numbers  *numbers.Store
 	drivers  *drivers
 	intake   *intake.Service
 	outbox   *outbox
@@ -79,7 +81,7 @@ func New(cfg Config) (*Agent, error) {
 		a.log = slog.New(slog.DiscardHandler)
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, open := range []func() error{a.openIdentity, a.openStores, a.openDelivery, a.openIntake, a.openUplink, a.openOps} {
+	for _, open := range []func() error{a.openIdentity, a.openStores, a.openNumbers, a.openDelivery, a.openIntake, a.openUplink, a.openOps} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
 		}
@@ -163,7 +165,7 @@ func (a *Agent) openIntake() (err error) {
 		config.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
 	}
 	a.intake, err = intake.New(config, intake.Parts{
-		Policy: policyOf{a.revision}, Journal: submitter{a.journal}, Secrets: a.secretStore(), Logger: a.log,
+		Policy: policyOf{a.revision}, Journal: submitter{a.journal}, Secrets: a.secretStore(), Numbers: printer{a.numbers}, Logger: a.log,
 		Metrics:   intake.NewMetrics(a.registry),
 		NewRouter: func(set *policy.Set) intake.Router { return routing.New(set, a.identity.Site) },
 	})
@@ -194,12 +196,12 @@ func (a *Agent) openUplink() error {
 	config.Agent, config.Version = a.identity.Agent, a.cfg.Version
 	config.Dialer, config.Outbox, config.Inbox = dialer, a.outbox, &inbox{journal: a.journal, facts: a.facts, alarms: a.alarms}
 	config.Policy, config.Identity = revisions{a.revision, a.delivery}, a.identity
-	config.Command, config.Status = a.command, a.report
+	config.Command, config.Status, config.Numbers = a.command, a.report, leases{a.numbers}
 	a.agree(&config)
 	config.Logger, config.Metrics = a.log, uplink.NewMetrics(a.registry)
 	for _, t := range []struct{ field, value *time.Duration }{
 		{&config.Silence, &a.cfg.Tuning.Silence}, {&config.StatusEvery, &a.cfg.Tuning.StatusEvery},
-		{&config.FullRetry, &a.cfg.Tuning.FullRetry}, {&config.ReconnectMax, &a.cfg.Tuning.ReconnectMax}, {&config.PushPause, &a.cfg.Tuning.PushPause},
+		{&config.FullRetry, &a.cfg.Tuning.FullRetry}, {&config.LeaseRetry, &a.cfg.Tuning.LeaseRetry}, {&config.ReconnectMax, &a.cfg.Tuning.ReconnectMax}, {&config.PushPause, &a.cfg.Tuning.PushPause},
 	} {
 		if *t.value > 0 {
 			*t.field = *t.value
@@ -239,7 +241,7 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 
 func (a *Agent) openOps() (err error) {
 	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
-		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}})
+		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Vouch: a.vouch})
 	return listening("ops.listen", err)
 }
 
@@ -265,6 +267,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"drivers", a.runDrivers},    // publishers stop handing in
 		{"uplink", a.uplink.Run},     // what is committed could still be taken until here
 		{"retention", a.runTrim},
+		{"numbers", a.numbers.Run},
 		{"alarms", a.alarms.run},
 		{"ops", a.ops.Run},         // people can watch up to here
 		{"journal", a.journal.Run}, // commits what the parts above have handed in
@@ -279,6 +282,7 @@ func (a *Agent) runDrivers(ctx context.Context) error {
 	told := false
 	return a.drivers.run(ctx, a.revision.Set, a.revision.Changed, func() {
 		a.delivery.PolicyChanged()
+		a.numbers.PolicyChanged()
 		if told || a.revision.Set() == nil {
 			return
 		}
@@ -295,6 +299,9 @@ func (a *Agent) Close() error {
 	}
 	if a.delivery != nil {
 		errs = append(errs, a.delivery.Close())
+	}
+	if a.numbers != nil {
+		errs = append(errs, a.numbers.Close())
 	}
 	if a.queue != nil {
 		errs = append(errs, a.queue.Close())

@@ -74,6 +74,8 @@ type Tuning struct {
 	Silence      time.Duration
 	StatusEvery  time.Duration
 	FullRetry    time.Duration
+	LeaseRetry   time.Duration
+	NumbersGrace time.Duration
 	ReconnectMax time.Duration
 	PushPause    time.Duration
 	RetryQUIC    time.Duration

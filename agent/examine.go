@@ -64,6 +64,11 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 			findings = append(findings, doctor.Held(y.System, y.Held))
 		}
 	}
+	for _, n := range s.Numbers {
+		if n.Left < n.Low {
+			findings = append(findings, doctor.FewNumbers(n.Range, n.Left, n.Low, n.Refused))
+		}
+	}
 	return findings
 }
 

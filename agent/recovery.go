@@ -22,9 +22,12 @@ func (a *Agent) agree(config *uplink.Config) {
 	config.Fenced = a.fenced
 }
 
-// beginEpoch goes on in an epoch that the control plane granted. The identity is first: a
-// crash behind it begins with the new epoch everywhere.
+// beginEpoch goes on in an epoch that the control plane granted. The identity comes before
+// the rest: a crash behind it begins with the new epoch everywhere.
 func (a *Agent) beginEpoch(epoch uint64, why string) error {
+	if err := a.numbers.Begin(epoch); err != nil { // first: a copy may give what is held here
+		return err
+	}
 	if err := a.identity.SetEpoch(epoch); err != nil {
 		return err
 	}
@@ -157,6 +160,9 @@ func (a *Agent) release(ctx context.Context, arguments []byte) error {
 func (a *Agent) fenced(fenced bool, why string) {
 	if !fenced {
 		return
+	}
+	if err := a.numbers.Fenced(); err != nil {
+		a.log.Error("it cannot be noted that another copy gives the numbers that were leased", "err", err)
 	}
 	a.log.Error("this agent is fenced: it keeps what it accepts and sends nothing", "why", why)
 	a.alarms.raise("fenced", fmt.Sprint(a.identity.Epoch()), fmt.Sprintf("agent %s was fenced in epoch %d: %s", a.identity.Agent, a.identity.Epoch(), why))

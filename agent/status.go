@@ -11,19 +11,20 @@ import (
 
 // Status is the agent as its own status command shows it.
 type Status struct {
-	Agent       string         `json:"agent"`
-	Site        string         `json:"site"`
-	Cluster     string         `json:"cluster"`
-	Epoch       uint64         `json:"epoch"`
-	Generation  uint64         `json:"generation,omitempty"` // of the control plane, as last heard of
-	Data        string         `json:"data"`                 // directory
-	Version     string         `json:"version"`
-	Started     time.Time      `json:"started"`
-	Link        uplink.State   `json:"link"`
-	Policy      PolicyStatus   `json:"policy"`
-	Certificate time.Time      `json:"certificateUntil"`
-	Queue       QueueStatus    `json:"queue"`
-	Systems     []SystemStatus `json:"systems"`
+	Agent       string          `json:"agent"`
+	Site        string          `json:"site"`
+	Cluster     string          `json:"cluster"`
+	Epoch       uint64          `json:"epoch"`
+	Generation  uint64          `json:"generation,omitempty"` // of the control plane, as last heard of
+	Data        string          `json:"data"`                 // directory
+	Version     string          `json:"version"`
+	Started     time.Time       `json:"started"`
+	Link        uplink.State    `json:"link"`
+	Policy      PolicyStatus    `json:"policy"`
+	Certificate time.Time       `json:"certificateUntil"`
+	Queue       QueueStatus     `json:"queue"`
+	Systems     []SystemStatus  `json:"systems"`
+	Numbers     []NumbersStatus `json:"numbers,omitempty"`
 }
 
 // PolicyStatus is the revision in force.
@@ -65,6 +66,7 @@ func (a *Agent) Status() Status {
 	for _, system := range a.delivery.Status() {
 		s.Systems = append(s.Systems, SystemStatus{system, closed[system.System]})
 	}
+	s.Numbers = a.numbersStatus()
 	s.Generation, _ = a.identity.Known()
 	if held := a.revision.Held(); held != (block.Revision{}) {
 		s.Policy.Revision = held.String()
@@ -75,28 +77,29 @@ func (a *Agent) Status() Status {
 // report is what the control plane gets of it: counters, whole, so that a lost or a
 // repeated report does no harm.
 type report struct {
-	Version     string         `json:"version"`
-	Transport   string         `json:"transport"`
-	Revision    block.Revision `json:"revision"`
-	Refused     string         `json:"refused,omitempty"`
-	Accepted    uint64         `json:"accepted"`
-	Outgoing    uint64         `json:"outgoing"`
-	Received    uint64         `json:"received"`
-	Pending     uint64         `json:"pending"` // at all systems, parked ones apart
-	Delivered   uint64         `json:"delivered"`
-	DeadLetters uint64         `json:"deadLetters"`
-	Parked      uint64         `json:"parked"`
-	QueueBytes  int64          `json:"queueBytes"`
-	QueueQuota  int64          `json:"queueQuota"`
-	OldestMs    int64          `json:"oldestMs"`
-	At          time.Time      `json:"at"`
+	Version     string          `json:"version"`
+	Transport   string          `json:"transport"`
+	Revision    block.Revision  `json:"revision"`
+	Refused     string          `json:"refused,omitempty"`
+	Accepted    uint64          `json:"accepted"`
+	Outgoing    uint64          `json:"outgoing"`
+	Received    uint64          `json:"received"`
+	Pending     uint64          `json:"pending"` // at all systems, parked ones apart
+	Delivered   uint64          `json:"delivered"`
+	DeadLetters uint64          `json:"deadLetters"`
+	Parked      uint64          `json:"parked"`
+	QueueBytes  int64           `json:"queueBytes"`
+	QueueQuota  int64           `json:"queueQuota"`
+	OldestMs    int64           `json:"oldestMs"`
+	Numbers     []NumbersStatus `json:"numbers,omitempty"`
+	At          time.Time       `json:"at"`
 }
 
 func (a *Agent) report() json.RawMessage {
 	s := a.Status()
 	r := report{Version: s.Version, Transport: s.Link.Transport, Revision: a.revision.Held(), Refused: s.Policy.Refused,
 		Accepted: s.Queue.Accepted, Outgoing: s.Queue.Outgoing, Received: s.Queue.Received,
-		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, At: time.Now().UTC()}
+		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, Numbers: s.Numbers, At: time.Now().UTC()}
 	for _, system := range s.Systems {
 		r.Pending += system.Pending
 		r.Delivered += system.Delivered

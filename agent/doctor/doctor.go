@@ -188,6 +188,20 @@ func Held(system, why string) Finding {
 		Todo: "nothing, if the move goes on; see at the control plane what is pending for the old system, or have an operator release the new one"}
 }
 
+// FewNumbers tells of a number range that is nearly or quite used up here.
+func FewNumbers(name string, left, low uint64, refused string) Finding {
+	f := Finding{ID: "numbers-" + name, Level: Warn, Seen: fmt.Sprintf("%d numbers left, fewer than %d", left, low),
+		Todo: "let the agent reach the control plane: it leases more by itself"}
+	if left == 0 {
+		f.Level = Fail
+	}
+	if refused != "" {
+		f.Seen += "; the control plane gives no more: " + refused
+		f.Todo = "have central IT look at crossdock ranges"
+	}
+	return f
+}
+
 // Fenced tells of a copy of this agent that was let in later.
 func Fenced(why string) Finding {
 	return Finding{ID: "fenced", Level: Fail, Seen: why,

@@ -50,6 +50,9 @@ func (s *Service) routes() http.Handler {
 	e.POST("/v1/events", s.authenticated(s.postEvents), limit)
 	e.GET("/v1/contracts", s.authenticated(s.listContracts), limit)
 	e.GET("/v1/contracts/:name/:version", s.authenticated(s.showSchema), limit)
+	if s.parts.Numbers != nil {
+		e.POST("/v1/numbers/:range", s.authenticated(s.takeNumbers), limit)
+	}
 	return e
 }
 

@@ -32,6 +32,9 @@ const (
 	CodeNotReady        Code = "not-ready"
 	CodeTokensUnread    Code = "tokens-unread"
 	CodeQueueFull       Code = "queue-full"
+	CodeInvalidRequest  Code = "invalid-request"
+	CodeReference       Code = "reference-conflict"
+	CodeNoNumbers       Code = "no-numbers"
 )
 
 type kind struct {
@@ -59,6 +62,9 @@ var kinds = map[Code]kind{
 	CodeUnavailable:     {503, "The agent could not take the events now", true},
 	CodeNotReady:        {503, "The agent holds no policy yet", true},
 	CodeTokensUnread:    {503, "The agent cannot read its systems' tokens now", true},
+	CodeInvalidRequest:  {400, "The request cannot be read", false},
+	CodeReference:       {409, "The reference was given another count of numbers", false},
+	CodeNoNumbers:       {503, "There are no numbers to give now", true},
 	CodeQueueFull:       {507, "The agent's journal is full", true},
 }
 

@@ -53,7 +53,7 @@ func newDoor(t *testing.T) *door {
 	var err error
 	d.Server, err = New(Config{
 		Listen: "127.0.0.1:0", TokenFile: filepath.Join(t.TempDir(), "ops.token"), Gatherer: prometheus.NewRegistry(),
-		Logger: slog.New(slog.DiscardHandler), Queue: d.queue,
+		Logger: slog.New(slog.DiscardHandler), Queue: d.queue, Vouch: func() error { return fmt.Errorf("%w: no doubt", ErrConflict) },
 		Status: func() any { return map[string]string{"agent": "eu"} }, Ready: func() error { return d.ready },
 	})
 	if err != nil {
@@ -114,6 +114,8 @@ func TestWhoMayAskWhat(t *testing.T) {
 		{"POST", "/v1/deadletters/retry?id=late", false, 409, "not possible"},
 		{"POST", "/v1/deadletters/retry?id=late&confirm=true", false, 200, "replaying"},
 		{"GET", "/v1/deadletters/retry?id=x", false, 405, ""},
+		{"POST", "/v1/numbers/vouch", false, 409, "no doubt"},
+		{"GET", "/v1/numbers/vouch", false, 405, ""},
 	} {
 		status, body, err := d.ask(t, tt.method, tt.path, token)
 		if err != nil || status != tt.status || !strings.Contains(body, tt.says) {

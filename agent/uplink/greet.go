@@ -127,7 +127,7 @@ func (u *Uplink) helloRequest(mark transport.Mark) *syncpb.HelloRequest {
 	request := &syncpb.HelloRequest{
 		Protocol: ProtocolVersion, Version: u.cfg.Version, Epoch: mark.Epoch, NowUnixMs: time.Now().UnixMilli(),
 		Revision: &syncpb.Revision{Generation: held.Generation, Number: held.Number},
-		Session:  mark.Number, Nonce: mark.Nonce[:],
+		Session:  mark.Number, Nonce: mark.Nonce[:], Numbers: u.numbersHeld(),
 	}
 	if u.cfg.Known != nil {
 		request.Generation, request.Incarnation = u.cfg.Known()
@@ -212,6 +212,11 @@ func (u *Uplink) settle(answer *syncpb.HelloResponse) error {
 			return err
 		}
 		u.agreed = true
+	}
+	if u.cfg.Numbers != nil {
+		if err := u.cfg.Numbers.Agreed(); err != nil {
+			u.log.Warn("it cannot be noted that this copy of the agent counts; it gives no numbers that it is unsure of", "err", err)
+		}
 	}
 	u.fence("")
 	return nil

@@ -60,6 +60,7 @@ type relay struct {
 	patience   time.Duration
 	leaderless bool          // greets nobody
 	pushes     [][]int       // blocks of each call, by their events
+	lessor     *lessor       // leases numbers; nil: knows no such call
 	hold       chan struct{} // pushes are answered when it is closed; nil: at once
 }
 
@@ -339,7 +340,11 @@ func newUplink(s *site, r *relay, faults transport.Faults, change func(*Config))
 
 func (r *relay) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(syncpbconnect.NewSyncHandler(r, transport.HandlerOptions()...))
+	var handler syncpbconnect.SyncHandler = r
+	if r.lessor != nil {
+		handler = r.lessor
+	}
+	mux.Handle(syncpbconnect.NewSyncHandler(handler, transport.HandlerOptions()...))
 	return mux
 }
 

@@ -200,6 +200,9 @@ type Config struct {
 	// that changes, and once at the first session. It must not block. It may be nil.
 	Fenced func(fenced bool, why string)
 
+	// Numbers may be nil: then none are leased.
+	Numbers Numbers
+
 	Version  string
 	Dialer   Dialer
 	Outbox   Outbox
@@ -226,6 +229,7 @@ type Config struct {
 	DisconnectLog time.Duration // how often an unreachable control plane is logged
 	Grace         time.Duration // without a session before that is worth a warning
 	RecoverRetry  time.Duration // between renewals of an expired certificate that are refused
+	LeaseRetry    time.Duration // before numbers are asked for again that were not given
 }
 
 // DefaultConfig has the durations of the protocol.
@@ -233,7 +237,7 @@ func DefaultConfig() Config {
 	return Config{
 		CallTimeout: 30 * time.Second, Silence: 30 * time.Second, StatusEvery: 5 * time.Second, PushPause: 20 * time.Millisecond, AckPause: 20 * time.Millisecond, FullRetry: 2 * time.Second,
 		ReconnectMin: 200 * time.Millisecond, ReconnectMax: 5 * time.Second, DisconnectLog: time.Minute,
-		Grace: 3 * time.Second, RecoverRetry: time.Minute,
+		Grace: 3 * time.Second, RecoverRetry: time.Minute, LeaseRetry: 10 * time.Second,
 	}
 }
 
@@ -392,6 +396,7 @@ func (u *Uplink) serve(ctx context.Context, session *transport.Session, g *greet
 	group.Go(func() error { return pull.run(ctx) })
 	group.Go(func() error { return pull.acknowledge(ctx) })
 	group.Go(func() error { return u.renew(ctx, session.Client) })
+	group.Go(func() error { return u.lease(ctx, session.Client, g) })
 	err = group.Wait()
 	if errors.Is(err, errSilent) && !pull.heard.Load() {
 		session.Abandon(err) // the path let the handshake through and then carried nothing; a cut line is no such path

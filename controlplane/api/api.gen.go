@@ -573,6 +573,47 @@ type Node struct {
 // NodeRole none: it is known, but no member now
 type NodeRole string
 
+// NumberBlock defines model for NumberBlock.
+type NumberBlock struct {
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+}
+
+// NumberRange defines model for NumberRange.
+type NumberRange struct {
+	Block uint64 `json:"block,omitempty,omitzero"`
+
+	// Check none, mod10 or s10
+	Check string `json:"check,omitempty,omitzero"`
+
+	// Digits Of the serial
+	Digits int    `json:"digits,omitempty,omitzero"`
+	First  uint64 `json:"first"`
+
+	// InForce A revision in force has it
+	InForce bool   `json:"inForce"`
+	Last    uint64 `json:"last"`
+
+	// Lead What stands before the serial
+	Lead   string       `json:"lead,omitempty,omitzero"`
+	Leases []RangeLease `json:"leases"`
+
+	// Left Numbers that were never leased
+	Left uint64 `json:"left"`
+	Low  uint64 `json:"low,omitempty,omitzero"`
+	Name string `json:"name"`
+
+	// Next The first serial that was never leased
+	Next  uint64   `json:"next"`
+	Sites []string `json:"sites"`
+
+	// Trail What stands behind it and its check digit
+	Trail string `json:"trail,omitempty,omitzero"`
+
+	// Waiting After a restore, who has to speak before numbers are leased again
+	Waiting []string `json:"waiting"`
+}
+
 // Principal defines model for Principal.
 type Principal struct {
 	Created  time.Time `json:"created"`
@@ -615,6 +656,45 @@ type Proposal struct {
 	// Bundle Slash path to the text of the document
 	Bundle Documents `json:"bundle"`
 	Note   string    `json:"note"`
+}
+
+// RangeLease defines model for RangeLease.
+type RangeLease struct {
+	Agent string `json:"agent"`
+
+	// At Of the newest lease
+	At time.Time `json:"at,omitempty,omitzero"`
+
+	// Blocks That it may still have numbers of
+	Blocks []NumberBlock `json:"blocks"`
+
+	// Epoch Of the agent, in which the blocks were leased
+	Epoch uint64 `json:"epoch"`
+
+	// Forfeited At most so many were lost with former data of the agent
+	Forfeited uint64 `json:"forfeited"`
+
+	// Leased Numbers in all, over all epochs
+	Leased uint64 `json:"leased"`
+	Left   uint64 `json:"left,omitempty,omitzero"`
+
+	// Refused Why it gets no more, as it was told
+	Refused string `json:"refused,omitempty,omitzero"`
+
+	// Reported When the agent said what follows; missing: it has not
+	Reported time.Time `json:"reported,omitempty,omitzero"`
+	Used     uint64    `json:"used,omitempty,omitzero"`
+}
+
+// RangeList defines model for RangeList.
+type RangeList struct {
+	Items []NumberRange `json:"items"`
+}
+
+// RangeRelease defines model for RangeRelease.
+type RangeRelease struct {
+	// Next The first serial that may be leased
+	Next uint64 `json:"next"`
 }
 
 // Reason defines model for Reason.
@@ -918,6 +998,12 @@ type DisablePrincipalParams struct {
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
+// ReleaseRangeParams defines parameters for ReleaseRange.
+type ReleaseRangeParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
 // ListRevisionsParams defines parameters for ListRevisions.
 type ListRevisionsParams struct {
 	// Cursor nextCursor of the page before
@@ -990,6 +1076,9 @@ type LintBundleJSONRequestBody = BundleUpload
 
 // CreatePrincipalJSONRequestBody defines body for CreatePrincipal for application/json ContentType.
 type CreatePrincipalJSONRequestBody = NewPrincipal
+
+// ReleaseRangeJSONRequestBody defines body for ReleaseRange for application/json ContentType.
+type ReleaseRangeJSONRequestBody = RangeRelease
 
 // ProposeRevisionJSONRequestBody defines body for ProposeRevision for application/json ContentType.
 type ProposeRevisionJSONRequestBody = Proposal
@@ -1086,6 +1175,12 @@ type ServerInterface interface {
 	// DisablePrincipal End a principal's access; its name stays in the audit
 	// (POST /principals/{name}/disable)
 	DisablePrincipal(ctx echo.Context, name Name, params DisablePrincipalParams) error
+	// ListRanges Number ranges, who leased what of them and what is left
+	// (GET /ranges)
+	ListRanges(ctx echo.Context) error
+	// ReleaseRange Let a range give numbers after a restore, by your word
+	// (POST /ranges/{name}/release)
+	ReleaseRange(ctx echo.Context, name Name, params ReleaseRangeParams) error
 	// ListRevisions The history of the policy, newest first
 	// (GET /revisions)
 	ListRevisions(ctx echo.Context, params ListRevisionsParams) error
@@ -1801,6 +1896,51 @@ func (w *ServerInterfaceWrapper) DisablePrincipal(ctx echo.Context) error {
 	return err
 }
 
+// ListRanges converts echo context to params.
+func (w *ServerInterfaceWrapper) ListRanges(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListRanges(ctx)
+	return err
+}
+
+// ReleaseRange converts echo context to params.
+func (w *ServerInterfaceWrapper) ReleaseRange(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReleaseRangeParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReleaseRange(ctx, name, params)
+	return err
+}
+
 // ListRevisions converts echo context to params.
 func (w *ServerInterfaceWrapper) ListRevisions(ctx echo.Context) error {
 	var err error
@@ -2236,6 +2376,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/policy/lint", wrapper.LintBundle, options.OperationMiddlewares["lintBundle"]...)
 	router.GET(options.BaseURL+"/systems/moves", wrapper.ListMoves, options.OperationMiddlewares["listMoves"]...)
 	router.POST(options.BaseURL+"/systems/:name/release", wrapper.ReleaseSystem, options.OperationMiddlewares["releaseSystem"]...)
+	router.GET(options.BaseURL+"/ranges", wrapper.ListRanges, options.OperationMiddlewares["listRanges"]...)
+	router.POST(options.BaseURL+"/ranges/:name/release", wrapper.ReleaseRange, options.OperationMiddlewares["releaseRange"]...)
 	router.GET(options.BaseURL+"/events", wrapper.TraceEvents, options.OperationMiddlewares["traceEvents"]...)
 	router.GET(options.BaseURL+"/deadletters", wrapper.ListDeadLetters, options.OperationMiddlewares["listDeadLetters"]...)
 	router.GET(options.BaseURL+"/deadletters/:id", wrapper.GetDeadLetter, options.OperationMiddlewares["getDeadLetter"]...)
@@ -3275,6 +3417,85 @@ func (response DisablePrincipaldefaultApplicationProblemPlusJSONResponse) VisitD
 	return err
 }
 
+type ListRangesRequestObject struct {
+}
+
+type ListRangesResponseObject interface {
+	VisitListRangesResponse(w http.ResponseWriter) error
+}
+
+type ListRanges200JSONResponse RangeList
+
+func (response ListRanges200JSONResponse) VisitListRangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRangesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListRangesdefaultApplicationProblemPlusJSONResponse) VisitListRangesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseRangeRequestObject struct {
+	Name   Name `json:"name"`
+	Params ReleaseRangeParams
+	Body   *ReleaseRangeJSONRequestBody
+}
+
+type ReleaseRangeResponseObject interface {
+	VisitReleaseRangeResponse(w http.ResponseWriter) error
+}
+
+type ReleaseRange200JSONResponse NumberRange
+
+func (response ReleaseRange200JSONResponse) VisitReleaseRangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseRangedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReleaseRangedefaultApplicationProblemPlusJSONResponse) VisitReleaseRangeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRevisionsRequestObject struct {
 	Params ListRevisionsParams
 }
@@ -3947,6 +4168,12 @@ type StrictServerInterface interface {
 	// DisablePrincipal End a principal's access; its name stays in the audit
 	// (POST /principals/{name}/disable)
 	DisablePrincipal(ctx context.Context, request DisablePrincipalRequestObject) (DisablePrincipalResponseObject, error)
+	// ListRanges Number ranges, who leased what of them and what is left
+	// (GET /ranges)
+	ListRanges(ctx context.Context, request ListRangesRequestObject) (ListRangesResponseObject, error)
+	// ReleaseRange Let a range give numbers after a restore, by your word
+	// (POST /ranges/{name}/release)
+	ReleaseRange(ctx context.Context, request ReleaseRangeRequestObject) (ReleaseRangeResponseObject, error)
 	// ListRevisions The history of the policy, newest first
 	// (GET /revisions)
 	ListRevisions(ctx context.Context, request ListRevisionsRequestObject) (ListRevisionsResponseObject, error)
@@ -4790,6 +5017,78 @@ func (sh *strictHandler) DisablePrincipal(ctx echo.Context, name Name, params Di
 	return nil
 }
 
+// ListRanges operation middleware
+func (sh *strictHandler) ListRanges(ctx echo.Context) error {
+	var request ListRangesRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRanges(ctx.Request().Context(), request.(ListRangesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRanges")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListRangesResponseObject); ok {
+		return validResponse.VisitListRangesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReleaseRange operation middleware
+func (sh *strictHandler) ReleaseRange(ctx echo.Context, name Name, params ReleaseRangeParams) error {
+	var request ReleaseRangeRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	var body ReleaseRangeJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReleaseRange(ctx.Request().Context(), request.(ReleaseRangeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReleaseRange")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReleaseRangeResponseObject); ok {
+		return validResponse.VisitReleaseRangeResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListRevisions operation middleware
 func (sh *strictHandler) ListRevisions(ctx echo.Context, params ListRevisionsParams) error {
 	var request ListRevisionsRequestObject
@@ -5283,139 +5582,149 @@ func (sh *strictHandler) WhoAmI(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"5H1pk9s2mvBfQemdt5zssA+37eyk+8u2jySetR2X7RlXbdo7DZGPREQkwAFAyRqX//sWHhykRFAiu9WO",
-	"k/ngcksiQeC5b36apKKsBAeu1eT806SikpagQeKny1rnQjK9fv7UfMxApZJVmgk+OZ+8y4FQf8E9RVg2",
-	"SSbM/FJRnU+SCaclTM4n4ZpJMpHwz5pJyCbnWtaQTFSaQ0ntg7UGae7+319Oj76nR7MPn757+PlPk2Si",
-	"15VZR2nJ+Hzy+XMyeVJLJWR3Sxw+avsbETOicyAVnQOZwkxI8Lv7Zw1y3WwvtWu191LSjy+Az3U+OX90",
-	"/yyZlIz7z/dj23kKNHsBZv8xOF0qUjClIbsgTCuiCqpyUIRKICvJtAZO/v/ZDySHZoubAETA9kNu7G6f",
-	"fUwB9/Z72OzzDMpKaODp+r9h3d3vS7ow2yMSKqDaY13REojZBChNcirLApTy+82BZiCbHbcecWSe0bPd",
-	"+2d/2d5um2Yvj/6HHv3r9Oj743+cH334c5xuX7CSabNujBAL/LH99AxmtC705Pz+6Wli9sLKupycP8JP",
-	"jNtPDdgY1zAHiU96hWt+imEI/xuIo8ihu6d6JTLoExBcZHBPEffM2G5ENng33z3chQEL/g+/eDQcffiP",
-	"OBZe1eUUZB907I+7djQTsqR6cj6pGdffPZzsQcZns5aqBFeAQvW1FNMCSvNnKrgGjhRBq6pgKTWgO6ns",
-	"FX/+VRk4fmo9+k8SZpPzyf87aaT2if1Vnfh18YmbmHifU01WwDVZScHnhPKMrMx3WpBMIFDcKij1525P",
-	"lRQVSM3svmlRiJWBxzae/8Y1KwzfcUI5EUVGUlGtDS8yTZgiBWjCOBE8NZgO0MuohiPNkDC2kJS0lEaE",
-	"rKgmis05ZCijOKwMm6dmpzMDwuiCqeAcUh3b/ztBKF8jqSaEKjKj0vxnBIngQLR5HuVqBVKRBRcr1aw/",
-	"FaIAys0DgEtRFHb9YWeESqR5nKC2iSiZFFTptwB8+PIlZcVUfHy81hZ/4a7+h7hbni29OTBkZ9yJms4G",
-	"kLV70Adyiegj5lyx3UtIxRKko73NJd4AhxUtFFkxnRuag4+VYdUtGhiyeQlLsRiDNMV0/LRKU11bRsky",
-	"ZnZKi9ctBrJSJGJCGW67p4hYcZKKmhvbKyFpXdYF1WwJZCYk0rkll7AlMf0VUgO6j0dzceS+NBLj+A1d",
-	"vQSl6BwmVvh4QfaLl/14CE+ALdJts8k2NWwR1IftjXxOrOB4wVREeDAN5eYfu0SZlUCfwyOolHTdOYxd",
-	"KrqRqpJiSYt+bMxooSDZ2mRKOZURifOWaVBWDsyNLNNkxqTSF0h/otZGVJSEFgUxJogVc+Gco7Qpavnn",
-	"9tb7p07P+89b4EgmNWf/rMH9bOjLCH42B4uAXQB+aq/ahqi7eRdII+yoGJ8XQEqg3EHJiM0KpBKclHRN",
-	"KN4LTuXksDZqSAOCTUGxBIVEaBToL5OspgWSqFm0tZUGRJd1xvSTHNJFl84y0JQVUQYFrr04GSIZjJk4",
-	"FIzJRCxazwxaYQu8YjFpthEFsjnZM64tEW6p39SCO3IyqofLr+k6ukQDt13Sa5ToSSY5VflwEPJglg1B",
-	"j9tD7CyVhCUTtbohEwQLkJojTg2jOdgnzcnDM9wpe7F5EHHYkEVHJiYtpzcCjeEis21wdSlvSfUYLYlK",
-	"LSIqULArssqFgojhZqxFZ9lN14TppC1hidfVMXJIJYzboTUZ1PAbWMRy/Ak+epfz7U+XR2ePvrNWryJV",
-	"PS1YShawRpPyV8E40WIBXJGKccJ6bB5tETXYGNHUWiNeeBpacPS6tG6VXfFDso8wDFjtcg0wGygFjMZI",
-	"53HNswL+VhXCSswRGneKt+5lVJHWJT5+e9vu/tiunuSUz6FLzWn4fhOXNMsgS4iEUhjTVEhir8xigJ8x",
-	"KLIIfb+mOleeJOxFViNmbDZDoRIYvrPmNl8vGI+Q3M927cyBJLa5XoNcQlXQNGZRG0NUrZWG0vEmXkgo",
-	"eWu/nMKcGeUuiKYLmOyjJtx64q1NB/EokopaaSv0IzJnL2G8gSVT5gRG5LQNlJ3SNFzY8jO35fJucexF",
-	"ZQRrjQ05dOOjRdccOEjqrYEt14gyZaUnLEGuiQSlhQT0+J1LtR7oGlmB15WDPKWS9zz+Jc3Ms2C1dwed",
-	"dQsbluss+T4HnYNEqjce5aY/zqyfXviYXtcvtz+9ivqiz8pKr8kqB96zPLr7hp+54FFc9Pm4kcX6bh9O",
-	"eHiICM1JmNas0PuJzl72OZksQWYs3XvH391lUW3RIsNNqmjzYluZuFBfwFULMx4SmwzZ7DMqO+zCryXj",
-	"Kauss7cpRKr2T7tDZ/5CA12jpvebUs3i/pYdm3zn19zc4A2NkF4q7JrComDpup+pKLFXGD5inMyETKFx",
-	"a230C4hi1jTjQpPU+F1tpdhitd7YyECQsk2Tox+qTcIlojl89LJrlCIfxoBh3VKvARVlUaU/xs2iWkNZ",
-	"6bamb4nWHicspbWKAxCWPkw8Krb0pBB1hvGbxEo5psmKKqJKWhQEuKjnuVHqqSiB0ELw+WS0k4dbe96j",
-	"K+JfLyB+fsGffcypsQiyHvuFqh4XGJk79r2o++J1opZpfyhvv1EaaPAtXr4RAuyi3NLWDsMv8sOKMm3+",
-	"7FDsC6pBEoS8IhWVC6PyIWc82/As2gmhDp9ZPrGQC9vzAGvQGgDlVrXY87TaIvRmu5uIdH60heluZj6E",
-	"r9wSDXfmK2+jvuWAiQr4xFnaawuMDAq2BImgyJhKqcyiHlkyecpmsz6HZTgEnOMTOf1MirJLTKcYYTby",
-	"D9AccjpjmJGoxbCAzRZscSd4dxLOF4V0iGa2Mn0qp2ePvjvfUyaQTBq3sVdwRiNhG6HfgqqcVFSjnDRA",
-	"0vAx5JlbXlhJP7YXfnj6/XcYvG1/eT9ywpCNH6XJbh/w6xPNzukcJ3uVKJZjPBgDw4HmgBdTzqXULsAR",
-	"NwkDMA8hSRrM3DwR8RPQQuejwtSNH9Q1sCTQbD0g0GyvC2tFdyaqHRQXSdlJqITUqid0dTjbaFcEf9nH",
-	"ELk9zVZEJzUItEGdgq7tHymwpfkrSOWEVMAzxueJ06TmN4oBoEZaJ8ONmApiNqaxxoQ1uQ2MvQApaNyt",
-	"7DVnfNxgpK2T00ys4jS1xw46nD2zRaOesQ3qYgT6IvDBJo1u+vO7n9G6NvoIxnWrGmNL7YqiLnn88DNW",
-	"xCGWsx4CLRiH+FqlM6WjCIAl+Jj87pPijlo3NOv2HfwNqLqICMlxCcS+zBcGeg1gh8vbNjb2SVzMpIUn",
-	"xI74Uiwjwd9p1BcWRkAAVViRcEFKphTj8+AxpbQEo/0xCc9dakJBMYtxriiyneFVjAgxFKc2Fhtf422f",
-	"K+13OqZigVv+PkCBQyTWNStqlTM+P7eSTWHGV2lWFCSnS/BeircxRZE5UFyQTFLG7a1FgTWGzhFvLrqn",
-	"rjiuaxxYluY+DJEJDhcBbec2fAcrD2WmXInJFW+llv1WjSHuHj1pQTRmku8Qc73emUtyeUyb6/D8I6L/",
-	"W+QevDNXuGGIrCETj+ImgeO31scYhzCPkMFubhm9gtVG5G5E0sjnN25cGfhf8dJAo0GLEY7WG1HAZsnG",
-	"o7H1GvHyHLuNHqiFUOJOiG1S5CtaYpUsBvKEJJS4WOyWamUzQLHQJWmS1TbWS1Sd5oQqcv+0TAy/lkJp",
-	"cvYwb8KGTJsfrU/kMfLgbEfw/MAlno0MG16+u7lyb+loFyHuCB07+i2kgsdShG8Nr5JUcE0xvDagLK8v",
-	"m/7EF2tZ7bSluYyYXHCx4t01W0G9I7Vg1ZGoLCUdVcJcIx0dYVqNRSo+37xAgV6BqAqb2qmkmEtaRvUZ",
-	"1rbGKi+f2VqYYA2LeZCaOVXE3zcsFOFBGgt29+V3Cqo0yYHKzCbuB9enziRAqKzcytBytBQyqqnxIBY7",
-	"0LIP9yPw5GttogUKZj9pThk3H3Jb0i+WLqmGSgNZuYH30HDBLmc17gjlQulz40kiAVmXyOd+IpU8wTjf",
-	"RqmxwUjGMoSnRWdiRBvWmDHlCp2xQLSv2KLHl7byN9JcIjicu5JmRGBCprUmXJASyikeY9UyNpZC2y4D",
-	"wY9af0OPmcHTfbByUmBMCcESZI+3GAu14LFb+TkLoZga2pFzG53Nzpii02Ij4t9CRX8tw41U9U5jZUP7",
-	"thOXYYs7YXEIo2ozEXkzy2qHR9uTJdwVcpFSyDH7x2cbEydGj4wrTfkNog2a6R6PW0uawvOIbrkslCCs",
-	"Efz3lNEv0Wiki1dsMZ/WlTo/OUmlUCoT6eI4g6VvzVAnV/Xp6YPUgBT/2l8T47In9iThtInFyg48Ptcx",
-	"XO5AWVAN2yf669ufXxH3K2HcxbOnIluj5ERAGVdXzAgloRFw78HcVnqOUAk12sAfXRVmJGvH4jvz9dM7",
-	"m5ci1WRutdiB3oQo+IjjNKHzW+3OLRPfVigA6QYe0MbxVThChiKcC6srMbpBZ4YmrmdSlNfowE/BWy0d",
-	"L2FMqDdktL1WnNJ0UVeG/mu5ZEsho+ownqh65epFMV9kWHsVPGxFXA0McZmlgeUUPIOPg/tcBoUcMdnp",
-	"k6NuM/YxboU4/qqCrsd2Kwg+Y7KMtce45CPBIo4ZETIzHK+wRF9HSzd20OgAL+hNKyy9RSy29H9M6bC9",
-	"Q8YTX1gdFP1pSlVEitteP+9g+PB5qHXZqIqoUFpBdkFsStTVfA3yPfZ3jmAwzLeOjLLixkZkN+sDh2y/",
-	"FMsRxpStCY3HfxpJ3PX2R9X3V1KUItqu996jDLhld+veIAYwwoF1qrQoBosBj/hxQdJNgO3F4qCiEs9I",
-	"rqRkS7ZsVNyFNgVHHk30DzEQeKV1PMckH3Zw8OOgem+tktu5qmG1sB2F535IdtV5+9sPYX63y3LvpnRk",
-	"E8EtxdhCkhMmrTJ+VVcgFdhMpPFpM0lXPKo63zjfNbihDFZIJgYqVCNBBMoIsjaZ0KxkvSsWRm2PjdLe",
-	"1CLrwKwlbzr4vet0S382pC8xMCp0HyORnlrRvprBL9T4Mqa7l2liyEmrntR2rWJy/dKVBRjpXSvUlYi9",
-	"GWXF4CCgx1e0acKm3vXeLdYjdEEskBLrn5mu+5F9CNFlqebmUYN3xo/uqQgZsQuzSk/37rgiEbN4ATFk",
-	"PsO2AotLG/iDDA26GlV+17bNRTX8BD+JKtqMAwOS8LYy0noAfvvu8TsbqFpQu0EqwVmv6OYpAG4nt5in",
-	"YkrVB5/dyJah6YYdFdR9sbpdRU2jpxeoBaxe9nQq+Zb5tBDpghSgjImNieEM7qmm1Dlsd9Cxtax5SuMT",
-	"IoLwUFpUFWQYLSc4seXCiBaJ9fGlnTK0pzjLF76E3fWQBFczay6PULq2HHNXM4rKaVFgv8xmgq6beBug",
-	"mf/etJH0lNQbPqCSKcG9D4bB/ns266CIomvVjTDMJfQRWU6LHq9gTbjQuSF1DP/bYUWUrxEtW0kYAwNz",
-	"FbRFRiQu0E1XrcM5XDSiOaDNLJGS/ordYYH8jD9pR1C5tkDrAI4umvVhBAeeGNm8z8Vl+bzPDR/bHPcb",
-	"Bt+bDUeP6Uzg0ZHFW4TitjaB1VlpbRD91pzTGWlAZSz0emmbf0NnqJAl+Zgt/mGjyCyzMWT3UUEqQYew",
-	"MoIRucAuHraSa13ZaT+MzyKM/6Mx7blyBd2Jr8/BbC0mbhMyE0UhVsoX6dgevYoyqUIiTek6XRxf8Stu",
-	"FW9qeGdaY9q00DnhAJkilNjduXN+c+2aJP+F7uo5eWx/NWc+Pj6+/vaYXPL1FQ9NVBh0lEAzH5W0ReFE",
-	"iRIsU/vnGArxxUAhfUlKmuaMg21PUsdX/JK8/vntO2xXNeci11tjvq7Pm6lhmCUMc8MWsEZAhC/clCYy",
-	"B62ueGBhx98YKjp7SHJRS2Ub1l1a099nU4bUfJ4VLNXH5JJYHCN8c7HiV1wYVS54sT7fmGZGLbyd6MZm",
-	"RA5by13xZ5ilQXXfnh1FvnnzwxPy/cNH//mtG5VjoDUtgFwbErrGY1JynYoMro+v+HtUZD3DO3QOTNop",
-	"NRY3iWvwdGDQglCbFyUNVnPqIGaHrpHrJz6bchQkzTmxsz6uW0SG+son6SHQ3TF576jSkIr5P62lBK7P",
-	"m/y+xU2JeFe1BG/vX3HbzBnAaYymYD9a+ZwYfbEyUDBPQq2uSUo5F5ZIGCdnRCVkChjhJVxccZsuNVeR",
-	"KZh9pTlkibnRFsH5U4RIlYFQRjVNGrqz0LniLfC81bRwGFrl6wuDbxf3NodHFwpHbiV4iS+JQ8J3F+Ih",
-	"gWfY2Xddc7qkrDDYvybfPDp98C0CINxIfubdWxCdePnDb6+4oQYhkSjMbRjQnAJwXOC8O3hvk606DEg0",
-	"FIVh1UkyKVgK3MZv3Ry2y8oA8ujs+HSSTGpZtDJyq9XqmOLPx0LOT9y96uTF8yfPXr19hvc0OcNJgCky",
-	"pBQFqVzZdUiPT+4fn9qbRAUcS14mD45Pjx9MsEooR9l+0vhCc0Cbx4ZUmODPs8n5xHhxlz5HvzHx7ez0",
-	"dMe0t3FT3poZS5E5b5eG3qyUn67t0D28xo0RjK8cttqaIJdMVF2WGNKePHPTodr6o5nkY90OyjKn25qB",
-	"PprOFdq7aQpKTT6YVR0MTz6ZvX3uBeWPYCGJ4G8Gkv4SP0BzyQmOPfz84a7hH4N98BEOAHLDi95N2A/G",
-	"E5zMh0afUBFj3NhfxIf/DKMXa7LKhWtuR57nIuisMLlP1twV85p/4jjEED2WLs1jb4OnZO91W+M/fxvM",
-	"XrrBh7fH6wvQ2yMSKXeeJeMJzg5LvKahJMOq0QEEMBPS8dEgCvBKdM6WwEldoSLF0XMYSMGBeq736aJl",
-	"BxptpjCCJpxNY6wrHhTQAirdpZIfcG//BmRiDiqM03kAQvmRLcEgZmUNFVdAjpYhzkAaIx3sLYOJ47k2",
-	"xICFpUxwa1Smhc2LMvR3QZEpTRdGxVAsum+mG6EF26WBN7iFfwMaeONGVB1C62ZBNtxTRLJ5joynKqCL",
-	"XsTXmZ0v3G+g4BUdHEQLLUKmOjKs2EY/4tOKnefdDYPtxaHLrw240k5Svlskh/FtEUS7yuUDIPp9Lvyk",
-	"KWT3xKiHNvgDphF1LUSfLEGy2boX33/Hnz3G7xZOdhxjdPRwM75HQiokum2r3MWEbgm8J6KsajtJslPg",
-	"TDmsesCXNmOnHOS2p6Av3Pzfpj6Z5GJlTV4qMXIiyQOifAdEV+b9CNpPt7pD4PtH9Bik7qB+nHG3AF4B",
-	"YEvv7VHRelxi5zIj1IK30Jow08KKS49uoOVkayjXDrWFWetj8gP6/OiASACiNFTqmBhvSMta2Ymtxv3m",
-	"YkUER+c8E2C9X8XmnKxBH5N3Po4vONgAv2YldDH7GOaMvxHaV2KM02f79dT9A7JmmFTWpY+XNDsEC76k",
-	"C3AB8Y+bwxzbL34Yiu+TT+Guzxbn8SRgG/sv0AXVUCW+w8KZ1NhDsrEl69n4pEDMUCnFEi5bGx+H3PYL",
-	"Mw5iszzsHv259k2QSNzGGHTnOZDZgVMuLN/wLfgF5LiIJJtzhR0QLvN1Ayyf+PGiw1jdJkMR3cixyKwu",
-	"uxK8FAeYiMvqnvUVYfj0y3D7c4etA3mxuxkeH7WPHlwpcJ8ObpB+YYOp1MUlsZLDKHPjyApYgkRGxwzw",
-	"jBWAoViaauK/dA88JwuACmfOswUQesUrqtRKyMw6PRjJenBGpmvt3niyNdfVmjBKX5DrtIkpOg1rT0OO",
-	"jqxRdu0yEYRpG+HsGAePfSX0CHoQqQZ9pLQEWm7SRUgmTpkrHtvOYEXtAwOvC5JimfBsaxDijLLC6EL8",
-	"ZuVKUW9vI6Dp57I2IUK8gHXoAgxGBLWa2I022ElLaGucfDL/DVYbl25qJMmRsrAfDm1uK1cQBkwRLYoM",
-	"rRilRaUu2r19ElItJA7PwxGRWLa0T7m4eYcjnWD7ipW7Vim+k+2ACuWdMQ9sv7EvR28heR9edasMYr9u",
-	"eO8akCmGvpMtkxcLNJQmdYWvPaE6giJfdmGHj6icVYex7zAh8ljYhsODCPtQIPJ5M5PuXgNwZ0rGjWWJ",
-	"enoCOUphI+ShgqWNB+aLVqIEkwHNChzJtjtB04xuU13MxgIdvqh6GHQ6QwENx0aXDWWhsRcdnT36LlKC",
-	"EF/JRwJvvdCi/91XZ6cP/xJd5/cUz9maMxihYHMFcVTUnjzP/KzFA1D1Uzt3ivm2EFvdiuGEuRBt+raF",
-	"GF36PvnEsp2ps9YIxLHCa+NNdl8IG322SdZg40AptdaKvjPclb4MBfuJGwk2OtWyPaSTzAUY86argp7a",
-	"JxwMicnXorFc7+QgfXX2hejM2P02VrAyfuMU0Nw7VAKHobFhEzeoRzLiCtCGkpsMjYHDUrvtfr9vWlNY",
-	"iVqw6lvMzljKd82DMSPVPPGPSH0Iyd8B9V20ytqmYPNtYZ5sYt+zF6YXEiEN/jmhc8r44fQThsnMkslW",
-	"GQ9r0EWsxRClZFhu1cpEAuy0KEh435ivLuFidUzaE7Qy0RrxgW65sVeyZlt0Ds6rYNKVo7A5JgIKNovb",
-	"+CmEl5rtTIRhfMkwE+Pz8C4XW9bMtaSpLf+tNbixmP1m1aD3W1oza3ch6l3qZNsDEiHUn0QVQi9WuBiA",
-	"s4OUF/2AJah2/rCtQjUSjNs6TJ1LnFFuSwBzUbXozZGYozdfsLDb/H/WXDZWrn0BC3VzfG0s69hs//aA",
-	"v+RrW1kLhfJZoVD4WStNCiEWhOrEl7pvJyQ3GT5szWsuHAo8VHVF9BDe3wzhHYuv9muOf59GUCRQ8wpb",
-	"om+P+7d07fOATa0PhlGxoNNgHptc+rCdh7nGfU6Im3x8h9zinhD1HlwzkB0CaauFXSpSYuf252Ty6PTB",
-	"F92KKyPGHd0uQuLaDibnv3zYLCTwmfbWI+3zLsLLbLGafBXiZPYVGz0xFds3cFK4mbaejbelKteP/dyU",
-	"u+CYjbeLfelgVzMnt/etylSRmah5dkHEAtuZyMohAqul6sJ4fWG2xCFqHnJIF4QS2xMfkGmfgO1PbbZ1",
-	"0/wdRn1h/m4t+bq57A6Buzk4q6eaudnxASuaX3fHFlppiP0OabSuLhkQf76085NsFf1HprTa6tToaDn7",
-	"eqDXrVcJfZXB5o1hrYN48HA1DJ3XPEUoxV1jxZwtRPSdNfZ9vAewlrLMmEd+FzYPFB6FtjFTwUvBilhs",
-	"JEHrqq9er6FuX6zpRs0NynfEQkfm5puT09dYa7kT8U/9ZL4DFVw2CL6niEWVxTQyttJGvLdT0H2I9aNL",
-	"dsvZN+GqsYj6qgLrGxNY4kWx9phbMfWsPS3mAJnlnClMx7oUo2977PFegmLcLdmxpMFmhJ3CZYoYkwgy",
-	"/xZwaLrvCobRNtds52ftuUl7M1ZEwhF2Rh68aYbdfJUqIIzy+8LivzUdqENYr8PALrZRX+h6vF3u0Lm0",
-	"ro/xQNWO7tGNGSZmDT2Hckv4qElrilHUJgui4qR552lvUxRe0SKVO+fpvuSMbE1KOgDrdgaz7YfWJzsA",
-	"a2cm7MZMZcfGfRmx+QVA/DOHEXToIXviWGafMeKGSDWdqEZhtgWnnVDmnSOW5qE1Gl9GCOBqNzaHuCFP",
-	"X/HA1LbjULkO34TUXLPCcb6fFocToP18rNZkDuP64uD6QGhNfW+kPMv2JsOtyeerCTv5Zusv7UDvovHn",
-	"ntUPII0xmOF97NtIk5Nm0F2fUAnRjq9XpLgt9iXWD2x3NXoPBxbcQNBk7sWHUZA/ZbPZITixX8K6V6BW",
-	"xoIz0mPjVRY+chZmBmxaGej2md/bE0R7UkFuHGykajOMgCkZZ2VdTs5PI+Ng7rQew6Ag5lq7QRzTdfO2",
-	"w0M0PaH8DQjw74AcTjJO4g/UTVGz29z/W4n4P4K8ddq6O1QXs3UrN3BsKEJla8zkQIfMRVuYCq9/8uv6",
-	"ATGt1lmnAV3xN1/b3q5I4snt44+j/MMAz6/QdTugK6Y7qogToLJgIFtmH5ZJDKdKb0wOt4GRPvElSzYo",
-	"/FwrZ9DOQYfiAdvx7y1bW2iB3UqbVOwHzYSd2RIeyVQkkuCnYv1xKLc15+srMlzfbQmbw1XJb0tUbLMP",
-	"g4Ps0Oke2rWZO3USRnn3Rh1fCjuf5c5gF94w15PTwS0mROeGa2uegSQrunYBugPkti0krMGmfXcijv+1",
-	"UgEFv/VWc7EiMypDX+8+6IaRCvjKwMF1ee963k5IaGHszHnuC7qYHV7u34Fo7MrmdYpTIO7FfrFyCdzR",
-	"W19W/vuP+9v58rFosntd46FC/oYcjXm7FrUkKyGzPiLAbM9u3npnL7nLGq0wMLiHu5phHGor9n17gP21",
-	"vfZmMN8OtFOjU6eeSXyZLMN3kRnV6b7hIgPLQUOzbX1p1neu2OFrTbG6Ec6/SXq19ewvnlp9ybhxJxrC",
-	"vbAd+P5F2Ri8Q7owhhW3PV0JCka8B0cntt70FkvIrXJBS9bLu25u6h3yrXtCjzlRtd/7dYCQTDOBUftJ",
-	"vBZ3UygEnxslE6362SwvauaZ/vLB0D0qLcc1diTfCa3YyfI+coVb7dOuMRQ4DEJgVYRa2JcLbTZEdQM1",
-	"TTFK0pZtdnalH7fne6EsyruLNCnIjeRgc6f7HI8TGevE+RNLQ5P2BdCu/NktEBqEPu1qKjKbhnYNqrvb",
-	"FdfFH0+rCnh2ZC1/HKHSOjFmoT9/+Px/AQAA//8=",
+	"5H17k9s4kudXQej2oqdvWQ+77b6dqn+u/Ohp79luh+2djrgu3xoiUyJGFMABIMlah7/7BjIBkBJBFVml",
+	"8rh7/uhoVxUJApmJRD5+mfg8ydWyVhKkNZOLz5Oaa74ECxp/ulrZUmlhty+euR8LMLkWtRVKTi4m70tg",
+	"PDzwnWGimGQT4f5Sc1tOsonkS5hcTOIzk2yi4e8roaGYXFi9gmxi8hKWnD5sLWj39v//7fzkz/xk9uHz",
+	"j4++/Mskm9ht7cYxVgs5n3z5kk2errRRujslCZ8s/Y2pGbMlsJrPgU1hpjSE2f19BXrbTC+nsdpzWfJP",
+	"L0HObTm5ePzgYTZZChl+fpCazjPgxUtw80/R6cqwShgLxSUT1jBTcVOCYVwD22hhLUj2Px/+xEpoprhL",
+	"QCRsP+XGzvb5pxxwbr+Hyb4oYFkrCzLf/l/Yduf7ii/c9JiGGrgNXDd8CcxNAoxlJdfLCowJ8y2BF6Cb",
+	"Gbc+ceK+0TPdBw//bX+6bZm9Ovl//OS/zk/+fPqfFycf/jUtty/FUlg3bkoQK/xj++sFzPiqspOLB+fn",
+	"mZuLWK6Wk4vH+JOQ9FNDNiEtzEHjl17jmJ9THML/DeRRYtHdVb1WBfQpCKkK+M4w/83UbFQxeDY/PjrE",
+	"ASL/h98CG04+/K80F16vllPQfdShPx6a0UzpJbeTi8lKSPvjo8kNzPjixjK1kgZQqb7RalrB0v0zV9KC",
+	"RIngdV2JnDvSndX0xL/+zTg6fm59+l80zCYXk/9x1mjtM/qrOQvj4hd3OfFryS3bgLRso5WcMy4LtnG/",
+	"s4oVConiR0GtP/dzqrWqQVtB8+ZVpTaOHvt8/g9pReX2nWRcMlUVLFf11u1FYZkwrALLhGRK5o7TkXoF",
+	"t3BiBQrGHpOy1qGRECtumRFzCQXqKAkbt81zN9OZI2FywFxJCblNzf+9YlxuUVQzxg2bce3+5xSJksCs",
+	"+x6XZgPasIVUG9OMP1WqAi7dB0BqVVU0/rA1Qq3yMi1Q+0KUTSpu7DsAOXz4JRfVVH16srXEv/hW/0f8",
+	"K8/XwRwYMjPpVU1nAri1e9gHeo3sY25dqdlryNUatJe93SHegoQNrwzbCFs6mYNPtduqezIwZPIa1mox",
+	"hmlG2PRqjeV2RRulKISbKa/etDYQaZGECeV223eGqY1kuVpJZ3tlLF8tVxW3Yg1spjTKOYlLnJKa/g1y",
+	"R7pPJ3N14n/pNMbpW755BcbwOUxI+QRF9lvQ/biIIIAt0W1vk31p2BOoD/sT+ZKR4ngpTEJ5CAvL3X8c",
+	"UmWkgb7ET3Ct+bazGBoqOZG61mrNq35uzHhlINubZM4l1wmN805YMKQH5k6XWTYT2thLlD+1sk5VLBmv",
+	"KuZMEFJzcZ2jTlM85V/Qqw/O/Tkfft4jRzZZSfH3Ffg/O/lyil/MgRhwiMDP6Kl9ivqXD5E0sR2NkPMK",
+	"2BK49FRyarMGbZRkS75lHN8Ff+SUsHXHkAUkm4FqDQaF0B2gv02KFa9QRN2grak0JLpaFcI+LSFfdOWs",
+	"AMtFldygIG1QJ0M0gzMTh5Ixm6hF65vxVNgjr1pMmmkkiexW9lxaEsK94zcncidWxu1w/TXdJodo6HZI",
+	"e41SPdmk5KYcTkIZzbIh7PFzSK2l1rAWamVuuQmiBcjdEqduo3naZ83K4zf8Knu5eRR12IhFRydmLac3",
+	"QY3hKrNtcHUlb83tmFMSD7WEqkDFbtimVAYShpuzFr1lN90yYbO2hmXhrE6JQ65h3AzJZDDDXxAJy/Fn",
+	"+BRcznc/X508fPwjWb2G1atpJXK2gC2alH9TQjKrFiANq4VkosfmscSowcaI5WSNBOXpZMHL65rcKhrx",
+	"Q3aTYDiy0nANMRsqRY6mROfJShYV/EddKdKYI07cKb5640ZV+WqJn9+ftn8/NaunJZdz6EpzHn+/y0te",
+	"FFBkTMNSOdNUaUZPFinCzwRURUK+33BbmiAS9BCdiIWYzVCpxA3fGXN/Xy+ETIjcLzR24UmSmlyvQa6h",
+	"rniesqidIWq2xsLS7018kHH2jn45hblwh7tili9gcpM04dSzYG16iieZVK2MJaWf0Dk3CsZbWAvjVuBU",
+	"TttAOahN44MtP3NfLx9Wx0FVJrjW2JBDJz5adc1BgubBGthzjbgwpD1hDXrLNBirNKDH712q7UDXiBRe",
+	"Vw/KnGvZ8/lXvHDfgs2NM+iMW1FYrjPkryXYEjRKvfMod/1xQX56FWJ6Xb+c/vQ66Ys+X9Z2yzYlyJ7h",
+	"0d13+1kqmeRFn4+bGKzv9eGCh4tIyJyG6UpU9maho8e+ZJM16ELkN77xV/9Y8rRoieGuVLT3Yvsw8aG+",
+	"yKsWZwIldjdkM8+k7qCB32ghc1GTs7erROr2nw6HzsKDjrrumL7ZlGoGD68cmOT7MObuBG9phPRKYdcU",
+	"VpXIt/2bijN6wu0jIdlM6Rwat5aiX8CMINNMKsty53e1D8XWVuuNjQwkqdg1Ofqp2iRcEidHiF52jVLc",
+	"hylikFsaTkDDRfLQH+NmcWthWdv2Sd9SrT1OWM5XJk1AWIcw8ajY0tNKrQqM32Sk5YRlG26YWfKqYiDV",
+	"al66Qz1XS2C8UnI+Ge3k4dRe9JwV6V8vIL1+JZ9/KrmzCIoe+4WbHhcYN3fq92rVF69TK533h/JuNkqj",
+	"DL7Dx3dCgF2Wk2wdMPwSf9hwYd0/OxL7klvQDClvWM31wh35UApZ7HgW7YRQZ5/RPiHKxekFgjVsjYTy",
+	"oxL3gqy2BL2Z7i4jvR9NND28mY/hK7dUw735yvusbzlgqgY58Zb2lohRQCXWoJEUhTA510XSI8smz8Rs",
+	"1uewDKeAd3wSq59ptewK0zlGmJ3+AzSH/JkxzEi0aljAZo+2OBN8O4vrS1I6RjNbmT5T8oePf7y4ASaQ",
+	"TRq3sVdxJiNhO6HfipuS1dyinnREsvAp5plbXtiSf2oP/Oj8zz9i8Lb9yweJFcZs/KiT7O4Bvz7V7J3O",
+	"cbrXqGo9xoNxNBxoDgQ15V1K6wMcaZMwEvMYmqThzO0TET8Dr2w5Kkzd+EFdA0sDL7YDAs30XBwrOTNV",
+	"H5C4RMpOQ620NT2hq+PZRoci+Ou+DVHSavYiOrljIAV1Kr6lf+Qg1u5fUStnrAZZCDnP/Enq/sYxANRo",
+	"62y4EVNDysZ01pgik9vROCiQiqfdyl5zJsQNRto6JS/UJi1TN9hBx7Nn9mQ0bGzHupSAvoz7YFdGd/35",
+	"w99oPZv8hJC2hcbYO3ZVtVrK9OJnokpTrBQ9AloJCemxlt6UTjIA1hBi8odXijNqvdCM27fwt2BWVUJJ",
+	"jksg9mW+MNDrCDtc37a5cZPGxUxa/EJqia/UOhH8nSZ9YeUUBHCDiIRLthTGCDmPHlPOl+BOf0zCS5+a",
+	"MFDNUjtXVcXB8CpGhASqU4rFpsd41+dKh5mOQSxI2t9HADgkYl2zamVKIecXpNkMZnyNFVXFSr6G4KUE",
+	"G1NVhSfFJSs0F5JerSrEGHpHvHnoO3MtcVznwIq8DGGIQkm4jGy7oPAdbAKVhfEQk2vZSi2HqTpD3H96",
+	"0qJoyiQ/oOZ6vTOf5Aqcds/h+kdE//fEPXpnHrjhhKwRk8DiJoETpta3MY5hHuEGu71l9Bo2O5G7EUmj",
+	"kN+4NTLw/6Shge4ErUY4Wm9VBbuQjcdj8RppeA5No4dqMZR4kGK7EvmaLxEli4E8pRlnPha7d7SKGaBa",
+	"6Io0K1YU62VmlZeMG/bgfJm5/bpUxrKHj8ombCis+yP5RIEjPzw8EDw/MsSz0WHD4bu7I/dCR7sM8Uvo",
+	"2NHvIFcylSJ85/Yqy5W0HMNrA2B5fdn0pwGsRafT3snl1ORCqo3sjtkK6p2YhahPVE2SdFIr94z2coRp",
+	"NZFAfL59iQq9BlVXlNqptZprvkyeZ4htTSEvnxMWJlrDah61ZskNC+8NC0UEkqaC3X35nYoby0rguqDE",
+	"/WB86kwDRGTlXoZWoqVQcMudB7E4wJabeD+CTwFrkwQouPnkJRfS/VASpF+tfVINDw3cyg29h4YLDjmr",
+	"aUeoVMZeOE8SBYhcopD7SSB5onG+z1Jng7FCFEhPYmfmVBtizITxQGcEiPaBLXp8adK/ieISJeHCQ5qR",
+	"gRmbriyTii1hOcVlbFrGxlpZqjJQ8qT1b+gxM2R+E628FhgDIViD7vEWU6EWXHYrP0cUSh5DCJF6UqkU",
+	"BA+xkWNgzbeLIOJX/AD9c3ybBoFMw9QHKZYANezKQ8aWqnhw7gTPPDhPiVkh5iKluz2Ow4AWlEJMOJkj",
+	"6CjkT8q78fsnd4gZxAQf6tb2pmhny/kI3nmEZCKbZiyXhfGFV8mF7ugQM8bqchx96d5JSXwFs8QJQLLg",
+	"TfINaOcrOPXnDf9h50tFEZS7QeJ94LPrHiK3PZX8PLm5zTSd7bNLzRvVhNU+4naIkz67hIc9nSeQLxiK",
+	"d4qr/d7RzGLi2eNCnF+nUCKtYqYGvghSIz3TnF/ovXM+50Le3o2KVUi0V7JdJZIF9BzKUCBkO63lJTWl",
+	"bQ6gEEbjewph+LTayYG2dmg/uutWzssQgtHIbShHnOJBWhzDzdyFZtzO1zwQ4+vBTRwKQmut9Jj547ed",
+	"05faekK6DXaL+KsVticGaTXP4UVCM19VRrlDwDZ1eZWaJ/MzPoK7Z45YW5uLs7NcK2MKlS9OC1iHYjVz",
+	"dr06P/8hdyTFf92MEvT5ZFpJXG1GXDnAxxc2xcsDLIvG8v6K/v3dL6+Z/ysT0mf4pqrYoi2JhOJLcFYz",
+	"Z7E0+saF+an0LKFWZnTIYzRO1tmaHR/4YagoOVjOmcDX+tFSC2odx6MTmEmLyKPCUdcOdsfQnjM9mSth",
+	"92OS4WhRs/ZhchB617J4E9s4lvIll+QDmEL6GCYKGc6YjJFR5/tM6RmIZCHjlY/GGMWWXG794O436Ae5",
+	"0UGTY6paMxtq/8S4c9q4EpLxqsrIsUR8kSOKGTz6bLDhqWG2Sk7Fu4VzsAb9MrQv0NhFa8pS3DSFi1ba",
+	"pgf0oQPK2hkufOHsTFWV2pjo21+EmIVUw4MIq/04/lDnJ7AtFPB58Y88aktJ/6Y9wuncdrJufz7j+28p",
+	"DD82FjzCoHZKYHpwt91QVL9jGrkPJxcTgRIjltGgK+6krv0w6WlFjHCXVhgGC0BtpSNO+5KEHRNgHO32",
+	"jzOtlh8DKb3wdwLJY9AAEfQYAidTni9WtTMIVnot1konIyZpLNNrX1KEkCJSuCEJY5iHSTMPPhqIuJUF",
+	"fBrs9w3KSiMeLuDn/GToM36ENP/qim/HFrQqORN6maqg9vg0hjjfGVO6cCaQwSrOdGjggIwOCJS/bSEX",
+	"9oSFqkPHVJfRGzptWiCAPPmnqdcvqfMrnIjdaEkbOFuj+QbFJSPUnC8LGBRFurm4GG2TUF08KtA3Nmm/",
+	"W0IyZPpLtR7hXVLZUDpF2Jim3fDIqBLQWqul6j+2hW954XYYRSyQA5gEw2gDr6rBaiAwflwefWQcZhDu",
+	"OGwkjzre0y07RRmxktWLR5MgRg7EvdJant8kHw7s4CfRF7mzj9KGMw0rl+oceP4P2aFSwPD6MSyeduXW",
+	"/aCLdxncOhhbTPLKpFXpaVY1aAMEVnPmfqH5RiaPzrc+vREzFQI2KCaOKtyiQETJiLo2m/BiKXpHrNyx",
+	"PdZ4u62L2qFZS990+HvfiJx+wEwfdmQUuiMlIj3lRH1lJV+pNnpMAxhhmRMna3rQj2n/7sojR532Xhk8",
+	"K5F7My6qUQHyw656FIn+Ka5GnAWpXFuqxHq67Wf2MVQXSc3t3bT3mud9UZ4Rs3Cj9DR4GYcjdoNXkGLm",
+	"c6w8JV5SbhgKNOhWVZW0bUtVD1/Bz6pO1mvDAJwmFc+QBxCm7z9/sMa+RbVboE289YpungGQ1NzPfRWz",
+	"KwGf4Lv6DUWkHCiy60teHMK9j25wZRawedVTzB66KuWVyhesAuNMbMQOFvCdaarh4nQHLdvqlcx5uolY",
+	"EySyqq6hQEAFw6Z+l061aCyhXFIjyhvw+yG+E2fXIxLSzMhcHnHoUsXOoXplU/KqwpLqXQxXF5s14GT+",
+	"a1Np3FN16fYB18IoGXwwxIN8R8AUwwzfmm6EYa6hT8hKXtm+6KBUtnSijggR6mfJ5RbZsofTcTRwT0FV",
+	"HYwLdBFN27gOH41oFkjgI7bkf8MGAlH8nD/ZSpYHB3B0YDCEETx5UmLza6muli/63PCx/RP+gdnIZsLJ",
+	"ZXoTeHSq5Q6huL1JIIA/XzlGv3Pr9EYacJ3KRV1Rf5jYPETpJftULP6T0mqioKSa/9FArsHGPBuSEXcB",
+	"DR6nUlpbU0NIIWeJjf8XZ9pL42v+sgDhRkAfYvuyEOkOOG5q41BzoU3EWhm7yhen1/Ja0sGbu70zXSGy",
+	"rrIlkwCFYZzR7Pw6//TR99H4L3RXL9gT+qtb8+np6cfvT9mV3F7LWGePQUcNvAhRSaobZEYtgTZ1+I6T",
+	"kKyVa0FFwpY8L4UEAi6Y02t5xd788u49djRx62If9zrBfrxoGstiAiW2ll3AFgkRf+EbeWLm4VrGLez3",
+	"N4aKHj5ipVppQz2NPPItvEeoMu5+nlUit6fsihGPkb6l2shrqdxRrmS1vdhpeMuJ3l51Y78KCXvDXcvn",
+	"mLbG477dXpT96e1PT9mfHz3+39/7boqOWtMK2EcnQh9xmZx9zFUBH0+v5a94kPX0d7MlCE2NDIk3me8B",
+	"4slgFeMEnWMNV0vuKUZ9ednHpyG9fBI1zQWjdnAfW0KG51XAcUKUu1P2q5dKJyru//lKa5D2ooGAEm+W",
+	"yHez0hDs/WtJ/T4iOZ3RFO1H0s+ZOy82jgruS3iqW5ZzKRUJiZDsITMZmwJGeJlU15IQde4pNgU3r7yE",
+	"InMvUk4yrCJGqhyFCm551sgdUedatsjzzvLKc2hTbi8dv33c2y0eXSjsyprhI6FqAgXfP4iLBFlg8u7j",
+	"SvI1F5Xj/kf2p8fnP3xPGKTwIvtFdl9BduLjj76/lk4alEahcK9hQHMKIHGAi25v5t1t1dmAzEJVua06",
+	"ySaVyEFS/Na36r2qHSFPHp6eT7LJSlctiMJmsznl+OdTpedn/l1z9vLF0+ev3z3HdxoQxSTSFDekVhWr",
+	"fWVeRFBOHpye00uqBomo6MkPp+enP0wQSF6ibj9rfKE5oM1DIRWh5IticjFxXtxVgHHuNAV+eH5+oCHw",
+	"uEbATRvORCvgKydvpOWnW+rLjM/4TtPpkeNUW02Gs4lZLZcY0p489w1E2+dH0+yR3A4uCn+2NT0fLZ8b",
+	"tHfzHIyZfHCjehqefXZz+9JLyr8AURLJ3/Ss/y29gOaRM+yM/eXDfdM/RfvoIxyB5G4vBjfhZjKeYfNm",
+	"NPqUSRjjzv5iIfznNnq1RVwe6UPc81LFMys2d9Yr6eu93H/qNMYQA5eu3Gfvwqfsxuf2OsT/Yzh75Xtj",
+	"352vL8Hud9Hm0nuWQmbYXjYLJw1nBRYWDRCAmdJ+Hw2SgHCIzsUaJFvVeJBid2IMpGDPZV8ef9myA91p",
+	"ZjCCprxN46wrGQ+gBdS2KyU/4dz+CcTELVQ5p/MIgvIXsQbHmA0ZKr7GEC1DbJM5RjvQK4OF44V1woC1",
+	"R0JJMirzivKiAv1dMGzK84U7YjjWZTYNMNGC7crAW5zCP4EMvPVdTI9x6hZRN3xnmBbz0kYUdS/jVwVd",
+	"QdFvoOATHR4kgRYxU524z4KiH+kLLbzn3Q2D3chDn18b8CRdtnG/TI4dfhOM9sVtR2D0r6UKzUhxu2fu",
+	"eGiTP3IaWddi9NkatJhte/n9V/xz4Pj90ok6didvp2g6PGrIlUa3bVP6mNAdifdULesVNRvv1MBxCZse",
+	"8uVNZ1JPuf2Lchb+ioimhI2VakMmL9cYOdHsB2ZCkWxX5/0FbGiAeo/ED5/oMUj9QsONF90aSQOA5UJ3",
+	"Z0Xrcxld3YFUi95Cqwlhiys+PbrDlrO9vq0Hji3MWp+yn9DnRwdEAzBjoTanzHlDVq8MNfV37rdUG6Yk",
+	"OueFAvJ+jZhLtgV7yt6HOL6SQAF+K5bQ5ewTmAv5VtmAxBh3nt18Tj044taMzWy78vGKF8fYgq/4AnxA",
+	"/NNuv+/23WBD+X32Ob71hXieTgK2uf8SXVALdRaKcL1JjWXGO1MizyYkBVKGylKt4ao18XHMbd+pdhSb",
+	"5VF36S9s6JOBwu2MQb+eI5kd2AiN9o3co19kjo9IirmMYOxbcvksdKAfttUpGYrsxh2Lm9VnV6KX4gmT",
+	"cFn9t74hDp9/nd3+wnPrSF7s4Q2Pn7pJHjwUuO8Mbph+ScFU7uOSiORwh7lzZBXWUGKFYSkMm4kKMBTL",
+	"c8vCL/0HL9gCoMZricQCGL+WNTdmo3RBTg9Gsn54yKZb6y/F22v9TyaMsZfsY97EFP0JS6thJydklH30",
+	"mQgmLEU4O8bBk4CEHiEPKrdgT4zVwJe7chGTiVPhwWP7GaykfeDodclyhAnP9nplz7io3FmIv9l4KOrd",
+	"bQQ0/XzWJkaIF7CNjSKiEcHpJPbdrw7KEtoaZ5/d/wYfG1e+sTgrUbKwsgVtbtIrSANBdSVoxRiranPZ",
+	"bv+gIbdKY39l7CKOsKWbDhffEnukE0y38N33kRKaHRzxQHnvzANqSRPg6C0m38RX24JB3Hw2/Op71HAM",
+	"fWd7Ji8CNIxlqxpvxuM2waIAu6D+dKYU9XHsO0yIPFHUk+Ioyj4CRL7sZtL9TVH3dsj4zn1JT0/hjjLY",
+	"K+NYwdLGAwuglaTAFMCLCrv2Hk7QNN19TZezqUBHAFUPo06nb7TbsclhIyw0dRfmw8c/JiAI6ZFCJPDO",
+	"Ay36r0d9eP7o35Lj/J7iOXutqBMS7J5gXoralxOJ0I77CFL9jFqTilAWQuhWDCfMlWrLNwExuvJ99lkU",
+	"B1NnrS7ZY5XXzmXHX4kbfbZJ0XDjSCm11oiheZCHvgwl+5nvGjs61bLfx53NFTjzpnsEPaMvHI2J2bdy",
+	"YvnayUHn1cOvJGfO7qdYwcb5jVOgMuIjJXAEGhuUuMFzpGAegDZU3HQsDByW2m3X+/2p1aifmYWov8fs",
+	"DEm+Lx5MGanui39E6UNK/g6k77IFa5sC5dvilQMZXcUcG1wzpR3/pe+ec7TzCcNkbshsD8YjGnYxshiS",
+	"kgzrPaxMIsDOq4rFK2kDukSqzSlrN1ktVKsLHLrlzl4pmmnxOXivQmgPRxFzTARUYpa28XOI994eTIRh",
+	"fMltJiHn8bo/gjVLq3lO8N+VBd9yq9+sGnQFOplZh4Go93kmUw1IQlB/VnUMvZBycQQXR4EX/YQQVLqi",
+	"glCoToNJwmHaUuM1NgQBLFXdkjcvYl7eAmDhsPn/vHlsrF77Chbq7g0HqaxjM/27E/5KbglZC5UJWaEI",
+	"/FwZyyqlFozbLEDd9xOSuxs+Ti2cXHhvxNCjK3EO4fvNPQ1j+RXf/N0aQYlAzWssib4779/xbcgDNlgf",
+	"DKMioNNxHotc+rhdxqsv+pwQfznGPe4W/4Wk9+CLgahPOKGFfSpSY+X2l2zy+PyHrzoVDyPGGd0tQuLL",
+	"DiYXv33YBRKETHvrk/Q9MimcUkU0+SbGyegWtp6YCtUNnFX+2oOwjfe1qrRPQiOp+9gxOxfQfu1gV3OV",
+	"QjLg5VHkM7WSxSVTCyxnYhvPCERLrSrn9cXeEsfAPGBvRs6oJj4yk76A5U/tbesvfPIcDcD8w6fkm+ax",
+	"eyTubifBHjRzM+MjIprfdDtbN02EqHF3B16VDYg/X1FDOULRfxLGmr1Kjc4pRzdIvmndNvlNBpt3+vkP",
+	"2oPHwzB0bgJNSIp/htQcARFDZQ1iao9hLRWFM4/CLCgPFD+FtrEw0UtBRCwWkqB11YfXa6Q7gDV9781B",
+	"+Y5U6Mi9fHtx+haxlgcZ/yy0Kj0S4LJh8HeGEauI07ixjXXqvZ2C7mOsjrf69SrZt/TIPVKuaQTXo1xp",
+	"lt4Q1NB0RVIY8NbYY/AIpPVNmLQvG9tQosh4wGMoHNmBivk2vclTjMZp4M2xtdygGNlei2L3LyyXIpT1",
+	"SlpRhcK2CCJqWgMKy0pVFeaUoWWHtVKUHxf24lr6uhhlMM+9U3/vzhb3KqsEODPbOb0SPiXhAb5dHrXe",
+	"+6qb+B48nnb/v69sv+10MEyhtX27wCMlK70kzUWrCynf74g93bKtWmm2UbrolXDfJegGDRKfGisi31Re",
+	"bqeBUxpTT8vcS8kV7WZTRwCmlMIgmsMjFELVdE/wI/LrsGGIiCgClHh73Sk3gaU2OOQlg6Z4txIYrPe1",
+	"uqF3se9cPBNVIppJPYfhbdMr65u0IGNr5K9sPbaai3UE603s9yd24Mm+RYSHHviImC+DPhJY2n+68eLU",
+	"rJHniNaGT5a1mqAdVhVnvlvYoZpKfKIlKve+p/tyu7rVaO0IW7fT1/Fman0mBX0wkX7rTUXnztdRm1+B",
+	"xL9IGCGHgbJnfsvc5Mv4HnRNIbuzw9qKkxochtiKyMvYWQGvuwfw0K/dHpC4p69l3NRUsGx8g4DMW3q0",
+	"80OzSbxjKLTXazX2URLoarQoaE15QMJ8o9YGcGfx+WZsuNCr4Wvbb4dk/EXY6kfQxhgLDSG6u2iTs6ZP",
+	"Zp9SicHSb1el+Cn24XKObHc15x72O7mFoin81fpJkj8Ts9kxdmK/hnUGGrWBomjszmWJIfAeW47sWhkY",
+	"NXJ/bzcg7skk+27SCdB3t8f5eaKb1L3CuRwLUpE538dnum3u0z9GzSTq38gA35FmhMh4jT/wbEqa3e79",
+	"f5SK/yPoW39ad3tyY/Rl4/sVDmWobnWpHeiQ+WCtMPGC4TBu6C/Vqrz3J6CvHZFbKg1N5K39PP44h3/s",
+	"//sNum5HdMVs5yiSDLiuBOiW2efvKBsqlcGYHG4Do3ziNb6UU3phjTdo52Aj9ogahgTLlnBaWOy4K8Wh",
+	"T1WcGSEAtTCJSEJoqvfHkdxWm8BvyHB9v6dsjldks69RsUtH7DsWrrxLyi4l/s1ZvAmgN+r4Sq3vN20R",
+	"7zDvyVrgFDMfZV/JAjTb8K0P0B0BGkOUIIPNhuJm7B5OWgEVP3mrpdqwGdexLcBN1L1lyuJ9z/33jFfO",
+	"zpyXAQ8q6O6DcMu+syuby7GmlKUQcn7al3B4F6pSfv9pQ7qe4l5j/pQxdOI4KKiPyeLDe+s9PXKfEM/Y",
+	"b7xndzW9fMxe7PvuBPv39ti7wXzqh2lGIy/CJgkoe4G3Xbuj0/9GqgJoBw1N1vehNN57rNS3itDwHeD/",
+	"IeiM1re/OjLjlZDOnWgE95IaeGD21mOJSS6cYSWpJDRDxYjvYOfV1l3iqXz+plR8KXr3rm+7fI/71n+h",
+	"x5yo2/eoHiEk0zRwtaGRN/FuCpWSc3fIJEGDu+jEph3ybx+c3OOh5XcNdfQ847U4Wz/AXeFH+3yoiw0C",
+	"BBSCqsyC7ibbrafsBmoaLFvW1m3U+jZ06wyllMTy7iBNCnInOdi86X9Ox4mcdeL9ibWTyekW7TEqDPAD",
+	"xPrCz4dqEt2koQ1h9297bG7687yuQRYnZPljB6bWihHE8uXDl/8OAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

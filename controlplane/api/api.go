@@ -63,13 +63,14 @@ type Access interface {
 	Mailbox(agent string) model.Mailbox
 }
 
-// Policy reads revisions, and the systems that take the place of others.
+// Policy reads revisions, the systems that take the place of others, and number ranges.
 type Policy interface {
 	Active() (model.Revision, bool)
 	Revisions(before uint64, limit int) []model.Revision // newest first; before 0 begins
 	Revision(number uint64) (model.Revision, bool)
 	RevisionBundle(number uint64) ([]byte, bool)
 	Moves() []model.MoveStatus
+	Ranges() []model.RangeStatus
 }
 
 // Records reads what must be repaired and what was done.

@@ -153,7 +153,7 @@ func FuzzQuery(f *testing.F) {
 }
 
 var queries = []string{"/events", "/deadletters", "/deadletters/{}", "/exceptions", "/audit", "/agents", "/agents/{}", "/revisions",
-	"/revisions/{}", "/revisions/{}/bundle", "/revisions/{}/diff", "/tokens", "/principals", "/systems/moves", "/cluster", "/health"}
+	"/revisions/{}", "/revisions/{}/bundle", "/revisions/{}/diff", "/tokens", "/principals", "/systems/moves", "/ranges", "/cluster", "/health"}
 
 // FuzzAuthorization: only the one token opens, and nothing makes the door fall over.
 func FuzzAuthorization(f *testing.F) {

@@ -178,7 +178,7 @@ func (s *Server) propose(ctx context.Context, bundle policy.Bundle, note string,
 		return nil, lintRefusal(problems)
 	}
 	if active, known := s.store.Active(); known {
-		if err := s.checkSites(ctx, active.ID.Number, bundle); err != nil {
+		if err := s.checkFixed(ctx, active.ID.Number, bundle); err != nil {
 			return nil, err
 		}
 	}
@@ -188,7 +188,7 @@ func (s *Server) propose(ctx context.Context, bundle policy.Bundle, note string,
 	}
 	result, err := s.store.Apply(ctx, &model.Propose{
 		Asked: s.asked(ctx, key), Bundle: encoded, Digest: bundle.Digest(),
-		Sites: slices.Sorted(maps.Keys(set.Sites)), Moves: movesOf(set), Note: note,
+		Sites: slices.Sorted(maps.Keys(set.Sites)), Moves: movesOf(set), Ranges: rangesOf(set), Note: note,
 	})
 	if err != nil {
 		return nil, err
@@ -196,9 +196,10 @@ func (s *Server) propose(ctx context.Context, bundle policy.Bundle, note string,
 	return asRevision(result)
 }
 
-// checkSites refuses a bundle that has a system at another site than the revision before it:
-// agents tell by its site who may send as a system.
-func (s *Server) checkSites(ctx context.Context, before uint64, bundle policy.Bundle) error {
+// checkFixed refuses a bundle that changes what never changes from one revision to the next:
+// the site of a system, by which agents tell who may send as it, and the numbers that a range
+// makes, of which some were given.
+func (s *Server) checkFixed(ctx context.Context, before uint64, bundle policy.Bundle) error {
 	old, err := s.bundle(before)
 	if err != nil {
 		return err
@@ -209,15 +210,21 @@ func (s *Server) checkSites(ctx context.Context, before uint64, bundle policy.Bu
 	case <-ctx.Done():
 		return model.Errorf(model.Unavailable, "too many bundles are being checked; nothing was done")
 	}
-	relocated := policy.Relocated(old, bundle)
-	if len(relocated) == 0 {
+	var faults []string
+	for _, r := range policy.Relocated(old, bundle) {
+		faults = append(faults, r.String())
+	}
+	for _, r := range policy.Reissued(old, bundle) {
+		faults = append(faults, r.String())
+	}
+	if len(faults) == 0 {
 		return nil
 	}
-	items := make([]ProblemItem, 0, min(len(relocated), maxItems))
-	for _, r := range relocated[:cap(items)] {
-		items = append(items, ProblemItem{Pointer: "/bundle", Detail: r.String()})
+	items := make([]ProblemItem, 0, min(len(faults), maxItems))
+	for _, fault := range faults[:cap(items)] {
+		items = append(items, ProblemItem{Pointer: "/bundle", Detail: fault})
 	}
-	return &itemError{cause: model.Errorf(model.Invalid, "%s", relocated[0]), items: items}
+	return &itemError{cause: model.Errorf(model.Invalid, "%s", faults[0]), items: items}
 }
 
 // checkProposal looks at a proposal again, which may be older than that rule or have been
@@ -235,7 +242,7 @@ func (s *Server) checkProposal(ctx context.Context, number uint64) error {
 	if err != nil {
 		return err
 	}
-	return s.checkSites(ctx, r.Base.Number, bundle)
+	return s.checkFixed(ctx, r.Base.Number, bundle)
 }
 
 func asRevision(result any) (*model.Revision, error) {

@@ -21,7 +21,7 @@ import (
 
 // procedures are the calls with one answer.
 var procedures = []string{syncpbconnect.SyncEnrollProcedure, syncpbconnect.SyncRenewProcedure, syncpbconnect.SyncHelloProcedure,
-	syncpbconnect.SyncPushProcedure, syncpbconnect.SyncAckProcedure}
+	syncpbconnect.SyncPushProcedure, syncpbconnect.SyncAckProcedure, syncpbconnect.SyncLeaseNumbersProcedure}
 
 // hearsay is a store that takes no command and remembers what it was told.
 type hearsay struct {
@@ -47,9 +47,11 @@ func FuzzCall(f *testing.F) {
 	for i, m := range []proto.Message{
 		&syncpb.EnrollRequest{Token: token, Agent: "paris", CertificateRequest: csr},
 		&syncpb.RenewRequest{CertificateRequest: requestFor(f, key), Recoveries: 1},
-		&syncpb.HelloRequest{Protocol: 2, Epoch: 1, Session: 2, Nonce: nonce, Inbound: []*syncpb.Lane{{Source: "paris", Epoch: 1, Highwater: 3}}, Incarnation: "x", Generation: 2, Why: "w"},
+		&syncpb.HelloRequest{Protocol: 2, Epoch: 1, Session: 2, Nonce: nonce, Inbound: []*syncpb.Lane{{Source: "paris", Epoch: 1, Highwater: 3}}, Incarnation: "x", Generation: 2, Why: "w",
+			Numbers: &syncpb.Numbers{Marks: []*syncpb.NumberMark{{Range: "sscc", Highest: 9}}}},
 		&syncpb.PushRequest{Epoch: 1, Blocks: [][]byte{cut(f, block.Origin{Agent: "berlin", Epoch: 1}, "paris", 1, 2)}, Gaps: []*syncpb.Gap{{Destination: "paris", First: 1, Last: 2, Cause: "c"}}},
 		&syncpb.AckRequest{Status: []byte(`{"a":1}`), Settled: []*syncpb.Lane{{Source: "paris", Epoch: 1, Highwater: 1}}, Answers: []*syncpb.CommandAnswer{{Id: "c", Error: "e"}}, Moves: []*syncpb.Move{{System: "s"}}},
+		&syncpb.LeaseNumbersRequest{Epoch: 1, Range: "sscc", Request: nonce, Have: 1, Want: 2, Highest: 3},
 	} {
 		text, err := proto.Marshal(m)
 		if err != nil {

@@ -88,6 +88,9 @@ func (g *Gateway) checkHello(agent model.Agent, m *syncpb.HelloRequest) error {
 			return g.refuse("size", connect.CodeInvalidArgument, "hello: source of lane %d has %d bytes; the limit is %d", i, len(l.GetSource()), maxName)
 		}
 	}
+	if len(m.GetNumbers().GetMarks()) > maxMarks {
+		return g.refuse("size", connect.CodeInvalidArgument, "hello with %d number ranges; the limit is %d", len(m.GetNumbers().GetMarks()), maxMarks)
+	}
 	if nonce := len(m.GetNonce()); nonce != len(model.Greet{}.Nonce) && (m.GetSession() > 0 || m.GetNewEpoch()) {
 		return g.refuse("nonce", connect.CodeInvalidArgument, "hello with a nonce of %d bytes, want %d", nonce, len(model.Greet{}.Nonce))
 	}
@@ -192,6 +195,7 @@ func (g *Gateway) greet(ctx context.Context, agent model.Agent, m *syncpb.HelloR
 func (g *Gateway) applyGreet(ctx context.Context, agent model.Agent, m *syncpb.HelloRequest) (*model.GreetResult, error) {
 	result, err := g.apply(ctx, &model.Greet{
 		At: g.cfg.Now(), Agent: agent.Name, Epoch: m.GetEpoch(), Session: m.GetSession(), Nonce: [16]byte(m.GetNonce()), Node: g.cfg.Node,
+		Told: m.GetNumbers() != nil, Numbers: marksOf(m.GetNumbers()),
 	})
 	if err != nil {
 		return nil, err

@@ -89,6 +89,8 @@ type Propose struct {
 	Sites  []string // names in it: destinations that the relay accepts
 	Moves  []Move   // systems in it that replace another
 	Note   string
+
+	Ranges []NumberRange `cbor:",omitempty"` // by which sites take numbers
 }
 
 // Approve puts a proposed revision in force. The approver is not its author, unless the

@@ -86,6 +86,9 @@ type Greet struct {
 	Session uint64
 	Nonce   [16]byte
 	Node    string
+
+	Told    bool         `cbor:",omitempty"` // Numbers is all that it holds; else it did not say
+	Numbers []NumberMark `cbor:",omitempty"`
 }
 
 // GreetResult says whether the caller is an old copy: a session of the same epoch with this

@@ -118,6 +118,8 @@ type Agent struct {
 	Allowed    time.Time      // until then an old copy of it is let in once, because an operator said so
 	Flushed    block.Revision // everything it accepted under an earlier revision has left it
 	Forgotten  time.Time      // revoked for good: what is sent to it is taken and not kept; zero: not
+	Heard      uint64         `cbor:",omitempty"` // generation in which it last said which numbers it holds
+	Doubt      uint64         `cbor:",omitempty"` // generation in which data of it was lost that may have held numbers unknown here
 }
 
 // AgentStatus is what an agent reports of itself, cumulative for its epoch.
@@ -137,7 +139,18 @@ type AgentStatus struct {
 	QueueBytes  int64          `json:"queueBytes"`
 	QueueQuota  int64          `json:"queueQuota"`
 	OldestMs    int64          `json:"oldestMs"` // age of the oldest pending event
+	Numbers     []AgentNumbers `json:"numbers,omitempty"`
 	At          time.Time      `json:"at"`
+}
+
+// AgentNumbers is what an agent has of a number range.
+type AgentNumbers struct {
+	Range   string `json:"range"`
+	Left    uint64 `json:"left"`
+	Low     uint64 `json:"low"`     // fewer left than this are too few
+	Used    uint64 `json:"used"`    // over the life of the agent's file
+	Highest uint64 `json:"highest"` // serial that it holds or held
+	Refused string `json:"refused,omitempty"`
 }
 
 // RevisionState is the life of a revision.
@@ -167,6 +180,7 @@ type Revision struct {
 	Moves    []Move         // systems in it that replace another
 	Canary   []string       // sites that have it first; empty: all at once
 	Promoted time.Time      // when it went from its canary sites to all
+	Ranges   []NumberRange  `cbor:",omitempty"` // by which sites take numbers
 }
 
 // Lane is what the control plane knows of one lane.

@@ -102,6 +102,8 @@ func (t *tx) command(cmd model.Command) Result {
 		return answer(t.behind(c))
 	case *model.LoseMail:
 		return result(nil, t.loseMail(c))
+	case *model.LeaseNumbers:
+		return answer(t.leaseNumbers(c))
 	case *model.Readmit:
 		return result(nil, t.readmit(c))
 	case *model.PutNode:
@@ -156,6 +158,8 @@ func (t *tx) apply(cmd asked) Result {
 		return result(nil, t.resolveException(c))
 	case *model.ReleaseSystem:
 		return result(nil, t.releaseSystem(c))
+	case *model.ReleaseRange:
+		return result(nil, t.releaseRange(c))
 	case *model.RemoveNode:
 		return result(nil, t.removeNode(c))
 	case *model.AddAuthority:

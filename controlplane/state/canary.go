@@ -32,6 +32,7 @@ func (t *tx) approveCanary(r *model.Revision, c *model.Approve, detail map[strin
 	r.State, r.Approver, r.Approved, r.Canary = model.RevisionCanary, c.By, c.At, sites
 	put(t, tableRevisions, key(r.ID.Number), r)
 	t.n.Canary = r.ID.Number
+	t.keepRanges(r)
 	t.policyChanged()
 	detail["canary"] = sites
 	t.audit(c.At, c.By, "policy.approve", r.ID.String(), detail)
@@ -94,6 +95,7 @@ func (t *tx) withdraw(c *model.Withdraw) (*model.Revision, *model.Error) {
 	again := &model.Revision{
 		Digest: active.Digest, Note: note,
 		Author: active.Author, Approver: active.Approver, Proposed: c.At, Approved: c.At, Base: active.ID, Sites: active.Sites, Moves: active.Moves,
+		Ranges: active.Ranges,
 	}
 	t.storeRevision(again, bundle.Bytes)
 	t.enforce(again, c.At)

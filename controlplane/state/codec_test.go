@@ -24,7 +24,7 @@ func everyCommand() []model.Command {
 		&model.Enroll{At: at, Token: "t", Secret: hashOf("s"), Agent: "eu", Key: hashOf("k"), Serial: "1"},
 		&model.Renew{At: at, Agent: "eu", Key: hashOf("k"), Serial: "2"},
 		&model.Revoke{Asked: a, Agent: "eu"},
-		&model.Propose{Asked: a, Bundle: []byte{0, 255}, Digest: hashOf("d"), Sites: []string{"eu"}, Note: "n"},
+		&model.Propose{Asked: a, Bundle: []byte{0, 255}, Digest: hashOf("d"), Sites: []string{"eu"}, Note: "n", Ranges: []model.NumberRange{testRange("sscc", "1", 1, 9, "eu")}},
 		&model.Approve{Asked: a, Number: 1 << 60, Digest: hashOf("d")},
 		&model.Push{At: at, Agent: "eu", Epoch: 3, Blocks: [][]byte{{1}, {2, 3}}, Gaps: []model.Gap{{Destination: "ho", First: 1, Last: 2, Cause: "bad \xff text"}}},
 		&model.Ack{At: at, Agent: "eu", Mailbox: 9, Answers: []model.CommandAnswer{{ID: "c1", Error: "e"}}, Status: json.RawMessage(`{"a":1}`)},
@@ -37,7 +37,7 @@ func everyCommand() []model.Command {
 		&model.BeaconReport{Node: "n1", Index: 1 << 50, Hash: hashOf("h")},
 		&model.Rebuild{At: at, Incarnation: "i", Rebuilt: model.Rebuilt{At: at, Cause: model.RebuiltFromBackup, From: at, Index: 9, Node: "n1"}},
 		&model.RaiseGeneration{At: at, Above: 3, Agent: "eu"},
-		&model.Greet{At: at, Agent: "eu", Epoch: 2, Session: 7, Nonce: [16]byte{1}, Node: "n1"},
+		&model.Greet{At: at, Agent: "eu", Epoch: 2, Session: 7, Nonce: [16]byte{1}, Node: "n1", Told: true, Numbers: []model.NumberMark{{Range: "sscc", Highest: 8}}},
 		&model.NewEpoch{At: at, Agent: "eu", Epoch: 2, Nonce: [16]byte{2}, Why: "image"},
 		&model.Behind{At: at, Agent: "eu", Epoch: 2, Inbound: []model.Lane{{Source: "na", Epoch: 1, Highwater: 5}}},
 		&model.LoseMail{At: at, Agent: "eu", Position: 4, Node: "n1", Why: "crc"},
@@ -52,6 +52,8 @@ func everyCommand() []model.Command {
 		&model.RemoveAuthority{Asked: a, ID: "x"},
 		&model.ForgetNode{At: at, Node: "n2", By: "n1"},
 		&model.RescueAdmin{At: at, Node: "n1", Roles: []model.Role{model.Admin}, TokenHash: hashOf("x")},
+		&model.LeaseNumbers{At: at, Agent: "eu", Epoch: 1, Range: "sscc", Request: [16]byte{3}, Have: 7, Want: 100, Highest: 1 << 60},
+		&model.ReleaseRange{Asked: a, Range: "sscc", Next: 9},
 	}
 }
 
@@ -79,7 +81,7 @@ func TestCommandsRoundTrip(t *testing.T) {
 // The numbers of the kinds stand in logs that are read for ever.
 func TestKindsAreFixed(t *testing.T) {
 	if kindBootstrap != 1 || kindPush != 9 || kindAck != 10 || kindResolveException != 12 || kindPutNode != 13 ||
-		kindGreet != 20 || kindForgetAgent != 26 || kindRemoveAuthority != 32 || kindForgetNode != 33 || kindRescueAdmin != 34 {
+		kindGreet != 20 || kindForgetAgent != 26 || kindRemoveAuthority != 32 || kindForgetNode != 33 || kindRescueAdmin != 34 || kindLeaseNumbers != 35 || kindReleaseRange != 36 {
 		t.Error("a kind has got another number")
 	}
 }

@@ -51,7 +51,8 @@ func (t *tx) enroll(c *model.Enroll) (*model.EnrollResult, *model.Error) {
 	if old != nil {
 		// The old store is gone, or is a clone: what it numbered is fenced off.
 		agent.Epoch = old.Epoch + 1
-		t.endLanes(name, old.Epoch, c.At)
+		t.endEpoch(old, c.At)
+		agent.Heard, agent.Doubt = old.Heard, old.Doubt
 		t.except(&model.Exception{
 			ID: fmt.Sprintf("%s/reenrolled/%d", name, agent.Epoch), Agent: name, Kind: "reenrolled", At: c.At,
 			Text: fmt.Sprintf("agent %s was enrolled again and begins epoch %d; what its former store had not sent stays there", name, agent.Epoch),
@@ -147,6 +148,7 @@ func (t *tx) revoke(c *model.Revoke) *model.Error {
 		return model.Errorf(model.Conflict, "agent %s was revoked at %s already", agent.Name, agent.Revoked.Format(time.RFC3339))
 	}
 	agent.Revoked = c.At
+	t.forfeit(agent, c.At)
 	put(t, tableAgents, []byte(agent.Name), agent)
 	t.changed("revoked")
 	t.changed("agents")

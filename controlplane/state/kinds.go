@@ -43,6 +43,8 @@ const (
 	kindRemoveAuthority
 	kindForgetNode
 	kindRescueAdmin
+	kindLeaseNumbers
+	kindReleaseRange
 	kindsEnd
 )
 
@@ -93,6 +95,8 @@ var kinds = [kindsEnd]kind{
 	kindRemoveAuthority:   kindFor[model.RemoveAuthority](),
 	kindForgetNode:        kindFor[model.ForgetNode](),
 	kindRescueAdmin:       kindFor[model.RescueAdmin](),
+	kindLeaseNumbers:      kindFor[model.LeaseNumbers](),
+	kindReleaseRange:      kindFor[model.ReleaseRange](),
 }
 
 func kindOf(cmd model.Command) (byte, error) {

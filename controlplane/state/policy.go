@@ -59,12 +59,16 @@ func (t *tx) propose(c *model.Propose) (*model.Revision, *model.Error) {
 	if err != nil {
 		return nil, err
 	}
+	ranges, err := t.checkRanges(c.Ranges, sites)
+	if err != nil {
+		return nil, err
+	}
 	if same := t.sameContent(c.Digest); same != nil {
 		return nil, model.Errorf(model.Conflict, "revision %s, which is %s, has exactly this content already", same.ID, same.State)
 	}
 	r := &model.Revision{
 		Digest: c.Digest, State: model.RevisionProposed, Note: clip(c.Note, maxText), Author: c.By, Proposed: c.At,
-		Base: t.base(), Sites: sites, Moves: moves,
+		Base: t.base(), Sites: sites, Moves: moves, Ranges: ranges,
 	}
 	t.storeRevision(r, c.Bundle)
 	t.audit(c.At, c.By, "policy.propose", r.ID.String(), map[string]any{
@@ -152,6 +156,10 @@ func (t *tx) approve(c *model.Approve) (*model.Revision, *model.Error) {
 	case t.raw(tableBundles, key(c.Number)) == nil:
 		return nil, model.Errorf(model.Conflict, "the documents of revision %s are no longer kept: propose again", r.ID)
 	}
+	// Another revision may have been at its canary sites since, and given numbers there.
+	if err := t.neverGiven(r.Ranges); err != nil {
+		return nil, err
+	}
 	detail := map[string]any{"digest": hexOf(r.Digest), "author": r.Author, "single": own}
 	if len(c.Canary) > 0 {
 		return r, t.approveCanary(r, c, detail)
@@ -171,6 +179,7 @@ func (t *tx) enforce(r *model.Revision, at time.Time) {
 	r.State = model.RevisionActive
 	put(t, tableRevisions, key(r.ID.Number), r)
 	t.n.Active = r.ID.Number
+	t.keepRanges(r)
 	t.policyChanged()
 	t.beginMoves(r, at)
 }

@@ -39,7 +39,7 @@ func (t *tx) recover(agent *model.Agent, c *model.Renew) *model.Error {
 	case allowed(agent, c.At):
 		// An operator vouches for this copy. Its epoch is fenced here, so that it has to
 		// ask for a new one, and so are all other copies.
-		t.endLanes(agent.Name, agent.Epoch, c.At)
+		t.endEpoch(agent, c.At)
 		agent.Epoch++
 		agent.EpochNonce = [16]byte{}
 		t.changed("epoch/" + agent.Name)

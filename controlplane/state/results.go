@@ -23,6 +23,7 @@ const (
 	resultNewEpoch
 	resultBehind
 	resultAuthority
+	resultNumbers
 	resultsEnd
 )
 
@@ -44,6 +45,7 @@ var results = [resultsEnd]resultKind{
 	resultGreet:     resultFor[model.GreetResult](),
 	resultNewEpoch:  resultFor[model.NewEpochResult](),
 	resultBehind:    resultFor[model.BehindResult](),
+	resultNumbers:   resultFor[model.NumberBlock](),
 }
 
 // ErrResult marks an encoded result that is not what was written.

@@ -22,6 +22,7 @@ func everyResult() []any {
 		&model.NewEpochResult{Epoch: 5},
 		&model.BehindResult{Sources: []string{"eu", "na"}},
 		&model.Authority{ID: "a", Certificate: []byte{1}, State: model.AuthorityNext, Created: start},
+		&model.NumberBlock{First: 1, Last: 1 << 60},
 	}
 }
 

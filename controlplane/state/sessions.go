@@ -57,6 +57,9 @@ func (t *tx) greet(c *model.Greet) (*model.GreetResult, *model.Error) {
 		return &model.GreetResult{Stale: true, Epoch: agent.Epoch}, nil
 	}
 	agent.Session, agent.Nonce, agent.LastSeen = c.Session, c.Nonce, c.At
+	if c.Told {
+		t.heard(agent, c.Numbers, c.At)
+	}
 	if c.Node != "" {
 		agent.Node = clip(c.Node, maxName)
 	}
@@ -77,7 +80,8 @@ func (t *tx) adoptEpoch(agent *model.Agent, epoch uint64, at time.Time) *model.E
 			"backup, so it counts. Nothing is to be done.", agent.Name, epoch, agent.Epoch),
 	})
 	t.audit(at, "agent:"+agent.Name, "agent.epoch.adopt", agent.Name, map[string]any{"epoch": epoch, "before": agent.Epoch})
-	t.endLanes(agent.Name, agent.Epoch, at)
+	t.endEpoch(agent, at)
+	agent.Doubt = t.cluster().Generation // what it held in the epochs between is not known here
 	agent.Epoch, agent.EpochNonce = epoch, [16]byte{}
 	t.changed("epoch/" + agent.Name)
 	return nil
@@ -103,7 +107,7 @@ func (t *tx) newEpoch(c *model.NewEpoch) (*model.NewEpochResult, *model.Error) {
 	case c.Epoch < agent.Epoch:
 		agent.Allowed = time.Time{} // once
 	}
-	t.endLanes(agent.Name, agent.Epoch, c.At)
+	t.endEpoch(agent, c.At)
 	agent.Epoch++
 	agent.EpochNonce = c.Nonce
 	agent.Session, agent.Nonce = 0, [16]byte{}

@@ -56,7 +56,25 @@ func history(f *fixture, seed uint64) {
 		}
 		f.now = f.now.Add(time.Minute)
 	}
+	numbersOf(f, agents)
 	f.join("eu")
+}
+
+// numbersOf has agents lease numbers, and say what they hold.
+func numbersOf(f *fixture, agents []string) {
+	p := f.proposal(testRange("a", "1", 1, 40, "eu", "na", "ho"), testRange("b", "2", 1, 9, "na"))
+	if r, ok := f.do(p).Value.(*model.Revision); ok {
+		f.do(&model.Approve{Asked: f.by("second"), Number: r.ID.Number, Digest: r.Digest})
+	}
+	for i := range 12 {
+		agent := agents[i%3]
+		f.do(f.leaseOf(agent, "a", i/2, uint64(i)))
+		f.do(f.leaseOf(agent, "b", i, 0))
+		a, _ := f.Agent(agent)
+		f.do(&model.Greet{At: f.now, Agent: agent, Epoch: a.Epoch, Session: a.Session + 1, Nonce: request(i), Told: true, Numbers: []model.NumberMark{{Range: "b", Highest: 3}}})
+	}
+	f.do(&model.ReleaseRange{Asked: f.by("root"), Range: "a", Next: 30})
+	f.do(f.leaseOf("eu", "a", 99, 0))
 }
 
 // recoveries adds what only happens when something went wrong.

@@ -43,6 +43,8 @@ var (
 	tableBeacons        = []byte("beacons")         // entry -> beaconRow; not in the hash
 	tableAuthorities    = []byte("authorities")     // id -> model.Authority
 	tableMoves          = []byte("moves")           // system -> model.MoveStatus
+	tableRanges         = []byte("ranges")          // name -> rangeRow, for ever
+	tableLeases         = []byte("leases")          // range, agent -> leaseRow
 )
 
 var tables = [][]byte{
@@ -50,6 +52,7 @@ var tables = [][]byte{
 	tableLanes, tableBlocks, tableBlockRefs, tableMail, tableBoxes, tableCommands, tableLetters, tableLetterOrder,
 	tableLetterIndex, tableLetterEvents, tableExceptions, tableExceptionOrder, tableAnswers, tableAnswerTimes, tableAudit,
 	tableInbound, tableNodes, tableBeacons, tableAuthorities, tableMoves, tableSpare,
+	tableRanges, tableLeases,
 }
 
 // unsealed are the tables of bare values, without a checksum. They only show the way to rows.

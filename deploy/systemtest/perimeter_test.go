@@ -233,7 +233,7 @@ func TestAgentsDoorsAskForTheirToken(t *testing.T) {
 		return answer.StatusCode, string(text)
 	}
 	token := "Bearer " + strings.TrimSpace(read(t, filepath.Join(hq.cfg.Data, "ops.token")))
-	for _, c := range [][2]string{{"GET", "/v1/queue/export"}, {"GET", "/v1/deadletters"}, {"POST", "/v1/queue/verify"}, {"POST", "/v1/deadletters/retry?id=x"}} {
+	for _, c := range [][2]string{{"GET", "/v1/queue/export"}, {"GET", "/v1/deadletters"}, {"POST", "/v1/queue/verify"}, {"POST", "/v1/deadletters/retry?id=x"}, {"POST", "/v1/numbers/vouch"}} {
 		for _, shown := range []string{"", "Bearer " + shopToken, token + "x", "Basic " + token} {
 			if status, text := ask(c[0], c[1], map[string]string{"Authorization": shown}, nil, hq.cfg.Ops.Listen); status != http.StatusUnauthorized {
 				t.Errorf("%s with %.12q: %d %.200s", c[1], shown, status, text)

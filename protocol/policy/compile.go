@@ -17,7 +17,7 @@ import (
 const APIVersion = "crossdock/v1"
 
 // Kinds are the kinds of documents.
-var kinds = []string{"Contract", "Site", "System", "Route", "Journey"}
+var kinds = []string{"Contract", "Site", "System", "Route", "Journey", "NumberRange"}
 
 // compiler builds a Set. References between documents are checked after all of them are
 // read, so their order and the order of files mean nothing.
@@ -35,16 +35,17 @@ type compiler struct {
 
 	destinations map[string]place    // of "route\x00system", for what is found about both
 	replaced     map[string][]string // system to those that replace it, once all are read
+	ranges       map[string]place    // of number ranges, for what is found about two of them
 }
 
 // Compile reads all documents of a bundle. The set is nil when a problem is an error;
 // warnings come with a set.
 func Compile(b Bundle) (*Set, Problems) {
 	c := &compiler{
-		bundle: b, first: map[string]place{}, used: map[string]bool{}, destinations: map[string]place{},
+		bundle: b, first: map[string]place{}, used: map[string]bool{}, destinations: map[string]place{}, ranges: map[string]place{},
 		set: &Set{
 			Digest: b.Digest(), Contracts: map[string]*Contract{}, Sites: map[string]*Site{},
-			Systems: map[string]*System{}, Journeys: map[string]*Journey{},
+			Systems: map[string]*System{}, Journeys: map[string]*Journey{}, Ranges: map[string]*NumberRange{},
 		},
 	}
 	b.check(&c.problems)
@@ -76,6 +77,7 @@ func Compile(b Bundle) (*Set, Problems) {
 		}
 	}
 	c.checkLoops()
+	c.checkRanges()
 	c.unusedFiles()
 	c.problems.sort()
 	if c.problems.Failed() {
@@ -143,6 +145,8 @@ func (c *compiler) document(doc node) {
 		c.route(meta, body)
 	case "Journey":
 		c.journey(meta, body)
+	case "NumberRange":
+		c.numberRange(meta, body)
 	}
 	body.close()
 }

@@ -66,7 +66,7 @@ func (o *object) close() {
 		if slices.Contains(o.known, name) {
 			continue
 		}
-		hint := "known here: " + strings.Join(o.known, ", ")
+		hint := "known here: " + strings.Join(slices.Compact(slices.Clone(o.known)), ", ")
 		if near := nearest(name, o.known); near != "" {
 			hint = fmt.Sprintf("did you mean %s?", near)
 		}

@@ -1,5 +1,5 @@
 // Package policy owns the documents that govern a cluster: contracts, sites, systems,
-// routes and journeys, from the YAML that people write to one compiled, immutable set.
+// routes, journeys and number ranges, from the YAML that people write to one compiled, immutable set.
 //
 // It refuses to know who approved a revision, where it is stored and what runs by it. Its
 // invariant: a Set exists only when the whole bundle is free of errors, so whoever holds
@@ -24,6 +24,7 @@ type Set struct {
 	Systems   map[string]*System
 	Routes    []*Route // sorted by name
 	Journeys  map[string]*Journey
+	Ranges    map[string]*NumberRange
 	// Begun tells with which revision a system began to take the place of another, as the
 	// control plane says; it may say nothing.
 	Begun map[string]block.Revision

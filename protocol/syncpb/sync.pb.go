@@ -425,6 +425,7 @@ type HelloRequest struct {
 	Why           string                 `protobuf:"bytes,10,opt,name=why,proto3" json:"why,omitempty"`                           // of new_epoch, for people
 	Generation    uint64                 `protobuf:"varint,11,opt,name=generation,proto3" json:"generation,omitempty"`            // of the control plane, as last heard of
 	Incarnation   string                 `protobuf:"bytes,12,opt,name=incarnation,proto3" json:"incarnation,omitempty"`           // likewise
+	Numbers       *Numbers               `protobuf:"bytes,13,opt,name=numbers,proto3" json:"numbers,omitempty"`                   // all that the agent holds or ever held of number ranges; absent: it does not say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -543,6 +544,109 @@ func (x *HelloRequest) GetIncarnation() string {
 	return ""
 }
 
+func (x *HelloRequest) GetNumbers() *Numbers {
+	if x != nil {
+		return x.Numbers
+	}
+	return nil
+}
+
+type Numbers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Marks         []*NumberMark          `protobuf:"bytes,1,rep,name=marks,proto3" json:"marks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Numbers) Reset() {
+	*x = Numbers{}
+	mi := &file_sync_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Numbers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Numbers) ProtoMessage() {}
+
+func (x *Numbers) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Numbers.ProtoReflect.Descriptor instead.
+func (*Numbers) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Numbers) GetMarks() []*NumberMark {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+type NumberMark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Range         string                 `protobuf:"bytes,1,opt,name=range,proto3" json:"range,omitempty"`
+	Highest       uint64                 `protobuf:"varint,2,opt,name=highest,proto3" json:"highest,omitempty"` // serial that the agent holds or ever held
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NumberMark) Reset() {
+	*x = NumberMark{}
+	mi := &file_sync_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NumberMark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NumberMark) ProtoMessage() {}
+
+func (x *NumberMark) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NumberMark.ProtoReflect.Descriptor instead.
+func (*NumberMark) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *NumberMark) GetRange() string {
+	if x != nil {
+		return x.Range
+	}
+	return ""
+}
+
+func (x *NumberMark) GetHighest() uint64 {
+	if x != nil {
+		return x.Highest
+	}
+	return 0
+}
+
 type HelloResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Protocol      uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"` // version to speak
@@ -561,7 +665,7 @@ type HelloResponse struct {
 
 func (x *HelloResponse) Reset() {
 	*x = HelloResponse{}
-	mi := &file_sync_proto_msgTypes[7]
+	mi := &file_sync_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +677,7 @@ func (x *HelloResponse) String() string {
 func (*HelloResponse) ProtoMessage() {}
 
 func (x *HelloResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[7]
+	mi := &file_sync_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +690,7 @@ func (x *HelloResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloResponse.ProtoReflect.Descriptor instead.
 func (*HelloResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{7}
+	return file_sync_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HelloResponse) GetProtocol() uint32 {
@@ -672,7 +776,7 @@ type Gap struct {
 
 func (x *Gap) Reset() {
 	*x = Gap{}
-	mi := &file_sync_proto_msgTypes[8]
+	mi := &file_sync_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +788,7 @@ func (x *Gap) String() string {
 func (*Gap) ProtoMessage() {}
 
 func (x *Gap) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[8]
+	mi := &file_sync_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +801,7 @@ func (x *Gap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gap.ProtoReflect.Descriptor instead.
 func (*Gap) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{8}
+	return file_sync_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Gap) GetDestination() string {
@@ -739,7 +843,7 @@ type PushRequest struct {
 
 func (x *PushRequest) Reset() {
 	*x = PushRequest{}
-	mi := &file_sync_proto_msgTypes[9]
+	mi := &file_sync_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +855,7 @@ func (x *PushRequest) String() string {
 func (*PushRequest) ProtoMessage() {}
 
 func (x *PushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[9]
+	mi := &file_sync_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +868,7 @@ func (x *PushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushRequest.ProtoReflect.Descriptor instead.
 func (*PushRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{9}
+	return file_sync_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PushRequest) GetEpoch() uint64 {
@@ -801,7 +905,7 @@ type LaneAnswer struct {
 
 func (x *LaneAnswer) Reset() {
 	*x = LaneAnswer{}
-	mi := &file_sync_proto_msgTypes[10]
+	mi := &file_sync_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +917,7 @@ func (x *LaneAnswer) String() string {
 func (*LaneAnswer) ProtoMessage() {}
 
 func (x *LaneAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[10]
+	mi := &file_sync_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +930,7 @@ func (x *LaneAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneAnswer.ProtoReflect.Descriptor instead.
 func (*LaneAnswer) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{10}
+	return file_sync_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LaneAnswer) GetDestination() string {
@@ -866,7 +970,7 @@ type PushResponse struct {
 
 func (x *PushResponse) Reset() {
 	*x = PushResponse{}
-	mi := &file_sync_proto_msgTypes[11]
+	mi := &file_sync_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +982,7 @@ func (x *PushResponse) String() string {
 func (*PushResponse) ProtoMessage() {}
 
 func (x *PushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[11]
+	mi := &file_sync_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +995,7 @@ func (x *PushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushResponse.ProtoReflect.Descriptor instead.
 func (*PushResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{11}
+	return file_sync_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PushResponse) GetLanes() []*LaneAnswer {
@@ -911,7 +1015,7 @@ type PullRequest struct {
 
 func (x *PullRequest) Reset() {
 	*x = PullRequest{}
-	mi := &file_sync_proto_msgTypes[12]
+	mi := &file_sync_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1027,7 @@ func (x *PullRequest) String() string {
 func (*PullRequest) ProtoMessage() {}
 
 func (x *PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[12]
+	mi := &file_sync_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1040,7 @@ func (x *PullRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullRequest.ProtoReflect.Descriptor instead.
 func (*PullRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{12}
+	return file_sync_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PullRequest) GetMailbox() uint64 {
@@ -968,7 +1072,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_sync_proto_msgTypes[13]
+	mi := &file_sync_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1084,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[13]
+	mi := &file_sync_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1097,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{13}
+	return file_sync_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Delivery) GetMailbox() uint64 {
@@ -1057,7 +1161,7 @@ type PolicyRevision struct {
 
 func (x *PolicyRevision) Reset() {
 	*x = PolicyRevision{}
-	mi := &file_sync_proto_msgTypes[14]
+	mi := &file_sync_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1173,7 @@ func (x *PolicyRevision) String() string {
 func (*PolicyRevision) ProtoMessage() {}
 
 func (x *PolicyRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[14]
+	mi := &file_sync_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1186,7 @@ func (x *PolicyRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRevision.ProtoReflect.Descriptor instead.
 func (*PolicyRevision) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{14}
+	return file_sync_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PolicyRevision) GetRevision() *Revision {
@@ -1124,7 +1228,7 @@ type MoveBegin struct {
 
 func (x *MoveBegin) Reset() {
 	*x = MoveBegin{}
-	mi := &file_sync_proto_msgTypes[15]
+	mi := &file_sync_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1240,7 @@ func (x *MoveBegin) String() string {
 func (*MoveBegin) ProtoMessage() {}
 
 func (x *MoveBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[15]
+	mi := &file_sync_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1253,7 @@ func (x *MoveBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveBegin.ProtoReflect.Descriptor instead.
 func (*MoveBegin) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{15}
+	return file_sync_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *MoveBegin) GetSystem() string {
@@ -1178,7 +1282,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_sync_proto_msgTypes[16]
+	mi := &file_sync_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1294,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[16]
+	mi := &file_sync_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1307,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{16}
+	return file_sync_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Command) GetId() string {
@@ -1243,7 +1347,7 @@ type PullResponse struct {
 
 func (x *PullResponse) Reset() {
 	*x = PullResponse{}
-	mi := &file_sync_proto_msgTypes[17]
+	mi := &file_sync_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1359,7 @@ func (x *PullResponse) String() string {
 func (*PullResponse) ProtoMessage() {}
 
 func (x *PullResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[17]
+	mi := &file_sync_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1372,7 @@ func (x *PullResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullResponse.ProtoReflect.Descriptor instead.
 func (*PullResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{17}
+	return file_sync_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PullResponse) GetItem() isPullResponse_Item {
@@ -1367,7 +1471,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_sync_proto_msgTypes[18]
+	mi := &file_sync_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1483,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[18]
+	mi := &file_sync_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1496,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{18}
+	return file_sync_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Beat) GetNowUnixMs() int64 {
@@ -1420,7 +1524,7 @@ type CommandAnswer struct {
 
 func (x *CommandAnswer) Reset() {
 	*x = CommandAnswer{}
-	mi := &file_sync_proto_msgTypes[19]
+	mi := &file_sync_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1536,7 @@ func (x *CommandAnswer) String() string {
 func (*CommandAnswer) ProtoMessage() {}
 
 func (x *CommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[19]
+	mi := &file_sync_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1549,7 @@ func (x *CommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandAnswer.ProtoReflect.Descriptor instead.
 func (*CommandAnswer) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{19}
+	return file_sync_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CommandAnswer) GetId() string {
@@ -1485,7 +1589,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_sync_proto_msgTypes[20]
+	mi := &file_sync_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1601,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[20]
+	mi := &file_sync_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1614,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{20}
+	return file_sync_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AckRequest) GetMailbox() uint64 {
@@ -1581,7 +1685,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_sync_proto_msgTypes[21]
+	mi := &file_sync_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1697,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[21]
+	mi := &file_sync_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1710,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{21}
+	return file_sync_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Move) GetSystem() string {
@@ -1638,7 +1742,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_sync_proto_msgTypes[22]
+	mi := &file_sync_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1754,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[22]
+	mi := &file_sync_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1767,143 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{22}
+	return file_sync_proto_rawDescGZIP(), []int{24}
+}
+
+type LeaseNumbersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Range         string                 `protobuf:"bytes,2,opt,name=range,proto3" json:"range,omitempty"`
+	Request       []byte                 `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"` // 16 bytes, on the agent's disk before they are sent: a repeat gets the same answer
+	Have          uint64                 `protobuf:"varint,4,opt,name=have,proto3" json:"have,omitempty"`      // numbers left
+	Want          uint64                 `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`
+	Highest       uint64                 `protobuf:"varint,6,opt,name=highest,proto3" json:"highest,omitempty"` // as in NumberMark
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseNumbersRequest) Reset() {
+	*x = LeaseNumbersRequest{}
+	mi := &file_sync_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseNumbersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseNumbersRequest) ProtoMessage() {}
+
+func (x *LeaseNumbersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseNumbersRequest.ProtoReflect.Descriptor instead.
+func (*LeaseNumbersRequest) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *LeaseNumbersRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *LeaseNumbersRequest) GetRange() string {
+	if x != nil {
+		return x.Range
+	}
+	return ""
+}
+
+func (x *LeaseNumbersRequest) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *LeaseNumbersRequest) GetHave() uint64 {
+	if x != nil {
+		return x.Have
+	}
+	return 0
+}
+
+func (x *LeaseNumbersRequest) GetWant() uint64 {
+	if x != nil {
+		return x.Want
+	}
+	return 0
+}
+
+func (x *LeaseNumbersRequest) GetHighest() uint64 {
+	if x != nil {
+		return x.Highest
+	}
+	return 0
+}
+
+type LeaseNumbersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	First         uint64                 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"` // serials, both ends included; they may be fewer than wanted
+	Last          uint64                 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseNumbersResponse) Reset() {
+	*x = LeaseNumbersResponse{}
+	mi := &file_sync_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseNumbersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseNumbersResponse) ProtoMessage() {}
+
+func (x *LeaseNumbersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseNumbersResponse.ProtoReflect.Descriptor instead.
+func (*LeaseNumbersResponse) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *LeaseNumbersResponse) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *LeaseNumbersResponse) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
 }
 
 var File_sync_proto protoreflect.FileDescriptor
@@ -1704,7 +1944,7 @@ const file_sync_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
-	"\x06number\x18\x02 \x01(\x04R\x06number\"\x87\x03\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\"\xbd\x03\n" +
 	"\fHelloRequest\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -1720,7 +1960,14 @@ const file_sync_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\v \x01(\x04R\n" +
 	"generation\x12 \n" +
-	"\vincarnation\x18\f \x01(\tR\vincarnation\"\xb2\x02\n" +
+	"\vincarnation\x18\f \x01(\tR\vincarnation\x124\n" +
+	"\anumbers\x18\r \x01(\v2\x1a.crossdock.sync.v1.NumbersR\anumbers\">\n" +
+	"\aNumbers\x123\n" +
+	"\x05marks\x18\x01 \x03(\v2\x1d.crossdock.sync.v1.NumberMarkR\x05marks\"<\n" +
+	"\n" +
+	"NumberMark\x12\x14\n" +
+	"\x05range\x18\x01 \x01(\tR\x05range\x12\x18\n" +
+	"\ahighest\x18\x02 \x01(\x04R\ahighest\"\xb2\x02\n" +
 	"\rHelloResponse\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -1803,14 +2050,25 @@ const file_sync_proto_rawDesc = "" +
 	"\x06system\x18\x01 \x01(\tR\x06system\x12\x18\n" +
 	"\apending\x18\x02 \x01(\x04R\apending\x12\x18\n" +
 	"\aholding\x18\x03 \x01(\bR\aholding\"\r\n" +
-	"\vAckResponse2\xc7\x03\n" +
+	"\vAckResponse\"\x9d\x01\n" +
+	"\x13LeaseNumbersRequest\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05range\x18\x02 \x01(\tR\x05range\x12\x18\n" +
+	"\arequest\x18\x03 \x01(\fR\arequest\x12\x12\n" +
+	"\x04have\x18\x04 \x01(\x04R\x04have\x12\x12\n" +
+	"\x04want\x18\x05 \x01(\x04R\x04want\x12\x18\n" +
+	"\ahighest\x18\x06 \x01(\x04R\ahighest\"@\n" +
+	"\x14LeaseNumbersResponse\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\x04R\x04last2\xa8\x04\n" +
 	"\x04Sync\x12M\n" +
 	"\x06Enroll\x12 .crossdock.sync.v1.EnrollRequest\x1a!.crossdock.sync.v1.EnrollResponse\x12J\n" +
 	"\x05Renew\x12\x1f.crossdock.sync.v1.RenewRequest\x1a .crossdock.sync.v1.RenewResponse\x12J\n" +
 	"\x05Hello\x12\x1f.crossdock.sync.v1.HelloRequest\x1a .crossdock.sync.v1.HelloResponse\x12G\n" +
 	"\x04Push\x12\x1e.crossdock.sync.v1.PushRequest\x1a\x1f.crossdock.sync.v1.PushResponse\x12I\n" +
 	"\x04Pull\x12\x1e.crossdock.sync.v1.PullRequest\x1a\x1f.crossdock.sync.v1.PullResponse0\x01\x12D\n" +
-	"\x03Ack\x12\x1d.crossdock.sync.v1.AckRequest\x1a\x1e.crossdock.sync.v1.AckResponseB0Z.github.com/crossdock/crossdock/protocol/syncpbb\x06proto3"
+	"\x03Ack\x12\x1d.crossdock.sync.v1.AckRequest\x1a\x1e.crossdock.sync.v1.AckResponse\x12_\n" +
+	"\fLeaseNumbers\x12&.crossdock.sync.v1.LeaseNumbersRequest\x1a'.crossdock.sync.v1.LeaseNumbersResponseB0Z.github.com/crossdock/crossdock/protocol/syncpbb\x06proto3"
 
 var (
 	file_sync_proto_rawDescOnce sync.Once
@@ -1824,69 +2082,77 @@ func file_sync_proto_rawDescGZIP() []byte {
 	return file_sync_proto_rawDescData
 }
 
-var file_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_sync_proto_goTypes = []any{
-	(*EnrollRequest)(nil),  // 0: crossdock.sync.v1.EnrollRequest
-	(*EnrollResponse)(nil), // 1: crossdock.sync.v1.EnrollResponse
-	(*RenewRequest)(nil),   // 2: crossdock.sync.v1.RenewRequest
-	(*RenewResponse)(nil),  // 3: crossdock.sync.v1.RenewResponse
-	(*Lane)(nil),           // 4: crossdock.sync.v1.Lane
-	(*Revision)(nil),       // 5: crossdock.sync.v1.Revision
-	(*HelloRequest)(nil),   // 6: crossdock.sync.v1.HelloRequest
-	(*HelloResponse)(nil),  // 7: crossdock.sync.v1.HelloResponse
-	(*Gap)(nil),            // 8: crossdock.sync.v1.Gap
-	(*PushRequest)(nil),    // 9: crossdock.sync.v1.PushRequest
-	(*LaneAnswer)(nil),     // 10: crossdock.sync.v1.LaneAnswer
-	(*PushResponse)(nil),   // 11: crossdock.sync.v1.PushResponse
-	(*PullRequest)(nil),    // 12: crossdock.sync.v1.PullRequest
-	(*Delivery)(nil),       // 13: crossdock.sync.v1.Delivery
-	(*PolicyRevision)(nil), // 14: crossdock.sync.v1.PolicyRevision
-	(*MoveBegin)(nil),      // 15: crossdock.sync.v1.MoveBegin
-	(*Command)(nil),        // 16: crossdock.sync.v1.Command
-	(*PullResponse)(nil),   // 17: crossdock.sync.v1.PullResponse
-	(*Beat)(nil),           // 18: crossdock.sync.v1.Beat
-	(*CommandAnswer)(nil),  // 19: crossdock.sync.v1.CommandAnswer
-	(*AckRequest)(nil),     // 20: crossdock.sync.v1.AckRequest
-	(*Move)(nil),           // 21: crossdock.sync.v1.Move
-	(*AckResponse)(nil),    // 22: crossdock.sync.v1.AckResponse
+	(*EnrollRequest)(nil),        // 0: crossdock.sync.v1.EnrollRequest
+	(*EnrollResponse)(nil),       // 1: crossdock.sync.v1.EnrollResponse
+	(*RenewRequest)(nil),         // 2: crossdock.sync.v1.RenewRequest
+	(*RenewResponse)(nil),        // 3: crossdock.sync.v1.RenewResponse
+	(*Lane)(nil),                 // 4: crossdock.sync.v1.Lane
+	(*Revision)(nil),             // 5: crossdock.sync.v1.Revision
+	(*HelloRequest)(nil),         // 6: crossdock.sync.v1.HelloRequest
+	(*Numbers)(nil),              // 7: crossdock.sync.v1.Numbers
+	(*NumberMark)(nil),           // 8: crossdock.sync.v1.NumberMark
+	(*HelloResponse)(nil),        // 9: crossdock.sync.v1.HelloResponse
+	(*Gap)(nil),                  // 10: crossdock.sync.v1.Gap
+	(*PushRequest)(nil),          // 11: crossdock.sync.v1.PushRequest
+	(*LaneAnswer)(nil),           // 12: crossdock.sync.v1.LaneAnswer
+	(*PushResponse)(nil),         // 13: crossdock.sync.v1.PushResponse
+	(*PullRequest)(nil),          // 14: crossdock.sync.v1.PullRequest
+	(*Delivery)(nil),             // 15: crossdock.sync.v1.Delivery
+	(*PolicyRevision)(nil),       // 16: crossdock.sync.v1.PolicyRevision
+	(*MoveBegin)(nil),            // 17: crossdock.sync.v1.MoveBegin
+	(*Command)(nil),              // 18: crossdock.sync.v1.Command
+	(*PullResponse)(nil),         // 19: crossdock.sync.v1.PullResponse
+	(*Beat)(nil),                 // 20: crossdock.sync.v1.Beat
+	(*CommandAnswer)(nil),        // 21: crossdock.sync.v1.CommandAnswer
+	(*AckRequest)(nil),           // 22: crossdock.sync.v1.AckRequest
+	(*Move)(nil),                 // 23: crossdock.sync.v1.Move
+	(*AckResponse)(nil),          // 24: crossdock.sync.v1.AckResponse
+	(*LeaseNumbersRequest)(nil),  // 25: crossdock.sync.v1.LeaseNumbersRequest
+	(*LeaseNumbersResponse)(nil), // 26: crossdock.sync.v1.LeaseNumbersResponse
 }
 var file_sync_proto_depIdxs = []int32{
 	4,  // 0: crossdock.sync.v1.HelloRequest.inbound:type_name -> crossdock.sync.v1.Lane
 	5,  // 1: crossdock.sync.v1.HelloRequest.revision:type_name -> crossdock.sync.v1.Revision
-	4,  // 2: crossdock.sync.v1.HelloResponse.outbound:type_name -> crossdock.sync.v1.Lane
-	8,  // 3: crossdock.sync.v1.PushRequest.gaps:type_name -> crossdock.sync.v1.Gap
-	10, // 4: crossdock.sync.v1.PushResponse.lanes:type_name -> crossdock.sync.v1.LaneAnswer
-	5,  // 5: crossdock.sync.v1.PullRequest.revision:type_name -> crossdock.sync.v1.Revision
-	8,  // 6: crossdock.sync.v1.Delivery.gap:type_name -> crossdock.sync.v1.Gap
-	5,  // 7: crossdock.sync.v1.PolicyRevision.revision:type_name -> crossdock.sync.v1.Revision
-	15, // 8: crossdock.sync.v1.PolicyRevision.moves:type_name -> crossdock.sync.v1.MoveBegin
-	5,  // 9: crossdock.sync.v1.MoveBegin.revision:type_name -> crossdock.sync.v1.Revision
-	13, // 10: crossdock.sync.v1.PullResponse.delivery:type_name -> crossdock.sync.v1.Delivery
-	14, // 11: crossdock.sync.v1.PullResponse.policy:type_name -> crossdock.sync.v1.PolicyRevision
-	16, // 12: crossdock.sync.v1.PullResponse.command:type_name -> crossdock.sync.v1.Command
-	18, // 13: crossdock.sync.v1.PullResponse.beat:type_name -> crossdock.sync.v1.Beat
-	14, // 14: crossdock.sync.v1.PullResponse.former:type_name -> crossdock.sync.v1.PolicyRevision
-	19, // 15: crossdock.sync.v1.AckRequest.answers:type_name -> crossdock.sync.v1.CommandAnswer
-	4,  // 16: crossdock.sync.v1.AckRequest.settled:type_name -> crossdock.sync.v1.Lane
-	5,  // 17: crossdock.sync.v1.AckRequest.flushed:type_name -> crossdock.sync.v1.Revision
-	21, // 18: crossdock.sync.v1.AckRequest.moves:type_name -> crossdock.sync.v1.Move
-	0,  // 19: crossdock.sync.v1.Sync.Enroll:input_type -> crossdock.sync.v1.EnrollRequest
-	2,  // 20: crossdock.sync.v1.Sync.Renew:input_type -> crossdock.sync.v1.RenewRequest
-	6,  // 21: crossdock.sync.v1.Sync.Hello:input_type -> crossdock.sync.v1.HelloRequest
-	9,  // 22: crossdock.sync.v1.Sync.Push:input_type -> crossdock.sync.v1.PushRequest
-	12, // 23: crossdock.sync.v1.Sync.Pull:input_type -> crossdock.sync.v1.PullRequest
-	20, // 24: crossdock.sync.v1.Sync.Ack:input_type -> crossdock.sync.v1.AckRequest
-	1,  // 25: crossdock.sync.v1.Sync.Enroll:output_type -> crossdock.sync.v1.EnrollResponse
-	3,  // 26: crossdock.sync.v1.Sync.Renew:output_type -> crossdock.sync.v1.RenewResponse
-	7,  // 27: crossdock.sync.v1.Sync.Hello:output_type -> crossdock.sync.v1.HelloResponse
-	11, // 28: crossdock.sync.v1.Sync.Push:output_type -> crossdock.sync.v1.PushResponse
-	17, // 29: crossdock.sync.v1.Sync.Pull:output_type -> crossdock.sync.v1.PullResponse
-	22, // 30: crossdock.sync.v1.Sync.Ack:output_type -> crossdock.sync.v1.AckResponse
-	25, // [25:31] is the sub-list for method output_type
-	19, // [19:25] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	7,  // 2: crossdock.sync.v1.HelloRequest.numbers:type_name -> crossdock.sync.v1.Numbers
+	8,  // 3: crossdock.sync.v1.Numbers.marks:type_name -> crossdock.sync.v1.NumberMark
+	4,  // 4: crossdock.sync.v1.HelloResponse.outbound:type_name -> crossdock.sync.v1.Lane
+	10, // 5: crossdock.sync.v1.PushRequest.gaps:type_name -> crossdock.sync.v1.Gap
+	12, // 6: crossdock.sync.v1.PushResponse.lanes:type_name -> crossdock.sync.v1.LaneAnswer
+	5,  // 7: crossdock.sync.v1.PullRequest.revision:type_name -> crossdock.sync.v1.Revision
+	10, // 8: crossdock.sync.v1.Delivery.gap:type_name -> crossdock.sync.v1.Gap
+	5,  // 9: crossdock.sync.v1.PolicyRevision.revision:type_name -> crossdock.sync.v1.Revision
+	17, // 10: crossdock.sync.v1.PolicyRevision.moves:type_name -> crossdock.sync.v1.MoveBegin
+	5,  // 11: crossdock.sync.v1.MoveBegin.revision:type_name -> crossdock.sync.v1.Revision
+	15, // 12: crossdock.sync.v1.PullResponse.delivery:type_name -> crossdock.sync.v1.Delivery
+	16, // 13: crossdock.sync.v1.PullResponse.policy:type_name -> crossdock.sync.v1.PolicyRevision
+	18, // 14: crossdock.sync.v1.PullResponse.command:type_name -> crossdock.sync.v1.Command
+	20, // 15: crossdock.sync.v1.PullResponse.beat:type_name -> crossdock.sync.v1.Beat
+	16, // 16: crossdock.sync.v1.PullResponse.former:type_name -> crossdock.sync.v1.PolicyRevision
+	21, // 17: crossdock.sync.v1.AckRequest.answers:type_name -> crossdock.sync.v1.CommandAnswer
+	4,  // 18: crossdock.sync.v1.AckRequest.settled:type_name -> crossdock.sync.v1.Lane
+	5,  // 19: crossdock.sync.v1.AckRequest.flushed:type_name -> crossdock.sync.v1.Revision
+	23, // 20: crossdock.sync.v1.AckRequest.moves:type_name -> crossdock.sync.v1.Move
+	0,  // 21: crossdock.sync.v1.Sync.Enroll:input_type -> crossdock.sync.v1.EnrollRequest
+	2,  // 22: crossdock.sync.v1.Sync.Renew:input_type -> crossdock.sync.v1.RenewRequest
+	6,  // 23: crossdock.sync.v1.Sync.Hello:input_type -> crossdock.sync.v1.HelloRequest
+	11, // 24: crossdock.sync.v1.Sync.Push:input_type -> crossdock.sync.v1.PushRequest
+	14, // 25: crossdock.sync.v1.Sync.Pull:input_type -> crossdock.sync.v1.PullRequest
+	22, // 26: crossdock.sync.v1.Sync.Ack:input_type -> crossdock.sync.v1.AckRequest
+	25, // 27: crossdock.sync.v1.Sync.LeaseNumbers:input_type -> crossdock.sync.v1.LeaseNumbersRequest
+	1,  // 28: crossdock.sync.v1.Sync.Enroll:output_type -> crossdock.sync.v1.EnrollResponse
+	3,  // 29: crossdock.sync.v1.Sync.Renew:output_type -> crossdock.sync.v1.RenewResponse
+	9,  // 30: crossdock.sync.v1.Sync.Hello:output_type -> crossdock.sync.v1.HelloResponse
+	13, // 31: crossdock.sync.v1.Sync.Push:output_type -> crossdock.sync.v1.PushResponse
+	19, // 32: crossdock.sync.v1.Sync.Pull:output_type -> crossdock.sync.v1.PullResponse
+	24, // 33: crossdock.sync.v1.Sync.Ack:output_type -> crossdock.sync.v1.AckResponse
+	26, // 34: crossdock.sync.v1.Sync.LeaseNumbers:output_type -> crossdock.sync.v1.LeaseNumbersResponse
+	28, // [28:35] is the sub-list for method output_type
+	21, // [21:28] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_sync_proto_init() }
@@ -1894,7 +2160,7 @@ func file_sync_proto_init() {
 	if File_sync_proto != nil {
 		return
 	}
-	file_sync_proto_msgTypes[17].OneofWrappers = []any{
+	file_sync_proto_msgTypes[19].OneofWrappers = []any{
 		(*PullResponse_Delivery)(nil),
 		(*PullResponse_Policy)(nil),
 		(*PullResponse_Command)(nil),
@@ -1907,7 +2173,7 @@ func file_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sync_proto_rawDesc), len(file_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

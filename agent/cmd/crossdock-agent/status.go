@@ -189,6 +189,7 @@ func printStatus(w io.Writer, s agent.Status) {
 	fmt.Fprintf(t, "queue\t%d accepted, %d received, %d to be sent; %.1f of %.1f MB\n",
 		s.Queue.Accepted, s.Queue.Received, s.Queue.Outgoing, megabytes(s.Queue.Bytes), megabytes(s.Queue.Quota))
 	_ = t.Flush() // standard output
+	printNumbers(t, s.Numbers)
 	if len(s.Systems) == 0 {
 		return
 	}
@@ -197,6 +198,17 @@ func printStatus(w io.Writer, s agent.Status) {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", y.System, state(y), y.Delivered, y.Pending, y.Parked, y.DeadLetters, oneLine(lastError(y)))
 	}
 	_ = t.Flush()
+}
+
+func printNumbers(t *tabwriter.Writer, list []agent.NumbersStatus) {
+	if len(list) == 0 {
+		return
+	}
+	fmt.Fprintln(t, "\nNUMBERS\tLEFT\tLOW\tUSED\tNO MORE BECAUSE")
+	for _, n := range list {
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\n", n.Range, n.Left, n.Low, n.Used, oneLine(n.Refused))
+	}
+	_ = t.Flush() // standard output
 }
 
 // state joins how a system takes events and how it hands them in.

@@ -50,6 +50,8 @@ const (
 	SyncPullProcedure = "/crossdock.sync.v1.Sync/Pull"
 	// SyncAckProcedure is the fully-qualified name of the Sync's Ack RPC.
 	SyncAckProcedure = "/crossdock.sync.v1.Sync/Ack"
+	// SyncLeaseNumbersProcedure is the fully-qualified name of the Sync's LeaseNumbers RPC.
+	SyncLeaseNumbersProcedure = "/crossdock.sync.v1.Sync/LeaseNumbers"
 )
 
 // SyncClient is a client for the crossdock.sync.v1.Sync service.
@@ -66,6 +68,9 @@ type SyncClient interface {
 	Pull(context.Context, *connect.Request[syncpb.PullRequest]) (*connect.ServerStreamForClient[syncpb.PullResponse], error)
 	// Ack releases mailbox entries and commands, and reports the agent's status.
 	Ack(context.Context, *connect.Request[syncpb.AckRequest]) (*connect.Response[syncpb.AckResponse], error)
+	// LeaseNumbers gives the next block of a number range, for when the line is cut. A node that
+	// does not know ranges does not know the call.
+	LeaseNumbers(context.Context, *connect.Request[syncpb.LeaseNumbersRequest]) (*connect.Response[syncpb.LeaseNumbersResponse], error)
 }
 
 // NewSyncClient constructs a client for the crossdock.sync.v1.Sync service. By default, it uses the
@@ -115,17 +120,24 @@ func NewSyncClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			connect.WithSchema(syncMethods.ByName("Ack")),
 			connect.WithClientOptions(opts...),
 		),
+		leaseNumbers: connect.NewClient[syncpb.LeaseNumbersRequest, syncpb.LeaseNumbersResponse](
+			httpClient,
+			baseURL+SyncLeaseNumbersProcedure,
+			connect.WithSchema(syncMethods.ByName("LeaseNumbers")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // syncClient implements SyncClient.
 type syncClient struct {
-	enroll *connect.Client[syncpb.EnrollRequest, syncpb.EnrollResponse]
-	renew  *connect.Client[syncpb.RenewRequest, syncpb.RenewResponse]
-	hello  *connect.Client[syncpb.HelloRequest, syncpb.HelloResponse]
-	push   *connect.Client[syncpb.PushRequest, syncpb.PushResponse]
-	pull   *connect.Client[syncpb.PullRequest, syncpb.PullResponse]
-	ack    *connect.Client[syncpb.AckRequest, syncpb.AckResponse]
+	enroll       *connect.Client[syncpb.EnrollRequest, syncpb.EnrollResponse]
+	renew        *connect.Client[syncpb.RenewRequest, syncpb.RenewResponse]
+	hello        *connect.Client[syncpb.HelloRequest, syncpb.HelloResponse]
+	push         *connect.Client[syncpb.PushRequest, syncpb.PushResponse]
+	pull         *connect.Client[syncpb.PullRequest, syncpb.PullResponse]
+	ack          *connect.Client[syncpb.AckRequest, syncpb.AckResponse]
+	leaseNumbers *connect.Client[syncpb.LeaseNumbersRequest, syncpb.LeaseNumbersResponse]
 }
 
 // Enroll calls crossdock.sync.v1.Sync.Enroll.
@@ -158,6 +170,11 @@ func (c *syncClient) Ack(ctx context.Context, req *connect.Request[syncpb.AckReq
 	return c.ack.CallUnary(ctx, req)
 }
 
+// LeaseNumbers calls crossdock.sync.v1.Sync.LeaseNumbers.
+func (c *syncClient) LeaseNumbers(ctx context.Context, req *connect.Request[syncpb.LeaseNumbersRequest]) (*connect.Response[syncpb.LeaseNumbersResponse], error) {
+	return c.leaseNumbers.CallUnary(ctx, req)
+}
+
 // SyncHandler is an implementation of the crossdock.sync.v1.Sync service.
 type SyncHandler interface {
 	// Enroll trades a join token and a certificate request for an identity.
@@ -172,6 +189,9 @@ type SyncHandler interface {
 	Pull(context.Context, *connect.Request[syncpb.PullRequest], *connect.ServerStream[syncpb.PullResponse]) error
 	// Ack releases mailbox entries and commands, and reports the agent's status.
 	Ack(context.Context, *connect.Request[syncpb.AckRequest]) (*connect.Response[syncpb.AckResponse], error)
+	// LeaseNumbers gives the next block of a number range, for when the line is cut. A node that
+	// does not know ranges does not know the call.
+	LeaseNumbers(context.Context, *connect.Request[syncpb.LeaseNumbersRequest]) (*connect.Response[syncpb.LeaseNumbersResponse], error)
 }
 
 // NewSyncHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -217,6 +237,12 @@ func NewSyncHandler(svc SyncHandler, opts ...connect.HandlerOption) (string, htt
 		connect.WithSchema(syncMethods.ByName("Ack")),
 		connect.WithHandlerOptions(opts...),
 	)
+	syncLeaseNumbersHandler := connect.NewUnaryHandler(
+		SyncLeaseNumbersProcedure,
+		svc.LeaseNumbers,
+		connect.WithSchema(syncMethods.ByName("LeaseNumbers")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/crossdock.sync.v1.Sync/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SyncEnrollProcedure:
@@ -231,6 +257,8 @@ func NewSyncHandler(svc SyncHandler, opts ...connect.HandlerOption) (string, htt
 			syncPullHandler.ServeHTTP(w, r)
 		case SyncAckProcedure:
 			syncAckHandler.ServeHTTP(w, r)
+		case SyncLeaseNumbersProcedure:
+			syncLeaseNumbersHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -262,4 +290,8 @@ func (UnimplementedSyncHandler) Pull(context.Context, *connect.Request[syncpb.Pu
 
 func (UnimplementedSyncHandler) Ack(context.Context, *connect.Request[syncpb.AckRequest]) (*connect.Response[syncpb.AckResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossdock.sync.v1.Sync.Ack is not implemented"))
+}
+
+func (UnimplementedSyncHandler) LeaseNumbers(context.Context, *connect.Request[syncpb.LeaseNumbersRequest]) (*connect.Response[syncpb.LeaseNumbersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossdock.sync.v1.Sync.LeaseNumbers is not implemented"))
 }

@@ -1,0 +1,191 @@
+package numbers
+
+import (
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/crossdock/crossdock/protocol/policy"
+)
+
+// Marks is the highest serial of each range that this agent holds or ever held; not ok if that
+// is not known, because a file was damaged or may be a copy that was put back.
+func (s *Store) Marks() (marks map[string]uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	marks = map[string]uint64{}
+	for name, record := range s.held {
+		if record.Highest > 0 {
+			marks[name] = record.Highest
+		}
+	}
+	return marks, !s.state.Lost && !s.doubt
+}
+
+// Changed has a token when Wanted may have something new.
+func (s *Store) Changed() <-chan struct{} { return s.changed }
+
+// PolicyChanged says that another revision is in force.
+func (s *Store) PolicyChanged() {
+	nudge(s.changed)
+	nudge(s.look)
+}
+
+// Wanted lists what is to be leased now. A request is on disk before it is listed, and is
+// listed until it is answered: its answer may have been lost.
+func (s *Store) Wanted() (out []Request, err error) {
+	set := s.cfg.Policy()
+	if set == nil {
+		return nil, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.Fenced || s.doubt {
+		return nil, nil // first it has to be known which copy this is
+	}
+	for _, r := range set.RangesAt(s.cfg.Site) {
+		record := s.held[r.Name]
+		if record.left() >= r.Low {
+			continue
+		}
+		if record.Request == [16]byte{} {
+			rand.Read(record.Request[:]) // never fails
+			if err := s.commit(r.Name, record, "", nil); err != nil {
+				return nil, err
+			}
+			s.held[r.Name] = record
+		}
+		out = append(out, Request{Range: r.Name, ID: record.Request, Have: record.left(), Want: r.Block, Highest: record.Highest})
+	}
+	return out, nil
+}
+
+// Leased takes the answer to a request: serials that are this agent's from now on.
+func (s *Store) Leased(name string, request [16]byte, first, last uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	record := s.held[name]
+	if record.Request != request || request == [16]byte{} {
+		return nil // it was answered, or belongs to an epoch that is over
+	}
+	if first <= record.Highest || last < first {
+		return fmt.Errorf("range %s: the control plane leased serials %d to %d, and this agent holds or has given some up to %d already: "+
+			"it is not to be given twice, look at `crossdock ranges` and at the record", name, first, last, record.Highest)
+	}
+	record.Blocks = append(slices.Clone(record.Blocks), block{First: first, Last: last})
+	record.Highest, record.Request = last, [16]byte{}
+	if err := s.commit(name, record, "", nil); err != nil {
+		return err
+	}
+	s.held[name] = record
+	delete(s.refused, name)
+	if s.state.Lost && s.complete() { // what was lost lies below what was leased now
+		s.state.Lost = false
+		if err := s.save(); err != nil {
+			return err
+		}
+	}
+	s.log.Info("numbers leased", "range", name, "first", first, "last", last, "left", record.left())
+	if r := s.rangeOf(name); r != nil && record.left() < r.Low {
+		nudge(s.changed)
+	}
+	nudge(s.look)
+	return nil
+}
+
+// complete says whether something was leased of every range of this site.
+func (s *Store) complete() bool {
+	set := s.cfg.Policy()
+	return set != nil && !slices.ContainsFunc(set.RangesAt(s.cfg.Site), func(r *policy.NumberRange) bool { return s.held[r.Name].Highest == 0 })
+}
+
+// Refused notes why a request was not answered by a block. The request stays.
+func (s *Store) Refused(name, why string) {
+	s.mu.Lock()
+	before := s.refused[name]
+	s.refused[name] = why
+	s.mu.Unlock()
+	if before != why {
+		s.log.Warn("no numbers were leased", "range", name, "why", why)
+		nudge(s.look)
+	}
+}
+
+// Agreed says that the control plane knows this very copy of the agent as the one that
+// counts. What a file held that was left alone is given up all the same: whoever put it back
+// may have used the numbers that it still has, in an outage, and the control plane cannot tell.
+func (s *Store) Agreed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.doubt && !s.state.Fenced {
+		return nil
+	}
+	s.state.Fenced, s.state.Alive = false, s.cfg.Now().Unix()
+	if !s.doubt {
+		return s.save()
+	}
+	s.state.Lost = true // another copy may have leased more
+	return s.drop(s.state.Epoch, "this data was left alone for a while, so that it may be a copy that was put back")
+}
+
+// Vouch is a person's word that the file is no copy that was put back.
+func (s *Store) Vouch() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.doubt {
+		return ErrNoDoubt
+	}
+	s.state.Alive = s.cfg.Now().Unix()
+	if err := s.save(); err != nil {
+		return err
+	}
+	s.doubt = false
+	s.log.Warn("a person vouches for the numbers that are held here")
+	s.cfg.Alarm("numbers-vouched", fmt.Sprint(s.state.Alive), fmt.Sprintf("site %s was off for a while, and a person there has said that no image of its disk was put back: "+
+		"it gives the numbers that it holds", s.cfg.Site))
+	nudge(s.changed)
+	return nil
+}
+
+// Fenced says that another copy of this agent counts: it gives what was leased.
+func (s *Store) Fenced() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.Fenced {
+		return nil
+	}
+	s.state.Fenced = true
+	return s.save()
+}
+
+// Begin goes on in another epoch: what was leased in the one before may have been given by
+// the data that was lost.
+func (s *Store) Begin(epoch uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if epoch == s.state.Epoch {
+		return nil
+	}
+	return s.drop(epoch, "a new epoch has begun, because this is an old copy of the agent's data or another one is running")
+}
+
+// drop gives up all leases. The caller holds the lock.
+func (s *Store) drop(epoch uint64, why string) error {
+	left := s.leftInAll()
+	s.state.Epoch = epoch
+	held := maps.Clone(s.held)
+	for name, record := range held {
+		record.Blocks, record.Request = nil, [16]byte{}
+		held[name] = record
+	}
+	if err := s.saveAll(held); err != nil {
+		return err
+	}
+	s.held, s.doubt = held, false
+	if left > 0 {
+		s.log.Warn("leases of numbers are dropped", "numbers", left, "why", why)
+	}
+	nudge(s.changed)
+	return nil
+}

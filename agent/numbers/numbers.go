@@ -1,0 +1,282 @@
+// Package numbers owns what this site may give of number ranges while nobody can be asked:
+// the blocks of serials that were leased to it, and which numbers were given for what.
+//
+// It is a package of its own below agent because its promise is of another kind than those of
+// queue and delivery: what they lose can be sent again, while a number that is given twice is
+// on two parcels. So it has a file of its own, in which every number is taken for good before
+// anybody sees it.
+//
+// It refuses to know who leases and how, and what the numbers are printed on. Its invariant:
+// no serial is given for two references, through kill -9, damage to the file and copies of it,
+// as long as the blocks it is handed were never handed to anybody else.
+package numbers
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/protocol/policy"
+)
+
+// Limits.
+const (
+	MaxCount     = 1000 // numbers for one reference
+	MaxReference = 200  // bytes
+
+	keepReferences = 200_000          // the oldest is forgotten first, and would get other numbers
+	copyAge        = 15 * time.Minute // a file left alone for longer may be one that was put back: a restart is over sooner
+	aliveEvery     = time.Minute
+	graceLow       = 10 * time.Second // of Config.Grace
+	lockTimeout    = 2 * time.Second
+)
+
+// Why no numbers are given.
+var (
+	ErrRange     = errors.New("no such number range for this site")
+	ErrUsedUp    = errors.New("not enough numbers are left")
+	ErrReference = errors.New("the reference was given another count of numbers before")
+	ErrRequest   = errors.New("numbers are taken with a reference and a count")
+	ErrFenced    = errors.New("another copy of this agent was let in, and gives these numbers")
+	ErrCopy      = errors.New("this data was left alone for a while and may be a copy that was put back: its numbers are not given any more, and others when the control plane has been reached; if nothing was put back, run: crossdock-agent numbers vouch")
+	ErrNoDoubt   = errors.New("nobody has to vouch for the numbers that are held here")
+)
+
+// Config of a Store. Path, Site and Policy are required.
+type Config struct {
+	Path   string
+	Site   string
+	Epoch  uint64
+	Policy func() *policy.Set // in force; nil before the first
+
+	Connected func() bool                   // there is a session with the control plane
+	Alarm     func(kind, what, text string) // tells people; it must not block
+	Check     func(path string) error       // says whether a file can be opened
+	Now       func() time.Time
+	Logger    *slog.Logger
+	Grace     time.Duration // that few are left and no more come, before it is told; 0: 10 s
+}
+
+// Number is one number, ready to be printed.
+type Number struct {
+	Serial uint64 `json:"serial"`
+	Text   string `json:"text"`
+}
+
+// Request asks for a block.
+type Request struct {
+	Range   string
+	ID      [16]byte // the same until it is answered
+	Have    uint64
+	Want    uint64
+	Highest uint64
+}
+
+// Holding is what is left of a range.
+type Holding struct {
+	Range   string
+	Left    uint64 // that can be given now
+	Low     uint64
+	Used    uint64
+	Highest uint64
+	Refused string // why no more were leased when last asked for, or none is given
+}
+
+// Store holds the leases. Its methods are for any goroutine.
+type Store struct {
+	cfg Config
+	log *slog.Logger
+	db  *bolt.DB
+
+	changed chan struct{} // has a token when something may have to be asked for
+	look    chan struct{} // has a token when something may have to be told
+
+	mu      sync.Mutex // guards what follows, and serialises what writes
+	state   stateRecord
+	held    map[string]rangeRecord
+	refused map[string]string
+	doubt   bool                 // the file may be a copy; until the control plane has said
+	since   map[string]time.Time // few are left and no more come
+	told    map[string]bool      // alarms raised by this process
+}
+
+// Open opens the file, or begins it. What was leased in an earlier epoch is dropped: another
+// copy of this agent may have given it.
+func Open(cfg Config) (*Store, error) {
+	if cfg.Path == "" || cfg.Site == "" || cfg.Policy == nil {
+		return nil, errors.New("numbers: path, site and policy are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = graceLow
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Connected == nil {
+		cfg.Connected = func() bool { return false }
+	}
+	if cfg.Alarm == nil {
+		cfg.Alarm = func(string, string, string) {}
+	}
+	s := &Store{cfg: cfg, log: cfg.Logger.With("part", "numbers"), changed: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		held: map[string]rangeRecord{}, refused: map[string]string{}, since: map[string]time.Time{}, told: map[string]bool{}}
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	if err := s.begin(); err != nil {
+		return nil, errors.Join(err, s.db.Close())
+	}
+	return s, nil
+}
+
+// begin looks at what the file says of itself.
+func (s *Store) begin() error {
+	left := s.leftInAll()
+	age := s.cfg.Now().Sub(time.Unix(s.state.Alive, 0))
+	s.doubt = s.state.Epoch != 0 && s.concerned() && age > copyAge
+	switch {
+	case s.state.Epoch == 0:
+		s.state.Epoch, s.state.Alive = s.cfg.Epoch, s.cfg.Now().Unix()
+		return s.save()
+	case s.state.Epoch != s.cfg.Epoch:
+		return s.drop(s.cfg.Epoch, "this agent is in another epoch than when it leased them")
+	case s.doubt:
+		s.log.Warn("these leases of numbers were left alone for a while: none is given before the control plane has been reached", "age", age.Round(time.Second), "left", left)
+	}
+	return nil
+}
+
+// concerned says whether this site ever had to do with number ranges.
+func (s *Store) concerned() bool {
+	set := s.cfg.Policy()
+	return len(s.held) > 0 || set != nil && len(set.RangesAt(s.cfg.Site)) > 0
+}
+
+// Close closes the file.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.db.Close()
+}
+
+// rangeOf finds a range that this site may take from now.
+func (s *Store) rangeOf(name string) *policy.NumberRange {
+	set := s.cfg.Policy()
+	if set == nil {
+		return nil
+	}
+	r := set.Ranges[name]
+	if r == nil || !slices.Contains(r.Sites, s.cfg.Site) {
+		return nil
+	}
+	return r
+}
+
+// Take gives numbers for a reference, such as a shipment and its parcel. The same reference
+// gets the same numbers again. They are this reference's for good when Take returns.
+func (s *Store) Take(name, reference string, count int) ([]Number, error) {
+	if reference == "" || len(reference) > MaxReference || count < 1 || count > MaxCount {
+		return nil, fmt.Errorf("%w: a reference of 1 to %d bytes, and 1 to %d numbers", ErrRequest, MaxReference, MaxCount)
+	}
+	r := s.rangeOf(name)
+	if r == nil {
+		return nil, fmt.Errorf("%w: %q is not in the policy, or not for site %s", ErrRange, name, s.cfg.Site)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var blocks []block
+	known, found, err := s.given(name, reference)
+	switch {
+	case err != nil:
+		return nil, err
+	case found && countOf(known) != uint64(count):
+		return nil, fmt.Errorf("%w: %d then, %d now", ErrReference, countOf(known), count)
+	case found:
+		blocks = known
+	default:
+		if blocks, err = s.takeNew(name, reference, uint64(count)); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]Number, 0, count)
+	for _, b := range blocks {
+		for n := b.First; n <= b.Last; n++ {
+			out = append(out, Number{Serial: n, Text: Text(r.Span.Form, n)})
+		}
+	}
+	return out, nil
+}
+
+// takeNew takes numbers that nobody has. The caller holds the lock.
+func (s *Store) takeNew(name, reference string, count uint64) ([]block, error) {
+	record := s.held[name]
+	if err := s.barred(); err != nil {
+		return nil, err
+	}
+	if record.left() < count {
+		nudge(s.changed)
+		return nil, fmt.Errorf("%w: range %s has %d here, %d are asked for", ErrUsedUp, name, record.left(), count)
+	}
+	record, taken := record.take(count)
+	if err := s.commit(name, record, reference, taken); err != nil {
+		return nil, err
+	}
+	s.held[name] = record
+	if r := s.rangeOf(name); r != nil && record.left() < r.Low {
+		nudge(s.changed)
+		nudge(s.look)
+	}
+	return taken, nil
+}
+
+// barred says why nothing that is held may be given. The caller holds the lock.
+func (s *Store) barred() error {
+	switch {
+	case s.state.Fenced:
+		return ErrFenced
+	case s.doubt:
+		return ErrCopy
+	}
+	return nil
+}
+
+func nudge(wake chan struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default:
+	}
+}
+
+// Holdings lists what is left of each range that this site may take from, by name.
+func (s *Store) Holdings() (out []Holding) {
+	set := s.cfg.Policy()
+	if set == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range set.RangesAt(s.cfg.Site) {
+		record := s.held[r.Name]
+		h := Holding{Range: r.Name, Left: record.left(), Low: r.Low, Used: record.Used, Highest: record.Highest, Refused: s.refused[r.Name]}
+		if err := s.barred(); err != nil {
+			h.Left, h.Refused = 0, err.Error()
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
+func (s *Store) leftInAll() (left uint64) {
+	for _, record := range s.held {
+		left += record.left()
+	}
+	return left
+}
