@@ -19,7 +19,10 @@ import (
 
 const asHost = "PLUGINHOST_TEST_HOST"
 
-func freeze() { _ = syscall.Kill(syscall.Getpid(), syscall.SIGSTOP) }
+func freeze() {
+	_ = syscall.Kill(syscall.Getpid(), syscall.SIGSTOP)
+	select {} // threads stop one after the other
+}
 
 // beHost is a host of two plugins, one of which never serves. It says their numbers once they
 // are there.

@@ -17,7 +17,8 @@ const (
 	StateStarting    = "starting"
 	StateRunning     = "running"
 	StateStopping    = "stopping"
-	StateWaiting     = "waiting"     // it crashed, and is started again after a pause
+	StateWaiting     = "waiting" // it crashed, and is started again after a pause
+	StateStopped     = "stopped"
 	StateDeactivated = "deactivated" // it crashed too often, or its Spec is wrong
 )
 
@@ -71,6 +72,7 @@ func (p *plugin) run(ctx context.Context) {
 		p.attend(turn, p.take(cancel))
 		cancel()
 	}
+	p.enterState(StateStopped)
 }
 
 // take gives the spec to run. Another one, or activation, calls cancel.
@@ -179,6 +181,7 @@ func (p *plugin) setState(state string) {
 	p.status.State, p.status.Since = state, time.Now()
 	if state != StateRunning && state != StateStopping {
 		p.status.PID, p.status.Memory = 0, 0
+		p.host.cfg.Metrics.Memory.WithLabelValues(p.name).Set(0)
 	}
 	running := 0.
 	if state == StateRunning {

@@ -57,12 +57,8 @@ func TestACrashHarmsNoOther(t *testing.T) {
 	r := newRig(t, nil, spec("bad", "tame"), spec("good", "tame"))
 	r.awaitState("bad", StateRunning)
 	good := r.awaitState("good", StateRunning)
-	slow := make(chan error, 1)
-	go func() { slow <- r.ship(t.Context(), "good", "slow") }()
+	release := r.hold("good")
 	wantClass(t, "ship, it crashes", r.ship(t.Context(), "bad", "crash"), sdk.UnknownOutcome)
-	if err := <-slow; err != nil {
-		t.Errorf("the other, at the same time: %v", err)
-	}
 	if s := r.awaitCrash("bad", 1); s.Starts != 2 || !strings.Contains(s.LastError, "exit status 3") {
 		t.Errorf("the status is %+v", s)
 	}
@@ -70,6 +66,9 @@ func TestACrashHarmsNoOther(t *testing.T) {
 	r.awaitCrash("bad", 2)
 	if err := r.rate(t.Context(), "bad", ""); err != nil {
 		t.Errorf("after two crashes: %v", err)
+	}
+	if err := release(); err != nil {
+		t.Errorf("the other, all the time: %v", err)
 	}
 	if s := r.status("good"); s.PID != good.PID || s.Crashes != 0 || s.Starts != 1 {
 		t.Errorf("the other did not stay: %+v", s)
@@ -95,6 +94,7 @@ func TestWhatNeverServesIsDeactivated(t *testing.T) {
 		"endless":   "Unrecognized remote plugin message: xxxx",
 		"quitter":   "exit status 4",
 		"elsewhere": "not a place of its own",
+		"plain":     "handshake failed",
 	} {
 		t.Run(program, func(t *testing.T) {
 			r := newRig(t, func(c *Config) {
@@ -151,24 +151,19 @@ func TestADeactivatedPluginIsActivated(t *testing.T) {
 func TestSpecsAreFollowed(t *testing.T) {
 	r := newRig(t, nil, spec("one", "tame"), spec("two", "tame"))
 	one, two := r.awaitState("one", StateRunning), r.awaitState("two", StateRunning)
-	held := make(chan error, 1)
-	go func() { held <- r.ship(t.Context(), "one", "slow") }()
-	await(t, "the call is in flight", func() bool {
-		l := r.plugin("one").life
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.inFlight == 1
-	})
+	release := r.hold("one")
 	changed := spec("one", "tame")
 	changed.Settings = map[string]string{"account": "8"}
 	r.want(changed, spec("two", "tame"))
+	r.awaitState("one", StateStopping)
+	wantClass(t, "ship, while it is stopped", r.ship(t.Context(), "one", ""), sdk.Unavailable)
+	if err := release(); err != nil {
+		t.Errorf("the call that was in flight: %v", err)
+	}
 	await(t, "one runs again", func() bool {
 		s := r.status("one")
 		return s.State == StateRunning && strings.Contains(s.Data, "account 8")
 	})
-	if err := <-held; err != nil {
-		t.Errorf("the call that was in flight: %v", err)
-	}
 	if s := r.status("one"); s.PID == one.PID || s.Starts != 2 || s.Crashes != 0 {
 		t.Errorf("the status is %+v", s)
 	}
@@ -194,7 +189,9 @@ func TestOnlyWhatPolicyNamesIsRun(t *testing.T) {
 	refused.Settings = map[string]string{"account": "none"}
 	secret := spec("secret", "tame")
 	secret.Secrets = map[string]string{"password": "file:other"}
-	r := newRig(t, nil, wrong, odd, refused, secret, spec("missing", "nothing"))
+	missing := spec("missing", "nothing")
+	missing.SHA256 = strings.Repeat("0", 64) // what was there once is kept, and needs no file
+	r := newRig(t, nil, wrong, odd, refused, secret, missing)
 	reasons := map[string]string{}
 	for range 5 {
 		e := r.awaitReport()
@@ -204,6 +201,7 @@ func TestOnlyWhatPolicyNamesIsRun(t *testing.T) {
 		"wrong":   {filepath.Join(programs.dir, "tame-2"), "wanted " + wrong.SHA256, "found " + programs.second},
 		"odd":     {"not the name of a file"},
 		"refused": {"validation: account: there is no such account"},
+		"missing": {filepath.Join(programs.dir, "nothing"), "put the plugin's program there"},
 		"secret":  {"file:other: no such secret"},
 	} {
 		for _, part := range want {

@@ -130,16 +130,21 @@ func (p *process) live(line io.Closer, started chan<- error) {
 func (p *process) end(how error) {
 	p.exit = how
 	p.ended()
-	_ = p.handTo.Close() // never fails
 	p.out.close()
 	p.err.close()
 	close(p.done)
+	_ = p.handTo.Close() // never fails; it comes last, so that who sees it can know why
 }
 
 // kill ends the process, now or as soon as it starts. The first reason stays.
 func (p *process) kill(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	select {
+	case <-p.done: // it ended by itself
+		return
+	default:
+	}
 	if p.killed == nil {
 		p.killed = why
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 // patience is how long a test waits for what has to come, on a machine that is busy.
-const patience = 3 * time.Minute
+const patience = 90 * time.Second
 
 // programs has this program under the names of what it can be, and a second version.
 var programs struct {
@@ -79,7 +79,14 @@ func installPrograms() error {
 
 // modes are plugins that never serve anything.
 var modes = map[string]func(){
-	"mute":    func() { select {} },
+	"mute": func() {
+		for tick := time.NewTicker(time.Hour); ; <-tick.C { // with nothing to wait for it would end
+		}
+	},
+	"plain": func() {
+		_ = os.Unsetenv("PLUGIN_CLIENT_CERT")
+		carrier.Serve(&tame{raw: os.Stderr}, sdk.Logger())
+	},
 	"garbage": func() { fmt.Println("hello, \x1b[31mworld"); _, _ = io.Copy(io.Discard, os.Stdin) },
 	"endless": func() {
 		for {
@@ -134,14 +141,22 @@ func (c *tame) Ship(_ context.Context, s *carrier.Shipment) (*carrier.Shipped, e
 	return &carrier.Shipped{}, nil
 }
 
+// until begins an order to wait for a file of that name.
+const until = "until "
+
 func (c *tame) obey(order string) {
+	if path, ok := strings.CutPrefix(order, until); ok {
+		for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+			if _, err := os.Stat(path); err == nil {
+				return
+			}
+		}
+	}
 	switch order {
 	case "crash":
 		os.Exit(3)
 	case "hang":
 		select {}
-	case "slow":
-		time.Sleep(time.Second) // a call that takes its time
 	case "freeze":
 		freeze()
 	case "eat":
@@ -194,7 +209,7 @@ func (l *logged) String() string {
 func testConfig(dir string) Config {
 	cfg := DefaultConfig()
 	cfg.Programs, cfg.Dir, cfg.Kinds = programs.dir, dir, Kinds()
-	cfg.StartTimeout, cfg.CallTimeout, cfg.HealthTimeout = patience, patience, patience
+	cfg.StartTimeout, cfg.CallTimeout, cfg.StopTimeout, cfg.HealthTimeout = patience, patience, patience, patience
 	cfg.RestartMin, cfg.RestartMax = 5*time.Millisecond, 20*time.Millisecond
 	cfg.MemoryEvery, cfg.Memory = 20*time.Millisecond, 2<<30
 	cfg.Resolve = func(ref string) ([]byte, error) {
@@ -319,6 +334,29 @@ func (r *rig) awaitReport() Exception {
 		r.t.Fatal("no exception is reported")
 	}
 	return Exception{}
+}
+
+// hold makes a call that is in flight until release, which gives how it ended.
+func (r *rig) hold(name string) (release func() error) {
+	r.t.Helper()
+	path := filepath.Join(r.t.TempDir(), "go")
+	held := make(chan error, 1)
+	go func() { held <- r.ship(context.Background(), name, until+path) }()
+	await(r.t, "the call is in flight", func() bool {
+		p := r.plugin(name)
+		p.mu.Lock()
+		l := p.life
+		p.mu.Unlock()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.inFlight == 1
+	})
+	return func() error {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			return err
+		}
+		return <-held
+	}
 }
 
 func (r *rig) rate(ctx context.Context, name, order string) error {
