@@ -3,7 +3,9 @@ package pluginhost
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
@@ -150,5 +152,29 @@ func TestAPluginThatEatsMemoryIsKilled(t *testing.T) {
 	await(t, "its memory is seen", func() bool { return r.status("hungry").Memory > 1<<20 })
 	if s := r.status("calm"); s.PID != calm.PID || s.Crashes != 0 {
 		t.Errorf("the other plugin did not stay: %+v", s)
+	}
+}
+
+// What was hashed is what runs, also when another is put in its place in between.
+func TestWhatWasHashedIsWhatRuns(t *testing.T) {
+	s := &store{programs: programs.dir, dir: t.TempDir(), log: slog.New(slog.DiscardHandler)}
+	file, err := s.open("quitter", programs.sum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	other := s.path(programs.sum) + ".other"
+	if err := os.WriteFile(other, []byte("#!/bin/sh\nexit 7\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(other, s.path(programs.sum)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := command(file)
+	cmd.Args = []string{"quitter"}
+	cmd.Env = []string{sdk.Handshake.MagicCookieKey + "=" + sdk.Handshake.MagicCookieValue}
+	var exit *exec.ExitError
+	if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != 4 {
+		t.Errorf("it ends with %v, want exit status 4", err)
 	}
 }

@@ -291,3 +291,11 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestRareCrashesDoNotDeactivate(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.CrashWindow = 1 }, spec("bad", "quitter"))
+	await(t, "it has crashed many times", func() bool { return r.status("bad").Crashes > uint64(r.cfg.CrashLimit) })
+	if s := r.status("bad"); s.State == StateDeactivated || len(r.reports) > 0 {
+		t.Errorf("it was given up: %+v", s)
+	}
+}
