@@ -102,7 +102,7 @@ func (p *plugin) newLife(spec Spec, file *os.File) *life {
 		RunnerFunc:       l.proc.fit,
 		AutoMTLS:         true,
 		SkipHostEnv:      true,
-		StartTimeout:     cfg.StartTimeout,
+		StartTimeout:     2 * cfg.StartTimeout, // never comes: start has its own
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: p.host.sockets()},
 		SyncStdout:       l.proc.synced[0],
 		SyncStderr:       l.proc.synced[1],
@@ -122,11 +122,11 @@ func (l *life) start(ctx context.Context) (*sdk.Description, error) {
 	l.plugin.starting()
 	protocol, err := l.client.Client()
 	if err != nil {
-		return nil, l.startFault("", err)
+		return nil, l.startFault(starting, "", err)
 	}
 	l.served, err = protocol.Dispense(l.spec.Kind)
 	if err != nil {
-		return nil, l.startFault("", err)
+		return nil, l.startFault(starting, "", err)
 	}
 	settings, err := l.settings()
 	if err != nil {
@@ -134,7 +134,7 @@ func (l *life) start(ctx context.Context) (*sdk.Description, error) {
 	}
 	description, err := l.cfg.Kinds[l.spec.Kind].Begin(starting, l.served, settings)
 	if err != nil {
-		return nil, l.startFault("its first calls failed: ", err)
+		return nil, l.startFault(starting, "its first calls failed: ", err)
 	}
 	if !giveUp() {
 		return nil, context.Cause(starting)
@@ -144,7 +144,10 @@ func (l *life) start(ctx context.Context) (*sdk.Description, error) {
 
 // startFault says why a plugin did not start, in few words: what go-plugin says may repeat
 // what the plugin wrote.
-func (l *life) startFault(what string, err error) error {
+func (l *life) startFault(starting context.Context, what string, err error) error {
+	if starting.Err() != nil {
+		return context.Cause(starting)
+	}
 	text := what + bounded(err.Error())
 	select {
 	case <-l.proc.done:

@@ -126,8 +126,7 @@ func parentOf(t *testing.T, pid int) int {
 
 func TestAPluginThatFreezesIsKilled(t *testing.T) {
 	r := newRig(t, func(c *Config) {
-		c.HealthEvery, c.HealthTimeout, c.HealthMisses = 50*time.Millisecond, time.Second, 3
-		c.CallTimeout = 5 * time.Second // while it is busy, calls end too
+		c.HealthEvery, c.HealthTimeout, c.HealthMisses = 50*time.Millisecond, 2*time.Second, 3
 	}, spec("ice", "tame"))
 	before := r.awaitState("ice", StateRunning)
 	if err := r.ship(t.Context(), "ice", "freeze"); sdk.ClassOf(err) != sdk.UnknownOutcome {
