@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
@@ -24,8 +23,7 @@ func TestSuite(t *testing.T) {
 	carriertest.Run(t, carriertest.Config{
 		New: func(t testing.TB) (carrier.Carrier, sdk.Settings) {
 			c := New()
-			now := noon
-			c.now = func() time.Time { now = now.Add(time.Minute); return now }
+			c.now = ticking(noon)
 			t.Cleanup(func() { c.Close() })
 			return c, sdk.Settings{setTables: tables, setState: t.TempDir(), setName: "Crosstown", setSSCC: "none"}
 		},

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,11 +25,16 @@ var ctx = context.Background()
 // noon is a Thursday.
 var noon = time.Date(2026, 3, 12, 12, 0, 0, 0, time.UTC)
 
+// ticking is a clock that goes on by a minute whenever it is looked at.
+func ticking(from time.Time) func() time.Time {
+	var looks atomic.Int64
+	return func() time.Time { return from.Add(time.Duration(looks.Add(1)) * time.Minute) }
+}
+
 func start(t *testing.T, state string, more ...string) *Carrier {
 	t.Helper()
 	c := New()
-	now := noon
-	c.now = func() time.Time { now = now.Add(time.Minute); return now }
+	c.now = ticking(noon)
 	s := sdk.Settings{setTables: "testdata/tables", setState: state, setName: "Crosstown", setSSCC: "none"}
 	for i := 0; i < len(more); i += 2 {
 		s[more[i]] = more[i+1]
