@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 )
@@ -54,6 +56,9 @@ func (s *Service) takeNumbers(c echo.Context, at session) error {
 	if p != nil {
 		return p
 	}
+	if !utf8.Valid(body) { // decoded, two references could be one
+		return problem(CodeInvalidRequest, "the request is not UTF-8")
+	}
 	asked := numbersAsked{Count: 1}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
@@ -62,6 +67,9 @@ func (s *Service) takeNumbers(c echo.Context, at session) error {
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return problem(CodeInvalidRequest, "there is something behind the request")
+	}
+	if strings.ContainsRune(asked.Reference, utf8.RuneError) { // likewise of half a character, written as an escape
+		return problem(CodeInvalidRequest, "the reference has a character that is none (U+FFFD)")
 	}
 	if asked.Reference == "" || len(asked.Reference) > maxReference || asked.Count < 1 || asked.Count > maxNumbersAtOnce {
 		return problem(CodeInvalidRequest, "reference has 1 to %d bytes, count is 1 to %d", maxReference, maxNumbersAtOnce)

@@ -49,7 +49,7 @@ func TestNumbersAreTaken(t *testing.T) {
 		t.Errorf("asked %q, want %q", p.asked, want)
 	}
 	for _, bad := range []string{``, `[]`, `{}`, `{"reference":""}`, `{"reference":"x","count":0}`, `{"reference":"x","count":1001}`, `{"reference":"x","more":1}`,
-		`{"reference":"x"} {}`, `{"reference":"` + strings.Repeat("x", maxReference+1) + `"}`} {
+		"{\"reference\":\"M\xfcller\"}", `{"reference":"M\ud8ffller"}`, `{"reference":"x"} {}`, `{"reference":"` + strings.Repeat("x", maxReference+1) + `"}`} {
 		if code, body := ask("sscc", "shop-secret", bad); code != 400 || !strings.Contains(body, string(CodeInvalidRequest)) {
 			t.Errorf("%s: %d %s", bad, code, body)
 		}

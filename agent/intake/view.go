@@ -105,14 +105,11 @@ func (s *Service) build(set *policy.Set, router Router) *view {
 			token, err := s.parts.Secrets.Resolve(system.Intake.Token)
 			token = bytes.TrimSpace(token)
 			switch {
-			case err != nil && ofDisk(err):
+			case err != nil && ofDisk(err) && old.caller(system.Name).opens(system):
 				v.unread = true
-				if before := old.caller(system.Name); before != nil && before.open && before.system.Intake.Token == system.Intake.Token {
-					c.token, c.open = before.token, true
-					break
-				}
-				c.closed = "its token " + system.Intake.Token + " cannot be read: " + err.Error()
+				c.token, c.open = old.caller(system.Name).token, true // as it was read last
 			case err != nil:
+				v.unread = v.unread || ofDisk(err)
 				c.closed = "its token " + system.Intake.Token + " cannot be read: " + err.Error()
 			case len(token) == 0:
 				c.closed = "its token " + system.Intake.Token + " is empty"
@@ -145,6 +142,11 @@ func (v *view) caller(name string) *caller {
 		return nil
 	}
 	return v.byName[name]
+}
+
+// opens reports whether a caller, which may be nil, had a token by the same reference.
+func (c *caller) opens(system *policy.System) bool {
+	return c != nil && c.open && c.system.Intake.Token == system.Intake.Token
 }
 
 // ofDisk tells a file that is there, and that the machine does not give just now, from one
