@@ -58,6 +58,7 @@ var agentDiskFaults = []fault{
 		s := x.anySite()
 		d := x.atSite[s.name]
 		x.c.did[didFill]++
+		x.pressed = append(x.pressed, s.name)
 		d.Fill()
 		x.wait(0, 3*time.Second)
 		if x.chance(50) { // it starts on a full disk, and delivers what it has

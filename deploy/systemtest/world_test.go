@@ -26,6 +26,7 @@ type world struct {
 	pace      time.Duration  // of each key's orders while shops trade; 0: as fast as they are taken
 	broken    map[string]int // findings when it was last settled, by the property that they break
 	kept      []string       // agents whose journals must hold at the end what they accepted
+	pressed   []string       // of those, whose disk was full: what is delivered they may have let go
 }
 
 // newWorld brings up a control plane, enrols the sites and puts a policy in force. It does
@@ -53,7 +54,7 @@ func (w *world) rules(repeats int) history.Rules {
 	for _, y := range w.systems {
 		stands[y.known()] = y.site
 	}
-	return history.Rules{Owed: owed(w.systems), Repeats: repeats, Kept: w.kept, Stands: stands}
+	return history.Rules{Owed: owed(w.systems), Repeats: repeats, Kept: w.kept, Pressed: w.pressed, Stands: stands}
 }
 
 // awaitDelivered waits until everything that was accepted so far has reached its systems.

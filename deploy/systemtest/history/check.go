@@ -47,6 +47,9 @@ type Rules struct {
 	Partial bool
 	// Kept names agents whose journals still hold everything that they accepted.
 	Kept []string
+	// Pressed names those of them whose disk was full for a while. They may have let go of
+	// what was delivered, but only of the oldest, up to one position.
+	Pressed []string
 	// Stands names the agent of a system. It is needed where an agent is put out.
 	Stands map[string]string
 }
@@ -91,14 +94,15 @@ type checker struct {
 	keys       map[string]pair // idempotency keys
 	busy       map[queue]int   // attempt under way
 	held       map[Line]bool
-	out        map[string]bool // agents
+	oldest     map[string]uint64 // position in an agent's journal of what it accepted and still holds
+	out        map[string]bool   // agents
 	repeats    int
 }
 
 // Check gives everything that is wrong.
 func Check(lines []Line, rules Rules) []Fault {
 	c := &checker{rules: rules, events: map[eventID]*record{}, deliveries: map[pair]*delivery{},
-		keys: map[string]pair{}, busy: map[queue]int{}, held: map[Line]bool{}, out: map[string]bool{}}
+		keys: map[string]pair{}, busy: map[queue]int{}, held: map[Line]bool{}, oldest: map[string]uint64{}, out: map[string]bool{}}
 	for i, l := range lines {
 		at := i + 1
 		switch l.Kind {
@@ -232,6 +236,9 @@ func (c *checker) holds(l Line) {
 	e := c.events[eventID{l.Source, l.ID}]
 	if e != nil && e.agent == l.Agent {
 		e.held = true
+		if before, ok := c.oldest[l.Agent]; !ok || at < before {
+			c.oldest[l.Agent] = at
+		}
 	}
 	if e != nil && from != "" && from != e.agent {
 		c.fault(Authority, "the journal of %s holds event %s %s as accepted by %s, it was offered to %s", l.Agent, l.Source, l.ID, from, e.agent)
@@ -261,7 +268,7 @@ func (c *checker) completeness() {
 		if !e.accepted {
 			continue // whoever offers in vain offers again; the outcome of one try is unknown
 		}
-		if !e.held && slices.Contains(c.rules.Kept, e.agent) {
+		if !e.held && slices.Contains(c.rules.Kept, e.agent) && !c.letGo(e) {
 			c.fault(NoLoss, "event %v, accepted by %s at %d, is not in its journal", id, e.agent, e.position)
 		}
 		for _, system := range c.rules.Owed(e.agent) {
@@ -270,6 +277,12 @@ func (c *checker) completeness() {
 			}
 		}
 	}
+}
+
+// letGo says whether an event is of the oldest that an agent gave up to have room.
+func (c *checker) letGo(e *record) bool {
+	oldest, holds := c.oldest[e.agent]
+	return holds && e.position < oldest && slices.Contains(c.rules.Pressed, e.agent)
 }
 
 // order looks at each key of each agent and system: successes in the order of positions,

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -292,6 +293,45 @@ func TestEachMutationIsFound(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWhatWasLetGo: an agent whose disk was full may have let go of its oldest events, of no
+// other, and of no delivery.
+func TestWhatWasLetGo(t *testing.T) {
+	pressed := rules()
+	pressed.Pressed = []string{"eu"}
+	for seed := range uint64(50) {
+		r, lines := rand.New(rand.NewPCG(seed, 3)), good(seed)
+		var own []Line
+		for _, l := range lines {
+			if l.Kind == Held && l.Agent == "eu" {
+				own = append(own, l)
+			}
+		}
+		slices.SortFunc(own, func(a, b Line) int { return cmp.Compare(a.Position, b.Position) })
+		cut := 1 + r.IntN(len(own)-1)
+		rest := func(gone ...Line) []Line {
+			return slices.DeleteFunc(slices.Clone(lines), func(l Line) bool { return slices.Contains(gone, l) })
+		}
+		if faults := Check(rest(own[:cut]...), pressed); len(faults) > 0 {
+			t.Fatalf("seed %d: the oldest %d were let go: %v", seed, cut, faults)
+		}
+		for name, broken := range map[string]struct {
+			lines []Line
+			rules Rules
+		}{
+			"by one that had room":   {rest(own[:cut]...), rules()},
+			"one that is not oldest": {rest(own[cut]), pressed},
+			"all":                    {rest(own...), pressed},
+			"one that was not delivered": {slices.DeleteFunc(rest(own[:cut]...), func(l Line) bool {
+				return l.ID == own[0].ID && (l.Kind == Begun || l.Kind == Ended)
+			}), pressed},
+		} {
+			if faults := Check(broken.lines, broken.rules); !slices.ContainsFunc(faults, func(f Fault) bool { return f.Property == NoLoss }) {
+				t.Fatalf("seed %d: let go %s: found %v", seed, name, faults)
+			}
+		}
 	}
 }
 
