@@ -127,7 +127,8 @@ func (x *trouble) leaveBehind() {
 		}
 		taken := func() float64 { return scrape(x.t, n.op, "crossdock_store_snapshots_total") }
 		before := taken()
-		until(x.t, n.name+" takes a snapshot", func() string {
+		// It takes one after so many entries, which come as fast as the shops sell.
+		untilWithin(x.t, 5*patience, n.name+" takes a snapshot", func() string {
 			if now := taken(); now < before+1 {
 				return fmt.Sprint(now)
 			}

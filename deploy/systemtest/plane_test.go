@@ -44,6 +44,11 @@ func comes(c <-chan struct{}) bool {
 // before what is missing.
 func until(t *testing.T, what string, look func() (missing string)) {
 	t.Helper()
+	untilWithin(t, patience, what, look)
+}
+
+func untilWithin(t *testing.T, patience time.Duration, what string, look func() (missing string)) {
+	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
 		began := time.Now()

@@ -75,18 +75,27 @@ func measureBurst(ctx context.Context, r *run) (err error) {
 	if err != nil {
 		return err
 	}
-	results, most, err := r.storm(ctx, c, intakes)
+	results, memory, err := r.storm(ctx, c, intakes)
 	if err != nil {
 		return err
 	}
 	r.note("memory of all processes before", "MB", megabytes(before.All().RSS))
-	r.note("memory of all processes, most", "MB", megabytes(most))
-	r.note("most memory to that before", "ratio", float64(most)/float64(before.All().RSS))
+	r.note("memory of all processes, most", "MB", megabytes(memory.most))
+	r.note("most memory to that before", "ratio", float64(memory.most)/float64(before.All().RSS))
+	r.note("of it without pages of files, most in the first half", "MB", megabytes(memory.own[0]))
+	r.note("of it without pages of files, most in the second half", "MB", megabytes(memory.own[1]))
 	return r.settle(ctx, sink, results)
 }
 
+// memory of all processes during a storm, in bytes. What is their own and still grows in the
+// second half would have no bound; pages of files are the system's to take back.
+type memory struct {
+	most int64
+	own  [2]int64
+}
+
 // storm has all shops send at once while the memory is looked at.
-func (r *run) storm(ctx context.Context, c *world.Crossdock, intakes map[string]string) (results map[string]*outcome, most int64, err error) {
+func (r *run) storm(ctx context.Context, c *world.Crossdock, intakes map[string]string) (results map[string]*outcome, seen memory, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop, end := context.WithTimeout(ctx, r.burst)
@@ -106,17 +115,18 @@ func (r *run) storm(ctx context.Context, c *world.Crossdock, intakes map[string]
 			})
 		}
 	}
-	for stop.Err() == nil {
+	for begun := time.Now(); stop.Err() == nil; {
 		total, err := world.TotalOf(c.Processes())
 		if err != nil {
 			cancel(err)
 			break
 		}
-		most = max(most, total.All().RSS)
+		half := min(1, int(2*time.Since(begun)/r.burst))
+		seen.most, seen.own[half] = max(seen.most, total.All().RSS), max(seen.own[half], total.All().Anon)
 		_ = pause(stop, time.Second/4) // its end is the loop's
 	}
 	group.Wait()
-	return results, most, context.Cause(ctx)
+	return results, seen, context.Cause(ctx)
 }
 
 // shop sends by a schedule and never again what was refused.
