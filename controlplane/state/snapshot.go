@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -23,10 +25,19 @@ var snapshotMagic = [8]byte{'X', 'D', 'S', 'T', 'A', 'T', 'E', '1'}
 // ErrSnapshot marks a snapshot that is not what was written.
 var ErrSnapshot = errors.New("damaged snapshot")
 
+// ErrReplaced says that a snapshot is of a state that was replaced by another meanwhile.
+var ErrReplaced = errors.New("the state was replaced since this snapshot of it was taken")
+
 // Snapshot is the state at one moment. It holds a read transaction, so the file grows
-// while it is open: release it soon.
+// while it is open: release it soon. It ends by itself when the state is replaced: whoever
+// replaces it may be waited for by the holder, and must not wait for that.
 type Snapshot struct {
-	tx *bolt.Tx
+	of       *Reader
+	size     int64
+	replaced atomic.Bool
+
+	mu sync.Mutex // held while tx is used
+	tx *bolt.Tx   // nil: ended
 }
 
 // Snapshot captures the state as it is.
@@ -37,18 +48,45 @@ func (r *Reader) Snapshot() (*Snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
-	return &Snapshot{tx: tx}, nil
+	s := &Snapshot{of: r, tx: tx, size: tx.Size()}
+	r.snapshots.Store(s, nil)
+	return s, nil
+}
+
+// endSnapshots ends all that are open. One that is being read ends with what it does now.
+func (r *Reader) endSnapshots() {
+	for open := range r.snapshots.Range {
+		s := open.(*Snapshot)
+		s.replaced.Store(true)
+		s.Release()
+	}
 }
 
 // Size is what WriteTo will write.
 func (s *Snapshot) Size() int64 {
-	return int64(len(snapshotMagic)) + 8 + s.tx.Size() + sha256.Size
+	return int64(len(snapshotMagic)) + 8 + s.size + sha256.Size
+}
+
+// ended is why nothing can be read any more.
+func (s *Snapshot) ended() error {
+	if s.replaced.Load() {
+		return fmt.Errorf("snapshot: %w", ErrReplaced)
+	}
+	if s.tx == nil {
+		return errors.New("snapshot: it was released")
+	}
+	return nil
 }
 
 // Check reads all that the snapshot holds, since the checksum over the whole would be one
 // over the damage as well.
 func (s *Snapshot) Check() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, table := range tables {
+		if err := s.ended(); err != nil {
+			return err
+		}
 		err := s.tx.Bucket(table).ForEach(func(k, value []byte) error {
 			switch {
 			case bytes.Equal(table, tableBlocks):
@@ -69,18 +107,26 @@ func (s *Snapshot) Check() error {
 
 // WriteTo streams the snapshot: magic, length, the file, SHA-256 of all before.
 func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.ended(); err != nil {
+		return 0, err
+	}
 	sum := sha256.New()
-	out := io.MultiWriter(w, sum)
-	head := binary.BigEndian.AppendUint64(snapshotMagic[:], uint64(s.tx.Size()))
+	out := io.MultiWriter(unlessReplaced{w, s}, sum)
+	head := binary.BigEndian.AppendUint64(snapshotMagic[:], uint64(s.size))
 	if _, err := out.Write(head); err != nil {
 		return 0, fmt.Errorf("snapshot: %w", err)
 	}
 	n, err := s.tx.WriteTo(out)
+	if s.replaced.Load() {
+		return int64(len(head)) + n, s.ended()
+	}
 	if err != nil {
 		return int64(len(head)) + n, fmt.Errorf("snapshot: %w", err)
 	}
-	if n != s.tx.Size() {
-		return int64(len(head)) + n, fmt.Errorf("snapshot: %d bytes of %d written", n, s.tx.Size())
+	if n != s.size {
+		return int64(len(head)) + n, fmt.Errorf("snapshot: %d bytes of %d written", n, s.size)
 	}
 	last, err := w.Write(sum.Sum(nil))
 	if err != nil {
@@ -89,8 +135,24 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	return int64(len(head)) + n + int64(last), err
 }
 
+// unlessReplaced stops writing a state that nobody needs any more.
+type unlessReplaced struct {
+	to io.Writer
+	s  *Snapshot
+}
+
+func (u unlessReplaced) Write(p []byte) (int, error) {
+	if u.s.replaced.Load() {
+		return 0, ErrReplaced
+	}
+	return u.to.Write(p)
+}
+
 // Release ends the transaction. It may be called more than once.
 func (s *Snapshot) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.of.snapshots.Delete(s)
 	if s.tx != nil {
 		_ = s.tx.Rollback() // of a read: cannot fail but for being done already
 		s.tx = nil
@@ -112,6 +174,7 @@ func (m *Machine) Restore(from io.Reader) (err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer func() { m.failed = err }()
+	m.endSnapshots()
 	err = m.late.settle(m.cfg.Dir) // the heads must not be about the new file
 	m.late.end()
 	if err := errors.Join(err, m.db.Close()); err != nil {

@@ -82,6 +82,8 @@ type Reader struct {
 	db    *bolt.DB
 	fatal func(error)
 
+	snapshots sync.Map // of *Snapshot: those that are open, so that the file can be closed
+
 	maxSize int // of the file
 }
 
@@ -167,6 +169,7 @@ func openFile(path string, cfg Config) (*bolt.DB, error) {
 func (m *Machine) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.endSnapshots()
 	var err error
 	if m.failed == nil {
 		err = m.late.settle(m.cfg.Dir)

@@ -6,10 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -350,6 +353,54 @@ func TestReadersBesideRestore(t *testing.T) {
 	close(stop)
 	<-done
 }
+
+// TestRestoreWaitsForNoSnapshot: who holds a snapshot may itself wait for the restore, as Raft
+// does between taking one and writing it.
+func TestRestoreWaitsForNoSnapshot(t *testing.T) {
+	f := openMachine(t)
+	history(f, 3)
+	text, want := snapshotOf(f), f.dump()
+	unread, err := f.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := f.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := make(chan error, 1)
+	var once sync.Once
+	_, err = read.WriteTo(writer(func(p []byte) (int, error) {
+		once.Do(func() {
+			go func() { restored <- f.Restore(bytes.NewReader(text)) }()
+			for !read.replaced.Load() {
+				runtime.Gosched()
+			}
+		})
+		return len(p), nil
+	}))
+	if !errors.Is(err, ErrReplaced) {
+		t.Errorf("writing one while the state was replaced: %v", err)
+	}
+	if err := <-restored; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unread.WriteTo(io.Discard); !errors.Is(err, ErrReplaced) {
+		t.Errorf("writing one afterwards: %v", err)
+	}
+	if err := unread.Check(); !errors.Is(err, ErrReplaced) {
+		t.Errorf("checking one afterwards: %v", err)
+	}
+	unread.Release()
+	read.Release()
+	if f.dump() != want {
+		t.Error("the state is not what was restored")
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
 
 func TestAuditNoticesTampering(t *testing.T) {
 	change := func(number uint64, fn func(e *model.AuditEntry)) func(*bolt.Tx) error {

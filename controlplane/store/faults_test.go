@@ -278,8 +278,11 @@ func TestHangingState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	held, hold := make(chan struct{}, 1), make(chan struct{})
+	go snap.WriteTo(stuckWriter{held, hold})
+	<-held
 	closed := make(chan error, 1)
-	go func() { closed <- s.Close() }() // waits for the snapshot, and entries wait for it
+	go func() { closed <- s.Close() }() // waits for what is being written, and entries wait for it
 	patience := time.After(clusterWait)
 	for index := uint64(1); ; index++ {
 		applied := make(chan struct{})
@@ -294,7 +297,7 @@ func TestHangingState(t *testing.T) {
 		case <-patience:
 			t.Error("it goes on")
 		}
-		snap.Release()
+		close(hold)
 		<-applied
 		break
 	}
@@ -304,6 +307,18 @@ func TestHangingState(t *testing.T) {
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}
+}
+
+// stuckWriter is a reader of snapshots that takes nothing until it is let go.
+type stuckWriter struct{ held, hold chan struct{} }
+
+func (s stuckWriter) Write(p []byte) (int, error) {
+	select {
+	case s.held <- struct{}{}:
+	default:
+	}
+	<-s.hold
+	return len(p), nil
 }
 
 func TestFreeBytes(t *testing.T) {
