@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -21,8 +22,9 @@ var nodeFaults = []fault{
 		}
 	}},
 	{name: "kill-two", do: func(x *trouble) { // no majority for a while
-		first := x.c.follower(x.r)
 		second := x.c.leader()
+		others := slices.DeleteFunc(slices.Clone(x.c.nodes), func(n *node) bool { return n == second })
+		first := others[x.r.IntN(len(others))] // whoever leads by now
 		first.kill()
 		second.kill()
 		x.wait(100*time.Millisecond, 3*time.Second)
