@@ -245,7 +245,7 @@ func TestWrongDocumentsAreRefusedByField(t *testing.T) {
 	}{
 		{"kind", func(d *tax.Document) { d.Kind = "invoice" }},
 		{"date", func(d *tax.Document) { d.Date = "26.11.2026" }},
-		{"tax_point", func(d *tax.Document) { d.TaxPoint = "2026-02-30" }},
+		{"taxPoint", func(d *tax.Document) { d.TaxPoint = "2026-02-30" }},
 		{"currency", func(d *tax.Document) { d.Currency = "euro" }},
 		{"lines", func(d *tax.Document) { d.Lines = nil }},
 		{"lines[1].id", func(d *tax.Document) { d.Lines[1].ID = d.Lines[0].ID }},
@@ -282,9 +282,12 @@ func TestSettingsAreRefusedByName(t *testing.T) {
 }
 
 func TestDescribe(t *testing.T) {
-	d, err := newEngine(t, nil).Describe(context.Background())
+	d, err := newEngine(t, sdk.Settings{settingState: t.TempDir()}).Describe(context.Background())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if bare, err := newEngine(t, nil).Describe(context.Background()); err != nil || len(bare.Operations) != 2 {
+		t.Errorf("without a state: got %+v, %v, want what needs none", bare, err)
 	}
 	if d.Data == "" || len(d.Operations) != 6 || len(d.Config) != len(settings) {
 		t.Errorf("got %+v", d)

@@ -1,9 +1,9 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
-	"time"
 
 	"github.com/shopspring/decimal"
 	"google.golang.org/protobuf/proto"
@@ -22,7 +22,7 @@ func Decode(into any, m proto.Message) error {
 func decode(v reflect.Value, m protoreflect.Message) error {
 	for i, f := range fieldsOf(v.Type(), m.Descriptor()) {
 		if err := decodeField(v.Field(i), m, f); err != nil {
-			return within(string(f.Name()), err)
+			return within(f.JSONName(), err)
 		}
 	}
 	if v.Type() == errorType {
@@ -38,7 +38,7 @@ func decodeField(v reflect.Value, m protoreflect.Message, f protoreflect.FieldDe
 		return decodeMap(v, m.Get(f).Map(), f)
 	case f.IsList():
 		list := m.Get(f).List()
-		if list.Len() > maxElements {
+		if list.Len() > sdk.MaxElements {
 			return tooLong(list.Len())
 		}
 		if list.Len() == 0 {
@@ -51,14 +51,22 @@ func decodeField(v reflect.Value, m protoreflect.Message, f protoreflect.FieldDe
 			}
 		}
 		return nil
-	case !m.Has(f) && v.Type() != decimalType: // an empty decimal is not zero: somebody forgot it
+	case !m.Has(f) && v.Type() == decimalType, !m.Has(f) && needed(v.Type()):
+		return errors.New("it is missing") // which is not zero: somebody forgot it
+	case !m.Has(f):
 		return nil
 	}
 	return decodeValue(v, m.Get(f), f)
 }
 
+// needed tells whether the field of a message must be set. One that may be left out is a
+// pointer, a time, or the provider's word in an error.
+func needed(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && t != nullType && t != timeType && t != providerType
+}
+
 func decodeMap(v reflect.Value, entries protoreflect.Map, f protoreflect.FieldDescriptor) error {
-	if entries.Len() > maxElements {
+	if entries.Len() > sdk.MaxElements {
 		return tooLong(entries.Len())
 	}
 	if entries.Len() == 0 {
@@ -81,11 +89,11 @@ func decodeMap(v reflect.Value, entries protoreflect.Map, f protoreflect.FieldDe
 func decodeValue(v reflect.Value, value protoreflect.Value, f protoreflect.FieldDescriptor) error {
 	switch v.Type() {
 	case decimalType:
-		d, err := parse(value.String())
+		d, err := sdk.ParseDecimal(value.String())
 		v.Set(reflect.ValueOf(d))
 		return err
 	case nullType:
-		d, err := parse(value.String())
+		d, err := sdk.ParseDecimal(value.String())
 		v.Set(reflect.ValueOf(decimal.NewNullDecimal(d)))
 		return err
 	case timeType:
@@ -100,7 +108,7 @@ func decodeValue(v reflect.Value, value protoreflect.Value, f protoreflect.Field
 		if err := span.CheckValid(); err != nil {
 			return fmt.Errorf("no duration that can be: %d s and %d ns", span.GetSeconds(), span.GetNanos())
 		}
-		v.SetInt(int64(span.AsDuration() / time.Nanosecond))
+		v.SetInt(int64(span.AsDuration()))
 		return nil
 	}
 	switch v.Kind() {
