@@ -25,11 +25,12 @@ func (s *Service) buy(call *record, a *asked) {
 	}
 	shipment := a.what.(*carrier.Shipment)
 	shipment.Numbers = call.Numbers
+	began := s.cfg.Now()
 	for round := 0; ; round++ {
 		if doubt && !s.lookedFor(call, a) {
 			return
 		}
-		if round == maxRounds {
+		if round == maxRounds || round > 0 && s.cfg.Now().Sub(began) > s.cfg.Patience {
 			s.doubtOn(call, call.Failure)
 			return
 		}

@@ -96,6 +96,7 @@ type Config struct {
 	UnknownAfter time.Duration // that an outcome is unknown, after which people are told
 	Rebuy        time.Duration // since it was asked for, within which what was surely not bought is bought again unasked
 	Timeout      time.Duration // of one call to a plugin
+	Patience     time.Duration // of who asked: after this nothing more is begun while they wait
 	PauseMin     time.Duration // between two tries of the same; doubles
 	PauseMax     time.Duration
 	LookEvery    time.Duration // at what waits, for deadlines and retention
@@ -107,7 +108,7 @@ type Config struct {
 // DefaultConfig has every limit, and nothing else.
 func DefaultConfig() Config {
 	return Config{
-		Deadline: 12 * time.Hour, AlarmAt: 0.5, UnknownAfter: 2 * time.Minute, Rebuy: 10 * time.Minute, Timeout: 30 * time.Second,
+		Deadline: 12 * time.Hour, AlarmAt: 0.5, UnknownAfter: 2 * time.Minute, Rebuy: 10 * time.Minute, Timeout: 20 * time.Second, Patience: 30 * time.Second,
 		PauseMin: time.Second, PauseMax: time.Minute, LookEvery: 5 * time.Second,
 		Retain: 30 * 24 * time.Hour, RetainBytes: 1 << 30,
 	}
@@ -135,7 +136,7 @@ func (c *Config) validate() error {
 	switch {
 	case c.Path == "" || c.Site == "":
 		return errors.New("calls: path and site are required")
-	case min(c.Deadline, c.UnknownAfter, c.Timeout, c.PauseMin, c.PauseMax, c.LookEvery, c.Retain) <= 0 || c.RetainBytes <= 0:
+	case min(c.Deadline, c.UnknownAfter, c.Timeout, c.Patience, c.PauseMin, c.PauseMax, c.LookEvery, c.Retain) <= 0 || c.RetainBytes <= 0:
 		return errors.New("calls: every duration and size has to be positive")
 	case c.AlarmAt <= 0 || c.AlarmAt > 1:
 		return errors.New("calls: the part of the time after which people are told lies between 0 and 1")

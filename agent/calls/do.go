@@ -42,8 +42,8 @@ type asked struct {
 	reference string
 }
 
-// Do makes a call, or gives what came of it before. Every error is a *Refusal, but for one of
-// the context while another request with the same key is being answered.
+// Do makes a call, or gives what came of it before. Every error is a *Refusal. Who goes away
+// ends nothing.
 func (s *Service) Do(ctx context.Context, r Request) (*Answer, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
@@ -57,9 +57,13 @@ func (s *Service) Do(ctx context.Context, r Request) (*Answer, error) {
 		return s.glance(a)
 	}
 	call := &record{System: a.System, Plugin: a.Plugin, Key: a.Key, Reference: a.reference}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Patience)
+	defer cancel()
 	release, err := s.claims.take(ctx, call.names(a.op))
 	if err != nil {
-		return nil, err
+		e := refuse(InDoubt, "the same call is being made and takes long; send the same again")
+		e.RetryAfter = time.Second
+		return nil, e
 	}
 	defer release()
 	call, again, err := s.resume(a)

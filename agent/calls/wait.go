@@ -23,7 +23,8 @@ func (s *Service) perform(call *record, a *asked) {
 		return
 	}
 	var failure *sdk.Error
-	for range maxRounds {
+	began := s.cfg.Now()
+	for round := 0; round < maxRounds && s.cfg.Now().Sub(began) <= s.cfg.Patience; round++ {
 		if !s.begin(call, a) {
 			return
 		}
