@@ -237,7 +237,7 @@ func TestUnderstand(t *testing.T) {
 	r.refusedWith(NoSuch, "teleport", "k", shipment("R"))
 	for body, field := range map[string]string{
 		`{`: "", `{"reference":"R"} x`: "", `{"reference":"R","reference":"R"}`: "", `{"Reference":"R"}`: "Reference", `{"speed":1}`: "speed",
-		`{"reference":""}`: "reference", `{"reference":"R","parcels":[{"weight":{"value":1.5,"unit":"kg"}}]}`: "parcels[0].weight.value",
+		`{"reference":"R"}`: "from", shipment(""): "reference", `{"reference":"R","parcels":[{"weight":{"value":1.5,"unit":"kg"}}]}`: "parcels[0].weight.value",
 		`{"reference":"R","parcels":[{"weight":null}]}`:                                "parcels[0].weight",
 		`{"reference":"R","parcels":[{"weight":{"value":"1e999999999","unit":"kg"}}]}`: "parcels[0].weight.value",
 		`{"reference":"R","labelDpi":"300"}`:                                           "labelDpi", `[]`: "",

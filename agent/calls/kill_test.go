@@ -77,6 +77,7 @@ func shipAndDie(dir, at string) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	ended := make(chan error, 1)
 	run := func() { go func() { ended <- service.Run(ctx) }() }
 	if os.Getenv(killAt+"_FIRST") == "service" {

@@ -79,7 +79,12 @@ func find(kind, name string) (*operation, error) {
 func of[Plugin, In, Out any](op operation, do func(Plugin, context.Context, *In) (*Out, error)) operation {
 	op.read = func(body []byte) (any, error) {
 		in := new(In)
-		return in, read(body, in)
+		if err := sdk.ReadJSON(body, in); err != nil {
+			e := refuse(Invalid, "%v", err)
+			e.Field = sdk.AsError(err).Field
+			return nil, e
+		}
+		return in, nil
 	}
 	op.reread = func(body []byte) (any, error) {
 		in := new(In)
