@@ -199,11 +199,8 @@ func (s *Service) listCalls(c echo.Context, at session) error {
 	return c.JSON(http.StatusOK, map[string]any{"calls": calls})
 }
 
-// AgentRole is the authority of contracts whose events the agent of a site publishes itself.
-const AgentRole = "agent"
-
 // ErrNoContract says that the policy has no live contract of the agent's own for an event.
-var ErrNoContract = errors.New("the policy has no contract with authority " + strconv.Quote(AgentRole) + " for this event")
+var ErrNoContract = errors.New("the policy has no contract with authority " + strconv.Quote(policy.AgentRole) + " for this event")
 
 // Publish takes an event of the agent's own, under the rules for every other: a contract, its
 // schema, its key and its routes. An error with a method Permanent() that says true is final.
@@ -213,10 +210,10 @@ func (s *Service) Publish(ctx context.Context, e *event.Event) error {
 		return p
 	}
 	contract, _, err := v.set.Resolve(e.Type, e.DataSchema)
-	if err != nil || contract.Authority != AgentRole {
+	if err != nil || contract.Authority != policy.AgentRole {
 		return ErrNoContract
 	}
-	own := &policy.System{Meta: policy.Meta{Name: AgentRole}, Site: s.cfg.Site, Role: AgentRole, Publishes: []string{contract.Name}}
+	own := &policy.System{Meta: policy.Meta{Name: policy.AgentRole}, Site: s.cfg.Site, Role: policy.AgentRole, Publishes: []string{contract.Name}}
 	admitted, p := s.admitAll(ctx, v, &caller{system: own}, undecoded([]*event.Event{e}), false)
 	if p == nil {
 		_, p = s.submit(ctx, admitted, false)
