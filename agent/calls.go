@@ -22,7 +22,7 @@ const callsFile = "calls.db"
 func (a *Agent) openCalls() (err error) {
 	config := calls.DefaultConfig()
 	config.Path, config.Site, config.Epoch = filepath.Join(a.cfg.Data, callsFile), a.identity.Site, a.identity.Epoch()
-	config.Plugins, config.Policy = a.cfg.Plugins, taxOrder(a.cfg.TaxOrder)
+	config.Plugins, config.MayCall, config.Policy = a.cfg.Plugins, a.cfg.MayCall, taxOrder(a.cfg.TaxOrder)
 	config.Numbers, config.Events = shipmentNumbers{a.numbers}, ownEvents{a}
 	config.Alarm, config.Check, config.Now = a.alarms.raise, queue.CheckPages, time.Now
 	config.Logger, config.Metrics, config.Hook = a.log, calls.NewMetrics(a.registry), a.cfg.Hook
@@ -105,7 +105,7 @@ func (c caller) Calls(system, state string) (any, error) {
 // callCodes are the answers to refusals, callClasses those to failures of the plugin.
 var (
 	callCodes = map[calls.Code]intake.Code{
-		calls.NoSuch: intake.CodeNotFound, calls.Invalid: intake.CodeInvalidRequest, calls.NoKey: intake.CodeNoKey,
+		calls.NoSuch: intake.CodeNotFound, calls.NotAllowed: intake.CodeNotCaller, calls.Invalid: intake.CodeInvalidRequest, calls.NoKey: intake.CodeNoKey,
 		calls.OtherBody: intake.CodeOtherBody, calls.OtherUse: intake.CodeOtherUse, calls.InDoubt: intake.CodeInDoubt,
 		calls.NoNumbers: intake.CodeNoNumbers, calls.Busy: intake.CodeCallsBusy, calls.NotKept: intake.CodeCallsBusy,
 	}

@@ -36,10 +36,12 @@ type Config struct {
 	Logger  *slog.Logger      `yaml:"-"`
 	Hook    func(step string) `yaml:"-"` // called at the steps of journal and delivery, for crash tests
 	Tuning  Tuning            `yaml:"-"`
-	// Plugins are what can be called, TaxOrder names the tax engines; nil: there are none.
-	Plugins  calls.Plugins   `yaml:"-"`
-	TaxOrder func() []string `yaml:"-"`
-	Dialer   uplink.Dialer   `yaml:"-"` // opens the sessions with the control plane; nil: over the network, as ControlPlane says
+	// Plugins are what can be called, TaxOrder names the tax engines; nil: there are none. MayCall
+	// says who may call what; nil: everybody everything.
+	Plugins  calls.Plugins                    `yaml:"-"`
+	MayCall  func(system, plugin string) bool `yaml:"-"`
+	TaxOrder func() []string                  `yaml:"-"`
+	Dialer   uplink.Dialer                    `yaml:"-"` // opens the sessions with the control plane; nil: over the network, as ControlPlane says
 }
 
 // ControlPlane says how to reach it.

@@ -38,7 +38,7 @@ func (s *Service) buy(call *record, a *asked) {
 			return
 		}
 		answer, err := s.ask(call.Kind, call.Plugin, a.op, shipment)
-		s.cfg.Hook("made")
+		s.cfg.Hook("call.made")
 		class := classOf(err)
 		switch {
 		case err == nil:
@@ -117,9 +117,9 @@ func (s *Service) take(name, reference string, count int) ([]string, error) {
 // lookedFor looks for what may have been bought. It says true if that was surely not bought,
 // and is to be bought now; else the call stands as it was left.
 func (s *Service) lookedFor(call *record, a *asked) bool {
-	s.cfg.Hook("look")
+	s.cfg.Hook("call.look")
 	shipped, err := s.search(call)
-	s.cfg.Hook("looked")
+	s.cfg.Hook("call.looked")
 	switch class := classOf(err); {
 	case err == nil:
 		s.finish(call, a, Done, shipped, nil)

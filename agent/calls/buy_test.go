@@ -2,6 +2,7 @@ package calls
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -247,9 +248,12 @@ func TestUnderstand(t *testing.T) {
 		}
 	}
 	_, err := r.Do(t.Context(), Request{System: "wms", Kind: carrier.Kind, Plugin: "none", Operation: carrier.OpShip, Key: "k", Body: []byte(shipment("R"))})
-	if e, is := err.(*Refusal); !is || e.Code != NoSuch {
+	var refusal *Refusal
+	if !errors.As(err, &refusal) || refusal.Code != NoSuch {
 		t.Errorf("no such plugin: got %v", err)
 	}
+	r.Service.cfg.MayCall = func(system, plugin string) bool { return system != "wms" || plugin != "shop" }
+	r.refusedWith(NotAllowed, carrier.OpShip, "k", shipment("R"))
 	if asks := r.shop.asks(); len(asks) > 0 {
 		t.Errorf("asked %v", asks)
 	}

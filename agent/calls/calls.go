@@ -30,6 +30,8 @@ const (
 	maxDepth     = 64     // nesting of a request
 	maxRounds    = 2      // times that something is made while its caller waits
 	maxStrikes   = 20     // times that a waiting call fails without the line being at fault
+
+	maxRetryAfter = time.Hour // that a plugin can have what waits wait longer
 )
 
 // Plugins hands out what can be asked. Errors are *sdk.Error: NotSupported if this site has no
@@ -78,11 +80,12 @@ type Config struct {
 	Site  string
 	Epoch uint64
 
-	Plugins   Plugins   // nil: there are none
-	Policy    Policy    // nil: no tax engines
-	Numbers   Numbers   // nil: none are given
-	Documents Documents // nil: papers are in the answers only
-	Events    Events    // nil: none leave
+	Plugins   Plugins                          // nil: there are none
+	MayCall   func(system, plugin string) bool // nil: every system may call every plugin
+	Policy    Policy                           // nil: no tax engines
+	Numbers   Numbers                          // nil: none are given
+	Documents Documents                        // nil: papers are in the answers only
+	Events    Events                           // nil: none leave
 
 	Alarm   func(kind, what, text string) // tells people; it must not block
 	Check   func(path string) error       // says whether a file can be opened

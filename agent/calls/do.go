@@ -83,20 +83,14 @@ func (s *Service) understand(r Request) (*asked, error) {
 		return nil, err
 	}
 	a := &asked{Request: r, op: op}
+	if a.Plugin, err = s.target(r); err != nil {
+		return nil, err
+	}
 	switch {
 	case op.keyed && r.Key == "":
 		return nil, refuse(NoKey, "%s leaves a mark: send a key of your own, the same again when you repeat the request", op.name)
 	case len(r.Key) > MaxKey:
 		return nil, refuse(Invalid, "an idempotency key has at most %d bytes", MaxKey)
-	}
-	if r.Kind == tax.Kind {
-		order := s.taxOrder()
-		if len(order) == 0 {
-			return nil, refuse(NoSuch, "the policy names no tax engine for site %s", s.cfg.Site)
-		}
-		a.Plugin = order[0]
-	} else if _, err := s.served(r.Kind, r.Plugin); classOf(err) == sdk.NotSupported {
-		return nil, refuse(NoSuch, "%v", err)
 	}
 	if a.hash, err = digest(r.Kind, r.Plugin, r.Operation, r.Body); err != nil {
 		return nil, err
@@ -119,6 +113,24 @@ func (s *Service) understand(r Request) (*asked, error) {
 		a.Key = "" // it only looks
 	}
 	return a, nil
+}
+
+// target names the plugin that a request is for, if there is one and the system may call it.
+func (s *Service) target(r Request) (plugin string, err error) {
+	plugin = r.Plugin
+	if r.Kind == tax.Kind {
+		order := s.taxOrder()
+		if len(order) == 0 {
+			return "", refuse(NoSuch, "the policy names no tax engine for site %s", s.cfg.Site)
+		}
+		plugin = order[0]
+	} else if _, err := s.served(r.Kind, plugin); classOf(err) == sdk.NotSupported {
+		return "", refuse(NoSuch, "%v", err)
+	}
+	if s.cfg.MayCall != nil && !s.cfg.MayCall(r.System, plugin) {
+		return "", refuse(NotAllowed, "the policy does not let system %s call plugin %s", r.System, plugin)
+	}
+	return plugin, nil
 }
 
 func (s *Service) taxOrder() []string {
@@ -287,6 +299,9 @@ func answerOf(call *record, retryAfter time.Duration) (*Answer, error) {
 		out.Body = call.Provisional
 		return out, nil
 	case Failed, Retry:
+		if call.Attempts == 0 {
+			call.ID = "" // nothing is kept of it
+		}
 		if call.Failure == nil {
 			return nil, refuse(NotKept, "call %s failed and does not say why", call.ID)
 		}
@@ -306,7 +321,7 @@ func answerOf(call *record, retryAfter time.Duration) (*Answer, error) {
 func (s *Service) begin(call *record, a *asked) bool {
 	former := *call
 	call.State, call.Attempts = Begun, call.Attempts+1
-	s.cfg.Hook("begin")
+	s.cfg.Hook("call.begin")
 	if err := s.store.save(call, a.op.bought); err != nil {
 		*call = former
 		call.Failure = unkeptFailure(err)
@@ -316,7 +331,7 @@ func (s *Service) begin(call *record, a *asked) bool {
 		s.log.Error("a call cannot be written down and is not made", "call", call.ID, "err", err)
 		return false
 	}
-	s.cfg.Hook("begun")
+	s.cfg.Hook("call.begun")
 	return true
 }
 
@@ -333,7 +348,7 @@ func (s *Service) finish(call *record, a *asked, state State, answer any, failur
 	call.Ended = s.cfg.Now().UTC()
 	err := s.conclude(call, a, state, answer, &events)
 	if err == nil {
-		s.cfg.Hook("outcome")
+		s.cfg.Hook("call.outcome")
 		err = s.store.save(call, a.op.bought, events...)
 	}
 	if err != nil {
@@ -346,7 +361,7 @@ func (s *Service) finish(call *record, a *asked, state State, answer any, failur
 		s.watch(call)
 		return
 	}
-	s.cfg.Hook("recorded")
+	s.cfg.Hook("call.recorded")
 	s.cfg.Metrics.ended(call)
 	s.settled(call.ID)
 	if len(events) > 0 {

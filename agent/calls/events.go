@@ -233,13 +233,13 @@ func (s *Service) leaveOne(ctx context.Context) (more bool, err error) {
 	case err != nil || e == nil:
 		return false, err
 	}
-	s.cfg.Hook("event")
+	s.cfg.Hook("call.event")
 	err = ErrNoContract
 	if s.cfg.Events != nil {
 		err = s.cfg.Events.Publish(ctx, &event.Event{ID: e.ID, Source: "/sites/" + s.cfg.Site + "/calls", Type: e.Type, Subject: e.Subject, Time: e.Time,
 			DataContentType: event.JSONType, Data: e.Data})
 	}
-	s.cfg.Hook("left")
+	s.cfg.Hook("call.left")
 	switch {
 	case errors.Is(err, ErrNoContract):
 		s.mu.Lock()

@@ -133,7 +133,7 @@ func live(t *testing.T, dir string, at int, first string) (steps []string, answe
 // The agent is killed at each step of a purchase, and its recovery at each step of that.
 func TestKilledAtEachStep(t *testing.T) {
 	whole, _ := live(t, t.TempDir(), 0, "")
-	want := []string{"begin", "begun", "made", "outcome", "recorded", "event", "left"}
+	want := []string{"call.begin", "call.begun", "call.made", "call.outcome", "call.recorded", "call.event", "call.left"}
 	if !slices.Equal(whole, want) {
 		t.Fatalf("a life goes through %v, want %v", whole, want)
 	}

@@ -83,7 +83,8 @@ type Code string
 
 // The codes of refusals.
 const (
-	NoSuch     Code = "no-such"     // operation, plugin or call
+	NoSuch     Code = "no-such" // operation, plugin or call
+	NotAllowed Code = "not-allowed"
 	Invalid    Code = "invalid"     // the request cannot be read
 	NoKey      Code = "no-key"      // an idempotency key is needed
 	OtherBody  Code = "other-body"  // the key came before with another request

@@ -187,7 +187,6 @@ type outside struct {
 	fail   error
 	events map[string][]*event.Event // by id
 	alarms []string                  // kinds
-	came   chan struct{}
 }
 
 func (o *outside) Publish(_ context.Context, e *event.Event) error {

@@ -29,7 +29,7 @@ func (s *Service) perform(call *record, a *asked) {
 			return
 		}
 		answer, err := s.ask(call.Kind, call.Plugin, a.op, a.what)
-		s.cfg.Hook("made")
+		s.cfg.Hook("call.made")
 		class := classOf(err)
 		switch {
 		case err == nil:
@@ -64,7 +64,7 @@ func (s *Service) park(call *record, a *asked, failure *sdk.Error) {
 	if a.op.stands && call.Kind == tax.Kind && call.Provisional == nil {
 		s.provide(call, a, &events)
 	}
-	s.cfg.Hook("park")
+	s.cfg.Hook("call.park")
 	if err := s.store.save(call, a.op.bought, events...); err != nil {
 		*call = former
 		call.Failure = unkeptFailure(err)
@@ -74,7 +74,7 @@ func (s *Service) park(call *record, a *asked, failure *sdk.Error) {
 		s.log.Error("a call that has to wait cannot be written down", "call", call.ID, "err", err)
 		return
 	}
-	s.cfg.Hook("parked")
+	s.cfg.Hook("call.parked")
 	s.watch(call)
 	if len(events) > 0 {
 		nudge(s.leave)

@@ -148,13 +148,16 @@ func (s *Service) assign() (next time.Time) {
 func (s *Service) work(plugin string) (progress bool) {
 	waiting := s.store.waiting()
 	var queue []record
+	stuck := false // the carrier does not say; those that come behind have their turn next time
 	for _, r := range waiting {
 		switch {
 		case r.Plugin != plugin || s.life.Err() != nil:
 		case r.State == Queued:
 			queue = append(queue, r)
-		case s.due(r.ID):
-			progress = s.withClaim(r, s.recover) || progress
+		case s.due(r.ID) && !stuck:
+			done := s.withClaim(r, s.recover)
+			stuck = !done && !s.due(r.ID)
+			progress = progress || done || stuck
 		}
 	}
 	slices.SortFunc(queue, func(a, b record) int { return int(int64(a.Turn) - int64(b.Turn)) })
@@ -211,13 +214,13 @@ func (s *Service) recover(call *record, a *asked) bool {
 func (s *Service) tryQueued(call *record, a *asked) bool {
 	call.Attempts++
 	answer, err := s.ask(call.Kind, call.Plugin, a.op, a.what)
-	s.cfg.Hook("made")
+	s.cfg.Hook("call.made")
 	class := classOf(err)
 	switch {
 	case err == nil:
 		s.finish(call, a, Done, answer, nil)
 	case class == sdk.Unavailable, class == sdk.Throttled:
-		s.watchFor(call, time.Duration(failureOf(err).RetryAfter))
+		s.watchFor(call, min(time.Duration(failureOf(err).RetryAfter), maxRetryAfter))
 	case class == sdk.Auth || doubtful(class):
 		s.strike(call, a, failureOf(err))
 	default:

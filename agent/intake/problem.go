@@ -35,6 +35,7 @@ const (
 	CodeInvalidRequest  Code = "invalid-request"
 	CodeReference       Code = "reference-conflict"
 	CodeNoNumbers       Code = "no-numbers"
+	CodeNotCaller       Code = "not-caller"
 	CodeNoKey           Code = "idempotency-key-required"
 	CodeOtherBody       Code = "idempotency-key-reused"
 	CodeOtherUse        Code = "reference-used"
@@ -75,6 +76,7 @@ var kinds = map[Code]kind{
 	CodeInvalidRequest:  {400, "The request cannot be read", false},
 	CodeReference:       {409, "The reference was given another count of numbers", false},
 	CodeNoNumbers:       {503, "There are no numbers to give now", true},
+	CodeNotCaller:       {403, "This system may not call this carrier or tax engine", false},
 	CodeNoKey:           {400, "The call needs an Idempotency-Key", false},
 	CodeOtherBody:       {422, "The Idempotency-Key came before with another request", false},
 	CodeOtherUse:        {409, "The reference was used for something else", false},
