@@ -10,6 +10,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/carrier/carriertest"
 )
 
 func TestShipOnce(t *testing.T) {
@@ -257,4 +258,61 @@ func TestUnderstand(t *testing.T) {
 	if asks := r.shop.asks(); len(asks) > 0 {
 		t.Errorf("asked %v", asks)
 	}
+}
+
+// hangs sells and never answers.
+type hangs struct {
+	*shop
+	sold chan struct{} // closed when it has sold
+}
+
+func (h hangs) Ship(ctx context.Context, r *carrier.Shipment) (*carrier.Shipped, error) {
+	if err := h.sell(r.Reference); err != nil {
+		return nil, err
+	}
+	close(h.sold)
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A plugin that does not answer in time, and a caller that does not wait for it: the purchase
+// is found all the same.
+func TestHangs(t *testing.T) {
+	sold := make(chan struct{})
+	r := newRig(t, func(r *rig) {
+		r.cfg.Timeout = 50 * time.Millisecond
+		r.host.carriers["shop"] = carriertest.Pipe(t, hangs{r.shop, sold})
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	go func() { <-sold; leave() }()
+	request := Request{System: "wms", Kind: carrier.Kind, Plugin: "shop", Operation: carrier.OpShip, Key: "k", Body: []byte(shipment("R"))}
+	if a, err := r.Do(ctx, request); err != nil || a.State != Done {
+		t.Fatalf("got %+v, %v", a, err)
+	}
+	r.boughtOnce("R")
+}
+
+// An agent that stops while a purchase is being made finds it at its next start.
+func TestStoppedMeanwhile(t *testing.T) {
+	sold := make(chan struct{})
+	r := newRig(t, func(r *rig) { r.host.carriers["shop"] = carriertest.Pipe(t, hangs{r.shop, sold}) })
+	r.run()
+	ended := make(chan error, 1)
+	service := r.Service
+	go func() {
+		_, err := service.Do(t.Context(), Request{System: "wms", Kind: carrier.Kind, Plugin: "shop", Operation: carrier.OpShip, Key: "k", Body: []byte(shipment("R"))})
+		ended <- err
+	}()
+	<-sold
+	r.close()
+	var refusal *Refusal
+	if err := <-ended; !errors.As(err, &refusal) || refusal.Code != InDoubt {
+		t.Fatalf("got %v", err)
+	}
+	r.host.carriers["shop"] = carriertest.Pipe(t, r.shop)
+	r.open()
+	r.run()
+	until(t, "the purchase to be found", func() bool { open, _, _ := r.store.count(); return open == 0 })
+	r.must(carrier.OpShip, "k", shipment("R"))
+	r.boughtOnce("R")
 }

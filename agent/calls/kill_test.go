@@ -71,6 +71,9 @@ func shipAndDie(dir, at string) error {
 	cfg.Plugins = &host{carriers: map[string]carrier.Carrier{"shop": s}, engines: map[string]tax.Engine{}, down: map[string]bool{}}
 	cfg.Events, cfg.Hook = diary{filepath.Join(dir, "events")}, die
 	cfg.PauseMin, cfg.PauseMax = time.Millisecond, 5*time.Millisecond
+	if first := os.Getenv(killAt + "_FIRST"); first == "cut" || first == "void" {
+		return voidAndDie(cfg, s, first == "cut")
+	}
 	// The recovery by the service and that by who asks again are both a life.
 	service, err := Open(cfg)
 	if err != nil {
@@ -184,5 +187,65 @@ func checkKilled(t *testing.T, dir, answer, when string) {
 	}
 	if len(lines) != 1 || !strings.HasPrefix(string(text), a.ID+".done "+TypeLabel) {
 		t.Fatalf("%s: the events are %s, want one", when, text)
+	}
+}
+
+// voidAndDie is one life of an agent that gives back two shipments. The line is cut in the
+// first lives: both wait, and are done in their order when it is back.
+func voidAndDie(cfg Config, s *shop, cut bool) error {
+	if cut {
+		s.failing(carrier.OpVoid, down)
+	}
+	service, err := Open(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	var answer *Answer
+	for _, reference := range []string{"R1", "R2"} {
+		answer, err = service.Do(ctx, Request{System: "wms", Kind: carrier.Kind, Plugin: "shop", Operation: carrier.OpVoid, Key: reference, Body: []byte(void(reference))})
+		if err != nil {
+			return err
+		}
+	}
+	go func() { ended <- service.Run(ctx) }()
+	for open := 1; !cut && (open > 0 || service.store.leavings() > 0); time.Sleep(time.Millisecond) {
+		open, _, _ = service.store.count()
+	}
+	cancel()
+	fmt.Println("answer", answer.ID)
+	return errors.Join(<-ended, service.Close())
+}
+
+// An agent that is killed at each step while calls wait does them all, in their order.
+func TestKilledWhileCallsWait(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: the children take seconds")
+	}
+	for first := 1; ; first++ {
+		dir := t.TempDir()
+		steps, _ := live(t, dir, first, "cut")
+		second := 1 + first%9
+		live(t, dir, second, "void")
+		live(t, dir, 0, "void")
+		when := fmt.Sprintf("killed at %d (%v), then at %d", first, steps, second)
+		book, err := os.ReadFile(filepath.Join(dir, "book"))
+		order := slices.Compact(strings.Fields(strings.ReplaceAll(string(book), "void ", "")))
+		if err != nil || !slices.Equal(order, []string{"R1", "R2"}) {
+			t.Fatalf("%s: given back were %v (%v), want R1 and then R2", when, order, err)
+		}
+		text, err := os.ReadFile(filepath.Join(dir, "events"))
+		ids := map[string]bool{}
+		for line := range strings.Lines(string(text)) {
+			ids[strings.Fields(line)[0]] = true
+		}
+		if err != nil || len(ids) != 2 {
+			t.Fatalf("%s: the events are %s (%v), want two", when, text, err)
+		}
+		if len(steps) < first {
+			return
+		}
 	}
 }

@@ -80,7 +80,9 @@ func (s *shop) bought(reference string) (n int) {
 	return n
 }
 
-func (s *shop) sell(reference string) error {
+func (s *shop) sell(reference string) error { return s.write(reference) }
+
+func (s *shop) write(reference string) error {
 	f, err := os.OpenFile(s.book, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -140,7 +142,10 @@ func (s *shop) GetByReference(_ context.Context, reference string) (*carrier.Shi
 }
 
 func (s *shop) Void(_ context.Context, r *carrier.VoidRequest) (*carrier.Voided, error) {
-	return &carrier.Voided{Reference: r.Reference, Accepted: true}, s.note(carrier.OpVoid, r.Reference)
+	if err := s.note(carrier.OpVoid, r.Reference); err != nil {
+		return nil, err
+	}
+	return &carrier.Voided{Reference: r.Reference, Accepted: true}, s.write("void " + r.Reference)
 }
 
 func (s *shop) Manifest(_ context.Context, r *carrier.ManifestRequest) (*carrier.Manifested, error) {
