@@ -83,6 +83,7 @@ type Source interface {
 	// Read gives the internal events from a position on, and where to go on; next == from
 	// says that there is no more for now.
 	Read(from uint64) (items []Arrived, next uint64, err error)
+	// Wait returns once position pos exists.
 	Wait(ctx context.Context, pos uint64) error
 }
 

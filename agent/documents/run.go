@@ -1,6 +1,7 @@
 package documents
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -312,6 +313,28 @@ func (s *Store) Status() Status {
 		}
 	}
 	return out
+}
+
+// Listed is one document of a list.
+type Listed struct {
+	SHA256 string    `json:"sha256"`
+	Size   int64     `json:"size"`
+	Named  time.Time `json:"named"` // when it was put, received, or named by an event last
+}
+
+// maxListed bounds a list.
+const maxListed = 100
+
+// List gives the documents that were named last.
+func (s *Store) List() []Listed {
+	s.mu.Lock()
+	out := make([]Listed, 0, len(s.held))
+	for sum, h := range s.held {
+		out = append(out, Listed{SHA256: sum, Size: h.size - headerSize, Named: h.named})
+	}
+	s.mu.Unlock()
+	slices.SortFunc(out, func(a, b Listed) int { return cmp.Or(b.Named.Compare(a.Named), cmp.Compare(a.SHA256, b.SHA256)) })
+	return out[:min(len(out), maxListed)]
 }
 
 // SumOf tells which document an internal event brings a piece of, empty if it does not.
