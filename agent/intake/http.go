@@ -53,6 +53,11 @@ func (s *Service) routes() http.Handler {
 	if s.parts.Numbers != nil {
 		e.POST("/v1/numbers/:range", s.authenticated(s.takeNumbers), limit)
 	}
+	if s.parts.Documents != nil {
+		e.POST("/v1/documents", s.authenticated(s.putDocument))
+		e.GET("/v1/documents/:sha256", s.authenticated(s.getDocument), limit)
+		e.HEAD("/v1/documents/:sha256", s.authenticated(s.getDocument), limit)
+	}
 	return e
 }
 

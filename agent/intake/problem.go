@@ -35,6 +35,9 @@ const (
 	CodeInvalidRequest  Code = "invalid-request"
 	CodeReference       Code = "reference-conflict"
 	CodeNoNumbers       Code = "no-numbers"
+	CodeNoDocument      Code = "unknown-document"
+	CodeDocumentDamaged Code = "document-damaged"
+	CodeDocumentsFull   Code = "documents-full"
 )
 
 type kind struct {
@@ -65,6 +68,9 @@ var kinds = map[Code]kind{
 	CodeInvalidRequest:  {400, "The request cannot be read", false},
 	CodeReference:       {409, "The reference was given another count of numbers", false},
 	CodeNoNumbers:       {503, "There are no numbers to give now", true},
+	CodeNoDocument:      {422, "The event names a document that is not here", false},
+	CodeDocumentDamaged: {503, "The document is damaged here", true},
+	CodeDocumentsFull:   {507, "There is no room for documents", true},
 	CodeQueueFull:       {507, "The agent's journal is full", true},
 }
 
