@@ -15,6 +15,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/uplink"
 )
 
@@ -27,6 +28,7 @@ type Config struct {
 	Intake       Intake       `yaml:"intake"`
 	Ops          Ops          `yaml:"ops"`
 	Journal      Journal      `yaml:"journal"`
+	Documents    Documents    `yaml:"documents"`
 	Log          Log          `yaml:"log"`
 
 	// What follows is for programs that embed the agent; it has no place in the file.
@@ -63,6 +65,12 @@ type Journal struct {
 	Retain  time.Duration `yaml:"retain"`  // how long delivered events stay for trace, replay and recovery
 }
 
+// Documents bounds what is kept beside events: labels, manifests, proofs.
+type Documents struct {
+	Quota  Bytes         `yaml:"quota"`  // of all
+	Retain time.Duration `yaml:"retain"` // how long one stays after an event has named it last
+}
+
 // Log says what is written to standard error.
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn, error
@@ -81,6 +89,7 @@ type Tuning struct {
 	RetryQUIC    time.Duration
 	ParkAfter    time.Duration
 	TrimEvery    time.Duration
+	Documents    documents.Tuning
 }
 
 // Bytes is a size such as 512MB or 10GB; units are powers of 1024.
@@ -115,6 +124,7 @@ func DefaultConfig() Config {
 		Intake:       Intake{Listen: "127.0.0.1:7080"},
 		Ops:          Ops{Listen: "127.0.0.1:7090"},
 		Journal:      Journal{Quota: 10 << 30, Segment: 64 << 20, Retain: 7 * 24 * time.Hour},
+		Documents:    Documents{Quota: 2 << 30, Retain: 30 * 24 * time.Hour},
 		Log:          Log{Level: "info", Format: "text"},
 	}
 }
@@ -185,6 +195,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Journal.Quota < 1<<20 || c.Journal.Segment < 64<<10 || c.Journal.Retain < 0 {
 		fault("journal: quota is at least 1MB, segment at least 64KB, retain not negative")
+	}
+	if c.Documents.Quota < 1<<20 || c.Documents.Retain < time.Minute {
+		fault("documents: quota is at least 1MB, retain at least 1m")
 	}
 	if _, err := c.level(); err != nil {
 		fault("log.level: %w", err)

@@ -5,26 +5,28 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/protocol/block"
 )
 
 // Status is the agent as its own status command shows it.
 type Status struct {
-	Agent       string          `json:"agent"`
-	Site        string          `json:"site"`
-	Cluster     string          `json:"cluster"`
-	Epoch       uint64          `json:"epoch"`
-	Generation  uint64          `json:"generation,omitempty"` // of the control plane, as last heard of
-	Data        string          `json:"data"`                 // directory
-	Version     string          `json:"version"`
-	Started     time.Time       `json:"started"`
-	Link        uplink.State    `json:"link"`
-	Policy      PolicyStatus    `json:"policy"`
-	Certificate time.Time       `json:"certificateUntil"`
-	Queue       QueueStatus     `json:"queue"`
-	Systems     []SystemStatus  `json:"systems"`
-	Numbers     []NumbersStatus `json:"numbers,omitempty"`
+	Agent       string           `json:"agent"`
+	Site        string           `json:"site"`
+	Cluster     string           `json:"cluster"`
+	Epoch       uint64           `json:"epoch"`
+	Generation  uint64           `json:"generation,omitempty"` // of the control plane, as last heard of
+	Data        string           `json:"data"`                 // directory
+	Version     string           `json:"version"`
+	Started     time.Time        `json:"started"`
+	Link        uplink.State     `json:"link"`
+	Policy      PolicyStatus     `json:"policy"`
+	Certificate time.Time        `json:"certificateUntil"`
+	Queue       QueueStatus      `json:"queue"`
+	Systems     []SystemStatus   `json:"systems"`
+	Numbers     []NumbersStatus  `json:"numbers,omitempty"`
+	Documents   documents.Status `json:"documents"`
 }
 
 // PolicyStatus is the revision in force.
@@ -67,6 +69,7 @@ func (a *Agent) Status() Status {
 		s.Systems = append(s.Systems, SystemStatus{system, closed[system.System]})
 	}
 	s.Numbers = a.numbersStatus()
+	s.Documents = a.documents.Status()
 	s.Generation, _ = a.identity.Known()
 	if held := a.revision.Held(); held != (block.Revision{}) {
 		s.Policy.Revision = held.String()

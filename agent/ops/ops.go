@@ -58,6 +58,7 @@ type Config struct {
 	Status    func() any
 	Ready     func() error
 	Queue     Queue
+	Documents func(ctx context.Context) (any, error)
 	Vouch     func() error // for the numbers that are held; ErrConflict
 }
 
@@ -138,6 +139,10 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /v1/deadletters/retry", s.guarded(func(w http.ResponseWriter, r *http.Request) {
 		err := s.cfg.Queue.Retry(r.Context(), r.URL.Query().Get("id"), r.URL.Query().Get("confirm") == "true")
 		answer(w, map[string]string{"state": "replaying"}, err)
+	}))
+	mux.HandleFunc("GET /v1/documents", s.guarded(func(w http.ResponseWriter, r *http.Request) {
+		report, err := s.cfg.Documents(r.Context())
+		answer(w, report, err)
 	}))
 	mux.HandleFunc("POST /v1/numbers/vouch", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, map[string]string{"state": "vouched"}, s.cfg.Vouch())
