@@ -31,6 +31,7 @@ func (a *Agent) openDocuments() (err error) {
 		Lanes: internalLanes{a.journal}, Source: internalSource{a.journal},
 		Cursor: a.queue.Cursor(documentsCursor), Save: func(cursor uint64) { a.queue.SaveCursor(documentsCursor, cursor) },
 		Position: a.journal.Next, Needed: a.eventsNeeded, Waiting: func(fn func([]byte)) error { return a.delivery.Waiting(fn) },
+		Free:    func() int64 { return a.queue.Usage().Free },
 		Changed: func() { a.delivery.Arrived() }, Alarm: a.alarms.raise, Logger: a.log, Metrics: documents.NewMetrics(a.registry),
 		Tuning: a.cfg.Tuning.Documents, Hook: a.cfg.Hook,
 	})

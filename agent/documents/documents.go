@@ -38,9 +38,10 @@ const (
 	ChunkSize    = 160 << 10 // with base64 it stays below what an event may have
 	PutLevel     = 0.90      // part of the quota from which nothing is put; the rest is for what comes from other sites
 
-	submitChunks = 32      // in one commit
-	maxSent      = 1 << 16 // documents remembered as sent
-	maxWanted    = 4096    // documents that are missing and asked for
+	MinFree      = 64 << 20 // bytes of the disk that documents leave free
+	submitChunks = 32       // in one commit
+	maxSent      = 1 << 16  // documents remembered as sent
+	maxWanted    = 4096     // documents that are missing and asked for
 )
 
 // What callers tell apart with errors.Is.
@@ -100,6 +101,7 @@ type Config struct {
 	Position func() uint64       // behind the newest event here
 	Needed   func() (uint64, error)
 	Waiting  func(fn func(event []byte)) error // events that wait for a system though the position of Needed has passed them
+	Free     func() int64                      // bytes of the disk; nil: not looked at
 	Changed  func()                            // a document has come
 	Alarm    func(kind, what, text string)     // something that a person must look at
 	Logger   *slog.Logger                      //

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"mime"
@@ -48,11 +49,16 @@ func (h *header) encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(text) > headerSize-len(headerMark)-1 {
+	if len(text) > headerSize-len(headerMark)-len("12345678 ")-1 {
 		return nil, fmt.Errorf("%w: the media type and the name of the sender are too long", ErrInvalid)
 	}
-	line := headerMark + string(text)
+	line := headerMark + sumOf(string(text)) + " " + string(text)
 	return []byte(line + strings.Repeat(" ", headerSize-1-len(line)) + "\n"), nil
+}
+
+// sumOf is the checksum of a header, which the document's sha256 does not cover.
+func sumOf(text string) string {
+	return fmt.Sprintf("%08x", crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
 }
 
 func readHeader(r io.Reader) (h header, err error) {
@@ -60,8 +66,9 @@ func readHeader(r io.Reader) (h header, err error) {
 	if _, err := io.ReadFull(r, text); err != nil {
 		return h, fmt.Errorf("%w: the header is cut short", ErrDamaged)
 	}
-	line, ok := strings.CutPrefix(string(text), headerMark)
-	if !ok || json.Unmarshal([]byte(line), &h) != nil {
+	line, ok := strings.CutPrefix(strings.TrimRight(string(text), " \n"), headerMark)
+	sum, line, _ := strings.Cut(line, " ")
+	if !ok || sum != sumOf(line) || json.Unmarshal([]byte(line), &h) != nil {
 		return h, fmt.Errorf("%w: the header is not one", ErrDamaged)
 	}
 	return h, nil
@@ -131,7 +138,7 @@ func (s *Store) touch(sum string, h *held) {
 }
 
 // Put keeps a document. It returns when the file and its name are on disk. One that is here
-// already is written again, which repairs it.
+// already stays as it is, with its type, unless it is damaged.
 func (s *Store) Put(ctx context.Context, mediaType string, r io.Reader) (Reference, error) {
 	kind, err := mediaTypeOf(mediaType)
 	if err != nil {
@@ -173,6 +180,11 @@ func (s *Store) room(size int64, level float64) error {
 }
 
 func (s *Store) roomLocked(size int64, level float64) error {
+	if s.cfg.Free != nil {
+		if free := s.cfg.Free(); free-size < MinFree {
+			return fmt.Errorf("%w: %d bytes of the disk are free, and %d are left for the journal", ErrFull, free, int64(MinFree))
+		}
+	}
 	if float64(s.bytes+size) < level*float64(s.cfg.Quota) {
 		return nil
 	}
@@ -217,12 +229,27 @@ func (s *Store) write(ctx context.Context, sum string, h header, r io.Reader, le
 		return ref, writing(err)
 	}
 	s.cfg.Hook("document-written")
+	if s.whole(got) {
+		return Reference{SHA256: got, Size: h.Size, Type: h.Type}, nil
+	}
 	if err := s.name(got, f.Name(), h.Size+headerSize, level); err != nil {
 		return ref, err
 	}
 	s.cfg.Hook("document-stored")
 	s.cfg.Changed()
 	return Reference{SHA256: got, Size: h.Size, Type: h.Type}, nil
+}
+
+// whole reports whether a document is here and not damaged, and keeps it so.
+func (s *Store) whole(sum string) bool {
+	if !s.Has(sum) {
+		return false
+	}
+	d, err := s.Get(sum)
+	if err != nil {
+		return false
+	}
+	return d.Close() == nil
 }
 
 // name gives a written file its place, durably. The lock is held so that the same document
@@ -303,6 +330,7 @@ func (s *Store) Get(sum string) (*Document, error) {
 	}
 	f, err := os.Open(s.path(sum))
 	if errors.Is(err, fs.ErrNotExist) {
+		s.lost(sum)
 		return nil, fmt.Errorf("%w: %s", ErrUnknown, sum)
 	}
 	if err != nil {
@@ -318,6 +346,23 @@ func (s *Store) Get(sum string) (*Document, error) {
 	}
 	return &Document{Reference: Reference{SHA256: sum, Size: h.Size, Type: h.Type}, Stored: h.Stored, from: h.From,
 		file: f, SectionReader: io.NewSectionReader(f, headerSize, h.Size)}, nil
+}
+
+// lost forgets a document whose file somebody has taken away.
+func (s *Store) lost(sum string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.held[sum]
+	if h == nil {
+		return
+	}
+	if _, err := os.Stat(s.path(sum)); !errors.Is(err, fs.ErrNotExist) {
+		return // it has come meanwhile
+	}
+	s.cfg.Logger.Error("the file of a document is gone", "sha256", sum)
+	s.bytes -= h.size
+	delete(s.held, sum)
+	s.measureLocked()
 }
 
 // check reads a whole file. A read that fails is damage too: the disk does not give it back.
@@ -341,7 +386,8 @@ func (s *Store) damaged(sum, from string, cause error) {
 	s.mu.Lock()
 	if h := s.held[sum]; h != nil {
 		aside := filepath.Join(s.cfg.Dir, damagedDir, sum)
-		if err := os.Rename(s.path(sum), aside); err != nil {
+		now := s.cfg.Now() // from when on it is kept for people
+		if err := errors.Join(os.Rename(s.path(sum), aside), os.Chtimes(aside, now, now)); err != nil {
 			s.cfg.Logger.Error("a damaged document cannot be set aside", "sha256", sum, "err", err)
 		}
 		s.bytes -= h.size

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -252,8 +254,8 @@ func (s *Store) sweepOnce() error {
 			return err
 		}
 	}
-	if len(over) == 0 {
-		return nil
+	if err := s.clearAside(limit); err != nil || len(over) == 0 {
+		return err
 	}
 	waiting := map[string]bool{}
 	if err := s.cfg.Waiting(func(text []byte) { noteNames(text, waiting) }); err != nil {
@@ -261,6 +263,23 @@ func (s *Store) sweepOnce() error {
 	}
 	over = slices.DeleteFunc(over, func(sum string) bool { return waiting[sum] })
 	return s.remove(over)
+}
+
+// clearAside removes damaged files that people have had their time to look at.
+func (s *Store) clearAside(limit time.Time) error {
+	dir := filepath.Join(s.cfg.Dir, damagedDir)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if info, err := f.Info(); err == nil && info.ModTime().Before(limit) {
+			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func noteNames(text []byte, into map[string]bool) {
@@ -282,7 +301,7 @@ func (s *Store) remove(sums []string) error {
 		if h == nil || h.doomed == 0 {
 			continue // named since
 		}
-		if err := os.Remove(s.path(sum)); err != nil {
+		if err := os.Remove(s.path(sum)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		s.bytes -= h.size
