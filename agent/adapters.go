@@ -217,7 +217,7 @@ func (o *outbox) pending() uint64 {
 	var n uint64
 	for destination, given := range o.journal.Outbound() {
 		if taken := o.taken[destination]; given > taken {
-			n += given - taken - o.journal.Internal(destination, taken)
+			n += given - taken - o.journal.Internal(destination, taken, given)
 		}
 	}
 	return n

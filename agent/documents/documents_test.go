@@ -70,6 +70,9 @@ func TestQuota(t *testing.T) {
 	if !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "quota") || n < 15 || n > 19 {
 		t.Errorf("document %d: %v", n, err)
 	}
+	if s.told("documents-full") == "" {
+		t.Error("nobody is told")
+	}
 	if st := s.Status(); st.Bytes > int64(float64(st.Quota)*PutLevel) {
 		t.Errorf("%+v", st)
 	}

@@ -145,17 +145,23 @@ func (s *Store) Put(ctx context.Context, mediaType string, r io.Reader) (Referen
 		return Reference{}, err
 	}
 	if err := s.room(0, PutLevel); err != nil {
-		s.cfg.Metrics.refused.Inc()
-		return Reference{}, err
+		return Reference{}, s.refuse(err)
 	}
 	ref, err := s.write(ctx, "", header{Type: kind}, r, PutLevel)
 	switch {
 	case err == nil:
 		s.cfg.Metrics.put.Inc()
 	case errors.Is(err, ErrFull):
-		s.cfg.Metrics.refused.Inc()
+		return ref, s.refuse(err)
 	}
 	return ref, err
+}
+
+// refuse counts what was not taken for want of room, and has people told once a day.
+func (s *Store) refuse(err error) error {
+	s.cfg.Metrics.refused.Inc()
+	s.cfg.Alarm("documents-full", "put/"+s.cfg.Now().UTC().Format(time.DateOnly), fmt.Sprintf("agent %s takes no documents of its site: %v", s.cfg.Agent, err))
+	return err
 }
 
 func mediaTypeOf(text string) (string, error) {

@@ -2,7 +2,6 @@ package documents
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -234,25 +233,51 @@ func TestStaleParts(t *testing.T) {
 	}
 }
 
-func FuzzHandle(f *testing.F) {
+// Whatever an event says of a piece, what is taken of it lies within the document's limits.
+func FuzzChunk(f *testing.F) {
 	good := chunk{sum: strings.Repeat("a", 64), kind: "a/b", size: 3, data: []byte("abc")}
-	for _, e := range []*event.Event{good.event("eu", time.Unix(1, 0)),
-		{ID: "1", Source: "s", Type: askType, Data: []byte(fmt.Sprintf(`{"sha256":%q}`, good.sum))}, {ID: "1", Source: "s", Type: "crossdock.later.v9"}} {
-		text, err := e.Marshal()
+	last := chunk{sum: good.sum, kind: "text/plain; charset=utf-8", size: ChunkSize + 1, offset: ChunkSize, data: []byte("z")}
+	for _, c := range []*chunk{&good, &last} {
+		text, err := c.event("eu", time.Unix(1, 0)).Marshal()
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		hq := newShop(t, newNet(), "hq")
-		if err := hq.handle(t.Context(), &Arrived{Pos: 1, From: "eu", Event: in}); err != nil && !errors.Is(err, ErrInvalid) {
-			t.Error(err)
+		e, err := event.Unmarshal(in)
+		if err != nil {
+			return
 		}
-		if hq.Status().Count > 0 { // its sha256 would have to be right
-			if got, err := hq.get(hq.List()[0].SHA256); err != nil {
-				t.Errorf("%q, %v", got, err)
+		c, err := chunkOf(e)
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Error(err)
 			}
+			return
+		}
+		if !valid(c.sum) || c.offset < 0 || c.size > MaxDocument || c.offset+int64(len(c.data)) > c.size || len(c.data) > ChunkSize {
+			t.Errorf("%d bytes at %d of %d, %q", len(c.data), c.offset, c.size, c.sum)
+		}
+		if _, err := (&header{Type: c.kind, Size: c.size, From: strings.Repeat("x", 63)}).encode(); err != nil {
+			t.Errorf("its type does not fit: %v", err)
 		}
 	})
+}
+
+// What is no piece and no question, or one that cannot be meant, is refused or passed over.
+func TestStrangeEvents(t *testing.T) {
+	hq := newShop(t, newNet(), "hq")
+	for kind, want := range map[string]error{askType: ErrInvalid, chunkType: ErrInvalid, "crossdock.later.v9": nil} {
+		text, err := (&event.Event{ID: "1", Source: "s", Type: kind, Data: []byte(`{"sha256":"../x"}`)}).Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := hq.handle(t.Context(), &Arrived{Pos: 1, From: "eu", Event: text}); !errors.Is(err, want) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	if err := hq.handle(t.Context(), &Arrived{Pos: 1, From: "eu"}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("an event that cannot be read: %v", err)
+	}
 }

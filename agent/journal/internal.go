@@ -51,14 +51,16 @@ func (j *Journal) noteInternal(h *block.Head, numbers []block.Number) {
 	}
 }
 
-// Internal counts the internal events on the lane to an agent behind a number, which the
-// relay has taken and which does not go down.
-func (j *Journal) Internal(dest string, taken uint64) (n uint64) {
+// Internal counts the internal events on the lane to an agent behind a number that the relay
+// has taken, up to another. What lies before the first is forgotten.
+func (j *Journal) Internal(dest string, taken, last uint64) (n uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.inner[dest] = slices.DeleteFunc(j.inner[dest], func(s span) bool { return s.last <= taken })
 	for _, s := range j.inner[dest] {
-		n += s.last - max(s.first-1, taken)
+		if s.first <= last {
+			n += min(s.last, last) - max(s.first-1, taken)
+		}
 	}
 	return n
 }
