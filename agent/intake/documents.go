@@ -95,7 +95,7 @@ func (s *Service) getDocument(c echo.Context, at session) error {
 	if err != nil {
 		return documentProblem(err)
 	}
-	defer d.Close() // opened for reading
+	defer func() { _ = d.Close() }() // opened for reading
 	h.Set("Content-Type", d.Type)
 	h.Set("ETag", `"`+d.SHA256+`"`)
 	h.Set("Cache-Control", "private, immutable")
