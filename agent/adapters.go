@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/intake"
 	"github.com/crossdock/crossdock/agent/journal"
 	"github.com/crossdock/crossdock/agent/queue"
@@ -26,23 +27,25 @@ const factType = "crossdock.fact.v1"
 // The siblings know nothing of each other; here each is shown to the next in its words.
 
 // submitter lets intake put events into the journal.
-type submitter struct{ journal *journal.Journal }
+type submitter struct {
+	agent     string
+	journal   *journal.Journal
+	documents *documents.Store // nil: events name none
+}
 
 var _ intake.Journal = submitter{}
 
 func (s submitter) Submit(ctx context.Context, events []intake.Admitted) ([]intake.Receipt, error) {
+	if err := s.carry(ctx, events); err != nil {
+		return nil, journalError(err)
+	}
 	in := make([]journal.Admitted, len(events))
 	for i, e := range events {
 		in[i] = journal.Admitted{Event: e.Event, Encoded: e.Data, Key: e.Key, System: e.System, Revision: e.Revision, Targets: e.Targets}
 	}
 	receipts, err := s.journal.Submit(ctx, in)
-	var full *journal.FullError
-	if errors.As(err, &full) {
-		return nil, &intake.FullError{Level: full.Level, Limit: full.Limit}
-	} else if errors.Is(err, journal.ErrFull) {
-		return nil, fmt.Errorf("%w: %w", intake.ErrFull, err)
-	} else if err != nil {
-		return nil, err
+	if err != nil {
+		return nil, journalError(err)
 	}
 	out := make([]intake.Receipt, len(receipts))
 	for i, r := range receipts {
@@ -52,6 +55,16 @@ func (s submitter) Submit(ctx context.Context, events []intake.Admitted) ([]inta
 		}
 	}
 	return out, nil
+}
+
+func journalError(err error) error {
+	var full *journal.FullError
+	if errors.As(err, &full) {
+		return &intake.FullError{Level: full.Level, Limit: full.Limit}
+	} else if errors.Is(err, journal.ErrFull) {
+		return fmt.Errorf("%w: %w", intake.ErrFull, err)
+	}
+	return err
 }
 
 // localSource lets delivery read the journal.
@@ -204,7 +217,7 @@ func (o *outbox) pending() uint64 {
 	var n uint64
 	for destination, given := range o.journal.Outbound() {
 		if taken := o.taken[destination]; given > taken {
-			n += given - taken
+			n += given - taken - o.journal.Internal(destination, taken, given)
 		}
 	}
 	return n

@@ -21,6 +21,7 @@ import (
 
 	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/intake"
 	"github.com/crossdock/crossdock/agent/journal"
@@ -49,22 +50,23 @@ type Agent struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 
-	identity *identity.Identity
-	revision *revision.Holder
-	queue    *queue.Log
-	journal  *journal.Journal
-	delivery *delivery.Engine
-	numbers  *numbers.Store
-	calls    *calls.Service
-	drivers  *drivers
-	intake   *intake.Service
-	outbox   *outbox
-	facts    *facts
-	alarms   *alarms
-	uplink   *uplink.Uplink
-	ops      *ops.Server
-	started  time.Time
-	flushing flushing
+	identity  *identity.Identity
+	revision  *revision.Holder
+	queue     *queue.Log
+	journal   *journal.Journal
+	delivery  *delivery.Engine
+	numbers   *numbers.Store
+	calls     *calls.Service
+	drivers   *drivers
+	intake    *intake.Service
+	outbox    *outbox
+	facts     *facts
+	alarms    *alarms
+	uplink    *uplink.Uplink
+	ops       *ops.Server
+	started   time.Time
+	flushing  flushing
+	documents *documents.Store
 
 	dataUntil time.Time // when the journal was last written to before this start; zero: never
 
@@ -83,7 +85,7 @@ func New(cfg Config) (*Agent, error) {
 		a.log = slog.New(slog.DiscardHandler)
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, open := range []func() error{a.openIdentity, a.openStores, a.openNumbers, a.openCalls, a.openDelivery, a.openIntake, a.openUplink, a.openOps} {
+	for _, open := range []func() error{a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openCalls, a.openDelivery, a.openIntake, a.openUplink, a.openOps} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
 		}
@@ -149,7 +151,8 @@ func (a *Agent) openDelivery() (err error) {
 		Policy: a.revision.Set, Facts: a.facts, Logger: a.log,
 		Metrics: delivery.NewMetrics(a.registry), ParkAfter: a.cfg.Tuning.ParkAfter, Hook: a.cfg.Hook,
 		Check: queue.CheckPages, Salvage: queue.SalvagePages, Floor: a.queue.Cursor(settledCursor), OnDamage: a.deliveryDamaged,
-		Space: func() int64 { u := a.queue.Usage(); return u.Bytes + u.Free },
+		Lacking: a.lacking,
+		Space:   func() int64 { u := a.queue.Usage(); return u.Bytes + u.Free },
 	})
 	if err == nil {
 		a.revision.First(a.delivery.Announce) // no event is routed by a revision, nor comes after it, before what it holds is held
@@ -167,8 +170,8 @@ func (a *Agent) openIntake() (err error) {
 		config.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
 	}
 	a.intake, err = intake.New(config, intake.Parts{
-		Policy: policyOf{a.revision}, Journal: submitter{a.journal}, Secrets: a.secretStore(), Numbers: printer{a.numbers},
-		Calls: caller{a.calls}, Logger: a.log,
+		Policy: policyOf{a.revision}, Journal: submitter{a.identity.Agent, a.journal, a.documents}, Secrets: a.secretStore(), Numbers: printer{a.numbers},
+		Calls: caller{a.calls}, Documents: shelf{a.documents}, Logger: a.log,
 		Metrics:   intake.NewMetrics(a.registry),
 		NewRouter: func(set *policy.Set) intake.Router { return routing.New(set, a.identity.Site) },
 	})
@@ -244,7 +247,8 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 
 func (a *Agent) openOps() (err error) {
 	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
-		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.openCallsList, Vouch: a.vouch})
+		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.openCallsList, Vouch: a.vouch,
+		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }})
 	return listening("ops.listen", err)
 }
 
@@ -272,6 +276,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"uplink", a.uplink.Run},     // what is committed could still be taken until here
 		{"retention", a.runTrim},
 		{"numbers", a.numbers.Run},
+		{"documents", a.documents.Run},
 		{"alarms", a.alarms.run},
 		{"ops", a.ops.Run},         // people can watch up to here
 		{"journal", a.journal.Run}, // commits what the parts above have handed in

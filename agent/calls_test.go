@@ -148,7 +148,7 @@ func newSite(t *testing.T) *site {
 	config.Policy, config.Numbers, config.Events = taxOrder(func() []string { return []string{"first", "second"} }), shipmentNumbers{s.numbers}, ownEvents{s.Agent}
 	config.Alarm = func(kind, what, text string) { t.Errorf("%s %s: %s", kind, what, text) }
 	s.calls = must[*calls.Service](t)(calls.Open(config))
-	s.intake = must[*intake.Service](t)(intake.New(intake.Config{Site: "eu"}, intake.Parts{Policy: fixed{set}, Journal: submitter{s.journal}, Secrets: wmsToken{},
+	s.intake = must[*intake.Service](t)(intake.New(intake.Config{Site: "eu"}, intake.Parts{Policy: fixed{set}, Journal: submitter{journal: s.journal}, Secrets: wmsToken{},
 		Calls: caller{s.calls}, NewRouter: func(set *policy.Set) intake.Router { return routing.New(set, "eu") }}))
 	server := httptest.NewServer(s.intake.Handler())
 	s.url = server.URL

@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/crossdock/crossdock/agent/calls"
+	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/uplink"
 )
 
@@ -29,6 +30,7 @@ type Config struct {
 	Ops          Ops          `yaml:"ops"`
 	Journal      Journal      `yaml:"journal"`
 	Calls        Calls        `yaml:"calls"`
+	Documents    Documents    `yaml:"documents"`
 	Log          Log          `yaml:"log"`
 
 	// What follows is for programs that embed the agent; it has no place in the file.
@@ -77,6 +79,12 @@ type Calls struct {
 	Quota    Bytes         `yaml:"quota"`    // of the finished calls; the oldest are let go first
 }
 
+// Documents bounds what is kept beside events: labels, manifests, proofs.
+type Documents struct {
+	Quota  Bytes         `yaml:"quota"`  // of all
+	Retain time.Duration `yaml:"retain"` // how long one stays after an event has named it last
+}
+
 // Log says what is written to standard error.
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn, error
@@ -95,6 +103,7 @@ type Tuning struct {
 	RetryQUIC    time.Duration
 	ParkAfter    time.Duration
 	TrimEvery    time.Duration
+	Documents    documents.Tuning
 }
 
 // Bytes is a size such as 512MB or 10GB; units are powers of 1024.
@@ -130,6 +139,7 @@ func DefaultConfig() Config {
 		Ops:          Ops{Listen: "127.0.0.1:7090"},
 		Journal:      Journal{Quota: 10 << 30, Segment: 64 << 20, Retain: 7 * 24 * time.Hour},
 		Calls:        Calls{Deadline: 12 * time.Hour, Retain: 30 * 24 * time.Hour, Quota: 1 << 30},
+		Documents:    Documents{Quota: 2 << 30, Retain: 30 * 24 * time.Hour},
 		Log:          Log{Level: "info", Format: "text"},
 	}
 }
@@ -203,6 +213,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Calls.Deadline <= 0 || c.Calls.Retain <= 0 || c.Calls.Quota < 1<<20 {
 		fault("calls: deadline and retain are positive, quota is at least 1MB")
+	}
+	if c.Documents.Quota < 1<<20 || c.Documents.Retain < time.Minute {
+		fault("documents: quota is at least 1MB, retain at least 1m")
 	}
 	if _, err := c.level(); err != nil {
 		fault("log.level: %w", err)

@@ -54,7 +54,7 @@ func (a *Agent) trim() error {
 	if err != nil {
 		return err
 	}
-	needed = min(needed, a.delivery.MinCursor())
+	needed = min(needed, a.delivery.MinCursor(), a.documents.Cursor())
 	r := retention{retain: a.cfg.Journal.Retain, level: a.queue.Level, trim: a.journal.Trim, one: a.queue.TrimOne, now: time.Now}
 	dropped, cut, err := r.run(needed)
 	if err != nil {

@@ -6,27 +6,29 @@ import (
 
 	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/protocol/block"
 )
 
 // Status is the agent as its own status command shows it.
 type Status struct {
-	Agent       string          `json:"agent"`
-	Site        string          `json:"site"`
-	Cluster     string          `json:"cluster"`
-	Epoch       uint64          `json:"epoch"`
-	Generation  uint64          `json:"generation,omitempty"` // of the control plane, as last heard of
-	Data        string          `json:"data"`                 // directory
-	Version     string          `json:"version"`
-	Started     time.Time       `json:"started"`
-	Link        uplink.State    `json:"link"`
-	Policy      PolicyStatus    `json:"policy"`
-	Certificate time.Time       `json:"certificateUntil"`
-	Queue       QueueStatus     `json:"queue"`
-	Systems     []SystemStatus  `json:"systems"`
-	Numbers     []NumbersStatus `json:"numbers,omitempty"`
-	Calls       calls.Status    `json:"calls"`
+	Agent       string           `json:"agent"`
+	Site        string           `json:"site"`
+	Cluster     string           `json:"cluster"`
+	Epoch       uint64           `json:"epoch"`
+	Generation  uint64           `json:"generation,omitempty"` // of the control plane, as last heard of
+	Data        string           `json:"data"`                 // directory
+	Version     string           `json:"version"`
+	Started     time.Time        `json:"started"`
+	Link        uplink.State     `json:"link"`
+	Policy      PolicyStatus     `json:"policy"`
+	Certificate time.Time        `json:"certificateUntil"`
+	Queue       QueueStatus      `json:"queue"`
+	Systems     []SystemStatus   `json:"systems"`
+	Numbers     []NumbersStatus  `json:"numbers,omitempty"`
+	Calls       calls.Status     `json:"calls"`
+	Documents   documents.Status `json:"documents"`
 }
 
 // PolicyStatus is the revision in force.
@@ -70,6 +72,7 @@ func (a *Agent) Status() Status {
 	}
 	s.Numbers = a.numbersStatus()
 	s.Calls = a.calls.Status()
+	s.Documents = a.documents.Status()
 	s.Generation, _ = a.identity.Known()
 	if held := a.revision.Held(); held != (block.Revision{}) {
 		s.Policy.Revision = held.String()

@@ -48,7 +48,7 @@ func IdempotencyKey(source, id, system string, edit int, shadow bool) string {
 func attempt(ctx context.Context, cfg *Config, f *flight) (res result) {
 	started := time.Now()
 	defer func() { res.at, res.took = time.Now(), time.Since(started) }()
-	ds := f.prepare(ctx, started.Add(f.timeout/2))
+	ds := f.prepare(ctx, cfg, started.Add(f.timeout/2))
 	if f.sent = len(ds); f.sent == 0 {
 		return result{fault: "there was nothing to send"}
 	}
@@ -81,7 +81,7 @@ func hook(cfg *Config, step string) {
 
 // prepare makes deliveries of the orders. Their maps may take long and make much of little,
 // so what goes beyond MaxBatchBytes, or is not begun by until, is left for another flight.
-func (f *flight) prepare(ctx context.Context, until time.Time) []Delivery {
+func (f *flight) prepare(ctx context.Context, cfg *Config, until time.Time) []Delivery {
 	ds, size := make([]Delivery, 0, len(f.orders)), 0
 	for i := range f.orders {
 		o := &f.orders[i]
@@ -89,7 +89,10 @@ func (f *flight) prepare(ctx context.Context, until time.Time) []Delivery {
 			f.leave(i)
 			break
 		}
-		d, err := prepare(ctx, f.system, o)
+		d, err := prepare(ctx, cfg, f.system, o)
+		if o.lacks != "" {
+			continue
+		}
 		if err != nil {
 			o.fault = err.Error()
 			continue
@@ -111,13 +114,18 @@ func (f *flight) leave(first int) {
 	}
 }
 
-func prepare(ctx context.Context, system string, o *order) (Delivery, error) {
+func prepare(ctx context.Context, cfg *Config, system string, o *order) (Delivery, error) {
 	ev, err := event.UnmarshalShared(o.event)
 	if err != nil {
 		return Delivery{}, fmt.Errorf("the event cannot be read: %w", err)
 	}
 	if o.job.Type != "" && ev.Type != o.job.Type {
 		return Delivery{}, fmt.Errorf("the event is of type %s, and its sender routed it as %s: look at it before this is replayed", ev.Type, o.job.Type)
+	}
+	if cfg.Lacking != nil {
+		if o.lacks = cfg.Lacking(ev, o.job.From); o.lacks != "" {
+			return Delivery{}, nil
+		}
 	}
 	d := Delivery{
 		Event: ev, Text: o.event, Key: o.job.Key, System: system, Route: o.job.Route, Shadow: o.job.Shadow, Attempt: o.job.Tries + 1,

@@ -238,6 +238,9 @@ func (c *courier) admit(now time.Time) {
 				Ref: s.ref, Key: item.Key, Route: t.Route, Shadow: t.Shadow, Fault: cmp.Or(item.Fault, t.Fault),
 				Received: item.Received, Size: len(item.Event), Type: item.Head.Type, event: item.Event,
 			}
+			if item.Source != c.e.cfg.Agent {
+				j.From = item.Source
+			}
 			if later {
 				j.Claim = &says
 			} else {

@@ -176,7 +176,12 @@ type Config struct {
 	StopGrace    time.Duration      // for attempts in flight when Run is told to stop; default 5s
 	ReportEvery  time.Duration      // facts about what only changed its waiting count; default 1s
 	FlushEvery   time.Duration      // cursors that moved over nothing of their system; default 1s
+	LackingLimit time.Duration      // for what an event names and is not here yet; default 24h
 	Hook         func(step string)  // tests: called at BeforeSend and AfterSend
+
+	// Lacking says what an event that an agent accepted names and that is not here, empty if
+	// nothing is. It may be left out. Arrived is to be called when that may have changed.
+	Lacking func(e *event.Event, from string) string
 
 	// Check looks at the pages of a bbolt file before it is opened, and Salvage finds the
 	// values in one that is damaged. Such a file is moved aside, and deliveries begin again at
@@ -218,7 +223,7 @@ func (c *Config) withDefaults() error {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&c.ParkAfter, 30 * time.Second}, {&c.RolloutLimit, 24 * time.Hour}, {&c.StopGrace, 5 * time.Second},
+		{&c.ParkAfter, 30 * time.Second}, {&c.RolloutLimit, 24 * time.Hour}, {&c.LackingLimit, 24 * time.Hour}, {&c.StopGrace, 5 * time.Second},
 		{&c.ReportEvery, time.Second}, {&c.FlushEvery, time.Second},
 	} {
 		if *d.field <= 0 {

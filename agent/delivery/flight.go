@@ -29,6 +29,7 @@ type order struct {
 	dest  *policy.Destination
 	turn  uint64 // of the queue before this one
 	fault string // why it was not sent; the worker's until the flight is over
+	lacks string // what it names and is not here; the worker's likewise
 	left  bool   // it was not sent as there was no room or time; the worker's likewise
 }
 
@@ -90,6 +91,7 @@ func (c *courier) board(now time.Time) (f *flight, again time.Time) {
 		q.holds++
 		q.flying = j
 		q.absent, j.Absent = false, time.Time{}
+		q.lacking = false
 		q.lastTurn = c.turn
 		q.move(nil)
 	}
@@ -154,7 +156,7 @@ func (c *courier) land(f *flight, res *result) {
 		o := &f.orders[i]
 		o.q.holds--
 		o.q.flying = nil
-		if failure := res.failure; failure != nil && failure.Class != Rejected && o.fault == "" && !o.left {
+		if failure := res.failure; failure != nil && failure.Class != Rejected && o.fault == "" && o.lacks == "" && !o.left {
 			pauses[i] = o.pause(failure)
 			longest = max(longest, pauses[i])
 		}
@@ -170,6 +172,11 @@ func (c *courier) land(f *flight, res *result) {
 			c.schedule(o.q, now)
 			continue
 		}
+		if o.lacks != "" {
+			c.lack(o, now)
+			continue
+		}
+		o.job.Lacking = time.Time{}
 		if o.fault != "" {
 			c.finish(o, false, &result{fault: o.fault, at: res.at, took: res.took}, 0, now)
 			continue

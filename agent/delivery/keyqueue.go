@@ -27,6 +27,8 @@ type job struct {
 	Received time.Time `json:"received"`
 	Since    time.Time `json:"since"`             // it waits since; zero: it does not
 	Absent   time.Time `json:"absent"`            // its system or route is not in the policy since; zero: it is
+	Lacking  time.Time `json:"lacking,omitzero"`  // something that it names is not here since; zero: all of it is
+	From     string    `json:"from,omitempty"`    // the agent that accepted the event, if it is another
 	Tries    int       `json:"tries,omitempty"`   // attempts made
 	Counted  int       `json:"counted,omitempty"` // of them, those that count against the limit
 	Company  int       `json:"company,omitempty"` // of them, those that failed beside others, the breaker open or not
@@ -73,6 +75,7 @@ type keyQueue struct {
 	flying   *job // whose attempt is under way
 	holds    int  // attempts and commits under way that the next attempt waits for
 	absent   bool // the head's system or route is not in the policy
+	lacking  bool // something that the head names is not here
 	due      time.Time
 	parkAt   time.Time // when a failing first job is parked; zero: it is not failing
 	retry    *backoff.ExponentialBackOff
@@ -125,7 +128,7 @@ func (q *keyQueue) settle(j *job) {
 		q.queue[0] = nil
 		q.queue = q.queue[1:]
 	}
-	q.retry, q.due, q.parkAt, q.absent = nil, time.Time{}, time.Time{}, false
+	q.retry, q.due, q.parkAt, q.absent, q.lacking = nil, time.Time{}, time.Time{}, false, false
 }
 
 // wake is when something is to be done for the head.

@@ -35,6 +35,9 @@ func (s *Service) admitAll(ctx context.Context, v *view, c *caller, events []eve
 	first := make(map[[16]byte]int, len(events))
 	for i, e := range events {
 		a, p := v.admit(ctx, c.system, e)
+		if p == nil {
+			p = s.namesDocuments(e.Event)
+		}
 		if p == nil && batch {
 			hash := e.Hash()
 			if j, seen := first[hash]; !seen {

@@ -59,6 +59,11 @@ func (s *Service) routes() http.Handler {
 		e.GET("/v1/calls", s.authenticated(s.listCalls), limit)
 		e.GET("/v1/calls/:id", s.authenticated(s.showCall), limit)
 	}
+	if s.parts.Documents != nil {
+		e.POST("/v1/documents", s.authenticated(s.putDocument))
+		e.GET("/v1/documents/:sha256", s.authenticated(s.getDocument), limit)
+		e.HEAD("/v1/documents/:sha256", s.authenticated(s.getDocument), limit)
+	}
 	return e
 }
 

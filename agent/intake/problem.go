@@ -46,6 +46,9 @@ const (
 	CodeCallUnavailable Code = "provider-unavailable"
 	CodeCallFailed      Code = "provider-failed"
 	CodeCallsBusy       Code = "calls-busy"
+	CodeNoDocument      Code = "unknown-document"
+	CodeDocumentDamaged Code = "document-damaged"
+	CodeDocumentsFull   Code = "documents-full"
 )
 
 type kind struct {
@@ -87,6 +90,9 @@ var kinds = map[Code]kind{
 	CodeCallUnavailable: {503, "The carrier or tax engine cannot be reached now; nothing was done", true},
 	CodeCallFailed:      {502, "The carrier or tax engine failed", true},
 	CodeCallsBusy:       {503, "No call can be made now; nothing was done", true},
+	CodeNoDocument:      {422, "The event names a document that is not here", false},
+	CodeDocumentDamaged: {503, "The document is damaged here", true},
+	CodeDocumentsFull:   {507, "There is no room for documents", true},
 	CodeQueueFull:       {507, "The agent's journal is full", true},
 }
 

@@ -232,20 +232,21 @@ type rig struct {
 	secrets *secrets
 	numbers *pool
 	desk    *desk
+	shelf   *shelf
 	clock   *clock
 	url     string
 }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{journal: &journal{}, numbers: &pool{}, desk: &desk{}, policy: &holder{}, clock: &clock{}, secrets: &secrets{texts: map[string]string{
+	r := &rig{journal: &journal{}, numbers: &pool{}, desk: &desk{}, shelf: &shelf{}, policy: &holder{}, clock: &clock{}, secrets: &secrets{texts: map[string]string{
 		"file:shop.token": "shop-secret\n", "file:wms.token": "wms-secret", "file:shop-hq.token": "hq-secret",
 	}}}
 	r.clock.advance(time.Hour * 24 * 365 * 56)
 	r.policy.p.Store(compilePolicy(t))
 	var err error
 	r.Service, err = New(Config{Site: "eu"}, Parts{
-		Policy: r.policy, Journal: r.journal, Secrets: r.secrets, Numbers: r.numbers, Calls: r.desk, Now: r.clock.now,
+		Policy: r.policy, Journal: r.journal, Secrets: r.secrets, Numbers: r.numbers, Calls: r.desk, Documents: r.shelf, Now: r.clock.now,
 		NewRouter: func(*policy.Set) Router { return toERP{} },
 	})
 	if err != nil {

@@ -67,6 +67,7 @@ type commit struct {
 	records [][]byte     // of blocks and gaps; entries come before them
 	landed  []landed     // what each of records is of
 	blocks  []taken      // blocks among them
+	inner   bool         // one of blocks holds an internal event
 	since   map[lane]int // lanes of new epochs, and which of records is their first
 	marks   map[string]uint64
 	stats   Stats
@@ -271,7 +272,9 @@ func (c *commit) receive(a *arrival) (Received, error) {
 	}
 	c.blocks = append(c.blocks, taken{l, ids})
 	answer.Known, answer.Count = known, a.envelope.Count-int(skip)-known
-	c.stats.Received += uint64(answer.Count)
+	inner := c.j.internalIn(a.heads, &record{skip: int(skip), known: bits})
+	c.inner = c.inner || inner > 0
+	c.stats.Received += uint64(answer.Count - inner)
 	return answer, nil
 }
 
@@ -373,7 +376,7 @@ func (c *commit) write() error {
 	}
 	accepted := 0
 	for _, e := range events {
-		if !c.j.isFact(e.prepared) {
+		if !c.j.isFact(e.prepared) && !internal(&e.head) {
 			accepted++
 		}
 	}
@@ -480,6 +483,7 @@ func (c *commit) takeOver(events []*pending, first, end uint64) {
 		for _, n := range e.numbers {
 			j.addIndex(n.Agent, n.Seq, pos)
 		}
+		j.noteInternal(&e.head, e.numbers)
 		if len(e.numbers) > 0 {
 			j.noteRevision(e.head.Revision, pos)
 		}
@@ -495,6 +499,9 @@ func (c *commit) takeOver(events []*pending, first, end uint64) {
 	}
 	if len(c.records) > 0 { // what comes in is for this agent
 		j.local = end
+	}
+	if c.inner {
+		j.internal = end
 	}
 	for _, r := range c.repeats {
 		r.receipt.Pos = r.of.receipt.Pos

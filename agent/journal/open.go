@@ -46,16 +46,18 @@ type Journal struct {
 	epoch   atomic.Uint64
 	room    []byte // of the last commit's records; used by Run only
 
-	mu     sync.Mutex
-	end    uint64                       // position behind the last commit; moves with out
-	local  uint64                       // from it to end nothing has a target here
-	grown  chan struct{}                // closed and replaced when end moves
-	out    map[string]uint64            // last number given, by destination
-	in     map[string]map[uint64]uint64 // last number committed, by source and epoch
-	since  map[lane]uint64              // position of an epoch's first record, if the source had an earlier one
-	known  map[string]*known            // by source
-	trails map[lane]*trail
-	index  map[string][]lanePoint
+	mu       sync.Mutex
+	end      uint64                       // position behind the last commit; moves with out
+	local    uint64                       // from it to end nothing has a target here
+	internal uint64                       // from it to end nothing internal has come
+	inner    map[string][]span            // numbers of internal events, by destination
+	grown    chan struct{}                // closed and replaced when end moves
+	out      map[string]uint64            // last number given, by destination
+	in       map[string]map[uint64]uint64 // last number committed, by source and epoch
+	since    map[lane]uint64              // position of an epoch's first record, if the source had an earlier one
+	known    map[string]*known            // by source
+	trails   map[lane]*trail
+	index    map[string][]lanePoint
 
 	// What Flushed needs: the order of revisions, what a commit under way holds, and the
 	// revision below which nothing is accepted any more. Before runsFrom the order is not known.
@@ -97,9 +99,9 @@ func Open(cfg Config) (*Journal, error) {
 		repeats: newRecent[uint64, uint64](cfg.Window), end: cfg.Log.Next(), grown: make(chan struct{}),
 		out: map[string]uint64{}, in: map[string]map[uint64]uint64{},
 		index: map[string][]lanePoint{}, reported: map[uint64]bool{},
-		since: map[lane]uint64{}, known: map[string]*known{}, trails: map[lane]*trail{},
+		since: map[lane]uint64{}, known: map[string]*known{}, trails: map[lane]*trail{}, inner: map[string][]span{},
 	}
-	j.local = j.end
+	j.local, j.internal = j.end, j.end
 	j.epoch.Store(cfg.Epoch)
 	totals := cfg.Log.Marks("total/")
 	j.stats.Accepted, j.stats.Received = totals[markAccepted], totals[markReceived]
@@ -162,6 +164,7 @@ func (j *Journal) replayOne(pos uint64, r record, from uint64) {
 			j.out[n.Agent] = max(j.out[n.Agent], n.Seq)
 			j.addIndex(n.Agent, n.Seq, pos)
 		}
+		j.noteInternal(&r.entry.Head, r.entry.Numbers)
 		if len(r.entry.Numbers) > 0 {
 			j.noteRevision(r.entry.Revision, pos)
 		}
@@ -259,11 +262,11 @@ func (j *Journal) Next() uint64 {
 	return j.end
 }
 
-// ends gives Next, and where the last record with a target here ends.
-func (j *Journal) ends() (end, local uint64) {
+// ends gives Next, and where the last record with a target here ends, and the last internal one.
+func (j *Journal) ends() (end, local, internal uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.end, j.local
+	return j.end, j.local, j.internal
 }
 
 // Wait returns when Next is beyond pos. The log alone does not tell: it shows an append a

@@ -132,9 +132,21 @@ func (j *Journal) eachAhead(from, end uint64, fn func(pos uint64, r record)) (fa
 // block more than maxEvents, and after much that is not for this agent there may be none
 // although next is not yet the end.
 func (j *Journal) ReadLocal(from uint64, maxEvents int) (items []LocalItem, next uint64, err error) {
-	end, local := j.ends()
+	end, local, _ := j.ends()
+	return j.readUpTo(from, maxEvents, end, local, j.isLocal)
+}
+
+// ReadInternal is ReadLocal for the events that agents send to each other for themselves.
+func (j *Journal) ReadInternal(from uint64, maxEvents int) (items []LocalItem, next uint64, err error) {
+	end, _, internal := j.ends()
+	return j.readUpTo(from, maxEvents, end, internal, j.isInternal)
+}
+
+// readUpTo gives the wanted events from a position on; from position last to the end there
+// are none.
+func (j *Journal) readUpTo(from uint64, maxEvents int, end, last uint64, wanted func(*block.Head) bool) (items []LocalItem, next uint64, err error) {
 	next = max(from, j.First())
-	if next >= local { // a site that only sends need not read again what it sent
+	if next >= last { // a site that only sends need not read again what it sent
 		return nil, max(next, end), nil
 	}
 	read := 0
@@ -153,7 +165,7 @@ func (j *Journal) ReadLocal(from uint64, maxEvents int) (items []LocalItem, next
 			if err != nil {
 				continue
 			}
-			for _, item := range j.items(s.pos, r, j.isLocal) {
+			for _, item := range j.items(s.pos, r, wanted) {
 				items = append(items, item.LocalItem)
 			}
 		}
@@ -162,7 +174,7 @@ func (j *Journal) ReadLocal(from uint64, maxEvents int) (items []LocalItem, next
 }
 
 func (j *Journal) isLocal(h *block.Head) bool {
-	return slices.ContainsFunc(h.Targets, func(t block.Target) bool { return t.Agent == j.cfg.Self })
+	return !internal(h) && slices.ContainsFunc(h.Targets, func(t block.Target) bool { return t.Agent == j.cfg.Self })
 }
 
 // Scan calls fn for the events of one ordering key, or all with keyHash 0, accepted here

@@ -60,6 +60,7 @@ type Config struct {
 	Queue     Queue
 	Calls     func(state string) (any, error) // to carriers and tax engines; of no state those that are open
 	Vouch     func() error                    // for the numbers that are held; ErrConflict
+	Documents func(ctx context.Context) (any, error)
 }
 
 // Server is the door. New binds the port; Run serves.
@@ -143,6 +144,10 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/calls", s.guarded(func(w http.ResponseWriter, r *http.Request) {
 		list, err := s.cfg.Calls(r.URL.Query().Get("state"))
 		answer(w, list, err)
+	}))
+	mux.HandleFunc("GET /v1/documents", s.guarded(func(w http.ResponseWriter, r *http.Request) {
+		report, err := s.cfg.Documents(r.Context())
+		answer(w, report, err)
 	}))
 	mux.HandleFunc("POST /v1/numbers/vouch", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, map[string]string{"state": "vouched"}, s.cfg.Vouch())

@@ -191,6 +191,9 @@ func printStatus(w io.Writer, s agent.Status) {
 	fmt.Fprintf(t, "certificate\tuntil %s\n", s.Certificate.Local().Format(time.DateTime))
 	fmt.Fprintf(t, "queue\t%d accepted, %d received, %d to be sent; %.1f of %.1f MB\n",
 		s.Queue.Accepted, s.Queue.Received, s.Queue.Outgoing, megabytes(s.Queue.Bytes), megabytes(s.Queue.Quota))
+	if d := s.Documents; d.Count+d.Arriving+d.Missing > 0 {
+		fmt.Fprintf(t, "documents\t%d, %d arriving, %d missing; %.1f of %.1f MB\n", d.Count, d.Arriving, d.Missing, megabytes(d.Bytes), megabytes(d.Quota))
+	}
 	_ = t.Flush() // standard output
 	printOpenCalls(t, s.Calls)
 	printNumbers(t, s.Numbers)
