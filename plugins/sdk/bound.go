@@ -36,7 +36,7 @@ func (e *Error) Bounded() *Error {
 	out := &Error{
 		Class: e.Class, Fault: e.Fault, Retryable: e.Retryable,
 		Message: clean(e.Message, MaxMessage), Field: clean(e.Field, MaxField), Suggestion: clean(e.Suggestion, MaxMessage),
-		RetryAfter: min(max(e.RetryAfter, 0), MaxRetryAfter),
+		RetryAfter: min(max(e.RetryAfter, 0), Span(MaxRetryAfter)),
 		Provider:   Provider{Code: clean(e.Provider.Code, MaxProviderCode), Text: clean(e.Provider.Text, MaxProviderText)},
 	}
 	if !out.Class.Known() {

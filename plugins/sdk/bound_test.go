@@ -12,7 +12,7 @@ import (
 func TestAnErrorIsCutToItsLimits(t *testing.T) {
 	long := strings.Repeat("ä", MaxProviderText)
 	e := (&Error{Class: "odd", Fault: "nobody", Message: "x" + long, Field: long, Suggestion: long, Retryable: true,
-		RetryAfter: 400 * 24 * time.Hour, Provider: Provider{Code: long, Text: "x" + long}}).Bounded()
+		RetryAfter: Span(400 * 24 * time.Hour), Provider: Provider{Code: long, Text: "x" + long}}).Bounded()
 	for _, c := range []struct {
 		name, text string
 		limit      int
@@ -24,7 +24,7 @@ func TestAnErrorIsCutToItsLimits(t *testing.T) {
 			t.Errorf("%s: %d bytes, want %d and whole characters", c.name, len(c.text), c.limit)
 		}
 	}
-	if e.Class != Internal || e.Fault != FaultPlugin || e.RetryAfter != MaxRetryAfter || !e.Retryable {
+	if e.Class != Internal || e.Fault != FaultPlugin || e.RetryAfter != Span(MaxRetryAfter) || !e.Retryable {
 		t.Errorf("class %q, fault %q, after %s, retryable %v", e.Class, e.Fault, e.RetryAfter, e.Retryable)
 	}
 }

@@ -3,7 +3,6 @@ package sdk
 import (
 	"errors"
 	"fmt"
-	"time"
 )
 
 // Class says what kind of failure it is; what the host does about it depends on nothing else.
@@ -47,20 +46,20 @@ const (
 // Error is what a plugin answers in place of a result. Every other error is taken for one of
 // class Internal.
 type Error struct {
-	Class      Class
-	Fault      Fault
-	Message    string        // what is wrong, for people
-	Field      string        // path in the request: parcels[1].weight
-	Suggestion string        // what to do
-	Retryable  bool          // the same call may succeed later
-	RetryAfter time.Duration // not before; zero: as the host likes
-	Provider   Provider
+	Class      Class    `json:"class"`
+	Fault      Fault    `json:"fault"`
+	Message    string   `json:"message"`              // what is wrong, for people
+	Field      string   `json:"field,omitempty"`      // path in the request: parcels[1].weight
+	Suggestion string   `json:"suggestion,omitempty"` // what to do
+	Retryable  bool     `json:"retryable"`            // the same call may succeed later
+	RetryAfter Span     `json:"retryAfter,omitzero"`  // not before; zero: as the host likes
+	Provider   Provider `json:"provider,omitzero"`
 }
 
 // Provider is the other side's own word, as it came.
 type Provider struct {
-	Code string
-	Text string
+	Code string `json:"code,omitempty"`
+	Text string `json:"text,omitempty"`
 }
 
 func (e *Error) Error() string {
@@ -109,7 +108,7 @@ func ClassOf(err error) Class {
 
 // Warning stands beside a result that holds in spite of it.
 type Warning struct {
-	Code    string
-	Message string
-	Field   string
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Field   string `json:"field,omitempty"`
 }

@@ -19,8 +19,8 @@ const (
 
 // Measure is a decimal number of a unit.
 type Measure struct {
-	Value decimal.Decimal
-	Unit  string
+	Value decimal.Decimal `json:"value"`
+	Unit  string          `json:"unit"`
 }
 
 // The units in grams and in millimetres, exact by their definitions.

@@ -9,8 +9,8 @@ import (
 // Money is an amount of a currency (ISO 4217). It is decimal throughout, and text on every
 // wire.
 type Money struct {
-	Amount   decimal.Decimal
-	Currency string
+	Amount   decimal.Decimal `json:"amount"`
+	Currency string          `json:"currency"`
 }
 
 // Of makes money of text such as "12.50".

@@ -91,7 +91,7 @@ func TestABookCutAtEachByteOfItsLastLine(t *testing.T) {
 			}
 		}
 		after := must[[]byte](t)(os.ReadFile(filepath.Join(dir, bookName)))
-		if n := bytes.Count(after, []byte(`"Reference":"LAST"`)); n != 1 {
+		if n := bytes.Count(after, []byte(`"reference":"LAST"`)); n != 1 {
 			t.Fatalf("cut at %d of %d: the last shipment stands %d times in the book", size, len(text), n)
 		}
 		kept, err := os.ReadFile(filepath.Join(dir, bookName+".cut"))

@@ -50,7 +50,7 @@ func look(s *carrier.Shipment, today time.Time) (*job, error) {
 	for _, side := range []struct {
 		field string
 		a     *sdk.Address
-	}{{"from", &s.From}, {"to", &s.To}, {"return_to", s.ReturnTo}} {
+	}{{"from", &s.From}, {"to", &s.To}, {"returnTo", s.ReturnTo}} {
 		if side.a != nil {
 			if err := lookAddress(side.field, side.a); err != nil {
 				return nil, err
@@ -67,6 +67,17 @@ func look(s *carrier.Shipment, today time.Time) (*job, error) {
 	}
 	if err := j.options(); err != nil {
 		return nil, err
+	}
+	if err := j.amounts(); err != nil {
+		return nil, err
+	}
+	switch {
+	case s.RateID != "":
+		return nil, sdk.Errorf(sdk.Validation, "this carrier's prices have no identifiers").At("rateId").Suggest("leave it out")
+	case s.Payer != nil && (s.Payer.Party != carrier.PayerSender || s.Payer.Account != ""):
+		return nil, sdk.Errorf(sdk.NotSupported, "the sender pays this carrier").At("payer").Suggest("leave it out")
+	case s.LabelDPI != 0 && s.LabelDPI != dotsPerInch:
+		return nil, sdk.Errorf(sdk.NotSupported, "labels have %d dots an inch", dotsPerInch).At("labelDpi")
 	}
 	if s.Customs != nil {
 		j.warnings = append(j.warnings, sdk.Warning{Code: "customs", Message: "no customs papers are made by this carrier", Field: "customs"})
@@ -86,7 +97,7 @@ func lookAddress(field string, a *sdk.Address) *sdk.Error {
 		return sdk.Errorf(sdk.Validation, "an address has at most 3 lines, and this one %d", len(a.Lines)).At(field + "lines")
 	}
 	texts := []struct{ name, text string }{{"name", a.Name}, {"company", a.Company}, {"city", a.City}, {"state", a.State},
-		{"postal_code", a.PostalCode}, {"phone", a.Phone}}
+		{"postalCode", a.PostalCode}, {"phone", a.Phone}}
 	for i, line := range a.Lines {
 		texts = append(texts, struct{ name, text string }{fmt.Sprintf("lines[%d]", i), line})
 	}
@@ -147,16 +158,6 @@ func (j *job) options() error {
 				return sdk.Errorf(sdk.Validation, "%q is no signature; none, any and adult are", cut(value)).At(field)
 			}
 			j.signature = value != "none"
-		case carrier.OptInsurance, carrier.OptCOD:
-			m, err := sdk.Of(value, "XXX")
-			if err != nil || !m.Amount.IsPositive() || m.Amount.GreaterThan(maxMeasure) || len(value) > 20 {
-				return sdk.Errorf(sdk.Validation, "%q is no amount such as 120.50", cut(value)).At(field)
-			}
-			if name == carrier.OptCOD {
-				j.collect = &m.Amount
-			} else {
-				j.insured = &m.Amount
-			}
 		case carrier.OptNotifyMail:
 			j.warnings = append(j.warnings, sdk.Warning{Code: "notify", Message: "this carrier sends no mail", Field: field})
 		default:
@@ -169,16 +170,34 @@ func (j *job) options() error {
 	return nil
 }
 
+// amounts reads what is to be insured and collected.
+func (j *job) amounts() error {
+	for _, a := range []struct {
+		field string
+		of    *sdk.Money
+		into  **decimal.Decimal
+	}{{"insurance", j.s.Insurance, &j.insured}, {"cod", j.s.COD, &j.collect}} {
+		if a.of == nil {
+			continue
+		}
+		if !a.of.Amount.IsPositive() || a.of.Amount.GreaterThan(maxMeasure) {
+			return sdk.Errorf(sdk.Validation, "it is no amount such as 120.50").At(a.field + ".amount")
+		}
+		*a.into = &a.of.Amount
+	}
+	return nil
+}
+
 // sameCurrency refuses an amount to insure or to collect in a currency that is not the
 // tariff's: no rate of exchange is known here.
 func (j *job) sameCurrency(currency string) error {
-	if j.insured == nil && j.collect == nil {
-		return nil
-	}
-	for i, p := range j.s.Parcels {
-		if p.Value != nil && p.Value.Currency != currency {
-			return sdk.Errorf(sdk.Validation, "the parcel's value is in %s and the tariff in %s, and so the amount to insure or collect", cut(p.Value.Currency), currency).
-				At(fmt.Sprintf("parcels[%d].value.currency", i)).Suggest("give values in " + currency)
+	for _, a := range []struct {
+		field string
+		of    *sdk.Money
+	}{{"insurance", j.s.Insurance}, {"cod", j.s.COD}} {
+		if a.of != nil && a.of.Currency != currency {
+			return sdk.Errorf(sdk.Validation, "the amount is in %s and the tariff in %s", cut(a.of.Currency), currency).
+				At(a.field + ".currency").Suggest("give it in " + currency)
 		}
 	}
 	return nil

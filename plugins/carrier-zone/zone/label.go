@@ -15,6 +15,7 @@ const (
 	labelWidth  = 812
 	labelHeight = 1218
 	dotsPerMM   = 8
+	dotsPerInch = 203
 	margin      = 28
 	quiet       = 10 // modules of white that a scanner wants on both sides of a code
 )
@@ -119,10 +120,11 @@ func (c *Carrier) draw(on canvas, p *bought, parcel int) error {
 // marks are what the driver must know.
 func marks(p *bought) []string {
 	var out []string
+	if p.Shipment.COD != nil {
+		out = append(out, "COD "+p.Shipment.COD.String())
+	}
 	for _, name := range sortedKeys(p.Shipment.Options) {
 		switch value := p.Shipment.Options[name]; {
-		case name == carrier.OptCOD:
-			out = append(out, "COD "+value+" "+p.Rate.Total.Currency)
 		case name == carrier.OptSaturday && value == "true":
 			out = append(out, "SATURDAY")
 		case name == carrier.OptSignature && value != "none":

@@ -17,6 +17,7 @@ import (
 
 	"github.com/makiuchi-d/gozxing"
 	"github.com/makiuchi-d/gozxing/oned"
+	"github.com/shopspring/decimal"
 	"pgregory.net/rapid"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
@@ -235,7 +236,8 @@ func TestLabelsStayAsTheyAre(t *testing.T) {
 	c := start(t, t.TempDir(), setFont, "E:ANMDJ.TTF")
 	s := munich("GOLDEN")
 	s.Parcels[0].SSCC, s.Parcels[0].Reference, s.To.Residential = "106141412345678908", "Carton 1", true
-	s.Options = map[string]string{"cod": "120.50", "signature": "adult"}
+	s.COD = &sdk.Money{Amount: decimal.RequireFromString("120.50"), Currency: "EUR"}
+	s.Options = map[string]string{"signature": "adult"}
 	got := must[*carrier.Shipped](t)(c.Ship(ctx, s)).Documents[0].Data
 	name := filepath.Join("testdata", "label.zpl")
 	if os.Getenv("UPDATE") != "" {

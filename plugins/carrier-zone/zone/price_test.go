@@ -64,9 +64,9 @@ func TestRatesOfTheExampleTariffs(t *testing.T) {
 		"residential":  {func(s *carrier.Shipment) { s.To.Residential = true; s.Service = "ground" }, "ground 14.26 USD: freight 8.3 residential 4.15 fuel 1.81"},
 		"remote":       {func(s *carrier.Shipment) { s.To.PostalCode, s.To.City, s.Service = "99501", "Anchorage", "ground" }, "ground 27.94 USD: freight 11.2 remote 13.2 fuel 3.54"},
 		"saturday":     {func(s *carrier.Shipment) { s.Options = map[string]string{"saturday": "true"} }, "express 47.37 USD: freight 27.4 saturday 16 fuel 3.97"},
-		"cash":         {func(s *carrier.Shipment) { s.Options, s.Service = map[string]string{"cod": "133.33"}, "ground" }, "ground 20.50 USD: freight 8.3 cod 11 fuel 1.2"},
-		"insured":      {func(s *carrier.Shipment) { s.Options, s.Service = map[string]string{"insurance": "1000"}, "ground" }, "ground 20.50 USD: freight 8.3 insurance 11 fuel 1.2"},
-		"insured less": {func(s *carrier.Shipment) { s.Options, s.Service = map[string]string{"insurance": "10"}, "ground" }, "ground 12.95 USD: freight 8.3 insurance 3.45 fuel 1.2"},
+		"cash":         {func(s *carrier.Shipment) { s.COD, s.Service = usd("133.33"), "ground" }, "ground 20.50 USD: freight 8.3 cod 11 fuel 1.2"},
+		"insured":      {func(s *carrier.Shipment) { s.Insurance, s.Service = usd("1000"), "ground" }, "ground 20.50 USD: freight 8.3 insurance 11 fuel 1.2"},
+		"insured less": {func(s *carrier.Shipment) { s.Insurance, s.Service = usd("10"), "ground" }, "ground 12.95 USD: freight 8.3 insurance 3.45 fuel 1.2"},
 		"signature":    {func(s *carrier.Shipment) { s.Options, s.Service = map[string]string{"signature": "adult"}, "ground" }, "ground 14.80 USD: freight 8.3 signature 5.3 fuel 1.2"},
 		"oversize":     {func(s *carrier.Shipment) { s.Parcels[0].Dimensions, s.Service = boxOf(50, 2, 2, sdk.Inch), "ground" }, "ground 36.98 USD: freight 8.3 oversize 24 fuel 4.68"},
 		"two parcels": {func(s *carrier.Shipment) {
@@ -127,9 +127,9 @@ func TestRateSaysWhatItIsWorth(t *testing.T) {
 
 // drawShipment makes what some tariff of the examples may take.
 func drawShipment(t *rapid.T) *carrier.Shipment {
-	s := reno()
+	s, currency := reno(), "USD"
 	if rapid.Bool().Draw(t, "Europe") {
-		s = munich("A")
+		s, currency = munich("A"), "EUR"
 		s.Service, s.Numbers = "", nil
 	}
 	s.To.PostalCode = rapid.SampledFrom([]string{"89501", "10001", "99501", "80331", "18565", "27498"}).Draw(t, "to")
@@ -145,9 +145,12 @@ func drawShipment(t *rapid.T) *carrier.Shipment {
 		s.Parcels = append(s.Parcels, p)
 	}
 	s.Options = map[string]string{}
-	for _, name := range []string{"insurance", "cod"} {
-		if rapid.Bool().Draw(t, name) {
-			s.Options[name] = decimal.New(rapid.Int64Range(1, 1e7).Draw(t, "amount"), -2).String()
+	for _, a := range []struct {
+		name string
+		into **sdk.Money
+	}{{"insurance", &s.Insurance}, {"cod", &s.COD}} {
+		if rapid.Bool().Draw(t, a.name) {
+			*a.into = &sdk.Money{Amount: decimal.New(rapid.Int64Range(1, 1e7).Draw(t, "amount"), -2), Currency: currency}
 		}
 	}
 	for _, name := range []string{"saturday", "oversized"} {

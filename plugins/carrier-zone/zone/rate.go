@@ -74,7 +74,7 @@ func (c *Carrier) tariffOf(j *job) (*tariff, string, error) {
 			At("from").Suggest("add a tariff with that origin and date to the tables")
 	}
 	if t.zones.byCode(j.s.To.Country) && postalCode(j.s.To.PostalCode) == "" {
-		return nil, "", sdk.Errorf(sdk.Validation, "the zone in %s depends on the postal code", cut(j.s.To.Country)).At("to.postal_code").Suggest("give it")
+		return nil, "", sdk.Errorf(sdk.Validation, "the zone in %s depends on the postal code", cut(j.s.To.Country)).At("to.postalCode").Suggest("give it")
 	}
 	e := t.zones.find(&j.s.To)
 	if e == nil || e.value == "" {

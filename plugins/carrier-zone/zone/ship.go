@@ -129,6 +129,9 @@ func (c *Carrier) plan(s *carrier.Shipment, back bool, digest string) (*bought, 
 	if s.Service == "" {
 		return nil, sdk.Errorf(sdk.Validation, "a service is needed to ship").At("service").Suggest("ask for rates and take the service of one")
 	}
+	if s.Date == "" {
+		return nil, sdk.Errorf(sdk.Validation, "a date is needed to ship").At("date").Suggest("give the day on which it is handed over, such as 2026-01-31")
+	}
 	j, err := look(s, c.now())
 	if err != nil {
 		return nil, err

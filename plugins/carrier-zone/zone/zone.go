@@ -290,7 +290,7 @@ func (c *Carrier) ValidateAddress(ctx context.Context, a *sdk.Address) (*carrier
 		}
 		if t.zones.byCode(tidy.Country) && postalCode(tidy.PostalCode) == "" && out.Valid {
 			out.Valid = false
-			fault("form", "postal_code", "there is no postal code, and the zone depends on it")
+			fault("form", "postalCode", "there is no postal code, and the zone depends on it")
 		}
 		e := t.zones.find(&tidy)
 		served = served || e != nil && e.value != ""

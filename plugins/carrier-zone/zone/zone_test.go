@@ -64,6 +64,10 @@ func munich(reference string) *carrier.Shipment {
 		Order:   "SO-1001"}
 }
 
+func usd(amount string) *sdk.Money {
+	return &sdk.Money{Amount: decimal.RequireFromString(amount), Currency: "USD"}
+}
+
 func wantClass(t *testing.T, err error, class sdk.Class, field string) {
 	t.Helper()
 	var e *sdk.Error
@@ -262,10 +266,11 @@ func TestShipRefuses(t *testing.T) {
 		"a huge box":        {func(s *carrier.Shipment) { s.Parcels[0].Dimensions.Height = decimal.New(1, 50) }, sdk.Validation, "parcels[0].dimensions.height"},
 		"a unit":            {func(s *carrier.Shipment) { s.Parcels[0].Dimensions.Unit = "ell" }, sdk.Validation, "parcels[0].dimensions.unit"},
 		"no parcels":        {func(s *carrier.Shipment) { s.Parcels = nil }, sdk.Validation, "parcels"},
+		"no date":           {func(s *carrier.Shipment) { s.Date = "" }, sdk.Validation, "date"},
 		"a date":            {func(s *carrier.Shipment) { s.Date = "12.3.2026" }, sdk.Validation, "date"},
 		"before tariffs":    {func(s *carrier.Shipment) { s.Date = "2019-03-12" }, sdk.NotServiced, "from"},
 		"a country":         {func(s *carrier.Shipment) { s.To.Country = "Germany" }, sdk.Validation, "to.country"},
-		"no postal code":    {func(s *carrier.Shipment) { s.To.PostalCode = "" }, sdk.Validation, "to.postal_code"},
+		"no postal code":    {func(s *carrier.Shipment) { s.To.PostalCode = "" }, sdk.Validation, "to.postalCode"},
 		"an island":         {func(s *carrier.Shipment) { s.To.PostalCode = "27498" }, sdk.NotServiced, "to"},
 		"the moon":          {func(s *carrier.Shipment) { s.To.Country = "XM" }, sdk.NotServiced, "to"},
 		"four lines":        {func(s *carrier.Shipment) { s.To.Lines = make([]string, 4) }, sdk.Validation, "to.lines"},
@@ -273,11 +278,11 @@ func TestShipRefuses(t *testing.T) {
 		"an option":         {func(s *carrier.Shipment) { s.Options = map[string]string{"dangerous": "UN1263"} }, sdk.NotSupported, "options.dangerous"},
 		"a signature":       {func(s *carrier.Shipment) { s.Options = map[string]string{"signature": "royal"} }, sdk.Validation, "options.signature"},
 		"saturday":          {func(s *carrier.Shipment) { s.Options = map[string]string{"saturday": "yes"} }, sdk.Validation, "options.saturday"},
-		"an amount":         {func(s *carrier.Shipment) { s.Options = map[string]string{"cod": "1e999999999"} }, sdk.Validation, "options.cod"},
-		"another currency": {func(s *carrier.Shipment) {
-			s.Options = map[string]string{"insurance": "100"}
-			s.Parcels[0].Value = &sdk.Money{Amount: decimal.NewFromInt(100), Currency: "USD"}
-		}, sdk.Validation, "parcels[0].value.currency"},
+		"an amount":         {func(s *carrier.Shipment) { s.COD = usd("1000000000001") }, sdk.Validation, "cod.amount"},
+		"another currency":  {func(s *carrier.Shipment) { s.Insurance = usd("100") }, sdk.Validation, "insurance.currency"},
+		"an offer":          {func(s *carrier.Shipment) { s.RateID = "R1" }, sdk.Validation, "rateId"},
+		"another payer":     {func(s *carrier.Shipment) { s.Payer = &carrier.Payer{Party: carrier.PayerRecipient} }, sdk.NotSupported, "payer"},
+		"another printer":   {func(s *carrier.Shipment) { s.LabelDPI = 300 }, sdk.NotSupported, "labelDpi"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := munich("NEW")

@@ -40,7 +40,7 @@ type Error struct {
 	Class         string               `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
 	Fault         string               `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`                             // who has to do something: caller, provider, network or plugin
 	Message       string               `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`                         // what is wrong, for people; at most 1 KiB, as suggestion
-	Field         string               `protobuf:"bytes,4,opt,name=field,proto3" json:"field,omitempty"`                             // path in the request: parcels[1].weight; at most 256 bytes
+	Field         string               `protobuf:"bytes,4,opt,name=field,proto3" json:"field,omitempty"`                             // path in the request, of JSON names: parcels[1].weight, to.postalCode; at most 256 bytes
 	Suggestion    string               `protobuf:"bytes,5,opt,name=suggestion,proto3" json:"suggestion,omitempty"`                   // what to do
 	Retryable     bool                 `protobuf:"varint,6,opt,name=retryable,proto3" json:"retryable,omitempty"`                    // the same call may succeed later
 	RetryAfter    *durationpb.Duration `protobuf:"bytes,7,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"` // not before; unset: as the host likes; at most 7 days

@@ -12,7 +12,7 @@ import (
 
 // calculate is what a document owes, and the day whose rates were taken.
 func (e *Engine) calculate(d *tax.Document) (*tax.Result, string) {
-	result := &tax.Result{Reference: d.Reference, Status: tax.Calculated, Source: "local", Data: e.tables.Version()}
+	result := &tax.Result{Reference: d.Reference, Kind: tax.ResultEstimate, Currency: d.Currency, Status: tax.Calculated, Source: "local", Data: e.tables.Version()}
 	date := e.taxPoint(d, result)
 	c := &chooser{tables: e.tables, origin: e.origin, d: d, date: date}
 	treatments := make([]*treatment, len(d.Lines))
@@ -49,7 +49,7 @@ func (e *Engine) taxPoint(d *tax.Document, result *tax.Result) string {
 				return sale.TaxPoint
 			}
 		}
-		result.Warnings = append(result.Warnings, sdk.Warning{Code: "return_rates", Field: "tax_point",
+		result.Warnings = append(result.Warnings, sdk.Warning{Code: "return_rates", Field: "taxPoint",
 			Message: "the sale that is returned is not known here: the rates are those of " + d.Date})
 	}
 	return d.Date

@@ -33,7 +33,7 @@ func check(d *tax.Document) error {
 	case !isDate(d.Date):
 		return sdk.Errorf(sdk.Validation, "%q is no date such as 2006-01-02", d.Date).At("date")
 	case d.TaxPoint != "" && !isDate(d.TaxPoint):
-		return sdk.Errorf(sdk.Validation, "%q is no date such as 2006-01-02", d.TaxPoint).At("tax_point")
+		return sdk.Errorf(sdk.Validation, "%q is no date such as 2006-01-02", d.TaxPoint).At("taxPoint")
 	case len(d.Currency) != 3 || strings.ToUpper(d.Currency) != d.Currency:
 		return sdk.Errorf(sdk.Validation, "%q is no ISO 4217 currency code", d.Currency).At("currency")
 	case len(d.Lines) == 0:

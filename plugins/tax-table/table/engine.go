@@ -199,7 +199,10 @@ func (e *Engine) keep(d *tax.Document, answered func(before *entry) (*tax.Result
 	if result.Status != tax.Calculated {
 		return result, nil
 	}
-	result.Final = e.now().UTC().Round(0)
+	result.Final, result.Kind = e.now().UTC().Round(0), tax.ResultInvoice
+	if d.Kind == tax.Return {
+		result.Kind = tax.ResultCredit
+	}
 	err := e.book.append(&record{Reference: d.Reference, Sum: fingerprint(d), TaxPoint: taxPoint, Result: result})
 	if err != nil {
 		return nil, err

@@ -245,7 +245,7 @@ func TestWrongDocumentsAreRefusedByField(t *testing.T) {
 	}{
 		{"kind", func(d *tax.Document) { d.Kind = "invoice" }},
 		{"date", func(d *tax.Document) { d.Date = "26.11.2026" }},
-		{"tax_point", func(d *tax.Document) { d.TaxPoint = "2026-02-30" }},
+		{"taxPoint", func(d *tax.Document) { d.TaxPoint = "2026-02-30" }},
 		{"currency", func(d *tax.Document) { d.Currency = "euro" }},
 		{"lines", func(d *tax.Document) { d.Lines = nil }},
 		{"lines[1].id", func(d *tax.Document) { d.Lines[1].ID = d.Lines[0].ID }},

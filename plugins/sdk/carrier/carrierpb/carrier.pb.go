@@ -206,16 +206,22 @@ type Shipment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`                                                                        // the caller's own, once for each thing bought; at most 64 bytes
 	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`                                                                            // code; empty when all are to be priced
-	Date          string                 `protobuf:"bytes,3,opt,name=date,proto3" json:"date,omitempty"`                                                                                  // on which it is handed over, at the sender
+	Date          string                 `protobuf:"bytes,3,opt,name=date,proto3" json:"date,omitempty"`                                                                                  // on which it is handed over, at the sender; empty: today, in Rate only
 	From          *sdkpb.Address         `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`                                                                                  // sender
 	To            *sdkpb.Address         `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`                                                                                      // recipient
 	ReturnTo      *sdkpb.Address         `protobuf:"bytes,6,opt,name=return_to,json=returnTo,proto3" json:"return_to,omitempty"`                                                          // unset: from
 	Parcels       []*Parcel              `protobuf:"bytes,7,rep,name=parcels,proto3" json:"parcels,omitempty"`                                                                            // at least one
 	Customs       *Customs               `protobuf:"bytes,8,opt,name=customs,proto3" json:"customs,omitempty"`                                                                            // unset: no border is passed
-	Options       map[string]string      `protobuf:"bytes,9,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`  // saturday, signature, insurance, cod, hold, dangerous, oversized, notify; true where no other value is said
+	Options       map[string]string      `protobuf:"bytes,9,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`  // saturday, signature, hold, dangerous, oversized, notify; true where no other value is said
 	Label         string                 `protobuf:"bytes,10,opt,name=label,proto3" json:"label,omitempty"`                                                                               // format wanted; empty: the carrier's first
 	Order         string                 `protobuf:"bytes,11,opt,name=order,proto3" json:"order,omitempty"`                                                                               // what it is for, printed where there is room
 	Numbers       map[string]*Numbers    `protobuf:"bytes,12,rep,name=numbers,proto3" json:"numbers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // that the host took from the site's ranges for this shipment, by range
+	Insurance     *sdkpb.Money           `protobuf:"bytes,13,opt,name=insurance,proto3" json:"insurance,omitempty"`                                                                       // value to insure; unset: none
+	Cod           *sdkpb.Money           `protobuf:"bytes,14,opt,name=cod,proto3" json:"cod,omitempty"`                                                                                   // amount to collect from the recipient; unset: none
+	RateId        string                 `protobuf:"bytes,15,opt,name=rate_id,json=rateId,proto3" json:"rate_id,omitempty"`                                                               // of the Rate that is bought; empty: what the service costs now
+	Payer         *Payer                 `protobuf:"bytes,16,opt,name=payer,proto3" json:"payer,omitempty"`                                                                               // unset: the account that the plugin is configured with
+	LabelDpi      int32                  `protobuf:"varint,17,opt,name=label_dpi,json=labelDpi,proto3" json:"label_dpi,omitempty"`                                                        // dots an inch of a label for printers; 0: the carrier's choice
+	Original      string                 `protobuf:"bytes,18,opt,name=original,proto3" json:"original,omitempty"`                                                                         // of a return: reference of the shipment whose goods come back; empty: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -334,6 +340,117 @@ func (x *Shipment) GetNumbers() map[string]*Numbers {
 	return nil
 }
 
+func (x *Shipment) GetInsurance() *sdkpb.Money {
+	if x != nil {
+		return x.Insurance
+	}
+	return nil
+}
+
+func (x *Shipment) GetCod() *sdkpb.Money {
+	if x != nil {
+		return x.Cod
+	}
+	return nil
+}
+
+func (x *Shipment) GetRateId() string {
+	if x != nil {
+		return x.RateId
+	}
+	return ""
+}
+
+func (x *Shipment) GetPayer() *Payer {
+	if x != nil {
+		return x.Payer
+	}
+	return nil
+}
+
+func (x *Shipment) GetLabelDpi() int32 {
+	if x != nil {
+		return x.LabelDpi
+	}
+	return 0
+}
+
+func (x *Shipment) GetOriginal() string {
+	if x != nil {
+		return x.Original
+	}
+	return ""
+}
+
+// Payer is who pays for the transport.
+type Payer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Party         string                 `protobuf:"bytes,1,opt,name=party,proto3" json:"party,omitempty"`                             // sender, recipient or third, which needs an account
+	Account       string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`                         // at the carrier; empty: known to it
+	PostalCode    string                 `protobuf:"bytes,3,opt,name=postal_code,json=postalCode,proto3" json:"postal_code,omitempty"` // where the account is billed
+	Country       string                 `protobuf:"bytes,4,opt,name=country,proto3" json:"country,omitempty"`                         // where the account is billed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Payer) Reset() {
+	*x = Payer{}
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Payer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Payer) ProtoMessage() {}
+
+func (x *Payer) ProtoReflect() protoreflect.Message {
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Payer.ProtoReflect.Descriptor instead.
+func (*Payer) Descriptor() ([]byte, []int) {
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Payer) GetParty() string {
+	if x != nil {
+		return x.Party
+	}
+	return ""
+}
+
+func (x *Payer) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *Payer) GetPostalCode() string {
+	if x != nil {
+		return x.PostalCode
+	}
+	return ""
+}
+
+func (x *Payer) GetCountry() string {
+	if x != nil {
+		return x.Country
+	}
+	return ""
+}
+
 // Numbers are taken from one range.
 type Numbers struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -344,7 +461,7 @@ type Numbers struct {
 
 func (x *Numbers) Reset() {
 	*x = Numbers{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[4]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -356,7 +473,7 @@ func (x *Numbers) String() string {
 func (*Numbers) ProtoMessage() {}
 
 func (x *Numbers) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[4]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -369,7 +486,7 @@ func (x *Numbers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Numbers.ProtoReflect.Descriptor instead.
 func (*Numbers) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{4}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Numbers) GetNumbers() []string {
@@ -395,7 +512,7 @@ type Parcel struct {
 
 func (x *Parcel) Reset() {
 	*x = Parcel{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[5]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +524,7 @@ func (x *Parcel) String() string {
 func (*Parcel) ProtoMessage() {}
 
 func (x *Parcel) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[5]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +537,7 @@ func (x *Parcel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Parcel.ProtoReflect.Descriptor instead.
 func (*Parcel) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{5}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Parcel) GetReference() string {
@@ -485,7 +602,7 @@ type Dimensions struct {
 
 func (x *Dimensions) Reset() {
 	*x = Dimensions{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[6]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +614,7 @@ func (x *Dimensions) String() string {
 func (*Dimensions) ProtoMessage() {}
 
 func (x *Dimensions) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[6]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +627,7 @@ func (x *Dimensions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dimensions.ProtoReflect.Descriptor instead.
 func (*Dimensions) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{6}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Dimensions) GetLength() string {
@@ -560,7 +677,7 @@ type Commodity struct {
 
 func (x *Commodity) Reset() {
 	*x = Commodity{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[7]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +689,7 @@ func (x *Commodity) String() string {
 func (*Commodity) ProtoMessage() {}
 
 func (x *Commodity) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[7]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +702,7 @@ func (x *Commodity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Commodity.ProtoReflect.Descriptor instead.
 func (*Commodity) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{7}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Commodity) GetSku() string {
@@ -666,7 +783,7 @@ type Customs struct {
 	InvoiceNumber string                 `protobuf:"bytes,3,opt,name=invoice_number,json=invoiceNumber,proto3" json:"invoice_number,omitempty"` // of the commercial invoice
 	InvoiceDate   string                 `protobuf:"bytes,4,opt,name=invoice_date,json=invoiceDate,proto3" json:"invoice_date,omitempty"`       // of the commercial invoice
 	Signer        string                 `protobuf:"bytes,5,opt,name=signer,proto3" json:"signer,omitempty"`                                    // who declares
-	DutyPayer     string                 `protobuf:"bytes,6,opt,name=duty_payer,json=dutyPayer,proto3" json:"duty_payer,omitempty"`             // sender, recipient or third
+	DutyPayer     string                 `protobuf:"bytes,6,opt,name=duty_payer,json=dutyPayer,proto3" json:"duty_payer,omitempty"`             // as Payer.party
 	DutyAccount   string                 `protobuf:"bytes,7,opt,name=duty_account,json=dutyAccount,proto3" json:"duty_account,omitempty"`       // at the carrier
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -674,7 +791,7 @@ type Customs struct {
 
 func (x *Customs) Reset() {
 	*x = Customs{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[8]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +803,7 @@ func (x *Customs) String() string {
 func (*Customs) ProtoMessage() {}
 
 func (x *Customs) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[8]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +816,7 @@ func (x *Customs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Customs.ProtoReflect.Descriptor instead.
 func (*Customs) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{8}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Customs) GetContent() string {
@@ -764,7 +881,7 @@ type AddressAdvice struct {
 
 func (x *AddressAdvice) Reset() {
 	*x = AddressAdvice{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[9]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +893,7 @@ func (x *AddressAdvice) String() string {
 func (*AddressAdvice) ProtoMessage() {}
 
 func (x *AddressAdvice) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[9]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +906,7 @@ func (x *AddressAdvice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressAdvice.ProtoReflect.Descriptor instead.
 func (*AddressAdvice) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{9}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AddressAdvice) GetValid() bool {
@@ -831,7 +948,7 @@ type Rates struct {
 
 func (x *Rates) Reset() {
 	*x = Rates{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[10]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +960,7 @@ func (x *Rates) String() string {
 func (*Rates) ProtoMessage() {}
 
 func (x *Rates) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[10]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +973,7 @@ func (x *Rates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rates.ProtoReflect.Descriptor instead.
 func (*Rates) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{10}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Rates) GetRates() []*Rate {
@@ -887,13 +1004,14 @@ type Rate struct {
 	Data          string                 `protobuf:"bytes,9,opt,name=data,proto3" json:"data,omitempty"`           // version of the tables, if local
 	Estimate      bool                   `protobuf:"varint,10,opt,name=estimate,proto3" json:"estimate,omitempty"` // the carrier may charge another amount
 	Billed        *sdkpb.Measure         `protobuf:"bytes,11,opt,name=billed,proto3" json:"billed,omitempty"`      // weight; unset: not known
+	Id            string                 `protobuf:"bytes,12,opt,name=id,proto3" json:"id,omitempty"`              // under which the carrier holds the price; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Rate) Reset() {
 	*x = Rate{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[11]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1023,7 @@ func (x *Rate) String() string {
 func (*Rate) ProtoMessage() {}
 
 func (x *Rate) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[11]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1036,7 @@ func (x *Rate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rate.ProtoReflect.Descriptor instead.
 func (*Rate) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{11}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Rate) GetService() string {
@@ -998,6 +1116,13 @@ func (x *Rate) GetBilled() *sdkpb.Measure {
 	return nil
 }
 
+func (x *Rate) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 // Charge is a part of a price.
 type Charge struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1011,7 +1136,7 @@ type Charge struct {
 
 func (x *Charge) Reset() {
 	*x = Charge{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[12]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1148,7 @@ func (x *Charge) String() string {
 func (*Charge) ProtoMessage() {}
 
 func (x *Charge) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[12]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1161,7 @@ func (x *Charge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Charge.ProtoReflect.Descriptor instead.
 func (*Charge) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{12}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Charge) GetKind() string {
@@ -1079,7 +1204,7 @@ type Document struct {
 
 func (x *Document) Reset() {
 	*x = Document{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[13]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1216,7 @@ func (x *Document) String() string {
 func (*Document) ProtoMessage() {}
 
 func (x *Document) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[13]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1229,7 @@ func (x *Document) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Document.ProtoReflect.Descriptor instead.
 func (*Document) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{13}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Document) GetKind() string {
@@ -1145,7 +1270,7 @@ type Shipped struct {
 
 func (x *Shipped) Reset() {
 	*x = Shipped{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[14]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1282,7 @@ func (x *Shipped) String() string {
 func (*Shipped) ProtoMessage() {}
 
 func (x *Shipped) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[14]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1295,7 @@ func (x *Shipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shipped.ProtoReflect.Descriptor instead.
 func (*Shipped) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{14}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Shipped) GetReference() string {
@@ -1242,7 +1367,7 @@ type ShippedParcel struct {
 
 func (x *ShippedParcel) Reset() {
 	*x = ShippedParcel{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[15]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1379,7 @@ func (x *ShippedParcel) String() string {
 func (*ShippedParcel) ProtoMessage() {}
 
 func (x *ShippedParcel) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[15]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1392,7 @@ func (x *ShippedParcel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShippedParcel.ProtoReflect.Descriptor instead.
 func (*ShippedParcel) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{15}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ShippedParcel) GetReference() string {
@@ -1310,7 +1435,7 @@ type VoidRequest struct {
 
 func (x *VoidRequest) Reset() {
 	*x = VoidRequest{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[16]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1447,7 @@ func (x *VoidRequest) String() string {
 func (*VoidRequest) ProtoMessage() {}
 
 func (x *VoidRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[16]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1460,7 @@ func (x *VoidRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoidRequest.ProtoReflect.Descriptor instead.
 func (*VoidRequest) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{16}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VoidRequest) GetReference() string {
@@ -1372,7 +1497,7 @@ type Voided struct {
 
 func (x *Voided) Reset() {
 	*x = Voided{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[17]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1509,7 @@ func (x *Voided) String() string {
 func (*Voided) ProtoMessage() {}
 
 func (x *Voided) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[17]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +1522,7 @@ func (x *Voided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Voided.ProtoReflect.Descriptor instead.
 func (*Voided) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{17}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Voided) GetReference() string {
@@ -1448,7 +1573,7 @@ type PickupRequest struct {
 
 func (x *PickupRequest) Reset() {
 	*x = PickupRequest{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[18]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1585,7 @@ func (x *PickupRequest) String() string {
 func (*PickupRequest) ProtoMessage() {}
 
 func (x *PickupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[18]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1598,7 @@ func (x *PickupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PickupRequest.ProtoReflect.Descriptor instead.
 func (*PickupRequest) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{18}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PickupRequest) GetAction() string {
@@ -1569,7 +1694,7 @@ type PickedUp struct {
 
 func (x *PickedUp) Reset() {
 	*x = PickedUp{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[19]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1581,7 +1706,7 @@ func (x *PickedUp) String() string {
 func (*PickedUp) ProtoMessage() {}
 
 func (x *PickedUp) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[19]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1594,7 +1719,7 @@ func (x *PickedUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PickedUp.ProtoReflect.Descriptor instead.
 func (*PickedUp) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{19}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PickedUp) GetReference() string {
@@ -1659,7 +1784,7 @@ type ManifestRequest struct {
 
 func (x *ManifestRequest) Reset() {
 	*x = ManifestRequest{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[20]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1796,7 @@ func (x *ManifestRequest) String() string {
 func (*ManifestRequest) ProtoMessage() {}
 
 func (x *ManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[20]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1809,7 @@ func (x *ManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestRequest.ProtoReflect.Descriptor instead.
 func (*ManifestRequest) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{20}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ManifestRequest) GetReference() string {
@@ -1730,7 +1855,7 @@ type Manifested struct {
 
 func (x *Manifested) Reset() {
 	*x = Manifested{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[21]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1867,7 @@ func (x *Manifested) String() string {
 func (*Manifested) ProtoMessage() {}
 
 func (x *Manifested) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[21]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1880,7 @@ func (x *Manifested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manifested.ProtoReflect.Descriptor instead.
 func (*Manifested) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{21}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Manifested) GetReference() string {
@@ -1805,13 +1930,14 @@ type TrackRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tracking      []string               `protobuf:"bytes,1,rep,name=tracking,proto3" json:"tracking,omitempty"` // numbers
 	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`       // unset: all
+	Page          string                 `protobuf:"bytes,3,opt,name=page,proto3" json:"page,omitempty"`         // Tracked.next of the page before; empty: the first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TrackRequest) Reset() {
 	*x = TrackRequest{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[22]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +1949,7 @@ func (x *TrackRequest) String() string {
 func (*TrackRequest) ProtoMessage() {}
 
 func (x *TrackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[22]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +1962,7 @@ func (x *TrackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrackRequest.ProtoReflect.Descriptor instead.
 func (*TrackRequest) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{22}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TrackRequest) GetTracking() []string {
@@ -1853,17 +1979,25 @@ func (x *TrackRequest) GetSince() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *TrackRequest) GetPage() string {
+	if x != nil {
+		return x.Page
+	}
+	return ""
+}
+
 // Tracked is what happened to parcels.
 type Tracked struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Parcels       []*TrackedParcel       `protobuf:"bytes,1,rep,name=parcels,proto3" json:"parcels,omitempty"` // in the order of the request
+	Parcels       []*TrackedParcel       `protobuf:"bytes,1,rep,name=parcels,proto3" json:"parcels,omitempty"` // in the order of the request, each whole
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`       // asks for the rest of them; empty: there is none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Tracked) Reset() {
 	*x = Tracked{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[23]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +2009,7 @@ func (x *Tracked) String() string {
 func (*Tracked) ProtoMessage() {}
 
 func (x *Tracked) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[23]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +2022,7 @@ func (x *Tracked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tracked.ProtoReflect.Descriptor instead.
 func (*Tracked) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{23}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Tracked) GetParcels() []*TrackedParcel {
@@ -1896,6 +2030,13 @@ func (x *Tracked) GetParcels() []*TrackedParcel {
 		return x.Parcels
 	}
 	return nil
+}
+
+func (x *Tracked) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
 }
 
 // TrackedParcel is one parcel's way so far.
@@ -1913,7 +2054,7 @@ type TrackedParcel struct {
 
 func (x *TrackedParcel) Reset() {
 	*x = TrackedParcel{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[24]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2066,7 @@ func (x *TrackedParcel) String() string {
 func (*TrackedParcel) ProtoMessage() {}
 
 func (x *TrackedParcel) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[24]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2079,7 @@ func (x *TrackedParcel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrackedParcel.ProtoReflect.Descriptor instead.
 func (*TrackedParcel) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{24}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TrackedParcel) GetTracking() string {
@@ -2000,7 +2141,7 @@ type TrackEvent struct {
 
 func (x *TrackEvent) Reset() {
 	*x = TrackEvent{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[25]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2012,7 +2153,7 @@ func (x *TrackEvent) String() string {
 func (*TrackEvent) ProtoMessage() {}
 
 func (x *TrackEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[25]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2025,7 +2166,7 @@ func (x *TrackEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrackEvent.ProtoReflect.Descriptor instead.
 func (*TrackEvent) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{25}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TrackEvent) GetStatus() string {
@@ -2081,7 +2222,7 @@ type DescribeReply struct {
 
 func (x *DescribeReply) Reset() {
 	*x = DescribeReply{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[26]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2234,7 @@ func (x *DescribeReply) String() string {
 func (*DescribeReply) ProtoMessage() {}
 
 func (x *DescribeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[26]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2247,7 @@ func (x *DescribeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeReply.ProtoReflect.Descriptor instead.
 func (*DescribeReply) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{26}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DescribeReply) GetError() *sdkpb.Error {
@@ -2134,7 +2275,7 @@ type ValidateAddressReply struct {
 
 func (x *ValidateAddressReply) Reset() {
 	*x = ValidateAddressReply{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[27]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2287,7 @@ func (x *ValidateAddressReply) String() string {
 func (*ValidateAddressReply) ProtoMessage() {}
 
 func (x *ValidateAddressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[27]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2300,7 @@ func (x *ValidateAddressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateAddressReply.ProtoReflect.Descriptor instead.
 func (*ValidateAddressReply) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{27}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ValidateAddressReply) GetError() *sdkpb.Error {
@@ -2187,7 +2328,7 @@ type RateReply struct {
 
 func (x *RateReply) Reset() {
 	*x = RateReply{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[28]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2340,7 @@ func (x *RateReply) String() string {
 func (*RateReply) ProtoMessage() {}
 
 func (x *RateReply) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[28]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2353,7 @@ func (x *RateReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateReply.ProtoReflect.Descriptor instead.
 func (*RateReply) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{28}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RateReply) GetError() *sdkpb.Error {
@@ -2240,7 +2381,7 @@ type ShipReply struct {
 
 func (x *ShipReply) Reset() {
 	*x = ShipReply{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[29]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2393,7 @@ func (x *ShipReply) String() string {
 func (*ShipReply) ProtoMessage() {}
 
 func (x *ShipReply) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[29]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2406,7 @@ func (x *ShipReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShipReply.ProtoReflect.Descriptor instead.
 func (*ShipReply) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{29}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ShipReply) GetError() *sdkpb.Error {
@@ -2293,7 +2434,7 @@ type VoidReply struct {
 
 func (x *VoidReply) Reset() {
 	*x = VoidReply{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[30]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2446,7 @@ func (x *VoidReply) String() string {
 func (*VoidReply) ProtoMessage() {}
 
 func (x *VoidReply) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[30]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2459,7 @@ func (x *VoidReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoidReply.ProtoReflect.Descriptor instead.
 func (*VoidReply) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{30}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *VoidReply) GetError() *sdkpb.Error {
@@ -2346,7 +2487,7 @@ type PickupReply struct {
 
 func (x *PickupReply) Reset() {
 	*x = PickupReply{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[31]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2499,7 @@ func (x *PickupReply) String() string {
 func (*PickupReply) ProtoMessage() {}
 
 func (x *PickupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[31]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2512,7 @@ func (x *PickupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PickupReply.ProtoReflect.Descriptor instead.
 func (*PickupReply) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{31}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PickupReply) GetError() *sdkpb.Error {
@@ -2399,7 +2540,7 @@ type ManifestReply struct {
 
 func (x *ManifestReply) Reset() {
 	*x = ManifestReply{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[32]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +2552,7 @@ func (x *ManifestReply) String() string {
 func (*ManifestReply) ProtoMessage() {}
 
 func (x *ManifestReply) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[32]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +2565,7 @@ func (x *ManifestReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestReply.ProtoReflect.Descriptor instead.
 func (*ManifestReply) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{32}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ManifestReply) GetError() *sdkpb.Error {
@@ -2452,7 +2593,7 @@ type TrackReply struct {
 
 func (x *TrackReply) Reset() {
 	*x = TrackReply{}
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[33]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2605,7 @@ func (x *TrackReply) String() string {
 func (*TrackReply) ProtoMessage() {}
 
 func (x *TrackReply) ProtoReflect() protoreflect.Message {
-	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[33]
+	mi := &file_carrier_carrierpb_carrier_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2618,7 @@ func (x *TrackReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrackReply.ProtoReflect.Descriptor instead.
 func (*TrackReply) Descriptor() ([]byte, []int) {
-	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{33}
+	return file_carrier_carrierpb_carrier_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TrackReply) GetError() *sdkpb.Error {
@@ -2509,7 +2650,7 @@ const file_carrier_carrierpb_carrier_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"-\n" +
 	"\x05Range\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03per\x18\x02 \x01(\tR\x03per\"\xb3\x05\n" +
+	"\x03per\x18\x02 \x01(\tR\x03per\"\xa0\a\n" +
 	"\bShipment\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
@@ -2523,13 +2664,25 @@ const file_carrier_carrierpb_carrier_proto_rawDesc = "" +
 	"\x05label\x18\n" +
 	" \x01(\tR\x05label\x12\x14\n" +
 	"\x05order\x18\v \x01(\tR\x05order\x12E\n" +
-	"\anumbers\x18\f \x03(\v2+.crossdock.carrier.v1.Shipment.NumbersEntryR\anumbers\x1a:\n" +
+	"\anumbers\x18\f \x03(\v2+.crossdock.carrier.v1.Shipment.NumbersEntryR\anumbers\x128\n" +
+	"\tinsurance\x18\r \x01(\v2\x1a.crossdock.plugin.v1.MoneyR\tinsurance\x12,\n" +
+	"\x03cod\x18\x0e \x01(\v2\x1a.crossdock.plugin.v1.MoneyR\x03cod\x12\x17\n" +
+	"\arate_id\x18\x0f \x01(\tR\x06rateId\x121\n" +
+	"\x05payer\x18\x10 \x01(\v2\x1b.crossdock.carrier.v1.PayerR\x05payer\x12\x1b\n" +
+	"\tlabel_dpi\x18\x11 \x01(\x05R\blabelDpi\x12\x1a\n" +
+	"\boriginal\x18\x12 \x01(\tR\boriginal\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aY\n" +
 	"\fNumbersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
-	"\x05value\x18\x02 \x01(\v2\x1d.crossdock.carrier.v1.NumbersR\x05value:\x028\x01\"#\n" +
+	"\x05value\x18\x02 \x01(\v2\x1d.crossdock.carrier.v1.NumbersR\x05value:\x028\x01\"r\n" +
+	"\x05Payer\x12\x14\n" +
+	"\x05party\x18\x01 \x01(\tR\x05party\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x1f\n" +
+	"\vpostal_code\x18\x03 \x01(\tR\n" +
+	"postalCode\x12\x18\n" +
+	"\acountry\x18\x04 \x01(\tR\acountry\"#\n" +
 	"\aNumbers\x12\x18\n" +
 	"\anumbers\x18\x01 \x03(\tR\anumbers\"\xb9\x02\n" +
 	"\x06Parcel\x12\x1c\n" +
@@ -2578,7 +2731,7 @@ const file_carrier_carrierpb_carrier_proto_rawDesc = "" +
 	"\bwarnings\x18\x04 \x03(\v2\x1c.crossdock.plugin.v1.WarningR\bwarnings\"s\n" +
 	"\x05Rates\x120\n" +
 	"\x05rates\x18\x01 \x03(\v2\x1a.crossdock.carrier.v1.RateR\x05rates\x128\n" +
-	"\bwarnings\x18\x02 \x03(\v2\x1c.crossdock.plugin.v1.WarningR\bwarnings\"\x82\x03\n" +
+	"\bwarnings\x18\x02 \x03(\v2\x1c.crossdock.plugin.v1.WarningR\bwarnings\"\x92\x03\n" +
 	"\x04Rate\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -2591,7 +2744,8 @@ const file_carrier_carrierpb_carrier_proto_rawDesc = "" +
 	"\x04data\x18\t \x01(\tR\x04data\x12\x1a\n" +
 	"\bestimate\x18\n" +
 	" \x01(\bR\bestimate\x124\n" +
-	"\x06billed\x18\v \x01(\v2\x1c.crossdock.plugin.v1.MeasureR\x06billed\"x\n" +
+	"\x06billed\x18\v \x01(\v2\x1c.crossdock.plugin.v1.MeasureR\x06billed\x12\x0e\n" +
+	"\x02id\x18\f \x01(\tR\x02id\"x\n" +
 	"\x06Charge\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x12\n" +
@@ -2657,12 +2811,14 @@ const file_carrier_carrierpb_carrier_proto_rawDesc = "" +
 	"\tshipments\x18\x03 \x03(\tR\tshipments\x12\x18\n" +
 	"\aparcels\x18\x04 \x01(\x05R\aparcels\x12<\n" +
 	"\tdocuments\x18\x05 \x03(\v2\x1e.crossdock.carrier.v1.DocumentR\tdocuments\x128\n" +
-	"\bwarnings\x18\x06 \x03(\v2\x1c.crossdock.plugin.v1.WarningR\bwarnings\"\\\n" +
+	"\bwarnings\x18\x06 \x03(\v2\x1c.crossdock.plugin.v1.WarningR\bwarnings\"p\n" +
 	"\fTrackRequest\x12\x1a\n" +
 	"\btracking\x18\x01 \x03(\tR\btracking\x120\n" +
-	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"H\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x12\n" +
+	"\x04page\x18\x03 \x01(\tR\x04page\"\\\n" +
 	"\aTracked\x12=\n" +
-	"\aparcels\x18\x01 \x03(\v2#.crossdock.carrier.v1.TrackedParcelR\aparcels\"\x85\x02\n" +
+	"\aparcels\x18\x01 \x03(\v2#.crossdock.carrier.v1.TrackedParcelR\aparcels\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\x85\x02\n" +
 	"\rTrackedParcel\x12\x1a\n" +
 	"\btracking\x18\x01 \x01(\tR\btracking\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x1a\n" +
@@ -2729,145 +2885,149 @@ func file_carrier_carrierpb_carrier_proto_rawDescGZIP() []byte {
 	return file_carrier_carrierpb_carrier_proto_rawDescData
 }
 
-var file_carrier_carrierpb_carrier_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_carrier_carrierpb_carrier_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_carrier_carrierpb_carrier_proto_goTypes = []any{
 	(*Description)(nil),                 // 0: crossdock.carrier.v1.Description
 	(*Service)(nil),                     // 1: crossdock.carrier.v1.Service
 	(*Range)(nil),                       // 2: crossdock.carrier.v1.Range
 	(*Shipment)(nil),                    // 3: crossdock.carrier.v1.Shipment
-	(*Numbers)(nil),                     // 4: crossdock.carrier.v1.Numbers
-	(*Parcel)(nil),                      // 5: crossdock.carrier.v1.Parcel
-	(*Dimensions)(nil),                  // 6: crossdock.carrier.v1.Dimensions
-	(*Commodity)(nil),                   // 7: crossdock.carrier.v1.Commodity
-	(*Customs)(nil),                     // 8: crossdock.carrier.v1.Customs
-	(*AddressAdvice)(nil),               // 9: crossdock.carrier.v1.AddressAdvice
-	(*Rates)(nil),                       // 10: crossdock.carrier.v1.Rates
-	(*Rate)(nil),                        // 11: crossdock.carrier.v1.Rate
-	(*Charge)(nil),                      // 12: crossdock.carrier.v1.Charge
-	(*Document)(nil),                    // 13: crossdock.carrier.v1.Document
-	(*Shipped)(nil),                     // 14: crossdock.carrier.v1.Shipped
-	(*ShippedParcel)(nil),               // 15: crossdock.carrier.v1.ShippedParcel
-	(*VoidRequest)(nil),                 // 16: crossdock.carrier.v1.VoidRequest
-	(*Voided)(nil),                      // 17: crossdock.carrier.v1.Voided
-	(*PickupRequest)(nil),               // 18: crossdock.carrier.v1.PickupRequest
-	(*PickedUp)(nil),                    // 19: crossdock.carrier.v1.PickedUp
-	(*ManifestRequest)(nil),             // 20: crossdock.carrier.v1.ManifestRequest
-	(*Manifested)(nil),                  // 21: crossdock.carrier.v1.Manifested
-	(*TrackRequest)(nil),                // 22: crossdock.carrier.v1.TrackRequest
-	(*Tracked)(nil),                     // 23: crossdock.carrier.v1.Tracked
-	(*TrackedParcel)(nil),               // 24: crossdock.carrier.v1.TrackedParcel
-	(*TrackEvent)(nil),                  // 25: crossdock.carrier.v1.TrackEvent
-	(*DescribeReply)(nil),               // 26: crossdock.carrier.v1.DescribeReply
-	(*ValidateAddressReply)(nil),        // 27: crossdock.carrier.v1.ValidateAddressReply
-	(*RateReply)(nil),                   // 28: crossdock.carrier.v1.RateReply
-	(*ShipReply)(nil),                   // 29: crossdock.carrier.v1.ShipReply
-	(*VoidReply)(nil),                   // 30: crossdock.carrier.v1.VoidReply
-	(*PickupReply)(nil),                 // 31: crossdock.carrier.v1.PickupReply
-	(*ManifestReply)(nil),               // 32: crossdock.carrier.v1.ManifestReply
-	(*TrackReply)(nil),                  // 33: crossdock.carrier.v1.TrackReply
-	nil,                                 // 34: crossdock.carrier.v1.Shipment.OptionsEntry
-	nil,                                 // 35: crossdock.carrier.v1.Shipment.NumbersEntry
-	(*sdkpb.Description)(nil),           // 36: crossdock.plugin.v1.Description
-	(*sdkpb.Address)(nil),               // 37: crossdock.plugin.v1.Address
-	(*sdkpb.Measure)(nil),               // 38: crossdock.plugin.v1.Measure
+	(*Payer)(nil),                       // 4: crossdock.carrier.v1.Payer
+	(*Numbers)(nil),                     // 5: crossdock.carrier.v1.Numbers
+	(*Parcel)(nil),                      // 6: crossdock.carrier.v1.Parcel
+	(*Dimensions)(nil),                  // 7: crossdock.carrier.v1.Dimensions
+	(*Commodity)(nil),                   // 8: crossdock.carrier.v1.Commodity
+	(*Customs)(nil),                     // 9: crossdock.carrier.v1.Customs
+	(*AddressAdvice)(nil),               // 10: crossdock.carrier.v1.AddressAdvice
+	(*Rates)(nil),                       // 11: crossdock.carrier.v1.Rates
+	(*Rate)(nil),                        // 12: crossdock.carrier.v1.Rate
+	(*Charge)(nil),                      // 13: crossdock.carrier.v1.Charge
+	(*Document)(nil),                    // 14: crossdock.carrier.v1.Document
+	(*Shipped)(nil),                     // 15: crossdock.carrier.v1.Shipped
+	(*ShippedParcel)(nil),               // 16: crossdock.carrier.v1.ShippedParcel
+	(*VoidRequest)(nil),                 // 17: crossdock.carrier.v1.VoidRequest
+	(*Voided)(nil),                      // 18: crossdock.carrier.v1.Voided
+	(*PickupRequest)(nil),               // 19: crossdock.carrier.v1.PickupRequest
+	(*PickedUp)(nil),                    // 20: crossdock.carrier.v1.PickedUp
+	(*ManifestRequest)(nil),             // 21: crossdock.carrier.v1.ManifestRequest
+	(*Manifested)(nil),                  // 22: crossdock.carrier.v1.Manifested
+	(*TrackRequest)(nil),                // 23: crossdock.carrier.v1.TrackRequest
+	(*Tracked)(nil),                     // 24: crossdock.carrier.v1.Tracked
+	(*TrackedParcel)(nil),               // 25: crossdock.carrier.v1.TrackedParcel
+	(*TrackEvent)(nil),                  // 26: crossdock.carrier.v1.TrackEvent
+	(*DescribeReply)(nil),               // 27: crossdock.carrier.v1.DescribeReply
+	(*ValidateAddressReply)(nil),        // 28: crossdock.carrier.v1.ValidateAddressReply
+	(*RateReply)(nil),                   // 29: crossdock.carrier.v1.RateReply
+	(*ShipReply)(nil),                   // 30: crossdock.carrier.v1.ShipReply
+	(*VoidReply)(nil),                   // 31: crossdock.carrier.v1.VoidReply
+	(*PickupReply)(nil),                 // 32: crossdock.carrier.v1.PickupReply
+	(*ManifestReply)(nil),               // 33: crossdock.carrier.v1.ManifestReply
+	(*TrackReply)(nil),                  // 34: crossdock.carrier.v1.TrackReply
+	nil,                                 // 35: crossdock.carrier.v1.Shipment.OptionsEntry
+	nil,                                 // 36: crossdock.carrier.v1.Shipment.NumbersEntry
+	(*sdkpb.Description)(nil),           // 37: crossdock.plugin.v1.Description
+	(*sdkpb.Address)(nil),               // 38: crossdock.plugin.v1.Address
 	(*sdkpb.Money)(nil),                 // 39: crossdock.plugin.v1.Money
-	(*sdkpb.Warning)(nil),               // 40: crossdock.plugin.v1.Warning
-	(*timestamppb.Timestamp)(nil),       // 41: google.protobuf.Timestamp
-	(*sdkpb.Error)(nil),                 // 42: crossdock.plugin.v1.Error
-	(*sdkpb.DescribeRequest)(nil),       // 43: crossdock.plugin.v1.DescribeRequest
-	(*sdkpb.ConfigureRequest)(nil),      // 44: crossdock.plugin.v1.ConfigureRequest
-	(*sdkpb.GetByReferenceRequest)(nil), // 45: crossdock.plugin.v1.GetByReferenceRequest
-	(*sdkpb.ConfigureReply)(nil),        // 46: crossdock.plugin.v1.ConfigureReply
+	(*sdkpb.Measure)(nil),               // 40: crossdock.plugin.v1.Measure
+	(*sdkpb.Warning)(nil),               // 41: crossdock.plugin.v1.Warning
+	(*timestamppb.Timestamp)(nil),       // 42: google.protobuf.Timestamp
+	(*sdkpb.Error)(nil),                 // 43: crossdock.plugin.v1.Error
+	(*sdkpb.DescribeRequest)(nil),       // 44: crossdock.plugin.v1.DescribeRequest
+	(*sdkpb.ConfigureRequest)(nil),      // 45: crossdock.plugin.v1.ConfigureRequest
+	(*sdkpb.GetByReferenceRequest)(nil), // 46: crossdock.plugin.v1.GetByReferenceRequest
+	(*sdkpb.ConfigureReply)(nil),        // 47: crossdock.plugin.v1.ConfigureReply
 }
 var file_carrier_carrierpb_carrier_proto_depIdxs = []int32{
-	36, // 0: crossdock.carrier.v1.Description.description:type_name -> crossdock.plugin.v1.Description
+	37, // 0: crossdock.carrier.v1.Description.description:type_name -> crossdock.plugin.v1.Description
 	1,  // 1: crossdock.carrier.v1.Description.services:type_name -> crossdock.carrier.v1.Service
 	2,  // 2: crossdock.carrier.v1.Description.ranges:type_name -> crossdock.carrier.v1.Range
-	37, // 3: crossdock.carrier.v1.Shipment.from:type_name -> crossdock.plugin.v1.Address
-	37, // 4: crossdock.carrier.v1.Shipment.to:type_name -> crossdock.plugin.v1.Address
-	37, // 5: crossdock.carrier.v1.Shipment.return_to:type_name -> crossdock.plugin.v1.Address
-	5,  // 6: crossdock.carrier.v1.Shipment.parcels:type_name -> crossdock.carrier.v1.Parcel
-	8,  // 7: crossdock.carrier.v1.Shipment.customs:type_name -> crossdock.carrier.v1.Customs
-	34, // 8: crossdock.carrier.v1.Shipment.options:type_name -> crossdock.carrier.v1.Shipment.OptionsEntry
-	35, // 9: crossdock.carrier.v1.Shipment.numbers:type_name -> crossdock.carrier.v1.Shipment.NumbersEntry
-	38, // 10: crossdock.carrier.v1.Parcel.weight:type_name -> crossdock.plugin.v1.Measure
-	6,  // 11: crossdock.carrier.v1.Parcel.dimensions:type_name -> crossdock.carrier.v1.Dimensions
-	39, // 12: crossdock.carrier.v1.Parcel.value:type_name -> crossdock.plugin.v1.Money
-	7,  // 13: crossdock.carrier.v1.Parcel.items:type_name -> crossdock.carrier.v1.Commodity
-	38, // 14: crossdock.carrier.v1.Commodity.weight:type_name -> crossdock.plugin.v1.Measure
-	39, // 15: crossdock.carrier.v1.Commodity.value:type_name -> crossdock.plugin.v1.Money
-	37, // 16: crossdock.carrier.v1.AddressAdvice.suggested:type_name -> crossdock.plugin.v1.Address
-	40, // 17: crossdock.carrier.v1.AddressAdvice.warnings:type_name -> crossdock.plugin.v1.Warning
-	11, // 18: crossdock.carrier.v1.Rates.rates:type_name -> crossdock.carrier.v1.Rate
-	40, // 19: crossdock.carrier.v1.Rates.warnings:type_name -> crossdock.plugin.v1.Warning
-	39, // 20: crossdock.carrier.v1.Rate.total:type_name -> crossdock.plugin.v1.Money
-	12, // 21: crossdock.carrier.v1.Rate.charges:type_name -> crossdock.carrier.v1.Charge
-	41, // 22: crossdock.carrier.v1.Rate.expires:type_name -> google.protobuf.Timestamp
-	38, // 23: crossdock.carrier.v1.Rate.billed:type_name -> crossdock.plugin.v1.Measure
-	39, // 24: crossdock.carrier.v1.Charge.amount:type_name -> crossdock.plugin.v1.Money
-	15, // 25: crossdock.carrier.v1.Shipped.parcels:type_name -> crossdock.carrier.v1.ShippedParcel
-	11, // 26: crossdock.carrier.v1.Shipped.rate:type_name -> crossdock.carrier.v1.Rate
-	13, // 27: crossdock.carrier.v1.Shipped.documents:type_name -> crossdock.carrier.v1.Document
-	40, // 28: crossdock.carrier.v1.Shipped.warnings:type_name -> crossdock.plugin.v1.Warning
-	39, // 29: crossdock.carrier.v1.Voided.refund:type_name -> crossdock.plugin.v1.Money
-	40, // 30: crossdock.carrier.v1.Voided.warnings:type_name -> crossdock.plugin.v1.Warning
-	37, // 31: crossdock.carrier.v1.PickupRequest.place:type_name -> crossdock.plugin.v1.Address
-	38, // 32: crossdock.carrier.v1.PickupRequest.weight:type_name -> crossdock.plugin.v1.Measure
-	39, // 33: crossdock.carrier.v1.PickedUp.price:type_name -> crossdock.plugin.v1.Money
-	40, // 34: crossdock.carrier.v1.PickedUp.warnings:type_name -> crossdock.plugin.v1.Warning
-	37, // 35: crossdock.carrier.v1.ManifestRequest.from:type_name -> crossdock.plugin.v1.Address
-	13, // 36: crossdock.carrier.v1.Manifested.documents:type_name -> crossdock.carrier.v1.Document
-	40, // 37: crossdock.carrier.v1.Manifested.warnings:type_name -> crossdock.plugin.v1.Warning
-	41, // 38: crossdock.carrier.v1.TrackRequest.since:type_name -> google.protobuf.Timestamp
-	24, // 39: crossdock.carrier.v1.Tracked.parcels:type_name -> crossdock.carrier.v1.TrackedParcel
-	25, // 40: crossdock.carrier.v1.TrackedParcel.events:type_name -> crossdock.carrier.v1.TrackEvent
-	13, // 41: crossdock.carrier.v1.TrackedParcel.proof:type_name -> crossdock.carrier.v1.Document
-	42, // 42: crossdock.carrier.v1.TrackedParcel.problem:type_name -> crossdock.plugin.v1.Error
-	41, // 43: crossdock.carrier.v1.TrackEvent.time:type_name -> google.protobuf.Timestamp
-	42, // 44: crossdock.carrier.v1.DescribeReply.error:type_name -> crossdock.plugin.v1.Error
-	0,  // 45: crossdock.carrier.v1.DescribeReply.result:type_name -> crossdock.carrier.v1.Description
-	42, // 46: crossdock.carrier.v1.ValidateAddressReply.error:type_name -> crossdock.plugin.v1.Error
-	9,  // 47: crossdock.carrier.v1.ValidateAddressReply.result:type_name -> crossdock.carrier.v1.AddressAdvice
-	42, // 48: crossdock.carrier.v1.RateReply.error:type_name -> crossdock.plugin.v1.Error
-	10, // 49: crossdock.carrier.v1.RateReply.result:type_name -> crossdock.carrier.v1.Rates
-	42, // 50: crossdock.carrier.v1.ShipReply.error:type_name -> crossdock.plugin.v1.Error
-	14, // 51: crossdock.carrier.v1.ShipReply.result:type_name -> crossdock.carrier.v1.Shipped
-	42, // 52: crossdock.carrier.v1.VoidReply.error:type_name -> crossdock.plugin.v1.Error
-	17, // 53: crossdock.carrier.v1.VoidReply.result:type_name -> crossdock.carrier.v1.Voided
-	42, // 54: crossdock.carrier.v1.PickupReply.error:type_name -> crossdock.plugin.v1.Error
-	19, // 55: crossdock.carrier.v1.PickupReply.result:type_name -> crossdock.carrier.v1.PickedUp
-	42, // 56: crossdock.carrier.v1.ManifestReply.error:type_name -> crossdock.plugin.v1.Error
-	21, // 57: crossdock.carrier.v1.ManifestReply.result:type_name -> crossdock.carrier.v1.Manifested
-	42, // 58: crossdock.carrier.v1.TrackReply.error:type_name -> crossdock.plugin.v1.Error
-	23, // 59: crossdock.carrier.v1.TrackReply.result:type_name -> crossdock.carrier.v1.Tracked
-	4,  // 60: crossdock.carrier.v1.Shipment.NumbersEntry.value:type_name -> crossdock.carrier.v1.Numbers
-	43, // 61: crossdock.carrier.v1.Carrier.Describe:input_type -> crossdock.plugin.v1.DescribeRequest
-	44, // 62: crossdock.carrier.v1.Carrier.Configure:input_type -> crossdock.plugin.v1.ConfigureRequest
-	37, // 63: crossdock.carrier.v1.Carrier.ValidateAddress:input_type -> crossdock.plugin.v1.Address
-	3,  // 64: crossdock.carrier.v1.Carrier.Rate:input_type -> crossdock.carrier.v1.Shipment
-	3,  // 65: crossdock.carrier.v1.Carrier.Ship:input_type -> crossdock.carrier.v1.Shipment
-	45, // 66: crossdock.carrier.v1.Carrier.GetByReference:input_type -> crossdock.plugin.v1.GetByReferenceRequest
-	3,  // 67: crossdock.carrier.v1.Carrier.ShipReturn:input_type -> crossdock.carrier.v1.Shipment
-	16, // 68: crossdock.carrier.v1.Carrier.Void:input_type -> crossdock.carrier.v1.VoidRequest
-	18, // 69: crossdock.carrier.v1.Carrier.Pickup:input_type -> crossdock.carrier.v1.PickupRequest
-	20, // 70: crossdock.carrier.v1.Carrier.Manifest:input_type -> crossdock.carrier.v1.ManifestRequest
-	22, // 71: crossdock.carrier.v1.Carrier.Track:input_type -> crossdock.carrier.v1.TrackRequest
-	26, // 72: crossdock.carrier.v1.Carrier.Describe:output_type -> crossdock.carrier.v1.DescribeReply
-	46, // 73: crossdock.carrier.v1.Carrier.Configure:output_type -> crossdock.plugin.v1.ConfigureReply
-	27, // 74: crossdock.carrier.v1.Carrier.ValidateAddress:output_type -> crossdock.carrier.v1.ValidateAddressReply
-	28, // 75: crossdock.carrier.v1.Carrier.Rate:output_type -> crossdock.carrier.v1.RateReply
-	29, // 76: crossdock.carrier.v1.Carrier.Ship:output_type -> crossdock.carrier.v1.ShipReply
-	29, // 77: crossdock.carrier.v1.Carrier.GetByReference:output_type -> crossdock.carrier.v1.ShipReply
-	29, // 78: crossdock.carrier.v1.Carrier.ShipReturn:output_type -> crossdock.carrier.v1.ShipReply
-	30, // 79: crossdock.carrier.v1.Carrier.Void:output_type -> crossdock.carrier.v1.VoidReply
-	31, // 80: crossdock.carrier.v1.Carrier.Pickup:output_type -> crossdock.carrier.v1.PickupReply
-	32, // 81: crossdock.carrier.v1.Carrier.Manifest:output_type -> crossdock.carrier.v1.ManifestReply
-	33, // 82: crossdock.carrier.v1.Carrier.Track:output_type -> crossdock.carrier.v1.TrackReply
-	72, // [72:83] is the sub-list for method output_type
-	61, // [61:72] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	38, // 3: crossdock.carrier.v1.Shipment.from:type_name -> crossdock.plugin.v1.Address
+	38, // 4: crossdock.carrier.v1.Shipment.to:type_name -> crossdock.plugin.v1.Address
+	38, // 5: crossdock.carrier.v1.Shipment.return_to:type_name -> crossdock.plugin.v1.Address
+	6,  // 6: crossdock.carrier.v1.Shipment.parcels:type_name -> crossdock.carrier.v1.Parcel
+	9,  // 7: crossdock.carrier.v1.Shipment.customs:type_name -> crossdock.carrier.v1.Customs
+	35, // 8: crossdock.carrier.v1.Shipment.options:type_name -> crossdock.carrier.v1.Shipment.OptionsEntry
+	36, // 9: crossdock.carrier.v1.Shipment.numbers:type_name -> crossdock.carrier.v1.Shipment.NumbersEntry
+	39, // 10: crossdock.carrier.v1.Shipment.insurance:type_name -> crossdock.plugin.v1.Money
+	39, // 11: crossdock.carrier.v1.Shipment.cod:type_name -> crossdock.plugin.v1.Money
+	4,  // 12: crossdock.carrier.v1.Shipment.payer:type_name -> crossdock.carrier.v1.Payer
+	40, // 13: crossdock.carrier.v1.Parcel.weight:type_name -> crossdock.plugin.v1.Measure
+	7,  // 14: crossdock.carrier.v1.Parcel.dimensions:type_name -> crossdock.carrier.v1.Dimensions
+	39, // 15: crossdock.carrier.v1.Parcel.value:type_name -> crossdock.plugin.v1.Money
+	8,  // 16: crossdock.carrier.v1.Parcel.items:type_name -> crossdock.carrier.v1.Commodity
+	40, // 17: crossdock.carrier.v1.Commodity.weight:type_name -> crossdock.plugin.v1.Measure
+	39, // 18: crossdock.carrier.v1.Commodity.value:type_name -> crossdock.plugin.v1.Money
+	38, // 19: crossdock.carrier.v1.AddressAdvice.suggested:type_name -> crossdock.plugin.v1.Address
+	41, // 20: crossdock.carrier.v1.AddressAdvice.warnings:type_name -> crossdock.plugin.v1.Warning
+	12, // 21: crossdock.carrier.v1.Rates.rates:type_name -> crossdock.carrier.v1.Rate
+	41, // 22: crossdock.carrier.v1.Rates.warnings:type_name -> crossdock.plugin.v1.Warning
+	39, // 23: crossdock.carrier.v1.Rate.total:type_name -> crossdock.plugin.v1.Money
+	13, // 24: crossdock.carrier.v1.Rate.charges:type_name -> crossdock.carrier.v1.Charge
+	42, // 25: crossdock.carrier.v1.Rate.expires:type_name -> google.protobuf.Timestamp
+	40, // 26: crossdock.carrier.v1.Rate.billed:type_name -> crossdock.plugin.v1.Measure
+	39, // 27: crossdock.carrier.v1.Charge.amount:type_name -> crossdock.plugin.v1.Money
+	16, // 28: crossdock.carrier.v1.Shipped.parcels:type_name -> crossdock.carrier.v1.ShippedParcel
+	12, // 29: crossdock.carrier.v1.Shipped.rate:type_name -> crossdock.carrier.v1.Rate
+	14, // 30: crossdock.carrier.v1.Shipped.documents:type_name -> crossdock.carrier.v1.Document
+	41, // 31: crossdock.carrier.v1.Shipped.warnings:type_name -> crossdock.plugin.v1.Warning
+	39, // 32: crossdock.carrier.v1.Voided.refund:type_name -> crossdock.plugin.v1.Money
+	41, // 33: crossdock.carrier.v1.Voided.warnings:type_name -> crossdock.plugin.v1.Warning
+	38, // 34: crossdock.carrier.v1.PickupRequest.place:type_name -> crossdock.plugin.v1.Address
+	40, // 35: crossdock.carrier.v1.PickupRequest.weight:type_name -> crossdock.plugin.v1.Measure
+	39, // 36: crossdock.carrier.v1.PickedUp.price:type_name -> crossdock.plugin.v1.Money
+	41, // 37: crossdock.carrier.v1.PickedUp.warnings:type_name -> crossdock.plugin.v1.Warning
+	38, // 38: crossdock.carrier.v1.ManifestRequest.from:type_name -> crossdock.plugin.v1.Address
+	14, // 39: crossdock.carrier.v1.Manifested.documents:type_name -> crossdock.carrier.v1.Document
+	41, // 40: crossdock.carrier.v1.Manifested.warnings:type_name -> crossdock.plugin.v1.Warning
+	42, // 41: crossdock.carrier.v1.TrackRequest.since:type_name -> google.protobuf.Timestamp
+	25, // 42: crossdock.carrier.v1.Tracked.parcels:type_name -> crossdock.carrier.v1.TrackedParcel
+	26, // 43: crossdock.carrier.v1.TrackedParcel.events:type_name -> crossdock.carrier.v1.TrackEvent
+	14, // 44: crossdock.carrier.v1.TrackedParcel.proof:type_name -> crossdock.carrier.v1.Document
+	43, // 45: crossdock.carrier.v1.TrackedParcel.problem:type_name -> crossdock.plugin.v1.Error
+	42, // 46: crossdock.carrier.v1.TrackEvent.time:type_name -> google.protobuf.Timestamp
+	43, // 47: crossdock.carrier.v1.DescribeReply.error:type_name -> crossdock.plugin.v1.Error
+	0,  // 48: crossdock.carrier.v1.DescribeReply.result:type_name -> crossdock.carrier.v1.Description
+	43, // 49: crossdock.carrier.v1.ValidateAddressReply.error:type_name -> crossdock.plugin.v1.Error
+	10, // 50: crossdock.carrier.v1.ValidateAddressReply.result:type_name -> crossdock.carrier.v1.AddressAdvice
+	43, // 51: crossdock.carrier.v1.RateReply.error:type_name -> crossdock.plugin.v1.Error
+	11, // 52: crossdock.carrier.v1.RateReply.result:type_name -> crossdock.carrier.v1.Rates
+	43, // 53: crossdock.carrier.v1.ShipReply.error:type_name -> crossdock.plugin.v1.Error
+	15, // 54: crossdock.carrier.v1.ShipReply.result:type_name -> crossdock.carrier.v1.Shipped
+	43, // 55: crossdock.carrier.v1.VoidReply.error:type_name -> crossdock.plugin.v1.Error
+	18, // 56: crossdock.carrier.v1.VoidReply.result:type_name -> crossdock.carrier.v1.Voided
+	43, // 57: crossdock.carrier.v1.PickupReply.error:type_name -> crossdock.plugin.v1.Error
+	20, // 58: crossdock.carrier.v1.PickupReply.result:type_name -> crossdock.carrier.v1.PickedUp
+	43, // 59: crossdock.carrier.v1.ManifestReply.error:type_name -> crossdock.plugin.v1.Error
+	22, // 60: crossdock.carrier.v1.ManifestReply.result:type_name -> crossdock.carrier.v1.Manifested
+	43, // 61: crossdock.carrier.v1.TrackReply.error:type_name -> crossdock.plugin.v1.Error
+	24, // 62: crossdock.carrier.v1.TrackReply.result:type_name -> crossdock.carrier.v1.Tracked
+	5,  // 63: crossdock.carrier.v1.Shipment.NumbersEntry.value:type_name -> crossdock.carrier.v1.Numbers
+	44, // 64: crossdock.carrier.v1.Carrier.Describe:input_type -> crossdock.plugin.v1.DescribeRequest
+	45, // 65: crossdock.carrier.v1.Carrier.Configure:input_type -> crossdock.plugin.v1.ConfigureRequest
+	38, // 66: crossdock.carrier.v1.Carrier.ValidateAddress:input_type -> crossdock.plugin.v1.Address
+	3,  // 67: crossdock.carrier.v1.Carrier.Rate:input_type -> crossdock.carrier.v1.Shipment
+	3,  // 68: crossdock.carrier.v1.Carrier.Ship:input_type -> crossdock.carrier.v1.Shipment
+	46, // 69: crossdock.carrier.v1.Carrier.GetByReference:input_type -> crossdock.plugin.v1.GetByReferenceRequest
+	3,  // 70: crossdock.carrier.v1.Carrier.ShipReturn:input_type -> crossdock.carrier.v1.Shipment
+	17, // 71: crossdock.carrier.v1.Carrier.Void:input_type -> crossdock.carrier.v1.VoidRequest
+	19, // 72: crossdock.carrier.v1.Carrier.Pickup:input_type -> crossdock.carrier.v1.PickupRequest
+	21, // 73: crossdock.carrier.v1.Carrier.Manifest:input_type -> crossdock.carrier.v1.ManifestRequest
+	23, // 74: crossdock.carrier.v1.Carrier.Track:input_type -> crossdock.carrier.v1.TrackRequest
+	27, // 75: crossdock.carrier.v1.Carrier.Describe:output_type -> crossdock.carrier.v1.DescribeReply
+	47, // 76: crossdock.carrier.v1.Carrier.Configure:output_type -> crossdock.plugin.v1.ConfigureReply
+	28, // 77: crossdock.carrier.v1.Carrier.ValidateAddress:output_type -> crossdock.carrier.v1.ValidateAddressReply
+	29, // 78: crossdock.carrier.v1.Carrier.Rate:output_type -> crossdock.carrier.v1.RateReply
+	30, // 79: crossdock.carrier.v1.Carrier.Ship:output_type -> crossdock.carrier.v1.ShipReply
+	30, // 80: crossdock.carrier.v1.Carrier.GetByReference:output_type -> crossdock.carrier.v1.ShipReply
+	30, // 81: crossdock.carrier.v1.Carrier.ShipReturn:output_type -> crossdock.carrier.v1.ShipReply
+	31, // 82: crossdock.carrier.v1.Carrier.Void:output_type -> crossdock.carrier.v1.VoidReply
+	32, // 83: crossdock.carrier.v1.Carrier.Pickup:output_type -> crossdock.carrier.v1.PickupReply
+	33, // 84: crossdock.carrier.v1.Carrier.Manifest:output_type -> crossdock.carrier.v1.ManifestReply
+	34, // 85: crossdock.carrier.v1.Carrier.Track:output_type -> crossdock.carrier.v1.TrackReply
+	75, // [75:86] is the sub-list for method output_type
+	64, // [64:75] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_carrier_carrierpb_carrier_proto_init() }
@@ -2881,7 +3041,7 @@ func file_carrier_carrierpb_carrier_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_carrier_carrierpb_carrier_proto_rawDesc), len(file_carrier_carrierpb_carrier_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

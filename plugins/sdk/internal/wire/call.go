@@ -91,7 +91,7 @@ func largest(m proto.Message) string {
 		one := m.ProtoReflect().New()
 		one.Set(f, v)
 		if size := proto.Size(one.Interface()); size > most {
-			name, most = string(f.Name()), size
+			name, most = f.JSONName(), size
 		}
 		return true
 	})

@@ -3,7 +3,6 @@ package wire
 import (
 	"fmt"
 	"reflect"
-	"time"
 
 	"github.com/shopspring/decimal"
 	"google.golang.org/protobuf/proto"
@@ -22,7 +21,7 @@ func Decode(into any, m proto.Message) error {
 func decode(v reflect.Value, m protoreflect.Message) error {
 	for i, f := range fieldsOf(v.Type(), m.Descriptor()) {
 		if err := decodeField(v.Field(i), m, f); err != nil {
-			return within(string(f.Name()), err)
+			return within(f.JSONName(), err)
 		}
 	}
 	if v.Type() == errorType {
@@ -100,7 +99,7 @@ func decodeValue(v reflect.Value, value protoreflect.Value, f protoreflect.Field
 		if err := span.CheckValid(); err != nil {
 			return fmt.Errorf("no duration that can be: %d s and %d ns", span.GetSeconds(), span.GetNanos())
 		}
-		v.SetInt(int64(span.AsDuration() / time.Nanosecond))
+		v.SetInt(int64(span.AsDuration()))
 		return nil
 	}
 	switch v.Kind() {

@@ -97,7 +97,7 @@ var (
 	decimalType  = reflect.TypeFor[decimal.Decimal]()
 	nullType     = reflect.TypeFor[decimal.NullDecimal]()
 	timeType     = reflect.TypeFor[time.Time]()
-	durationType = reflect.TypeFor[time.Duration]()
+	durationType = reflect.TypeFor[sdk.Span]()
 	errorType    = reflect.TypeFor[sdk.Error]()
 )
 
@@ -120,7 +120,7 @@ func encode(m protoreflect.Message, v reflect.Value) error {
 	}
 	for i, f := range fieldsOf(v.Type(), m.Descriptor()) {
 		if err := encodeField(m, f, v.Field(i)); err != nil {
-			return within(string(f.Name()), err)
+			return within(f.JSONName(), err)
 		}
 	}
 	return nil

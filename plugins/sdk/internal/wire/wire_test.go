@@ -58,14 +58,14 @@ const errTest = testError("odd")
 
 func TestTimesThatCannotBeAreRefused(t *testing.T) {
 	err := Decode(&sdk.Error{}, &sdkpb.Error{RetryAfter: &durationpb.Duration{Seconds: 1 << 60}})
-	if err == nil || !strings.HasPrefix(err.Error(), "retry_after: ") {
+	if err == nil || !strings.HasPrefix(err.Error(), "retryAfter: ") {
 		t.Errorf("got %v", err)
 	}
 	e := &sdk.Error{}
 	if err := Decode(e, &sdkpb.Error{Class: "throttled", RetryAfter: &durationpb.Duration{Seconds: 90 * 24 * 3600}}); err != nil {
 		t.Fatal(err)
 	}
-	if e.RetryAfter != 7*24*time.Hour || e.Class != sdk.Throttled {
+	if e.RetryAfter != sdk.Span(7*24*time.Hour) || e.Class != sdk.Throttled {
 		t.Errorf("got %+v", e)
 	}
 }

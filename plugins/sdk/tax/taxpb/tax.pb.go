@@ -461,6 +461,9 @@ type Result struct {
 	Provisional   bool                   `protobuf:"varint,12,opt,name=provisional,proto3" json:"provisional,omitempty"` // to be finalised by another engine when it can be reached
 	Final         *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=final,proto3" json:"final,omitempty"`              // when it was finalised; unset: an estimate
 	Warnings      []*sdkpb.Warning       `protobuf:"bytes,14,rep,name=warnings,proto3" json:"warnings,omitempty"`        // beside the result
+	Kind          string                 `protobuf:"bytes,15,opt,name=kind,proto3" json:"kind,omitempty"`                // estimate, invoice (of a sale that was finalised) or credit (of a return that was)
+	Currency      string                 `protobuf:"bytes,16,opt,name=currency,proto3" json:"currency,omitempty"`        // of all amounts
+	Voided        bool                   `protobuf:"varint,17,opt,name=voided,proto3" json:"voided,omitempty"`           // it was taken back
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -591,6 +594,27 @@ func (x *Result) GetWarnings() []*sdkpb.Warning {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *Result) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Result) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *Result) GetVoided() bool {
+	if x != nil {
+		return x.Voided
+	}
+	return false
 }
 
 // LineResult is what a line owes.
@@ -1367,7 +1391,7 @@ const file_tax_taxpb_tax_proto_rawDesc = "" +
 	"\bdiscount\x18\x06 \x01(\tR\bdiscount\x12\x1a\n" +
 	"\bincluded\x18\a \x01(\bR\bincluded\x129\n" +
 	"\tship_from\x18\b \x01(\v2\x1c.crossdock.plugin.v1.AddressR\bshipFrom\x125\n" +
-	"\aship_to\x18\t \x01(\v2\x1c.crossdock.plugin.v1.AddressR\x06shipTo\"\xe4\x03\n" +
+	"\aship_to\x18\t \x01(\v2\x1c.crossdock.plugin.v1.AddressR\x06shipTo\"\xac\x04\n" +
 	"\x06Result\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x16\n" +
@@ -1383,7 +1407,10 @@ const file_tax_taxpb_tax_proto_rawDesc = "" +
 	"\x04data\x18\v \x01(\tR\x04data\x12 \n" +
 	"\vprovisional\x18\f \x01(\bR\vprovisional\x120\n" +
 	"\x05final\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x05final\x128\n" +
-	"\bwarnings\x18\x0e \x03(\v2\x1c.crossdock.plugin.v1.WarningR\bwarningsB\x06\n" +
+	"\bwarnings\x18\x0e \x03(\v2\x1c.crossdock.plugin.v1.WarningR\bwarnings\x12\x12\n" +
+	"\x04kind\x18\x0f \x01(\tR\x04kind\x12\x1a\n" +
+	"\bcurrency\x18\x10 \x01(\tR\bcurrency\x12\x16\n" +
+	"\x06voided\x18\x11 \x01(\bR\x06voidedB\x06\n" +
 	"\x04_taxB\b\n" +
 	"\x06_gross\"\xaa\x01\n" +
 	"\n" +
