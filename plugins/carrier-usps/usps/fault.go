@@ -138,13 +138,13 @@ func (c *client) hide(text string) string {
 }
 
 // retryAfter reads the header, which holds seconds or a time.
-func retryAfter(header http.Header, now time.Time) time.Duration {
+func retryAfter(header http.Header, now time.Time) sdk.Span {
 	value := strings.TrimSpace(header.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
+		return sdk.Span(time.Duration(seconds) * time.Second)
 	}
 	if at, err := http.ParseTime(value); err == nil {
-		return max(0, at.Sub(now))
+		return sdk.Span(max(0, at.Sub(now)))
 	}
 	return 0
 }

@@ -151,7 +151,7 @@ func (c *Carrier) Configure(_ context.Context, s sdk.Settings) error {
 	if err != nil {
 		return err
 	}
-	book, err := openRecord(s[setState], c.log)
+	book, err := openRecord(s[setState], c.now, c.log)
 	if err != nil {
 		return err
 	}
