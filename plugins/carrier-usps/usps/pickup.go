@@ -1,6 +1,7 @@
 package usps
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -30,12 +31,9 @@ func (c *Carrier) Pickup(ctx context.Context, r *carrier.PickupRequest) (*carrie
 		return nil, sdk.Errorf(sdk.Validation, "there is no request").At("request")
 	}
 	known := c.book.pickup(r.Reference, r.Confirmation)
-	name := r.Reference
+	name := cmp.Or(r.Reference, r.Confirmation)
 	if known != nil {
 		name = known.Reference
-	}
-	if name == "" {
-		name = r.Confirmation
 	}
 	free, err := c.busy.hold(ctx, "pickup "+name)
 	if err != nil {
@@ -199,12 +197,7 @@ func (c *Carrier) parcelsOf(r *carrier.PickupRequest) ([]pickupPackage, decimal.
 	for kind, n := range counts {
 		out = append(out, pickupPackage{kind, n})
 	}
-	slices.SortFunc(out, func(a, b pickupPackage) int {
-		if a.PackageType < b.PackageType {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out, func(a, b pickupPackage) int { return cmp.Compare(a.PackageType, b.PackageType) })
 	return out, pounds, nil
 }
 
@@ -217,7 +210,7 @@ func toChange(r *carrier.PickupRequest, known *collection) (*collection, error) 
 	case known == nil && !plainTracking.MatchString(r.Confirmation):
 		return nil, sdk.Errorf(sdk.Validation, "%.40q is no confirmation number of the provider", r.Confirmation).At("confirmation")
 	case known == nil:
-		return &collection{Reference: r.Reference, State: done, Confirmation: r.Confirmation}, nil
+		return &collection{Reference: cmp.Or(r.Reference, r.Confirmation), State: done, Confirmation: r.Confirmation}, nil
 	case r.Confirmation != "" && known.Confirmation != r.Confirmation:
 		return nil, sdk.Errorf(sdk.Validation, "%.40q is not the confirmation of pickup %q", r.Confirmation, known.Reference).At("confirmation")
 	case known.State == refused:

@@ -329,7 +329,7 @@ func (r *record) pickup(reference, confirmation string) *collection {
 	defer r.mu.Unlock()
 	p := r.pickups[reference]
 	if p == nil {
-		p = r.pickups[r.confirmed[confirmation]]
+		p = r.pickups[r.confirmed[confirmation]] // no pickup has an empty reference
 	}
 	if p == nil {
 		return nil

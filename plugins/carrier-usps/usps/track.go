@@ -2,7 +2,6 @@ package usps
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -30,23 +29,25 @@ func (c *Carrier) Track(ctx context.Context, r *carrier.TrackRequest) (*carrier.
 	if r.Page != "" {
 		return nil, sdk.Errorf(sdk.Validation, "there is no other page").At("page")
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	out := &carrier.Tracked{Parcels: make([]carrier.TrackedParcel, len(r.Tracking))}
 	var all sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
+	var once sync.Once
+	var first error
 	for i, number := range r.Tracking {
 		all.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			if err := c.trackOne(ctx, &out.Parcels[i], number, r.Since); err != nil {
-				stop(err) // the others have nothing better to expect
+				once.Do(func() { first = err })
+				stop() // the others have nothing better to expect
 			}
 		})
 	}
 	all.Wait()
-	var first *sdk.Error
-	if errors.As(context.Cause(ctx), &first) {
+	if first != nil {
 		return nil, first
 	}
 	return out, nil
