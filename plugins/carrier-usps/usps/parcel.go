@@ -2,6 +2,7 @@ package usps
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -165,8 +166,8 @@ func (j *job) lookMoney() error {
 }
 
 func (j *job) lookOptions() error {
-	for name, value := range j.shipment.Options {
-		field := "options." + name
+	for _, name := range slices.Sorted(maps.Keys(j.shipment.Options)) {
+		value, field := j.shipment.Options[name], "options."+name
 		switch name {
 		case carrier.OptSaturday: // mail is delivered on Saturdays anyway
 		case carrier.OptSignature:
@@ -183,9 +184,6 @@ func (j *job) lookOptions() error {
 			if value == "" || len(value) > 7 {
 				return sdk.Errorf(sdk.Validation, "%.16q is no facility ID of at most 7 letters", value).At(field)
 			}
-			if j.to.Email == "" || j.to.Phone == "" || j.from.Email == "" || j.from.Phone == "" {
-				return sdk.Errorf(sdk.Validation, "a parcel is held only with a mail address and a phone number of both sides").At(field)
-			}
 			j.to.HoldForPickup, j.to.FacilityID = true, value
 		case carrier.OptNotifyMail:
 			if j.to.Email = mailOf(value); j.to.Email == "" {
@@ -195,7 +193,10 @@ func (j *job) lookOptions() error {
 			return sdk.Errorf(sdk.NotSupported, "there is no option %.32q", name).At(field)
 		}
 	}
-	slices.SortFunc(j.extras, func(a, b extra) int { return a.code - b.code }) // maps have no order
+	if j.to.HoldForPickup && (j.to.Email == "" || j.to.Phone == "" || j.from.Email == "" || j.from.Phone == "") {
+		return sdk.Errorf(sdk.Validation, "a parcel is held only with a mail address and a phone number of both sides").At("options." + carrier.OptHold)
+	}
+	slices.SortFunc(j.extras, func(a, b extra) int { return a.code - b.code })
 	return nil
 }
 
