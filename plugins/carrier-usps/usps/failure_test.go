@@ -304,3 +304,35 @@ func TestALabelWithoutANumberIsNoAnswer(t *testing.T) {
 		t.Errorf("lookup: %+v, %v", got, err)
 	}
 }
+
+// A label that may have been bought keeps its key through whatever comes next.
+func TestAKeyIsKeptUntilItIsSure(t *testing.T) {
+	p := newProvider(t)
+	c := open(t, settingsFor(t, p))
+	p.upset(onLabel, cutBefore, mishap{after: true, status: 429})
+	_, err := c.Ship(t.Context(), parcel("S"))
+	sdktest.Fails(t, "ship", err, sdk.UnknownOutcome)
+	_, err = c.Ship(t.Context(), parcel("S"))
+	sdktest.Fails(t, "ship, again", err, sdk.Throttled)
+	if _, err := c.Ship(t.Context(), parcel("S")); err != nil {
+		t.Fatal(err)
+	}
+	if p.bought() != 1 {
+		t.Errorf("%d labels were bought, want 1", p.bought())
+	}
+}
+
+// Tokens go nowhere but to the provider.
+func TestARedirectIsNotFollowed(t *testing.T) {
+	other := newProvider(t)
+	p := newProvider(t)
+	c := open(t, settingsFor(t, p))
+	p.upset(onAddress, mishap{status: 302, header: map[string]string{"Location": other.url + "/addresses/v3/address"}})
+	a := parcel("").To
+	if _, err := c.ValidateAddress(t.Context(), &a); err == nil {
+		t.Error("it went well, want an error")
+	}
+	if got := other.count(onAddress); got != 0 {
+		t.Errorf("the other one was asked %d times", got)
+	}
+}
