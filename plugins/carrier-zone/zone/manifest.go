@@ -50,8 +50,10 @@ func (c *Carrier) Manifest(ctx context.Context, r *carrier.ManifestRequest) (*ca
 	}
 	text, warnings, err := c.manifestPDF(m, list)
 	if err != nil {
-		// The day is closed; asking again prints it.
-		return nil, sdk.Errorf(sdk.Internal, "the manifest was made and cannot be printed: %v", err)
+		// The day is closed; asking again prints it, if it can be printed then.
+		e := sdk.Errorf(sdk.UnknownOutcome, "the manifest was made and cannot be printed: %v", err)
+		e.Fault = sdk.FaultPlugin
+		return nil, e
 	}
 	return &carrier.Manifested{Reference: r.Reference, Manifest: m.Number, Shipments: m.Request.Shipments, Parcels: m.Parcels,
 		Documents: []carrier.Document{{Kind: "manifest", Format: carrier.PDF, Data: text}}, Warnings: warnings}, nil

@@ -51,7 +51,7 @@ type record struct {
 	TaxPoint  string      `json:"tax_point"` // day whose rates were taken
 	Voided    bool        `json:"voided,omitempty"`
 	Reason    string      `json:"reason,omitempty"`
-	Result    *tax.Result `json:"result,omitempty"` // of what is not voided
+	Result    *tax.Result `json:"result,omitempty"`
 }
 
 // entry is what is in memory of a reference's latest record.

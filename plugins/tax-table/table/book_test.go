@@ -106,8 +106,10 @@ func TestAdjustAndVoid(t *testing.T) {
 	}
 	e.Close()
 	e = newEngine(t, sdk.Settings{settingState: dir})
-	_, err = e.GetByReference(ctx, "R1")
-	wantClass(t, "finding what was voided", err, sdk.NotFound)
+	adjusted.Voided = true
+	if got, err := e.GetByReference(ctx, "R1"); err != nil || asJSON(t, got) != asJSON(t, adjusted) {
+		t.Errorf("got %+v, %v, want the adjustment, voided", got, err)
+	}
 	_, err = e.Finalise(ctx, numbered(1))
 	wantClass(t, "finalising what was voided", err, sdk.Conflict)
 	_, err = e.Adjust(ctx, changed)

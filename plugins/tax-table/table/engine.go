@@ -88,8 +88,10 @@ func (e *Engine) Describe(context.Context) (*tax.Description, error) {
 	defer e.mu.RUnlock()
 	d := &tax.Description{Covers: e.tables.coverage()}
 	d.Name, d.Version, d.Data = "table", Version, e.tables.Version()
-	for _, name := range []string{tax.OpEstimate, tax.OpFinalise, tax.OpAdjust, tax.OpVoid, tax.OpGetByReference, tax.OpValidateTaxID} {
-		d.Operations = append(d.Operations, sdk.Operation{Name: name, Offline: true})
+	d.Operations = []sdk.Operation{{Name: tax.OpEstimate, Offline: true}, {Name: tax.OpValidateTaxID, Offline: true}}
+	if e.book != nil {
+		d.Operations = append(d.Operations, sdk.Operation{Name: tax.OpFinalise, Offline: true, Buys: true}, sdk.Operation{Name: tax.OpAdjust, Offline: true, Buys: true},
+			sdk.Operation{Name: tax.OpVoid, Offline: true, Buys: true}, sdk.Operation{Name: tax.OpGetByReference, Offline: true})
 	}
 	d.Config = slices.Clone(settings)
 	return d, nil
@@ -224,7 +226,11 @@ func (e *Engine) Void(_ context.Context, r *tax.VoidRequest) (*tax.Voided, error
 		return nil, sdk.Errorf(sdk.NotFound, "nothing is finalised under %q", r.Reference).At("reference")
 	}
 	if !before.Voided {
-		err := e.book.append(&record{Reference: r.Reference, Sum: before.Sum, TaxPoint: before.TaxPoint, Voided: true, Reason: r.Reason})
+		result, err := e.book.result(before)
+		if err != nil {
+			return nil, err
+		}
+		err = e.book.append(&record{Reference: r.Reference, Sum: before.Sum, TaxPoint: before.TaxPoint, Voided: true, Reason: r.Reason, Result: result})
 		if err != nil {
 			return nil, err
 		}
@@ -232,7 +238,7 @@ func (e *Engine) Void(_ context.Context, r *tax.VoidRequest) (*tax.Voided, error
 	return &tax.Voided{Reference: r.Reference}, nil
 }
 
-// GetByReference implements tax.Engine. What was voided is not found.
+// GetByReference implements tax.Engine.
 func (e *Engine) GetByReference(_ context.Context, reference string) (*tax.Result, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -240,13 +246,15 @@ func (e *Engine) GetByReference(_ context.Context, reference string) (*tax.Resul
 		return nil, err
 	}
 	found := e.book.find(reference)
-	switch {
-	case found == nil:
+	if found == nil {
 		return nil, sdk.Errorf(sdk.NotFound, "nothing is finalised under %q", reference).At("reference")
-	case found.Voided:
-		return nil, sdk.Errorf(sdk.NotFound, "%q was voided", reference).At("reference")
 	}
-	return e.book.result(found)
+	result, err := e.book.result(found)
+	if err != nil {
+		return nil, err
+	}
+	result.Voided = found.Voided
+	return result, nil
 }
 
 // ValidateTaxID implements tax.Engine. It asks no registry: a number that is well formed may
