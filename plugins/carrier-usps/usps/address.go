@@ -55,7 +55,7 @@ func placeOf(path string, a *sdk.Address) (address, error) {
 	out.State = state
 	zip := postalCode.FindStringSubmatch(strings.TrimSpace(a.PostalCode))
 	if zip == nil {
-		return out, sdk.Errorf(sdk.Validation, "%.16q is no ZIP code such as 20260 or 20260-0010", a.PostalCode).At(at(path, "postal_code"))
+		return out, sdk.Errorf(sdk.Validation, "%.16q is no ZIP code such as 20260 or 20260-0010", a.PostalCode).At(at(path, "postalCode"))
 	}
 	out.ZIPCode, out.ZIPPlus4 = zip[1], zip[2]
 	out.City = strings.Join(strings.Fields(a.City), " ")
@@ -157,7 +157,7 @@ func mailOf(text string) string {
 func addressField(path, parameter string) string {
 	parameter = strings.ToLower(parameter)
 	for _, known := range []struct{ part, field string }{
-		{"zip", "postal_code"}, {"city", "city"}, {"state", "state"}, {"secondary", "lines[1]"}, {"street", "lines[0]"},
+		{"zip", "postalCode"}, {"city", "city"}, {"state", "state"}, {"secondary", "lines[1]"}, {"street", "lines[0]"},
 		{"firm", "company"}, {"name", "name"}, {"phone", "phone"}, {"email", "email"},
 	} {
 		if strings.Contains(parameter, known.part) {

@@ -37,7 +37,7 @@ func TestAVoidWithoutAnAnswerIsRepeated(t *testing.T) {
 		c = open(t, settings)
 		for range 2 {
 			v, err := c.Void(t.Context(), &carrier.VoidRequest{Reference: "S"})
-			if err != nil || !v.Accepted || v.Refund == nil || v.Refund.String() != "10.40 USD" || warned(v.Warnings, "unconfirmed") != m.after {
+			if err != nil || !v.Accepted || v.Refund == nil || v.Refund.String() != "9.40 USD" || warned(v.Warnings, "unconfirmed") != m.after {
 				t.Errorf("void, again: %+v, %v", v, err)
 			}
 		}

@@ -2,9 +2,10 @@ package usps
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -72,14 +73,14 @@ func TestTheProvidersWordsAreKept(t *testing.T) {
 	far := parcel("far")
 	far.To.PostalCode = "99999"
 	_, err := c.Rate(t.Context(), far)
-	sdktest.FailsAt(t, "a ZIP code that there is not", err, "to.postal_code")
+	sdktest.FailsAt(t, "a ZIP code that there is not", err, "to.postalCode")
 	if e := sdk.AsError(err); e.Provider.Code != "160042" || !strings.Contains(e.Provider.Text, "ZIP code is not valid") || e.Fault != sdk.FaultCaller || e.Retryable {
 		t.Errorf("it became %+v", e)
 	}
 	nowhere := parcel("nowhere")
 	nowhere.To.PostalCode = "99998"
 	_, err = c.Ship(t.Context(), nowhere)
-	sdktest.FailsAt(t, "an address where nothing is delivered", err, "to.postal_code")
+	sdktest.FailsAt(t, "an address where nothing is delivered", err, "to.postalCode")
 	_, err = c.GetByReference(t.Context(), "nowhere")
 	sdktest.Fails(t, "lookup of what was refused", err, sdk.NotFound)
 	late := parcel("late")
@@ -163,18 +164,37 @@ func TestAWrongSecretIsNotShown(t *testing.T) {
 	}
 }
 
+// unreached is a network on which one call reaches nobody.
+type unreached struct {
+	http.RoundTripper
+	path string
+}
+
+func (u unreached) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path == u.path {
+		return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	}
+	return u.RoundTripper.RoundTrip(r)
+}
+
 func TestAProviderThatIsNotThereHasSoldNothing(t *testing.T) {
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
-	settings := settingsFor(t, newProvider(t))
-	settings[setBase] = gone.URL
-	c := open(t, settings)
-	rated := parcel("S")
-	rated.RateID = "USPS_GROUND_ADVANTAGE/SP/MACHINABLE"
-	_, err := c.Ship(t.Context(), rated)
+	p := newProvider(t)
+	c := open(t, settingsFor(t, p))
+	reached := c.client.http.Transport
+	c.client.http.Transport = unreached{reached, labelPath}
+	_, err := c.Ship(t.Context(), parcel("S"))
 	sdktest.Fails(t, "ship to nobody", err, sdk.Unavailable)
 	_, err = c.GetByReference(t.Context(), "S")
 	sdktest.Fails(t, "lookup of what was not sent", err, sdk.NotFound)
+	if p.count(onReprint) != 0 {
+		t.Error("the provider was asked for what was not sent to it")
+	}
+	c.client.http.Transport = reached
+	other := parcel("S")
+	other.To.Name = "Somebody Else"
+	if _, err := c.Ship(t.Context(), other); err != nil {
+		t.Errorf("with other contents: %v", err)
+	}
 }
 
 // What has no answer is found by its key, after a restart too.

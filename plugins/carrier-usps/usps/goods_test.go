@@ -25,15 +25,7 @@ func (p *provider) quote(asked object) answer {
 			indicator, category, facility string
 			price                         float64
 		}{{"SP", "MACHINABLE", "NONE", 10.40}, {"CP", "MACHINABLE", "NONE", 9.15}, {"FE", "FLATS", "NONE", 8.85}, {"SP", "MACHINABLE", "DESTINATION_DELIVERY_UNIT", 3.10}, {"SP", "OPEN_AND_DISTRIBUTE", "NONE", 1.00}} {
-			price := k.price
-			switch name {
-			case express:
-				price += 20
-			case "PRIORITY_MAIL":
-				price++
-			case "MEDIA_MAIL", "LIBRARY_MAIL":
-				price -= 4
-			}
+			price := k.price + dearer(name.(string))
 			extras, total := extrasOf(asked["extraServices"].([]any), name.(string) == "LIBRARY_MAIL", asked["itemValue"])
 			fee := 0.25
 			options = append(options, object{
@@ -45,6 +37,19 @@ func (p *provider) quote(asked object) answer {
 		}
 	}
 	return answer{status: 200, body: object{"rateOptions": options}}
+}
+
+// dearer is what a mail class costs more than the cheapest.
+func dearer(name string) float64 {
+	switch strings.TrimSuffix(name, "_RETURN_SERVICE") {
+	case express:
+		return 20
+	case "PRIORITY_MAIL":
+		return 1
+	case "MEDIA_MAIL", "LIBRARY_MAIL":
+		return -4
+	}
+	return 0
 }
 
 func round(f float64) float64 { return math.Round(f*100) / 100 }
@@ -90,14 +95,16 @@ func (p *provider) sell(asked object, body []byte, key string, back bool) answer
 }
 
 func (l *sold) metadata() object {
-	out := object{"labelAddress": l.request["toAddress"], "routingInformation": "42063104", "trackingNumber": l.number, "SKU": "DUXP0XXXUC05010", "postage": 10.4,
-		"extraServices": []any{object{"name": "USPS Tracking", "SKU": "DXTU0EXXXCX0000", "price": 0.0}}, "zone": "05", "weightUOM": "lb", "weight": 1.5, "fees": []any{}}
 	description := l.request["packageDescription"].(object)
-	for _, code := range description["extraServices"].([]any) {
-		if code := int(code.(float64)); code > 920 && code != 986 {
-			out["extraServices"] = append(out["extraServices"].([]any), object{"name": fmt.Sprint("service ", code), "SKU": fmt.Sprint("DX", code), "price": 3.45})
-		}
+	price := map[string]float64{"SP": 10.40, "CP": 9.15, "FE": 8.85}[description["rateIndicator"].(string)]
+	extras, _ := extrasOf(description["extraServices"].([]any), false, path(description, "packageOptions", "packageValue"))
+	for _, e := range extras {
+		delete(e.(object), "extraService") // it is not in the answer to a label
+		delete(e.(object), "priceType")
 	}
+	out := object{"labelAddress": l.request["toAddress"], "routingInformation": "42063104", "trackingNumber": l.number, "SKU": "DUXP0XXXUC05010",
+		"postage": price + dearer(description["mailClass"].(string)), "extraServices": extras, "zone": "05", "weightUOM": "lb", "weight": 1.5,
+		"fees": []any{object{"name": "Nonstandard length", "SKU": "DFEE", "price": 0.25}}}
 	if !l.back {
 		out["commitment"] = object{"name": "3 Days", "expectedDeliveryDate": "2026-11-30"}
 	}

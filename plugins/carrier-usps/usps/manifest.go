@@ -32,7 +32,10 @@ func (c *Carrier) Manifest(ctx context.Context, r *carrier.ManifestRequest) (*ca
 		return nil, err
 	}
 	defer free()
-	digest := digestJSON(r)
+	digest, err := r.Digest()
+	if err != nil {
+		return nil, err
+	}
 	before := c.book.manifest(r.Reference)
 	switch {
 	case before == nil || before.State == refused:

@@ -71,7 +71,7 @@ func TestALabelIsAskedForInTheProvidersWords(t *testing.T) {
 	if string(text) != want {
 		t.Errorf("got  %s\nwant %s", text, want)
 	}
-	if got.Rate == nil || got.Rate.Total.String() != "17.30 USD" || got.Rate.Delivery != "2026-11-30" || len(got.Rate.Charges) != 3 {
+	if got.Rate == nil || got.Rate.Total.String() != "16.30 USD" || got.Rate.Delivery != "2026-11-30" || len(got.Rate.Charges) != 4 {
 		t.Errorf("the rate is %+v", got.Rate)
 	}
 }
@@ -94,7 +94,7 @@ func TestWhatTheProviderDoesNotTake(t *testing.T) {
 		{"no such service", "service", sdk.Validation, func(s *carrier.Shipment) { s.Service = "PIGEON" }},
 		{"Canada", "to.country", sdk.NotServiced, func(s *carrier.Shipment) { s.To.Country = "CA" }},
 		{"no such state", "to.state", sdk.Validation, func(s *carrier.Shipment) { s.To.State = "XX" }},
-		{"no ZIP code", "from.postal_code", sdk.Validation, func(s *carrier.Shipment) { s.From.PostalCode = "20A24" }},
+		{"no ZIP code", "from.postalCode", sdk.Validation, func(s *carrier.Shipment) { s.From.PostalCode = "20A24" }},
 		{"no city", "to.city", sdk.Validation, func(s *carrier.Shipment) { s.To.City = " " }},
 		{"no street", "to.lines", sdk.Validation, func(s *carrier.Shipment) { s.To.Lines = nil }},
 		{"a long street", "to.lines[0]", sdk.Validation, func(s *carrier.Shipment) { s.To.Lines = []string{strings.Repeat("é", 51)} }},
@@ -104,10 +104,11 @@ func TestWhatTheProviderDoesNotTake(t *testing.T) {
 		{"euros insured", "insurance", sdk.Validation, func(s *carrier.Shipment) { s.Insurance = &sdk.Money{Amount: dec("1"), Currency: "EUR"} }},
 		{"dangerous goods", "options.dangerous", sdk.NotSupported, func(s *carrier.Shipment) { s.Options = map[string]string{"dangerous": "UN3480"} }},
 		{"held, and no phone", "options.hold", sdk.Validation, func(s *carrier.Shipment) { s.Options, s.To.Phone = map[string]string{"hold": "1"}, "" }},
-		{"600 dots an inch", "label_dpi", sdk.NotSupported, func(s *carrier.Shipment) { s.Label, s.LabelDPI = carrier.ZPL, 600 }},
+		{"600 dots an inch", "labelDpi", sdk.NotSupported, func(s *carrier.Shipment) { s.Label, s.LabelDPI = carrier.ZPL, 600 }},
 		{"customs without goods", "parcels[0].items", sdk.Validation, func(s *carrier.Shipment) { s.Customs = &carrier.Customs{} }},
-		{"another's rate", "rate_id", sdk.Validation, func(s *carrier.Shipment) { s.RateID = "r_1" }},
-		{"the rate of another service", "service", sdk.Validation, func(s *carrier.Shipment) { s.RateID = "PRIORITY_MAIL/SP/MACHINABLE" }},
+		{"another's rate", "rateId", sdk.Expired, func(s *carrier.Shipment) { s.RateID = "r_1" }},
+		{"a rate that has changed", "rateId", sdk.Expired, func(s *carrier.Shipment) { s.RateID = "USPS_GROUND_ADVANTAGE/CP/MACHINABLE/9.30" }},
+		{"the rate of another service", "rateId", sdk.Expired, func(s *carrier.Shipment) { s.RateID = "PRIORITY_MAIL/CP/MACHINABLE/10.40" }},
 	} {
 		s := parcel("S")
 		k.spoil(s)
@@ -140,7 +141,7 @@ func TestPrices(t *testing.T) {
 		}
 		out := map[string]string{}
 		for _, r := range got.Rates {
-			out[r.Service] = r.ID + " " + r.Total.String()
+			out[r.Service] = r.ID
 		}
 		return out
 	}
@@ -151,29 +152,28 @@ func TestPrices(t *testing.T) {
 		}
 	}
 	same("a box", all(func(*carrier.Shipment) {}), map[string]string{
-		"USPS_GROUND_ADVANTAGE": "USPS_GROUND_ADVANTAGE/CP/MACHINABLE 9.40 USD", "PRIORITY_MAIL": "PRIORITY_MAIL/CP/MACHINABLE 10.40 USD",
-		express: express + "/CP/MACHINABLE 29.40 USD", "MEDIA_MAIL": "MEDIA_MAIL/CP/MACHINABLE 5.40 USD", "LIBRARY_MAIL": "LIBRARY_MAIL/CP/MACHINABLE 5.40 USD"})
+		"USPS_GROUND_ADVANTAGE": "USPS_GROUND_ADVANTAGE/CP/MACHINABLE/9.40", "PRIORITY_MAIL": "PRIORITY_MAIL/CP/MACHINABLE/10.40",
+		express: express + "/CP/MACHINABLE/29.40", "MEDIA_MAIL": "MEDIA_MAIL/CP/MACHINABLE/5.40", "LIBRARY_MAIL": "LIBRARY_MAIL/CP/MACHINABLE/5.40"})
 	same("signed and insured, which library mail has not", all(func(s *carrier.Shipment) {
 		s.Options = map[string]string{"signature": "any"}
 		s.Insurance = &sdk.Money{Amount: dec("600"), Currency: "USD"}
-	}), map[string]string{"USPS_GROUND_ADVANTAGE": "USPS_GROUND_ADVANTAGE/CP/MACHINABLE 16.30 USD", "PRIORITY_MAIL": "PRIORITY_MAIL/CP/MACHINABLE 17.30 USD",
-		express: express + "/CP/MACHINABLE 36.30 USD", "MEDIA_MAIL": "MEDIA_MAIL/CP/MACHINABLE 12.30 USD"})
+	}), map[string]string{"USPS_GROUND_ADVANTAGE": "USPS_GROUND_ADVANTAGE/CP/MACHINABLE/16.30", "PRIORITY_MAIL": "PRIORITY_MAIL/CP/MACHINABLE/17.30",
+		express: express + "/CP/MACHINABLE/36.30", "MEDIA_MAIL": "MEDIA_MAIL/CP/MACHINABLE/12.30"})
 	same("a flat-rate envelope", all(func(s *carrier.Shipment) { s.Service, s.Parcels[0].Packaging = "PRIORITY_MAIL", "flat-rate-envelope" }),
-		map[string]string{"PRIORITY_MAIL": "PRIORITY_MAIL/FE/FLATS 10.10 USD"})
+		map[string]string{"PRIORITY_MAIL": "PRIORITY_MAIL/FE/FLATS/10.10"})
 	none := parcel("R")
 	none.To.PostalCode = "00501"
 	_, err := c.Rate(t.Context(), none)
 	sdktest.Fails(t, "a place without a price", err, sdk.NotServiced)
 
 	exact := parcel("S")
-	exact.RateID = "USPS_GROUND_ADVANTAGE/SP/MACHINABLE"
-	asked := p.count(onPrices)
+	exact.RateID = "USPS_GROUND_ADVANTAGE/SP/MACHINABLE/10.65"
 	got, err := c.Ship(t.Context(), exact)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if indicator := path(p.labels[got.Shipment].request, "packageDescription", "rateIndicator"); indicator != "SP" || p.count(onPrices) != asked {
-		t.Errorf("the label is of rate indicator %v, want the one that was named, and prices were asked for %d times more", indicator, p.count(onPrices)-asked)
+	if indicator := path(p.labels[got.Shipment].request, "packageDescription", "rateIndicator"); indicator != "SP" || got.Rate.Total.String() != "10.65 USD" {
+		t.Errorf("the label is of rate indicator %v and costs %s, want those of the rate that was named", indicator, got.Rate.Total)
 	}
 }
 

@@ -95,7 +95,7 @@ func (j *job) lookAddresses() error {
 	if j.shipment.ReturnTo == nil {
 		return nil
 	}
-	p, warnings, err := partyOf("return_to", j.shipment.ReturnTo)
+	p, warnings, err := partyOf("returnTo", j.shipment.ReturnTo)
 	j.returnTo = &p
 	j.warnings = append(j.warnings, warnings...)
 	return err
@@ -203,6 +203,9 @@ func (j *job) lookOptions() error {
 func (j *job) lookLabel() error {
 	s := j.shipment
 	j.format = s.Label
+	if s.Label != carrier.ZPL && s.LabelDPI != 0 {
+		return sdk.Errorf(sdk.NotSupported, "only labels in ZPL have dots an inch").At("labelDpi")
+	}
 	switch s.Label {
 	case "", carrier.PDF:
 		j.format, j.image = carrier.PDF, "PDF"
@@ -215,7 +218,7 @@ func (j *job) lookLabel() error {
 		case 300:
 			j.image = "ZPL300DPI"
 		default:
-			return sdk.Errorf(sdk.NotSupported, "labels have 203 or 300 dots an inch").At("label_dpi")
+			return sdk.Errorf(sdk.NotSupported, "labels have 203 or 300 dots an inch").At("labelDpi")
 		}
 	default:
 		return sdk.Errorf(sdk.NotSupported, "there are no labels of format %.16q", s.Label).At("label")
@@ -236,7 +239,7 @@ func (j *job) lookCustoms() error {
 		return sdk.Errorf(sdk.Validation, "there is no content %.16q", c.Content).At("customs.content")
 	}
 	if len(c.InvoiceNumber) > 15 {
-		return sdk.Errorf(sdk.Validation, "it has more than 15 letters").At("customs.invoice_number")
+		return sdk.Errorf(sdk.Validation, "it has more than 15 letters").At("customs.invoiceNumber")
 	}
 	form := &customsForm{CustomsContentType: content, InvoiceNumber: c.InvoiceNumber}
 	items := j.shipment.Parcels[0].Items
@@ -265,7 +268,7 @@ func customsItem(path string, item *carrier.Commodity) (*customsOfItem, error) {
 	case item.Weight == nil:
 		return nil, sdk.Errorf(sdk.Validation, "customs want a weight").At(at(path, "weight"))
 	case item.HSCode != "" && (len(item.HSCode) < 6 || len(item.HSCode) > 14):
-		return nil, sdk.Errorf(sdk.Validation, "it has 6 to 14 digits").At(at(path, "hs_code"))
+		return nil, sdk.Errorf(sdk.Validation, "it has 6 to 14 digits").At(at(path, "hsCode"))
 	}
 	pounds, err := item.Weight.In(sdk.Pound)
 	if err != nil || pounds.IsNegative() {
@@ -304,7 +307,7 @@ func (j *job) extraCodes(mailClass string) []int {
 func parameterField(parameter string) string {
 	lower := strings.ToLower(parameter)
 	for _, known := range []struct{ part, field string }{
-		{"originzipcode", "from.postal_code"}, {"destinationzipcode", "to.postal_code"}, {"packagevalue", "insurance"}, {"itemvalue", "insurance"},
+		{"originzipcode", "from.postalCode"}, {"destinationzipcode", "to.postalCode"}, {"packagevalue", "insurance"}, {"itemvalue", "insurance"},
 		{"mailclass", "service"}, {"mailingdate", "date"}, {"extraservice", "options"}, {"rateindicator", "parcels[0].packaging"},
 		{"processingcategory", "parcels[0].packaging"}, {"dimension", "parcels[0].dimensions"}, {"length", "parcels[0].dimensions"},
 		{"width", "parcels[0].dimensions"}, {"height", "parcels[0].dimensions"}, {"girth", "parcels[0].dimensions"}, {"customsform", "customs"},
@@ -314,7 +317,7 @@ func parameterField(parameter string) string {
 			return known.field
 		}
 	}
-	for _, known := range []struct{ part, path string }{{"toaddress", "to"}, {"fromaddress", "from"}, {"returnaddress", "return_to"}} {
+	for _, known := range []struct{ part, path string }{{"toaddress", "to"}, {"fromaddress", "from"}, {"returnaddress", "returnTo"}} {
 		if i := strings.Index(lower, known.part); i >= 0 {
 			return addressField(known.path, parameter[i+len(known.part):])
 		}

@@ -64,7 +64,11 @@ func (c *Carrier) bookPickup(ctx context.Context, r *carrier.PickupRequest, know
 	if err != nil {
 		return nil, err
 	}
-	p := &collection{Reference: r.Reference, Digest: digestJSON(r), State: asking, Date: r.Date, Warnings: warningsOf(warnings)}
+	digest, err := r.Digest()
+	if err != nil {
+		return nil, err
+	}
+	p := &collection{Reference: r.Reference, Digest: digest, State: asking, Date: r.Date, Warnings: warningsOf(warnings)}
 	switch {
 	case known == nil || known.State == refused:
 		if err := c.book.before(&line{Pickup: p}); err != nil {
@@ -247,7 +251,10 @@ func (c *Carrier) changePickup(ctx context.Context, r *carrier.PickupRequest, kn
 	if known.State == cancelled || known.State == cancelling {
 		return nil, sdk.Errorf(sdk.Conflict, "pickup %q is cancelled, or may be", known.Reference).At("reference").Suggest("book another")
 	}
-	digest := digestJSON(r)
+	digest, err := r.Digest()
+	if err != nil {
+		return nil, err
+	}
 	if known.Changed == digest {
 		return known.answer(), nil
 	}

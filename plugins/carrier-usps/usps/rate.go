@@ -22,18 +22,13 @@ type priced struct {
 	warnings []sdk.Warning
 }
 
-// rateKey is what makes a label cost what the rate said. Its text is the rate's identifier.
+// rateKey is what makes a label cost what the rate said.
 type rateKey struct{ mailClass, indicator, category string }
 
-func (k rateKey) String() string { return k.mailClass + "/" + k.indicator + "/" + k.category }
-
-// parseRate reads the identifier of a rate.
-func parseRate(text string) (rateKey, bool) {
-	parts := strings.Split(text, "/")
-	if len(parts) != 3 || serviceName(parts[0]) == "" || parts[1] == "" || parts[2] == "" {
-		return rateKey{}, false
-	}
-	return rateKey{parts[0], parts[1], parts[2]}, true
+// identifier gives the text that a rate is bought by. The provider holds no price for anybody,
+// so the price is a part of it, and is compared before the label is bought.
+func (k rateKey) identifier(total decimal.Decimal) string {
+	return strings.Join([]string{k.mailClass, k.indicator, k.category, total.StringFixed(2)}, "/")
 }
 
 func serviceName(code string) string {
@@ -59,7 +54,7 @@ func (c *Carrier) Rate(ctx context.Context, s *carrier.Shipment) (*carrier.Rates
 		return nil, err
 	}
 	out := &carrier.Rates{Warnings: j.warnings}
-	for _, p := range list {
+	for _, p := range bestOf(list) {
 		out.Rates = append(out.Rates, p.rate)
 		for _, w := range p.warnings {
 			if !slices.Contains(out.Warnings, w) {
@@ -70,7 +65,7 @@ func (c *Carrier) Rate(ctx context.Context, s *carrier.Shipment) (*carrier.Rates
 	return out, nil
 }
 
-// pricesOf gives the best price of each mail class that takes a parcel, the cheapest first.
+// pricesOf gives all prices that a parcel can be sent at, the cheapest first.
 func (c *Carrier) pricesOf(ctx context.Context, j *job) ([]priced, error) {
 	if code := j.shipment.Service; code != "" && serviceName(code) == "" {
 		return nil, sdk.Errorf(sdk.Validation, "there is no service %.32q", code).At("service").Suggest("take one that the plugin describes")
@@ -87,7 +82,7 @@ func (c *Carrier) pricesOf(ctx context.Context, j *job) ([]priced, error) {
 			groups[0] = append(groups[0], s.code)
 		}
 	}
-	best := map[string]priced{}
+	var out []priced
 	for _, group := range groups {
 		if len(group) == 0 {
 			continue
@@ -97,16 +92,9 @@ func (c *Carrier) pricesOf(ctx context.Context, j *job) ([]priced, error) {
 			return nil, err
 		}
 		for i := range options {
-			p, fits := c.read(j, &options[i])
-			if before, there := best[p.service]; fits && (!there || p.rate.Total.Amount.LessThan(before.rate.Total.Amount)) {
-				best[p.service] = p
+			if p, fits := c.read(j, &options[i]); fits {
+				out = append(out, p)
 			}
-		}
-	}
-	var out []priced
-	for _, s := range services {
-		if p, there := best[s.code]; there {
-			out = append(out, p)
 		}
 	}
 	if len(out) == 0 {
@@ -114,6 +102,17 @@ func (c *Carrier) pricesOf(ctx context.Context, j *job) ([]priced, error) {
 	}
 	slices.SortStableFunc(out, func(a, b priced) int { return a.rate.Total.Amount.Cmp(b.rate.Total.Amount) })
 	return out, nil
+}
+
+// bestOf gives the first price of each mail class.
+func bestOf(list []priced) []priced {
+	var out []priced
+	for _, p := range list {
+		if !slices.ContainsFunc(out, func(q priced) bool { return q.service == p.service }) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // search asks for the prices of some mail classes.
@@ -156,7 +155,7 @@ func (c *Carrier) read(j *job, o *rateOption) (priced, bool) {
 		first.DestinationEntryFacilityType != "" && first.DestinationEntryFacilityType != "NONE" || !labelled(first.ProcessingCategory) {
 		return priced{}, false
 	}
-	p.rate = carrier.Rate{ID: p.how.String(), Service: p.service, Name: name, Source: "live", Expires: endOf(first.EndDate), Billed: billed(&first)}
+	p.rate = carrier.Rate{Service: p.service, Name: name, Source: "live", Expires: endOf(first.EndDate), Billed: billed(&first)}
 	for _, r := range o.Rates {
 		p.rate.Charges = append(p.rate.Charges, charge("base", r.SKU, r.Description, r.Price.Decimal))
 		p.rate.Charges = append(p.rate.Charges, fees(r.Fees)...)
@@ -183,6 +182,7 @@ func (c *Carrier) read(j *job, o *rateOption) (priced, bool) {
 	}
 	p.rate.Total = sdk.Money{Amount: total, Currency: usd}
 	addUp(&p.rate)
+	p.rate.ID = p.how.identifier(total)
 	return p, true
 }
 

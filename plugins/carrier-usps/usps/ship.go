@@ -2,8 +2,6 @@ package usps
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -51,7 +49,10 @@ func (c *Carrier) ship(ctx context.Context, s *carrier.Shipment, back bool) (*ca
 		return nil, err
 	}
 	defer free()
-	digest := digestOf(s, back)
+	digest, err := digestOf(s, back)
+	if err != nil {
+		return nil, err
+	}
 	e := c.book.shipment(s.Reference)
 	if e != nil && e.state != refused && e.digest != digest {
 		return nil, sdk.Errorf(sdk.Duplicate, "reference %q was bought with other contents, or may have been", s.Reference).At("reference").
@@ -84,22 +85,14 @@ func lookReference(reference string) error {
 
 // digestOf tells requests apart. The label's format is left out: a label may be printed again
 // on another printer.
-func digestOf(s *carrier.Shipment, back bool) string {
+func digestOf(s *carrier.Shipment, back bool) (string, error) {
 	plain := *s
 	plain.Numbers, plain.Label, plain.LabelDPI = nil, "", 0
-	return digestJSON(struct {
-		Back bool             `json:"back"`
-		Of   carrier.Shipment `json:"of"`
-	}{back, plain})
-}
-
-func digestJSON(v any) string {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic(fmt.Sprintf("a request without a JSON form: %v", err)) // they are text, numbers and times
+	text, err := plain.Digest()
+	if back {
+		text = "return " + text
 	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
+	return text, err
 }
 
 // plan finds how the label has to be asked for, and writes what is sent.
@@ -153,19 +146,10 @@ func wayOf(mailClass string, back bool) (path, name string, err error) {
 	return "", "", sdk.Errorf(sdk.NotSupported, "nothing is sent back with %s", mailClass).At("service")
 }
 
-// rateFor gives the price that a shipment names, or the best one of its service.
+// rateFor gives the price that a shipment names, if it is still that, or the best one of its
+// service.
 func (c *Carrier) rateFor(ctx context.Context, j *job) (rateKey, error) {
 	s := j.shipment
-	if s.RateID != "" {
-		how, ok := parseRate(s.RateID)
-		switch {
-		case !ok:
-			return how, sdk.Errorf(sdk.Validation, "%.64q is no rate of this carrier", s.RateID).At("rate_id").Suggest("take the id of a rate")
-		case s.Service != "" && s.Service != how.mailClass:
-			return how, sdk.Errorf(sdk.Validation, "the rate is of service %s", how.mailClass).At("service")
-		}
-		return how, nil
-	}
 	if s.Service == "" {
 		return rateKey{}, sdk.Errorf(sdk.Validation, "a service is needed to ship").At("service").Suggest("ask for rates and take the service of one")
 	}
@@ -173,7 +157,15 @@ func (c *Carrier) rateFor(ctx context.Context, j *job) (rateKey, error) {
 	if err != nil {
 		return rateKey{}, err
 	}
-	return list[0].how, nil
+	if s.RateID == "" {
+		return list[0].how, nil
+	}
+	for _, p := range list {
+		if p.rate.ID == s.RateID {
+			return p.how, nil
+		}
+	}
+	return rateKey{}, sdk.Errorf(sdk.Expired, "the provider has no such price for this shipment now").At("rateId").Suggest("ask for rates again")
 }
 
 // customerReferences are printed on the label where they are short enough.

@@ -47,12 +47,14 @@ func open(t testing.TB, settings sdk.Settings) *Carrier {
 func TestSuite(t *testing.T) {
 	refuses := *parcel("")
 	refuses.To.Country = "AQ"
+	fresh := func(t testing.TB) carrier.Carrier {
+		c := New(logTo(t))
+		t.Cleanup(func() { _ = c.Close() }) // the suite closes some itself
+		return c
+	}
 	carriertest.Run(t, carriertest.Config{
-		New: func(t testing.TB) (carrier.Carrier, sdk.Settings) {
-			c := New(logTo(t))
-			t.Cleanup(func() { _ = c.Close() })
-			return c, settingsFor(t, newProvider(t))
-		},
-		Takes: *parcel(""), Refuses: refuses,
+		New:    func(t testing.TB) (carrier.Carrier, sdk.Settings) { return fresh(t), settingsFor(t, newProvider(t)) },
+		Reopen: fresh, // the settings name the provider and the book
+		Takes:  *parcel(""), Refuses: refuses,
 	})
 }
