@@ -58,7 +58,7 @@ func (c *client) fault(k *call, status int, header http.Header, body []byte) *sd
 	case sdk.Unavailable, sdk.UnknownOutcome:
 		e.Fault, e.RetryAfter = sdk.FaultProvider, retryAfter(header, time.Now())
 	case sdk.Auth:
-		e.Suggest("look at the settings of the account, and at what the application may do at the provider")
+		e.Suggestion = "look at the settings of the account, and at what the application may do at the provider"
 	}
 	return e
 }

@@ -138,7 +138,7 @@ func (c *Carrier) search(ctx context.Context, j *job, mailClasses []string) ([]r
 func dated(err error) error {
 	if e := sdk.AsError(err); e.Class == sdk.Validation && e.Field == "date" {
 		e.Class = sdk.NotServiced
-		e.Suggest("take a day from today to a week from now")
+		e.Suggestion = "take a day from today to a week from now"
 	}
 	return err
 }

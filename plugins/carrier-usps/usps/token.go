@@ -90,7 +90,7 @@ func signIn(err error) error {
 	e := sdk.AsError(err)
 	if e.Class == sdk.Validation || e.Class == sdk.NotFound || e.Class == sdk.Conflict {
 		e.Class, e.Field = sdk.Auth, ""
-		e.Suggest("look at the settings of the account")
+		e.Suggestion = "look at the settings of the account"
 	}
 	return e
 }
