@@ -9,9 +9,6 @@ package table
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"log/slog"
 	"slices"
 	"sync"
@@ -149,13 +146,13 @@ func (e *Engine) Estimate(_ context.Context, d *tax.Document) (*tax.Result, erro
 // Finalise implements tax.Engine. A document that cannot be calculated is answered so and is
 // not kept: it can be finalised when the tables know more.
 func (e *Engine) Finalise(_ context.Context, d *tax.Document) (*tax.Result, error) {
-	return e.keep(d, func(before *entry) (*tax.Result, error) {
+	return e.keep(d, func(before *entry, sum string) (*tax.Result, error) {
 		switch {
 		case before == nil:
 			return nil, nil
 		case before.Voided:
 			return nil, sdk.Errorf(sdk.Conflict, "%q was voided", d.Reference).At("reference").Suggest("give the document a new reference")
-		case before.Sum != fingerprint(d):
+		case before.Sum != sum:
 			return nil, sdk.Errorf(sdk.Duplicate, "%q was finalised with other contents", d.Reference).At("reference").
 				Suggest("adjust it, or give the document a new reference")
 		}
@@ -165,13 +162,13 @@ func (e *Engine) Finalise(_ context.Context, d *tax.Document) (*tax.Result, erro
 
 // Adjust implements tax.Engine.
 func (e *Engine) Adjust(_ context.Context, d *tax.Document) (*tax.Result, error) {
-	return e.keep(d, func(before *entry) (*tax.Result, error) {
+	return e.keep(d, func(before *entry, sum string) (*tax.Result, error) {
 		switch {
 		case before == nil:
 			return nil, sdk.Errorf(sdk.NotFound, "nothing is finalised under %q", d.Reference).At("reference")
 		case before.Voided:
 			return nil, sdk.Errorf(sdk.Conflict, "%q was voided", d.Reference).At("reference")
-		case before.Sum != fingerprint(d):
+		case before.Sum != sum:
 			return nil, nil
 		}
 		return e.ledger.result(before)
@@ -180,7 +177,7 @@ func (e *Engine) Adjust(_ context.Context, d *tax.Document) (*tax.Result, error)
 
 // keep calculates a document for good, unless what was done before under its reference is the
 // answer.
-func (e *Engine) keep(d *tax.Document, answered func(before *entry) (*tax.Result, error)) (*tax.Result, error) {
+func (e *Engine) keep(d *tax.Document, answered func(before *entry, sum string) (*tax.Result, error)) (*tax.Result, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if err := e.needBook(); err != nil {
@@ -192,13 +189,17 @@ func (e *Engine) keep(d *tax.Document, answered func(before *entry) (*tax.Result
 	if err := checkReference(d.Reference); err != nil {
 		return nil, err
 	}
+	sum, err := d.Digest()
+	if err != nil {
+		return nil, err
+	}
 	e.writing.Lock()
 	defer e.writing.Unlock()
 	before, err := e.ledger.find(d.Reference)
 	if err != nil {
 		return nil, err
 	}
-	if result, err := answered(before); result != nil || err != nil {
+	if result, err := answered(before, sum); result != nil || err != nil {
 		return result, err
 	}
 	result, taxPoint, err := e.calculate(d, true)
@@ -212,7 +213,7 @@ func (e *Engine) keep(d *tax.Document, answered func(before *entry) (*tax.Result
 	if d.Kind == tax.Return {
 		result.Kind = tax.ResultCredit
 	}
-	r := &record{Reference: d.Reference, Sum: fingerprint(d), TaxPoint: taxPoint, Result: recordOf(result)}
+	r := &record{Reference: d.Reference, Sum: sum, TaxPoint: taxPoint, Result: recordOf(result)}
 	if err := e.ledger.append(r); err != nil {
 		return nil, err
 	}
@@ -280,14 +281,4 @@ func (e *Engine) needBook() error {
 		return sdk.Errorf(sdk.NotSupported, "documents are not kept: the state setting is empty").Suggest("set state to a directory")
 	}
 	return nil
-}
-
-// fingerprint tells documents apart by their contents.
-func fingerprint(d *tax.Document) string {
-	text, err := json.Marshal(d)
-	if err != nil {
-		panic(err) // a document holds nothing that has no JSON
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
 }

@@ -39,7 +39,7 @@ func address(place string) sdk.Address {
 }
 
 // codes are of places without taxes of their own, in countries that have others.
-var codes = map[string]string{"AT": "1010", "DE": "10115", "ES": "28001", "FI": "00100", "FR": "75001", "GB": "SW1A 1AA", "GR": "104 31", "IT": "00184", "PT": "1000-001"}
+var codes = map[string]string{"AT": "1010", "DE": "10115", "ES": "28001", "FI": "00100", "FR": "75001", "GB": "SW1A 1AA", "GR": "104 31", "IT": "00184", "NO": "0150", "PT": "1000-001"}
 
 // sale makes a document of lines such as "100.00 books" or "119.00 standard included".
 func sale(from, to, date, currency string, lines ...string) *tax.Document {
@@ -188,6 +188,8 @@ func TestWhatTheTablesDoNotSayIsNotCalculated(t *testing.T) {
 		{"a part of a postal code", goods("ES", "3"), "names no"},
 		{"no postal code for a service", services("DE", ""), "names no postal code, which decides whether it is in Heligoland"},
 		{"Åland", goods("FI", "22100"), "the Åland Islands"},
+		{"Svalbard", goods("NO", "9170"), "Svalbard and Jan Mayen"},
+		{"medicines that may take another rate", sale("CA", "CA-AB", "2026-11-26", "CAD", "1.00 medicines"), "say zero or standard"},
 		{"an island", goods("GR", "851 00"), "islands with rates of their own"},
 		{"no such country", sale("DE", "ZZ", "2026-11-26", "EUR", "1.00 standard"), `"ZZ" is no ISO 3166 country code`},
 		{"a country by its name", sale("DE", "Brazil", "2026-11-26", "EUR", "1.00 standard"), `"Brazil" is no ISO 3166 country code`},
