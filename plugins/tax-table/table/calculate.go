@@ -227,11 +227,12 @@ func fill(result *tax.Result, d *tax.Document, treatments []*treatment, parts []
 	result.Lines = make([]tax.LineResult, len(d.Lines))
 	for i := range d.Lines {
 		l := &result.Lines[i]
-		l.ID, l.Status, l.Net = d.Lines[i].ID, tax.Calculated, d.Lines[i].Amount
+		l.ID, l.Status, l.Net = d.Lines[i].ID, tax.Calculated, decimal.NewNullDecimal(d.Lines[i].Amount)
 		l.Tax = decimal.NewNullDecimal(decimal.Decimal{})
 		t := treatments[i]
 		if t.reason != "" {
 			l.Status, l.Reason, l.Tax = tax.NotCalculated, t.reason, decimal.NullDecimal{}
+			l.Net.Valid = !d.Lines[i].Included // what the price holds besides taxes is not known then
 			result.Status = tax.NotCalculated
 			if result.Reason == "" {
 				result.Reason = "line " + l.ID + ": " + t.reason
@@ -252,15 +253,19 @@ func fill(result *tax.Result, d *tax.Document, treatments []*treatment, parts []
 	for _, p := range parts {
 		p.fill(&result.Lines[p.line], digits)
 	}
-	var owed decimal.Decimal
+	var net, owed decimal.Decimal
+	known := true
 	for i := range result.Lines {
-		result.Net = result.Net.Add(result.Lines[i].Net)
+		net, known = net.Add(result.Lines[i].Net.Decimal), known && result.Lines[i].Net.Valid
 		owed = owed.Add(result.Lines[i].Tax.Decimal)
+	}
+	if known {
+		result.Net = decimal.NewNullDecimal(net)
 	}
 	result.Summary = summary(result.Lines)
 	if result.Status == tax.Calculated {
 		result.Tax = decimal.NewNullDecimal(owed)
-		result.Gross = decimal.NewNullDecimal(result.Net.Add(owed))
+		result.Gross = decimal.NewNullDecimal(net.Add(owed))
 	}
 }
 
@@ -270,7 +275,7 @@ func (p *part) fill(l *tax.LineResult, digits int32) {
 	for k := range p.taxes {
 		if p.included {
 			net = net.Sub(p.taxes[k])
-			l.Net = l.Net.Sub(p.taxes[k])
+			l.Net.Decimal = l.Net.Decimal.Sub(p.taxes[k])
 		}
 		l.Tax.Decimal = l.Tax.Decimal.Add(p.taxes[k])
 	}

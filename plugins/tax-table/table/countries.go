@@ -39,6 +39,9 @@ func (t *Tables) noCountry(a *sdk.Address) string {
 	return fmt.Sprintf("%q is no ISO 3166 country code", a.Country)
 }
 
+// spare are the characters of postal codes that some write and some do not.
+var spare = strings.NewReplacer(" ", "", "-", "")
+
 // special says why the table does not know the taxes of an address in the country: it is in a
 // part with taxes of its own, or may be; empty: neither.
 func (c *country) special(a *sdk.Address) string {
@@ -46,7 +49,7 @@ func (c *country) special(a *sdk.Address) string {
 		return ""
 	}
 	state := stateOf(a)
-	postal := strings.NewReplacer(" ", "", "-", "").Replace(strings.ToUpper(a.PostalCode))
+	postal := spare.Replace(strings.ToUpper(a.PostalCode))
 	postal = strings.TrimPrefix(postal, c.Code)
 	open := ""
 	for _, part := range c.Apart {

@@ -58,7 +58,7 @@ func show(r *tax.Result) string {
 	if r.Status == tax.NotCalculated {
 		return "not calculated: " + r.Reason
 	}
-	text := fmt.Sprintf("%s + %s = %s", r.Net, r.Tax.Decimal, r.Gross.Decimal)
+	text := fmt.Sprintf("%s + %s = %s", r.Net.Decimal, r.Tax.Decimal, r.Gross.Decimal)
 	for _, s := range r.Summary {
 		text += fmt.Sprintf("; %s %s %s %s of %s: %s", s.Jurisdiction.Name, s.Name, s.Kind, s.Rate, s.Taxable, s.Amount)
 	}
@@ -166,6 +166,7 @@ func TestWhatTheTablesDoNotSayIsNotCalculated(t *testing.T) {
 	}{
 		{"country", sale("BR", "BR", "2026-11-26", "BRL", "1.00 standard"), "no taxes of BR"},
 		{"no destination", sale("DE", "", "2026-11-26", "EUR", "1.00 standard"), "not known from which country to which"},
+		{"a price that holds taxes", sale("BR", "BR", "2026-11-26", "BRL", "1.00 standard included", "1.00 standard"), "no taxes of BR"},
 		{"too early", sale("DE", "DE", "2015-12-31", "EUR", "1.00 standard"), "only for other dates"},
 		{"decree that ended", sale("TH", "TH", "2026-10-01", "THB", "1.00 standard"), "on 2026-10-01, only for other dates"},
 		{"category", sale("DE", "DE", "2026-11-26", "EUR", "1.00 medicines"), "no source was read"},
@@ -207,7 +208,10 @@ func TestWhatTheTablesDoNotSayIsNotCalculated(t *testing.T) {
 		if got.Status != tax.NotCalculated || got.Tax.Valid || got.Gross.Valid || !strings.Contains(got.Reason, c.want) {
 			t.Errorf("%s: got %+v, want not calculated because of %q, with no tax and no gross", c.name, got, c.want)
 		}
-		for _, l := range got.Lines {
+		for i, l := range got.Lines {
+			if asked := c.d.Lines[i]; l.Net.Valid == (l.Status == tax.NotCalculated && asked.Included) || got.Net.Valid && asked.Included {
+				t.Errorf("%s: got line %+v, want a net unless its price holds taxes that nobody knows", c.name, l)
+			}
 			if (l.Status == tax.NotCalculated) == (l.Tax.Valid || len(l.Taxes) != 0 || l.Reason == "") {
 				t.Errorf("%s: got line %+v, want it either calculated or not, with a reason", c.name, l)
 			}

@@ -37,7 +37,7 @@ type resultRecord struct {
 	Status      string              `json:"status"`
 	Reason      string              `json:"reason,omitempty"`
 	Lines       []lineRecord        `json:"lines"`
-	Net         decimal.Decimal     `json:"net"`
+	Net         decimal.NullDecimal `json:"net"`
 	Tax         decimal.NullDecimal `json:"tax"`
 	Gross       decimal.NullDecimal `json:"gross"`
 	Summary     []sumRecord         `json:"summary,omitempty"`
@@ -53,7 +53,7 @@ type lineRecord struct {
 	ID     string              `json:"id"`
 	Status string              `json:"status"`
 	Reason string              `json:"reason,omitempty"`
-	Net    decimal.Decimal     `json:"net"`
+	Net    decimal.NullDecimal `json:"net"`
 	Tax    decimal.NullDecimal `json:"tax"`
 	Taxes  []taxRecord         `json:"taxes,omitempty"`
 }

@@ -41,7 +41,10 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Carrier is one account at one carrier. Calls may come at the same time. Every reply has
-// either its error or its result.
+// either its error or its result. After unknown_outcome a Ship or ShipReturn is looked for with
+// GetByReference, and done again if it is not found; a Void, Pickup or Manifest is never looked
+// for but repeated, under the same reference and with the same contents, which is the same
+// thing and not a second one, also after the plugin was started anew.
 type CarrierClient interface {
 	// Describe says what the plugin can do. It comes before Configure too, for the name and the
 	// settings; what depends on those is described afterwards.
@@ -53,18 +56,20 @@ type CarrierClient interface {
 	// Rate prices a shipment with every service that takes it, the cheapest first; none that
 	// takes it is not_serviced.
 	Rate(ctx context.Context, in *Shipment, opts ...grpc.CallOption) (*RateReply, error)
-	// Ship buys. A reference that was bought before is answered with what was bought then; with
+	// Ship buys; it needs a date. A reference that was bought before is answered with what was bought then; with
 	// other contents it is duplicate.
 	Ship(ctx context.Context, in *Shipment, opts ...grpc.CallOption) (*ShipReply, error)
 	// GetByReference finds what was bought; not_found: surely nothing.
 	GetByReference(ctx context.Context, in *sdkpb.GetByReferenceRequest, opts ...grpc.CallOption) (*ShipReply, error)
-	// ShipReturn buys the way back: from is who sends the goods back.
+	// ShipReturn buys the way back: from is who sends the goods back. References are as of Ship.
 	ShipReturn(ctx context.Context, in *Shipment, opts ...grpc.CallOption) (*ShipReply, error)
 	// Void gives back what was bought. Twice is once; what was taken up is conflict.
 	Void(ctx context.Context, in *VoidRequest, opts ...grpc.CallOption) (*VoidReply, error)
-	// Pickup books, changes or cancels a collection.
+	// Pickup books, changes or cancels a collection. What was booked under the reference is
+	// answered again, or is duplicate with other contents; cancelling twice is once.
 	Pickup(ctx context.Context, in *PickupRequest, opts ...grpc.CallOption) (*PickupReply, error)
-	// Manifest closes a day: what is named can no longer be voided.
+	// Manifest closes a day: what is named can no longer be voided. What was closed under the
+	// reference is answered again, or is duplicate with other contents.
 	Manifest(ctx context.Context, in *ManifestRequest, opts ...grpc.CallOption) (*ManifestReply, error)
 	// Track gives what happened to parcels, the oldest first.
 	Track(ctx context.Context, in *TrackRequest, opts ...grpc.CallOption) (*TrackReply, error)
@@ -193,7 +198,10 @@ func (c *carrierClient) Track(ctx context.Context, in *TrackRequest, opts ...grp
 // for forward compatibility.
 //
 // Carrier is one account at one carrier. Calls may come at the same time. Every reply has
-// either its error or its result.
+// either its error or its result. After unknown_outcome a Ship or ShipReturn is looked for with
+// GetByReference, and done again if it is not found; a Void, Pickup or Manifest is never looked
+// for but repeated, under the same reference and with the same contents, which is the same
+// thing and not a second one, also after the plugin was started anew.
 type CarrierServer interface {
 	// Describe says what the plugin can do. It comes before Configure too, for the name and the
 	// settings; what depends on those is described afterwards.
@@ -205,18 +213,20 @@ type CarrierServer interface {
 	// Rate prices a shipment with every service that takes it, the cheapest first; none that
 	// takes it is not_serviced.
 	Rate(context.Context, *Shipment) (*RateReply, error)
-	// Ship buys. A reference that was bought before is answered with what was bought then; with
+	// Ship buys; it needs a date. A reference that was bought before is answered with what was bought then; with
 	// other contents it is duplicate.
 	Ship(context.Context, *Shipment) (*ShipReply, error)
 	// GetByReference finds what was bought; not_found: surely nothing.
 	GetByReference(context.Context, *sdkpb.GetByReferenceRequest) (*ShipReply, error)
-	// ShipReturn buys the way back: from is who sends the goods back.
+	// ShipReturn buys the way back: from is who sends the goods back. References are as of Ship.
 	ShipReturn(context.Context, *Shipment) (*ShipReply, error)
 	// Void gives back what was bought. Twice is once; what was taken up is conflict.
 	Void(context.Context, *VoidRequest) (*VoidReply, error)
-	// Pickup books, changes or cancels a collection.
+	// Pickup books, changes or cancels a collection. What was booked under the reference is
+	// answered again, or is duplicate with other contents; cancelling twice is once.
 	Pickup(context.Context, *PickupRequest) (*PickupReply, error)
-	// Manifest closes a day: what is named can no longer be voided.
+	// Manifest closes a day: what is named can no longer be voided. What was closed under the
+	// reference is answered again, or is duplicate with other contents.
 	Manifest(context.Context, *ManifestRequest) (*ManifestReply, error)
 	// Track gives what happened to parcels, the oldest first.
 	Track(context.Context, *TrackRequest) (*TrackReply, error)

@@ -38,7 +38,10 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Engine calculates taxes. Calls may come at the same time. Every reply has either its error
-// or its result. That a rate is not known is no error: the line is not_calculated.
+// or its result. That a rate is not known is no error: the line is not_calculated. After
+// unknown_outcome a Finalise, Adjust or Void is never looked for but repeated, under the same
+// reference and with the same contents, which is the same thing and not a second one, also
+// after the plugin was started anew.
 type EngineClient interface {
 	// Describe says what the plugin can do. It comes before Configure too, for the name and the
 	// settings; what depends on those is described afterwards.
@@ -48,13 +51,15 @@ type EngineClient interface {
 	// Estimate calculates and leaves nothing behind.
 	Estimate(ctx context.Context, in *Document, opts ...grpc.CallOption) (*ResultReply, error)
 	// Finalise calculates what is owed for good, once for each reference: the same document
-	// again has the same answer, with other contents it is duplicate.
+	// again has the same answer, with other contents it is duplicate, and after it was voided
+	// conflict.
 	Finalise(ctx context.Context, in *Document, opts ...grpc.CallOption) (*ResultReply, error)
-	// Adjust replaces what was finalised under the document's reference.
+	// Adjust replaces what was finalised under the document's reference. The same document again
+	// has the same answer.
 	Adjust(ctx context.Context, in *Document, opts ...grpc.CallOption) (*ResultReply, error)
 	// Void takes back what was finalised. Twice is once.
 	Void(ctx context.Context, in *VoidRequest, opts ...grpc.CallOption) (*VoidReply, error)
-	// GetByReference finds what was finalised; not_found: surely nothing.
+	// GetByReference finds what was finalised, voided or not; not_found: surely nothing.
 	GetByReference(ctx context.Context, in *sdkpb.GetByReferenceRequest, opts ...grpc.CallOption) (*ResultReply, error)
 	// ValidateTaxID looks at a tax number.
 	ValidateTaxID(ctx context.Context, in *sdkpb.TaxID, opts ...grpc.CallOption) (*ValidateTaxIDReply, error)
@@ -153,7 +158,10 @@ func (c *engineClient) ValidateTaxID(ctx context.Context, in *sdkpb.TaxID, opts 
 // for forward compatibility.
 //
 // Engine calculates taxes. Calls may come at the same time. Every reply has either its error
-// or its result. That a rate is not known is no error: the line is not_calculated.
+// or its result. That a rate is not known is no error: the line is not_calculated. After
+// unknown_outcome a Finalise, Adjust or Void is never looked for but repeated, under the same
+// reference and with the same contents, which is the same thing and not a second one, also
+// after the plugin was started anew.
 type EngineServer interface {
 	// Describe says what the plugin can do. It comes before Configure too, for the name and the
 	// settings; what depends on those is described afterwards.
@@ -163,13 +171,15 @@ type EngineServer interface {
 	// Estimate calculates and leaves nothing behind.
 	Estimate(context.Context, *Document) (*ResultReply, error)
 	// Finalise calculates what is owed for good, once for each reference: the same document
-	// again has the same answer, with other contents it is duplicate.
+	// again has the same answer, with other contents it is duplicate, and after it was voided
+	// conflict.
 	Finalise(context.Context, *Document) (*ResultReply, error)
-	// Adjust replaces what was finalised under the document's reference.
+	// Adjust replaces what was finalised under the document's reference. The same document again
+	// has the same answer.
 	Adjust(context.Context, *Document) (*ResultReply, error)
 	// Void takes back what was finalised. Twice is once.
 	Void(context.Context, *VoidRequest) (*VoidReply, error)
-	// GetByReference finds what was finalised; not_found: surely nothing.
+	// GetByReference finds what was finalised, voided or not; not_found: surely nothing.
 	GetByReference(context.Context, *sdkpb.GetByReferenceRequest) (*ResultReply, error)
 	// ValidateTaxID looks at a tax number.
 	ValidateTaxID(context.Context, *sdkpb.TaxID) (*ValidateTaxIDReply, error)
