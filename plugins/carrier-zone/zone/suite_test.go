@@ -22,7 +22,7 @@ func TestSuite(t *testing.T) {
 	refuses.To.Country = "AQ"
 	clock := ticking(noon)
 	open := func(t testing.TB) carrier.Carrier {
-		c := New()
+		c := New(silent)
 		c.now = clock
 		t.Cleanup(func() { c.Close() })
 		return c

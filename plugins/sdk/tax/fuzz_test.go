@@ -32,9 +32,9 @@ func (b bytesConn) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.
 func FuzzAnswer(f *testing.F) {
 	for _, m := range []proto.Message{
 		&taxpb.ResultReply{Error: &sdkpb.Error{Class: "conflict", Message: "no"}},
-		&taxpb.ResultReply{Result: &taxpb.Result{Net: "1", Tax: proto.String("0.19"), Lines: []*taxpb.LineResult{{Net: "1", Tax: proto.String("0.19"),
+		&taxpb.ResultReply{Result: &taxpb.Result{Net: proto.String("1"), Tax: proto.String("0.19"), Lines: []*taxpb.LineResult{{Net: proto.String("1"), Tax: proto.String("0.19"),
 			Taxes: []*taxpb.Tax{{Rate: "0.19", Taxable: "1", Amount: "0.19"}}}}}},
-		&taxpb.ResultReply{Result: &taxpb.Result{Net: "1e9"}},
+		&taxpb.ResultReply{Result: &taxpb.Result{Net: proto.String("1e9")}},
 		&taxpb.ValidateTaxIDReply{Result: &taxpb.TaxIDAdvice{Status: "valid"}},
 	} {
 		data, err := proto.Marshal(m)

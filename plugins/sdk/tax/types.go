@@ -96,7 +96,7 @@ type Result struct {
 	Status    string              `json:"status"`           // NotCalculated if any line is
 	Reason    string              `json:"reason,omitempty"` // of NotCalculated
 	Lines     []LineResult        `json:"lines,omitempty"`
-	Net       decimal.Decimal     `json:"net"`               // of all lines
+	Net       decimal.NullDecimal `json:"net"`               // of all lines; null: that of a line is
 	Tax       decimal.NullDecimal `json:"tax"`               // null: not calculated
 	Gross     decimal.NullDecimal `json:"gross"`             // null: not calculated
 	Summary   []TaxSum            `json:"summary,omitempty"` // by jurisdiction, tax and rate: what an invoice prints
@@ -115,8 +115,8 @@ type LineResult struct {
 	ID     string              `json:"id"`
 	Status string              `json:"status"`
 	Reason string              `json:"reason,omitempty"` // of NotCalculated
-	Net    decimal.Decimal     `json:"net"`
-	Tax    decimal.NullDecimal `json:"tax"` // null: not calculated
+	Net    decimal.NullDecimal `json:"net"`              // without taxes; null: not calculated, of an amount that holds them
+	Tax    decimal.NullDecimal `json:"tax"`              // null: not calculated
 	Taxes  []Tax               `json:"taxes,omitempty"`
 }
 

@@ -11,7 +11,7 @@ import (
 // The table engine keeps what every tax engine promises.
 func TestSuite(t *testing.T) {
 	open := func(t testing.TB) tax.Engine {
-		e, err := New()
+		e, err := New(silent)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -451,7 +451,7 @@ type Result struct {
 	Status        string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`             // calculated; not_calculated if any line is
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`             // of not_calculated
 	Lines         []*LineResult          `protobuf:"bytes,4,rep,name=lines,proto3" json:"lines,omitempty"`               // in the order of the document
-	Net           string                 `protobuf:"bytes,5,opt,name=net,proto3" json:"net,omitempty"`                   // decimal text: of all lines
+	Net           *string                `protobuf:"bytes,5,opt,name=net,proto3,oneof" json:"net,omitempty"`             // decimal text: of all lines; unset: that of a line is
 	Tax           *string                `protobuf:"bytes,6,opt,name=tax,proto3,oneof" json:"tax,omitempty"`             // decimal text; unset: not calculated
 	Gross         *string                `protobuf:"bytes,7,opt,name=gross,proto3,oneof" json:"gross,omitempty"`         // decimal text; unset: not calculated
 	Summary       []*TaxSum              `protobuf:"bytes,8,rep,name=summary,proto3" json:"summary,omitempty"`           // by jurisdiction, tax and rate
@@ -527,8 +527,8 @@ func (x *Result) GetLines() []*LineResult {
 }
 
 func (x *Result) GetNet() string {
-	if x != nil {
-		return x.Net
+	if x != nil && x.Net != nil {
+		return *x.Net
 	}
 	return ""
 }
@@ -623,7 +623,7 @@ type LineResult struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`         // of the line
 	Status        string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // calculated or not_calculated
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // of not_calculated
-	Net           string                 `protobuf:"bytes,4,opt,name=net,proto3" json:"net,omitempty"`       // decimal text: without taxes
+	Net           *string                `protobuf:"bytes,4,opt,name=net,proto3,oneof" json:"net,omitempty"` // decimal text: without taxes; unset: not calculated, of an amount that holds them
 	Tax           *string                `protobuf:"bytes,5,opt,name=tax,proto3,oneof" json:"tax,omitempty"` // decimal text: of all taxes; unset: not calculated
 	Taxes         []*Tax                 `protobuf:"bytes,6,rep,name=taxes,proto3" json:"taxes,omitempty"`   // one by one
 	unknownFields protoimpl.UnknownFields
@@ -682,8 +682,8 @@ func (x *LineResult) GetReason() string {
 }
 
 func (x *LineResult) GetNet() string {
-	if x != nil {
-		return x.Net
+	if x != nil && x.Net != nil {
+		return *x.Net
 	}
 	return ""
 }
@@ -1391,15 +1391,15 @@ const file_tax_taxpb_tax_proto_rawDesc = "" +
 	"\bdiscount\x18\x06 \x01(\tR\bdiscount\x12\x1a\n" +
 	"\bincluded\x18\a \x01(\bR\bincluded\x129\n" +
 	"\tship_from\x18\b \x01(\v2\x1c.crossdock.plugin.v1.AddressR\bshipFrom\x125\n" +
-	"\aship_to\x18\t \x01(\v2\x1c.crossdock.plugin.v1.AddressR\x06shipTo\"\xac\x04\n" +
+	"\aship_to\x18\t \x01(\v2\x1c.crossdock.plugin.v1.AddressR\x06shipTo\"\xb9\x04\n" +
 	"\x06Result\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x122\n" +
-	"\x05lines\x18\x04 \x03(\v2\x1c.crossdock.tax.v1.LineResultR\x05lines\x12\x10\n" +
-	"\x03net\x18\x05 \x01(\tR\x03net\x12\x15\n" +
-	"\x03tax\x18\x06 \x01(\tH\x00R\x03tax\x88\x01\x01\x12\x19\n" +
-	"\x05gross\x18\a \x01(\tH\x01R\x05gross\x88\x01\x01\x122\n" +
+	"\x05lines\x18\x04 \x03(\v2\x1c.crossdock.tax.v1.LineResultR\x05lines\x12\x15\n" +
+	"\x03net\x18\x05 \x01(\tH\x00R\x03net\x88\x01\x01\x12\x15\n" +
+	"\x03tax\x18\x06 \x01(\tH\x01R\x03tax\x88\x01\x01\x12\x19\n" +
+	"\x05gross\x18\a \x01(\tH\x02R\x05gross\x88\x01\x01\x122\n" +
 	"\asummary\x18\b \x03(\v2\x18.crossdock.tax.v1.TaxSumR\asummary\x12\x14\n" +
 	"\x05notes\x18\t \x03(\tR\x05notes\x12\x16\n" +
 	"\x06source\x18\n" +
@@ -1411,16 +1411,18 @@ const file_tax_taxpb_tax_proto_rawDesc = "" +
 	"\x04kind\x18\x0f \x01(\tR\x04kind\x12\x1a\n" +
 	"\bcurrency\x18\x10 \x01(\tR\bcurrency\x12\x16\n" +
 	"\x06voided\x18\x11 \x01(\bR\x06voidedB\x06\n" +
+	"\x04_netB\x06\n" +
 	"\x04_taxB\b\n" +
-	"\x06_gross\"\xaa\x01\n" +
+	"\x06_gross\"\xb7\x01\n" +
 	"\n" +
 	"LineResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x10\n" +
-	"\x03net\x18\x04 \x01(\tR\x03net\x12\x15\n" +
-	"\x03tax\x18\x05 \x01(\tH\x00R\x03tax\x88\x01\x01\x12+\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x15\n" +
+	"\x03net\x18\x04 \x01(\tH\x00R\x03net\x88\x01\x01\x12\x15\n" +
+	"\x03tax\x18\x05 \x01(\tH\x01R\x03tax\x88\x01\x01\x12+\n" +
 	"\x05taxes\x18\x06 \x03(\v2\x15.crossdock.tax.v1.TaxR\x05taxesB\x06\n" +
+	"\x04_netB\x06\n" +
 	"\x04_tax\"\xcf\x01\n" +
 	"\x03Tax\x12B\n" +
 	"\fjurisdiction\x18\x01 \x01(\v2\x1e.crossdock.tax.v1.JurisdictionR\fjurisdiction\x12\x12\n" +

@@ -105,12 +105,13 @@ func (f *fake) Estimate(_ context.Context, d *tax.Document) (*tax.Result, error)
 		return nil, err
 	}
 	r := &tax.Result{Reference: d.Reference, Kind: tax.ResultEstimate, Currency: d.Currency, Status: tax.Calculated, Source: "local", Data: "2026-11"}
-	total := decimal.Zero
+	net, total := decimal.NewNullDecimal(decimal.Zero), decimal.Zero
 	for _, l := range d.Lines {
 		rate, ok := rates[cmp.Or(l.Category, tax.Standard)]
 		if !ok || d.ShipTo.Country != "DE" {
-			r.Lines = append(r.Lines, tax.LineResult{ID: l.ID, Status: tax.NotCalculated, Reason: "nobody knows", Net: l.Amount})
-			r.Net = r.Net.Add(l.Amount)
+			r.Lines = append(r.Lines, tax.LineResult{ID: l.ID, Status: tax.NotCalculated, Reason: "nobody knows",
+				Net: decimal.NullDecimal{Decimal: l.Amount, Valid: !l.Included}})
+			net.Decimal, net.Valid = net.Decimal.Add(l.Amount), net.Valid && !l.Included
 			r.Status, r.Reason = tax.NotCalculated, "nobody knows all lines"
 			continue
 		}
@@ -121,12 +122,15 @@ func (f *fake) Estimate(_ context.Context, d *tax.Document) (*tax.Result, error)
 			x.Amount = l.Amount.Sub(l.Amount.DivRound(percent.Add(decimal.NewFromInt(1)), 2))
 			x.Taxable = l.Amount.Sub(x.Amount)
 		}
-		r.Lines = append(r.Lines, tax.LineResult{ID: l.ID, Status: tax.Calculated, Net: x.Taxable, Tax: decimal.NewNullDecimal(x.Amount), Taxes: []tax.Tax{x}})
-		r.Net, total = r.Net.Add(x.Taxable), total.Add(x.Amount)
+		r.Lines = append(r.Lines, tax.LineResult{ID: l.ID, Status: tax.Calculated, Net: decimal.NewNullDecimal(x.Taxable), Tax: decimal.NewNullDecimal(x.Amount), Taxes: []tax.Tax{x}})
+		net.Decimal, total = net.Decimal.Add(x.Taxable), total.Add(x.Amount)
 		r.Summary = append(r.Summary, tax.TaxSum{Jurisdiction: x.Jurisdiction, Name: x.Name, Kind: x.Kind, Rate: x.Rate, Taxable: x.Taxable, Amount: x.Amount})
 	}
+	if net.Valid {
+		r.Net = net
+	}
 	if r.Status == tax.Calculated {
-		r.Tax, r.Gross = decimal.NewNullDecimal(total), decimal.NewNullDecimal(r.Net.Add(total))
+		r.Tax, r.Gross = decimal.NewNullDecimal(total), decimal.NewNullDecimal(net.Decimal.Add(total))
 	}
 	return r, nil
 }
