@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,16 +44,43 @@ var loaded = sync.OnceValues(func() (*spec, error) {
 	return &spec{doc}, nil
 })
 
+// published gives the specification; nil: it is not here, and the tests run without that judge.
 func published(t testing.TB) *spec {
 	t.Helper()
 	if os.Getenv(testdata) == "" {
-		t.Skipf("the provider's published specification is not here: set %s to the directory of %s", testdata, specName)
+		return nil
 	}
 	s, err := loaded()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// What the plugin sends and what it is answered are held against the published specification
+// by all tests of this package, where that is. This one sees that it judges.
+func TestTheSpecificationJudges(t *testing.T) {
+	s := published(t)
+	if s == nil {
+		t.Skipf("the provider's published specification is not here, so no request and no answer was held against it: set %s to the directory of %s", testdata, specName)
+	}
+	for _, c := range []struct {
+		what, method, path, body string
+		good                     bool
+	}{
+		{"a cancellation", http.MethodDelete, "/pickups/PRG201220123456?requestorName=Ann&reason=none", "", true},
+		{"a cancellation without a name", http.MethodDelete, "/pickups/PRG201220123456?reason=none", "", false},
+		{"a parameter that is not there", http.MethodDelete, "/pickups/PRG201220123456?requestorName=Ann&reason=none&why=so", "", false},
+		{"an order without anything", http.MethodPost, "/shipments", "{}", false},
+		{"a path that is not there", http.MethodPost, "/shipment", "{}", false},
+	} {
+		r := httptest.NewRequest(c.method, c.path, nil)
+		r.Header.Set("x-version", apiVersion)
+		r.Header.Set("Content-Type", "application/json")
+		if _, err := s.request(r, []byte(c.body)); (err == nil) != c.good {
+			t.Errorf("%s: %v", c.what, err)
+		}
+	}
 }
 
 // route finds the operation of a request, and nil if there is none.
@@ -87,7 +115,7 @@ func (s *spec) route(r *http.Request) (*routers.Route, map[string]string) {
 func (s *spec) request(r *http.Request, body []byte) (*openapi3filter.RequestValidationInput, error) {
 	route, params := s.route(r)
 	if route == nil {
-		return nil, nil
+		return nil, errUnknown(r.Method + " " + r.URL.Path)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	in := &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route,
@@ -103,7 +131,7 @@ func (s *spec) request(r *http.Request, body []byte) (*openapi3filter.RequestVal
 
 type errUnknown string
 
-func (e errUnknown) Error() string { return "no parameter is called " + string(e) }
+func (e errUnknown) Error() string { return "it does not know " + string(e) }
 
 // answer says what is wrong with an answer.
 func (s *spec) answer(in *openapi3filter.RequestValidationInput, status int, body []byte) error {

@@ -62,7 +62,6 @@ func opened(t testing.TB, p *dhl, dir string, more sdk.Settings) *Carrier {
 // The carrier keeps what every carrier promises, and says nothing that the published
 // specification does not allow.
 func TestSuite(t *testing.T) {
-	published(t)
 	refuses := *order()
 	refuses.To.Country = "AQ"
 	carriertest.Run(t, carriertest.Config{
