@@ -49,7 +49,7 @@ func contentOf(s *carrier.Shipment, back bool, date string) (*content, error) {
 	if value, err := valueOf(s.Parcels); err != nil {
 		return nil, err
 	} else if value != nil {
-		worth, err := priceOf(*value, "parcels[0].value")
+		worth, err := priceOf(sdk.Money{Amount: value.Amount.Round(3), Currency: value.Currency}, "parcels[0].value")
 		if err != nil {
 			return nil, err
 		}

@@ -31,7 +31,8 @@ type dhl struct {
 	pickups  map[string]string // confirmations to booked or cancelled
 	hidden   bool              // tracking does not know what was sold yet
 	requests []string
-	refused  []error // requests that the specification does not allow
+	last     map[string]map[string]any // bodies by method and first part of the path
+	refused  []error                   // requests that the specification does not allow
 }
 
 // consignment is one shipment that was sold.
@@ -51,7 +52,7 @@ type fault struct {
 
 func newDHL(t testing.TB, now func() time.Time) *dhl {
 	t.Helper()
-	d := &dhl{t: t, spec: published(t), now: now, password: "secret", pickups: map[string]string{}}
+	d := &dhl{t: t, spec: published(t), now: now, password: "secret", pickups: map[string]string{}, last: map[string]map[string]any{}}
 	d.http = httptest.NewServer(d)
 	t.Cleanup(func() {
 		d.http.Close()
@@ -151,6 +152,7 @@ func (d *dhl) serve(r *http.Request, body []byte) (int, any) {
 			return http.StatusBadRequest, problemOf("Bad request", err.Error())
 		}
 	}
+	d.last[r.Method+" /"+strings.Split(r.URL.Path, "/")[1]] = in
 	number := ""
 	if parts := strings.Split(r.URL.Path, "/"); len(parts) > 2 {
 		number = parts[2]

@@ -94,7 +94,7 @@ func (c *Carrier) rateRequest(s *carrier.Shipment) (*rateRequest, error) {
 	value, err := valueOf(s.Parcels)
 	if err == nil && value != nil {
 		var worth number
-		worth, err = priceOf(*value, "parcels[0].value")
+		worth, err = priceOf(sdk.Money{Amount: value.Amount.Round(3), Currency: value.Currency}, "parcels[0].value")
 		r.MonetaryAmount = []amount{{TypeCode: "declaredValue", Value: worth, Currency: value.Currency}}
 	}
 	return r, err
