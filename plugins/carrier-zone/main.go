@@ -11,4 +11,7 @@ import (
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
 )
 
-func main() { carrier.Serve(zone.New(), sdk.Logger()) }
+func main() {
+	log := sdk.Logger()
+	carrier.Serve(zone.New(log), log)
+}

@@ -38,7 +38,7 @@ func aged(t *testing.T) (dir string, settings sdk.Settings, now time.Time) {
 // remembered tells which of the shipments are found, a V for the voided ones.
 func remembered(t *testing.T, settings sdk.Settings, now time.Time) string {
 	t.Helper()
-	c := New()
+	c := New(silent)
 	c.now = func() time.Time { return now }
 	if err := c.Configure(ctx, settings); err != nil {
 		t.Fatal(err)
@@ -63,13 +63,14 @@ func remembered(t *testing.T, settings sdk.Settings, now time.Time) string {
 
 func TestTheBookForgetsWhatIsOld(t *testing.T) {
 	dir, settings, now := aged(t)
-	name := filepath.Join(dir, bookName)
+	name := bookFile(dir)
 	if got := remembered(t, settings, now); got != "Vyyy"+"Vy" {
 		t.Errorf("within the days that are kept: %s", got)
 	}
 	before := must[os.FileInfo](t)(os.Stat(name)).Size()
 	// What a crash left half written is in nobody's way.
-	if err := os.WriteFile(name+".new", []byte("half"), 0o600); err != nil {
+	next := filepath.Join(dir, bookName+".new")
+	if err := os.WriteFile(next, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	settings[setKeep] = "400"
@@ -81,7 +82,7 @@ func TestTheBookForgetsWhatIsOld(t *testing.T) {
 	if after := must[os.FileInfo](t)(os.Stat(name)).Size(); after >= before/2 {
 		t.Errorf("the book had %d bytes and has %d", before, after)
 	}
-	if _, err := os.Stat(name + ".new"); !os.IsNotExist(err) {
+	if _, err := os.Stat(next); !os.IsNotExist(err) {
 		t.Errorf("the new file is still there: %v", err)
 	}
 	c := start(t, dir)

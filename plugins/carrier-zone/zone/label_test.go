@@ -87,7 +87,7 @@ func TestBarcodesOfThePDFAreRead(t *testing.T) {
 
 // TestAPDFIsTheSameEachTime prints a label whose two codes are of one width.
 func TestAPDFIsTheSameEachTime(t *testing.T) {
-	c := startLazy(t, t.TempDir())
+	c := start(t, t.TempDir())
 	defer c.Close()
 	s := munich("SAME")
 	s.Label, s.Numbers[rangeTracking][0], s.Parcels[0].SSCC = carrier.PDF, "RR473124829FI", "106141412345678908"
@@ -100,7 +100,7 @@ func TestAPDFIsTheSameEachTime(t *testing.T) {
 }
 
 func TestTheManifestsBarcodeIsRead(t *testing.T) {
-	c := startLazy(t, t.TempDir())
+	c := start(t, t.TempDir())
 	c.paper = "letter"
 	defer c.Close()
 	var refs []string
@@ -252,7 +252,7 @@ func TestLabelsStayAsTheyAre(t *testing.T) {
 }
 
 func TestTextOfEveryScriptKeepsTheLabelWhole(t *testing.T) {
-	c := startLazy(t, t.TempDir())
+	c := start(t, t.TempDir())
 	c.font = "E:ANMDJ.TTF"
 	defer c.Close()
 	n := 0
@@ -346,7 +346,7 @@ func TestLongTextsAreMadeToFit(t *testing.T) {
 // TestTheLargestShipmentFitsIntoAMessage: an answer of more than 4 MB does not reach the host.
 func TestTheLargestShipmentFitsIntoAMessage(t *testing.T) {
 	const message, some = 4 << 20, 20
-	c := startLazy(t, t.TempDir())
+	c := start(t, t.TempDir())
 	defer c.Close()
 	s := munich("LARGE")
 	s.Label, s.To.Name, s.To.Company = carrier.PDF, strings.Repeat("株", maxText/3), strings.Repeat("W", maxText)
@@ -393,7 +393,7 @@ func TestNothingOnALabelOverlaps(t *testing.T) {
 		p := &bought{Return: true, Tracking: []string{"T"}, SSCC: []string{sscc}}
 		p.Shipment = *munich("A")
 		p.Shipment.From, p.Shipment.To = full, full
-		if err := New().draw(&got, p, 0); err != nil {
+		if err := New(silent).draw(&got, p, 0); err != nil {
 			t.Fatal(err)
 		}
 		if len(got) < 25 {

@@ -20,41 +20,62 @@ func (c *Carrier) Manifest(ctx context.Context, r *carrier.ManifestRequest) (*ca
 	if err := lookManifest(r); err != nil {
 		return nil, err
 	}
-	var m *closed
-	var list []*bought
-	err := c.withBook(func(b *book) error {
-		digest := digestJSON(r)
-		m = b.manifests[r.Reference]
-		if m != nil && m.Digest != digest {
-			return sdk.Errorf(sdk.Duplicate, "manifest %q was made with other contents", r.Reference).At("reference").Suggest("take another reference")
+	var day *closed
+	var text []byte
+	var warnings []sdk.Warning
+	err := c.withBook(func(m *memory) (err error) {
+		var list []*bought
+		done := false
+		if day, list, done, err = m.dayOf(r); err != nil {
+			return err
 		}
-		done := m != nil
-		if !done {
-			m = &closed{Request: *r, Digest: digest, Number: identifier("M", r.Reference)}
-		}
-		for i, reference := range r.Shipments {
-			p, err := handOver(b, reference, fmt.Sprintf("shipments[%d]", i), done)
-			if err != nil {
-				return err
-			}
-			list = append(list, p)
-			m.Parcels += when(!done, len(p.Tracking))
+		// It is printed before it is written: what is closed can be printed.
+		if text, warnings, err = c.manifestPDF(day, list); err != nil {
+			return unprinted(err, done)
 		}
 		if done {
 			return nil
 		}
-		return write(b, &line{Time: c.now().UTC(), Manifest: m})
+		return m.write(&line{Time: c.now().UTC(), Manifest: day})
 	})
 	if err != nil {
 		return nil, err
 	}
-	text, warnings, err := c.manifestPDF(m, list)
-	if err != nil {
-		// The day is closed; asking again prints it.
-		return nil, sdk.Errorf(sdk.Internal, "the manifest was made and cannot be printed: %v", err)
-	}
-	return &carrier.Manifested{Reference: r.Reference, Manifest: m.Number, Shipments: m.Request.Shipments, Parcels: m.Parcels,
+	return &carrier.Manifested{Reference: r.Reference, Manifest: day.Number, Shipments: day.Shipments, Parcels: day.Parcels,
 		Documents: []carrier.Document{{Kind: "manifest", Format: carrier.PDF, Data: text}}, Warnings: warnings}, nil
+}
+
+// unprinted is the error for a manifest that cannot be printed; done: it was written before,
+// and so the day is closed whatever becomes of the paper.
+func unprinted(err error, done bool) error {
+	class := sdk.Internal
+	if done {
+		class = sdk.UnknownOutcome
+	}
+	e := sdk.Errorf(class, "the manifest cannot be printed: %v", err)
+	e.Fault = sdk.FaultPlugin
+	return e
+}
+
+// dayOf finds the manifest of a request; done: it stands in the book already.
+func (m *memory) dayOf(r *carrier.ManifestRequest) (day *closed, list []*bought, done bool, err error) {
+	digest := digestJSON(r)
+	day = m.manifests[r.Reference]
+	if day != nil && day.Digest != digest {
+		return nil, nil, false, sdk.Errorf(sdk.Duplicate, "manifest %q was made with other contents", r.Reference).At("reference").Suggest("take another reference")
+	}
+	if done = day != nil; !done {
+		day = &closed{Reference: r.Reference, Date: r.Date, Shipments: r.Shipments, Digest: digest, Number: identifier("M", r.Reference)}
+	}
+	for i, reference := range r.Shipments {
+		p, err := handOver(m, reference, fmt.Sprintf("shipments[%d]", i), done)
+		if err != nil {
+			return nil, nil, false, err
+		}
+		list = append(list, p)
+		day.Parcels += when(!done, len(p.Tracking))
+	}
+	return day, list, done, nil
 }
 
 func lookManifest(r *carrier.ManifestRequest) error {
@@ -84,8 +105,8 @@ func lookManifest(r *carrier.ManifestRequest) error {
 }
 
 // handOver finds a shipment that may be handed over; done: that was, with this manifest.
-func handOver(b *book, reference, field string, done bool) (*bought, error) {
-	e := b.shipments[reference]
+func handOver(m *memory, reference, field string, done bool) (*bought, error) {
+	e := m.shipments[reference]
 	switch {
 	case e == nil:
 		return nil, sdk.Errorf(sdk.NotFound, "nothing was bought under reference %q", cut(reference)).At(field)
@@ -94,9 +115,5 @@ func handOver(b *book, reference, field string, done bool) (*bought, error) {
 	case e.manifest != nil && !done:
 		return nil, sdk.Errorf(sdk.Conflict, "shipment %q was handed over with manifest %s", reference, e.manifest.Number).At(field).Suggest("leave it out")
 	}
-	p, err := b.read(e)
-	if err != nil {
-		return nil, damaged(err)
-	}
-	return p, nil
+	return m.read(e)
 }

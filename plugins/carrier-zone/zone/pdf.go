@@ -200,7 +200,7 @@ func (c *Carrier) manifestPDF(m *closed, list []*bought) ([]byte, []sdk.Warning,
 	if c.paper == "letter" {
 		size = fpdf.SizeType{Wd: 215.9, Ht: 279.4}
 	}
-	p, err := newPage(size, m.Request.Date)
+	p, err := newPage(size, m.Date)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -223,7 +223,7 @@ func (c *Carrier) manifestPDF(m *closed, list []*bought) ([]byte, []sdk.Warning,
 		p.AddPage()
 		y = 15
 		p.write(left, y, 16, wide, true, "name", c.name+": manifest "+m.Number)
-		p.write(left, y+8, 9, wide, false, "reference", fmt.Sprintf("%s   Ref %s   Page %d of {pages}", m.Request.Date, m.Request.Reference, p.PageNo()))
+		p.write(left, y+8, 9, wide, false, "reference", fmt.Sprintf("%s   Ref %s   Page %d of {pages}", m.Date, m.Reference, p.PageNo()))
 		if p.PageNo() == 1 {
 			if err := p.picture(m.Number, false, y+14, size.Wd, 14, func(int) float64 { return 0.375 }); err != nil {
 				return err

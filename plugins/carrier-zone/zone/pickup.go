@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"reflect"
 	"strings"
 	"time"
 
@@ -25,14 +26,14 @@ func (c *Carrier) Pickup(ctx context.Context, r *carrier.PickupRequest) (*carrie
 		return nil, sdk.Errorf(sdk.Validation, "there is no request").At("request")
 	}
 	var out *carrier.PickedUp
-	err := c.withBook(func(b *book) error {
+	err := c.withBook(func(m *memory) error {
 		var next *collection
 		var err error
 		switch r.Action {
 		case "book":
-			next, err = bookPickup(b, r)
+			next, err = bookPickup(m, r)
 		case "change", "cancel":
-			next, err = changePickup(b, r)
+			next, err = changePickup(m, r)
 		default:
 			err = sdk.Errorf(sdk.Validation, "%q is no action; book, change and cancel are", cut(r.Action)).At("action")
 		}
@@ -41,10 +42,10 @@ func (c *Carrier) Pickup(ctx context.Context, r *carrier.PickupRequest) (*carrie
 		}
 		q := next.Request
 		out = &carrier.PickedUp{Reference: q.Reference, Confirmation: next.Confirmation, Date: q.Date, Ready: q.Ready, Close: q.Close}
-		if before := b.pickups[next.Confirmation]; before != nil && digestJSON(before) == digestJSON(next) {
+		if before := m.pickups[next.Confirmation]; before != nil && reflect.DeepEqual(pickupRecordOf(before), pickupRecordOf(next)) {
 			return nil
 		}
-		return write(b, &line{Time: c.now().UTC(), Pickup: next})
+		return m.write(&line{Time: c.now().UTC(), Pickup: next})
 	})
 	if err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func identifier(prefix, reference string) string {
 	return prefix + strings.ToUpper(hex.EncodeToString(sum[:6]))
 }
 
-func bookPickup(b *book, r *carrier.PickupRequest) (*collection, error) {
+func bookPickup(m *memory, r *carrier.PickupRequest) (*collection, error) {
 	if err := lookReference(r.Reference); err != nil {
 		return nil, err
 	}
@@ -67,7 +68,7 @@ func bookPickup(b *book, r *carrier.PickupRequest) (*collection, error) {
 		return nil, err
 	}
 	next := &collection{Confirmation: identifier("P", r.Reference), Digest: digestJSON(r), Request: *r}
-	before := b.pickups[next.Confirmation]
+	before := m.pickups[next.Confirmation]
 	switch {
 	case before == nil:
 		return next, nil
@@ -79,13 +80,13 @@ func bookPickup(b *book, r *carrier.PickupRequest) (*collection, error) {
 	return before, nil
 }
 
-func changePickup(b *book, r *carrier.PickupRequest) (*collection, error) {
+func changePickup(m *memory, r *carrier.PickupRequest) (*collection, error) {
 	field := "confirmation"
 	confirmation := r.Confirmation
 	if confirmation == "" {
 		confirmation, field = identifier("P", r.Reference), "reference"
 	}
-	before := b.pickups[confirmation]
+	before := m.pickups[confirmation]
 	if before == nil {
 		return nil, sdk.Errorf(sdk.NotFound, "there is no such pickup").At(field)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/book"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
 	"github.com/crossdock/crossdock/plugins/sdk/checkdigit"
 )
@@ -41,8 +42,8 @@ func (c *Carrier) ship(ctx context.Context, s *carrier.Shipment, back bool) (*ca
 	digest := digestOf(s, back)
 	var old *bought
 	voided := false
-	look := func(b *book) (err error) {
-		old, voided, err = again(b, s.Reference, digest)
+	look := func(m *memory) (err error) {
+		old, voided, err = again(m, s.Reference, digest)
 		return err
 	}
 	if err := c.withBook(look); err != nil {
@@ -60,16 +61,16 @@ func (c *Carrier) ship(ctx context.Context, s *carrier.Shipment, back bool) (*ca
 	if err != nil {
 		return nil, err
 	}
-	err = c.withBook(func(b *book) error {
-		if err := look(b); err != nil || old != nil {
+	err = c.withBook(func(m *memory) error {
+		if err := look(m); err != nil || old != nil {
 			return err
 		}
 		for _, number := range slices.Concat(p.Tracking, p.SSCC) {
-			if other, used := b.numbers[number]; used && number != "" {
+			if other, used := m.numbers[number]; used && number != "" {
 				return sdk.Errorf(sdk.Conflict, "number %s was used for shipment %q", number, other).At("numbers").Suggest("take other numbers from the site's range")
 			}
 		}
-		return write(b, &line{Time: c.now().UTC(), Bought: p})
+		return m.write(&line{Time: c.now().UTC(), Bought: p})
 	})
 	switch {
 	case err != nil:
@@ -88,14 +89,14 @@ func lookReference(reference string) error {
 }
 
 // again finds what was bought under a reference before; nil: nothing.
-func again(b *book, reference, digest string) (old *bought, voided bool, err error) {
-	e := b.shipments[reference]
+func again(m *memory, reference, digest string) (old *bought, voided bool, err error) {
+	e := m.shipments[reference]
 	if e == nil {
 		return nil, false, nil
 	}
-	p, err := b.read(e)
+	p, err := m.read(e)
 	if err != nil {
-		return nil, false, damaged(err)
+		return nil, false, err
 	}
 	if p.Digest != digest {
 		return nil, false, sdk.Errorf(sdk.Duplicate, "reference %q was bought with other contents", reference).At("reference").
@@ -155,12 +156,15 @@ func (c *Carrier) plan(s *carrier.Shipment, back bool, digest string) (*bought, 
 // readBack gives an entry as the book will give it back, so that the first answer is the same
 // as all later ones to the last letter.
 func readBack(p *bought) (*bought, error) {
-	text, err := json.Marshal(p)
+	text, err := encodeLine(&line{Bought: p})
 	if err != nil {
 		return nil, err
 	}
-	out := &bought{}
-	return out, json.Unmarshal(text, out)
+	l, err := decodeLine(&book.Record{Version: recordVersion, Body: text})
+	if err != nil {
+		return nil, err
+	}
+	return l.Bought, nil
 }
 
 var plainTracking = regexp.MustCompile(`^[0-9A-Z-]{4,30}$`)
@@ -271,16 +275,14 @@ func (c *Carrier) GetByReference(ctx context.Context, reference string) (*carrie
 	}
 	var p *bought
 	voided := false
-	err := c.withBook(func(b *book) (err error) {
-		e := b.shipments[reference]
+	err := c.withBook(func(m *memory) (err error) {
+		e := m.shipments[reference]
 		if e == nil {
 			return sdk.Errorf(sdk.NotFound, "nothing was bought under reference %q", reference).At("reference")
 		}
 		voided = !e.voided.IsZero()
-		if p, err = b.read(e); err != nil {
-			return damaged(err)
-		}
-		return nil
+		p, err = m.read(e)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -302,14 +304,14 @@ func (c *Carrier) Void(ctx context.Context, r *carrier.VoidRequest) (*carrier.Vo
 		return nil, sdk.Errorf(sdk.Validation, "there is no request").At("request")
 	}
 	var out *carrier.Voided
-	err := c.withBook(func(b *book) error {
-		reference, e, err := findVoid(b, r)
+	err := c.withBook(func(m *memory) error {
+		reference, e, err := findVoid(m, r)
 		if err != nil {
 			return err
 		}
-		p, err := b.read(e)
+		p, err := m.read(e)
 		if err != nil {
-			return damaged(err)
+			return err
 		}
 		total := p.Rate.Total
 		out = &carrier.Voided{Reference: reference, Accepted: true, Refund: &total}
@@ -320,7 +322,7 @@ func (c *Carrier) Void(ctx context.Context, r *carrier.VoidRequest) (*carrier.Vo
 			return sdk.Errorf(sdk.Conflict, "shipment %q was handed over with manifest %s", reference, e.manifest.Number).At("reference").
 				Suggest("stop the parcel at the depot, or ship it back")
 		}
-		return write(b, &line{Time: c.now().UTC(), Voided: reference})
+		return m.write(&line{Time: c.now().UTC(), Voided: reference})
 	})
 	if err != nil {
 		return nil, err
@@ -328,18 +330,18 @@ func (c *Carrier) Void(ctx context.Context, r *carrier.VoidRequest) (*carrier.Vo
 	return out, nil
 }
 
-func findVoid(b *book, r *carrier.VoidRequest) (string, *entryOf, error) {
+func findVoid(m *memory, r *carrier.VoidRequest) (string, *entryOf, error) {
 	reference, field := r.Reference, "reference"
 	switch {
 	case reference != "":
 	case r.Shipment != "":
-		reference, field = b.numbers[r.Shipment], "shipment"
+		reference, field = m.numbers[r.Shipment], "shipment"
 	case len(r.Tracking) > 0:
-		reference, field = b.numbers[r.Tracking[0]], "tracking[0]"
+		reference, field = m.numbers[r.Tracking[0]], "tracking[0]"
 	default:
 		return "", nil, sdk.Errorf(sdk.Validation, "nothing is named").At("reference").Suggest("name the reference, the shipment or a tracking number")
 	}
-	e := b.shipments[reference]
+	e := m.shipments[reference]
 	if e == nil {
 		return "", nil, sdk.Errorf(sdk.NotFound, "there is no such shipment").At(field)
 	}

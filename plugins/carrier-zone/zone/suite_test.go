@@ -22,7 +22,7 @@ func TestSuite(t *testing.T) {
 	refuses.To.Country = "AQ"
 	carriertest.Run(t, carriertest.Config{
 		New: func(t testing.TB) (carrier.Carrier, sdk.Settings) {
-			c := New()
+			c := New(silent)
 			c.now = ticking(noon)
 			t.Cleanup(func() { c.Close() })
 			return c, sdk.Settings{setTables: tables, setState: t.TempDir(), setName: "Crosstown", setSSCC: "none"}

@@ -21,9 +21,9 @@ func (c *Carrier) Track(ctx context.Context, r *carrier.TrackRequest) (*carrier.
 		return nil, sdk.Errorf(sdk.Validation, "name 1 to %d parcels", maxTracked).At("tracking")
 	}
 	out := &carrier.Tracked{}
-	err := c.withBook(func(b *book) error {
+	err := c.withBook(func(m *memory) error {
 		for _, number := range r.Tracking {
-			p, err := trackOne(b, number, r.Since)
+			p, err := trackOne(m, number, r.Since)
 			if err != nil {
 				return err
 			}
@@ -37,16 +37,16 @@ func (c *Carrier) Track(ctx context.Context, r *carrier.TrackRequest) (*carrier.
 	return out, nil
 }
 
-func trackOne(b *book, number string, since time.Time) (*carrier.TrackedParcel, error) {
+func trackOne(m *memory, number string, since time.Time) (*carrier.TrackedParcel, error) {
 	out := &carrier.TrackedParcel{Tracking: number, Status: carrier.StatusUnknown}
-	e := b.shipments[b.numbers[number]]
+	e := m.shipments[m.numbers[number]]
 	if e == nil {
 		out.Problem = sdk.Errorf(sdk.NotFound, "no parcel has number %q", cut(number)).At("tracking")
 		return out, nil
 	}
-	p, err := b.read(e)
+	p, err := m.read(e)
 	if err != nil {
-		return nil, damaged(err)
+		return nil, err
 	}
 	out.Delivery = p.Rate.Delivery
 	place := p.Shipment.From.City

@@ -8,11 +8,8 @@ package zone
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +17,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/book"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
 )
 
@@ -61,8 +59,10 @@ const (
 
 // Carrier is one account: one set of tables and one book.
 type Carrier struct {
+	log  *slog.Logger
 	now  func() time.Time
-	open func(path string) (file, int64, error)
+	open func(path string) (book.File, error) // nil: on the disk
+	exit func(code int)                       // nil: os.Exit
 
 	// Set by Configure and never changed after it.
 	configured bool
@@ -73,16 +73,15 @@ type Carrier struct {
 	paper      string
 	keep       int // days
 	tables     *tables
-	lock       io.Closer
 
-	mu   sync.Mutex // held from looking into the book to writing it, so that a reference is bought once
-	book *book
+	mu     sync.Mutex // held from looking into the book to writing it, so that a reference is bought once
+	memory *memory
 }
 
 var _ carrier.Carrier = (*Carrier)(nil)
 
 // New makes a carrier that is not configured yet.
-func New() *Carrier { return &Carrier{now: time.Now, open: openFile} }
+func New(log *slog.Logger) *Carrier { return &Carrier{log: log, now: time.Now} }
 
 // Describe tells what the carrier can do; the services once it is configured.
 func (c *Carrier) Describe(context.Context) (*carrier.Description, error) {
@@ -127,24 +126,19 @@ func (c *Carrier) Configure(_ context.Context, s sdk.Settings) error {
 	if err != nil {
 		return sdk.Errorf(sdk.Validation, "the tables cannot be used: %v", err).At(setTables)
 	}
-	if err := os.MkdirAll(s[setState], 0o700); err != nil {
-		return sdk.Errorf(sdk.Validation, "%v", err).At(setState)
-	}
-	lock, err := lockFile(filepath.Join(s[setState], "book.lock"))
+	m, err := remember(book.Config{Dir: s[setState], Name: bookName, Kind: "carrier-zone", Version: recordVersion, Setting: setState, Log: c.log,
+		OpenFile: c.open, Exit: c.exit})
 	if err != nil {
-		return sdk.Errorf(sdk.Unavailable, "%v", err).At(setState).Suggest("give each account a directory of its own, and end the other process")
+		return err
 	}
-	b, err := openBook(s[setState], c.open)
-	if err == nil {
-		if err = b.forget(c.now(), c.keep); err != nil {
-			err = errors.Join(err, b.close())
-		}
-	}
-	if err != nil {
-		_ = lock.Close() // nothing was written under it
+	switch err := m.forget(c.now(), c.keep); {
+	case err == nil:
+	case sdk.ClassOf(err) == sdk.Unavailable: // a full disk, say, and the book is as it was
+		c.log.Warn("the book was not made smaller", "error", err)
+	default:
 		return sdk.Errorf(sdk.Validation, "the book cannot be used: %v", err).At(setState)
 	}
-	c.tables, c.lock, c.book, c.configured = t, lock, b, true
+	c.tables, c.memory, c.configured = t, m, true
 	return nil
 }
 
@@ -210,34 +204,13 @@ func (c *Carrier) ready(ctx context.Context) error {
 }
 
 // withBook runs what looks into the book, and maybe writes it, while nobody else does.
-func (c *Carrier) withBook(do func(*book) error) error {
+func (c *Carrier) withBook(do func(*memory) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.book.heal(); err != nil {
-		e := sdk.Errorf(sdk.Unavailable, "the book cannot be read: %v", err).Suggest("look at the disk under the state directory")
-		e.Fault = sdk.FaultPlugin
-		return e
+	if err := c.memory.book.Usable(); err != nil {
+		return err
 	}
-	return do(c.book)
-}
-
-// write appends to the book and gives the error a class.
-func write(b *book, l *line) error {
-	err := b.append(l)
-	if err == nil {
-		return nil
-	}
-	if b.broken == nil {
-		return sdk.Errorf(sdk.Validation, "it cannot be kept: %v", err).Suggest("send fewer parcels or items at once")
-	}
-	e := sdk.Errorf(sdk.UnknownOutcome, "writing the book failed: %v", err).Suggest("look at the disk under the state directory")
-	e.Fault = sdk.FaultPlugin
-	return e
-}
-
-// damaged is the error for a book that does not give back what it took.
-func damaged(err error) error {
-	return sdk.Errorf(sdk.Internal, "%v", err).Suggest("restore the state directory from a backup")
+	return do(c.memory)
 }
 
 // Close lets go of the book.
@@ -247,11 +220,7 @@ func (c *Carrier) Close() error {
 	if !c.configured {
 		return nil
 	}
-	err := c.book.close()
-	if unlock := c.lock.Close(); err == nil {
-		err = unlock
-	}
-	return err
+	return c.memory.book.Close()
 }
 
 // ValidateAddress looks at the form of an address and at whether any tariff goes there today.

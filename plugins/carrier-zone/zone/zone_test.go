@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -31,9 +32,11 @@ func ticking(from time.Time) func() time.Time {
 	return func() time.Time { return from.Add(time.Duration(looks.Add(1)) * time.Minute) }
 }
 
+var silent = slog.New(slog.DiscardHandler)
+
 func start(t *testing.T, state string, more ...string) *Carrier {
 	t.Helper()
-	c := New()
+	c := New(silent)
 	c.now = ticking(noon)
 	s := sdk.Settings{setTables: "testdata/tables", setState: state, setName: "Crosstown", setSSCC: "none"}
 	for i := 0; i < len(more); i += 2 {
@@ -87,7 +90,7 @@ func must[T any](t *testing.T) func(T, error) T {
 }
 
 func TestDescribeFollowsTheSettings(t *testing.T) {
-	d := must[*carrier.Description](t)(New().Describe(ctx))
+	d := must[*carrier.Description](t)(New(silent).Describe(ctx))
 	if d.Name != "zone" || len(d.Operations) != 9 || len(d.Services) != 0 || len(d.Config) != len(settings) {
 		t.Errorf("before Configure: %+v", d)
 	}
@@ -119,9 +122,9 @@ func TestConfigureNamesTheSetting(t *testing.T) {
 		setKeep:     {setTables: "testdata/tables", setState: t.TempDir(), setKeep: "30"},
 		setName:     {setTables: "testdata/tables", setState: t.TempDir(), setName: strings.Repeat("x", 300)},
 	} {
-		wantClass(t, New().Configure(ctx, s), sdk.Validation, name)
+		wantClass(t, New(silent).Configure(ctx, s), sdk.Validation, name)
 	}
-	wantClass(t, New().Configure(ctx, sdk.Settings{setTables: "nowhere", setState: t.TempDir()}), sdk.Validation, setTables)
+	wantClass(t, New(silent).Configure(ctx, sdk.Settings{setTables: "nowhere", setState: t.TempDir()}), sdk.Validation, setTables)
 	c := start(t, t.TempDir())
 	wantClass(t, c.Configure(ctx, nil), sdk.Conflict, "")
 }
@@ -130,11 +133,11 @@ func TestOneProcessHoldsTheBook(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, dir)
 	s := sdk.Settings{setTables: "testdata/tables", setState: dir}
-	wantClass(t, New().Configure(ctx, s), sdk.Unavailable, setState)
+	wantClass(t, New(silent).Configure(ctx, s), sdk.Unavailable, setState)
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	second := New()
+	second := New(silent)
 	if err := second.Configure(ctx, s); err != nil {
 		t.Errorf("the book is free and was refused: %v", err)
 	}
@@ -148,7 +151,7 @@ func TestNothingWorksUnconfiguredOrCancelled(t *testing.T) {
 		carrier *Carrier
 		ctx     context.Context
 		class   sdk.Class
-	}{{New(), ctx, sdk.Validation}, {start(t, t.TempDir()), cancelled, sdk.Unavailable}} {
+	}{{New(silent), ctx, sdk.Validation}, {start(t, t.TempDir()), cancelled, sdk.Unavailable}} {
 		for name, call := range map[string]func() error{
 			"address":  func() error { _, err := c.carrier.ValidateAddress(c.ctx, &sdk.Address{}); return err },
 			"rate":     func() error { _, err := c.carrier.Rate(c.ctx, munich("A")); return err },

@@ -76,3 +76,5 @@ func TestWhatIsEmptyTravels(t *testing.T) {
 		sdktest.Travels(t, reflect.TypeFor[carrier.Carrier](), c, &e.Echo, pick)
 	})
 }
+
+func TestEveryTypeHasAJSONForm(t *testing.T) { sdktest.HasJSON(t, reflect.TypeFor[carrier.Carrier]()) }

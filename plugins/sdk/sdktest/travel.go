@@ -18,6 +18,9 @@ func Fill(v any, pick func(n int) int) { (&filler{pick: pick}).fill(reflect.Valu
 // Full picks the fullest.
 func Full(n int) int { return n - 1 }
 
+// filledText is how every text that is filled begins.
+const filledText = "ä"
+
 type filler struct {
 	pick func(int) int
 	n    int64
@@ -48,7 +51,7 @@ func (f *filler) fill(v reflect.Value) {
 	}
 	switch v.Kind() {
 	case reflect.String:
-		v.SetString(fmt.Sprintf("ä%d", f.n))
+		v.SetString(fmt.Sprint(filledText, f.n))
 	case reflect.Bool:
 		v.SetBool(f.pick(2) == 1)
 	case reflect.Int:

@@ -64,3 +64,5 @@ func TestWhatIsEmptyTravels(t *testing.T) {
 		sdktest.Travels(t, reflect.TypeFor[tax.Engine](), c, &e.Echo, pick)
 	})
 }
+
+func TestEveryTypeHasAJSONForm(t *testing.T) { sdktest.HasJSON(t, reflect.TypeFor[tax.Engine]()) }

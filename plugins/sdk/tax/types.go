@@ -33,9 +33,9 @@ type Document struct {
 	Reference string `json:"reference,omitempty"` // the caller's own, once for each document
 	Kind      string `json:"kind"`
 	Original  string `json:"original,omitempty"` // reference of the sale that is returned
-	Date      string `json:"date,omitempty"`     // 2006-01-02, of issue
+	Date      string `json:"date"`               // 2006-01-02, of issue
 	TaxPoint  string `json:"taxPoint,omitempty"` // 2006-01-02, by which rates are chosen; empty: Date
-	Currency  string `json:"currency,omitempty"` // ISO 4217, of all amounts
+	Currency  string `json:"currency"`           // ISO 4217, of all amounts
 
 	Seller   Party       `json:"seller,omitzero"`
 	Customer Party       `json:"customer,omitzero"`
@@ -47,7 +47,7 @@ type Document struct {
 // Party is who sells or buys.
 type Party struct {
 	Address   sdk.Address `json:"address,omitzero"`
-	Business  bool        `json:"business"`            // acts as one; a customer's tax number has to prove it where the law wants that
+	Business  bool        `json:"business,omitempty"`  // acts as one; a customer's tax number has to prove it where the law wants that
 	Exemption string      `json:"exemption,omitempty"` // reason for which nothing is owed, as the engine knows it; empty: none
 }
 
@@ -162,7 +162,7 @@ type TaxSum struct {
 
 // VoidRequest names what is taken back.
 type VoidRequest struct {
-	Reference string `json:"reference,omitempty"`
+	Reference string `json:"reference"`
 	Reason    string `json:"reason,omitempty"`
 }
 

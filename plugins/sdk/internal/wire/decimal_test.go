@@ -5,11 +5,13 @@ import (
 	"testing"
 
 	"github.com/shopspring/decimal"
+
+	"github.com/crossdock/crossdock/plugins/sdk"
 )
 
 func TestDecimalsAreStrict(t *testing.T) {
 	for _, text := range []string{"0", "-0.5", "12.50", "007", "-1", strings.Repeat("9", 18) + "." + strings.Repeat("9", 18)} {
-		d, err := parse(text)
+		d, err := sdk.ParseDecimal(text)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -20,7 +22,7 @@ func TestDecimalsAreStrict(t *testing.T) {
 	}
 	for _, text := range []string{"", "-", ".", "1.", ".5", "+1", " 1", "1 ", "1e3", "1E-3", "1,5", "1_000", "--1", "1.2.3", "NaN", "Inf", "0x10", "١",
 		strings.Repeat("9", 19), "1." + strings.Repeat("0", 19), strings.Repeat("1", 1<<20)} {
-		if d, err := parse(text); err == nil {
+		if d, err := sdk.ParseDecimal(text); err == nil {
 			t.Errorf("%.40q is read as %s", text, d)
 		} else if len(err.Error()) > 256 {
 			t.Errorf("%.40q: the error has %d bytes", text, len(err.Error()))
@@ -50,15 +52,15 @@ func FuzzDecimal(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		d, err := parse(text)
+		d, err := sdk.ParseDecimal(text)
 		if err != nil {
 			return
 		}
 		again, err := format(d)
-		if err != nil || len(text) > 1+maxInteger+1+maxFraction {
+		if err != nil || len(text) > 1+sdk.MaxDigits+1+sdk.MaxDigits {
 			t.Fatalf("%q is taken and cannot be written: %v", text, err)
 		}
-		if back, err := parse(again); err != nil || !back.Equal(d) {
+		if back, err := sdk.ParseDecimal(again); err != nil || !back.Equal(d) {
 			t.Errorf("%q is written as %q: %v", text, again, err)
 		}
 	})

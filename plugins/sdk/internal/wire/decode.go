@@ -37,7 +37,7 @@ func decodeField(v reflect.Value, m protoreflect.Message, f protoreflect.FieldDe
 		return decodeMap(v, m.Get(f).Map(), f)
 	case f.IsList():
 		list := m.Get(f).List()
-		if list.Len() > maxElements {
+		if list.Len() > sdk.MaxElements {
 			return tooLong(list.Len())
 		}
 		if list.Len() == 0 {
@@ -57,7 +57,7 @@ func decodeField(v reflect.Value, m protoreflect.Message, f protoreflect.FieldDe
 }
 
 func decodeMap(v reflect.Value, entries protoreflect.Map, f protoreflect.FieldDescriptor) error {
-	if entries.Len() > maxElements {
+	if entries.Len() > sdk.MaxElements {
 		return tooLong(entries.Len())
 	}
 	if entries.Len() == 0 {
@@ -80,11 +80,11 @@ func decodeMap(v reflect.Value, entries protoreflect.Map, f protoreflect.FieldDe
 func decodeValue(v reflect.Value, value protoreflect.Value, f protoreflect.FieldDescriptor) error {
 	switch v.Type() {
 	case decimalType:
-		d, err := parse(value.String())
+		d, err := sdk.ParseDecimal(value.String())
 		v.Set(reflect.ValueOf(d))
 		return err
 	case nullType:
-		d, err := parse(value.String())
+		d, err := sdk.ParseDecimal(value.String())
 		v.Set(reflect.ValueOf(decimal.NewNullDecimal(d)))
 		return err
 	case timeType:

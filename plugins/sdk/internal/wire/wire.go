@@ -21,10 +21,6 @@ import (
 	"github.com/crossdock/crossdock/plugins/sdk"
 )
 
-// maxElements is the length of the longest list or map. Empty messages take two bytes each,
-// so the size of a message bounds little.
-const maxElements = 10_000
-
 // fault is a value that cannot be carried, with its path in the message.
 type fault struct {
 	path string
@@ -83,6 +79,9 @@ func fieldsOf(t reflect.Type, d protoreflect.MessageDescriptor) fields {
 		if out[i] = byName[name]; out[i] == nil {
 			panic(fmt.Sprintf("%s.%s has no field in %s", t, t.Field(i).Name, d.FullName()))
 		}
+		if tag, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); tag != "" && tag != out[i].JSONName() {
+			panic(fmt.Sprintf("%s.%s is %s in JSON, and %s in %s", t, t.Field(i).Name, tag, out[i].JSONName(), d.FullName()))
+		}
 		delete(byName, name)
 	}
 	for name := range byName {
@@ -129,7 +128,7 @@ func encode(m protoreflect.Message, v reflect.Value) error {
 func encodeField(m protoreflect.Message, f protoreflect.FieldDescriptor, v reflect.Value) error {
 	switch {
 	case f.IsMap():
-		if v.Len() > maxElements {
+		if v.Len() > sdk.MaxElements {
 			return tooLong(v.Len())
 		}
 		if v.Len() == 0 {
@@ -144,7 +143,7 @@ func encodeField(m protoreflect.Message, f protoreflect.FieldDescriptor, v refle
 			entries.Set(protoreflect.ValueOfString(text(key.String())).MapKey(), one)
 		}
 	case f.IsList():
-		if v.Len() > maxElements {
+		if v.Len() > sdk.MaxElements {
 			return tooLong(v.Len())
 		}
 		if v.Len() == 0 {
@@ -170,7 +169,7 @@ func encodeField(m protoreflect.Message, f protoreflect.FieldDescriptor, v refle
 }
 
 func tooLong(n int) error {
-	return fmt.Errorf("%d are too many, at most %d are carried", n, maxElements)
+	return fmt.Errorf("%d are too many, at most %d are carried", n, sdk.MaxElements)
 }
 
 // absent tells whether a value is carried by leaving its field out.
