@@ -2,11 +2,20 @@ package wire
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/shopspring/decimal"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 )
+
+func (e encoder) decimal(d decimal.Decimal) (string, error) {
+	text, err := format(d)
+	if e.sparse && strings.Contains(text, ".") {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text, err
+}
 
 // format writes a decimal with the places that it has.
 func format(d decimal.Decimal) (string, error) {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 
@@ -50,10 +51,18 @@ func decodeField(v reflect.Value, m protoreflect.Message, f protoreflect.FieldDe
 			}
 		}
 		return nil
-	case !m.Has(f) && v.Type() != decimalType: // an empty decimal is not zero: somebody forgot it
+	case !m.Has(f) && v.Type() == decimalType, !m.Has(f) && needed(v.Type()):
+		return errors.New("it is missing") // which is not zero: somebody forgot it
+	case !m.Has(f):
 		return nil
 	}
 	return decodeValue(v, m.Get(f), f)
+}
+
+// needed tells whether the field of a message must be set. One that may be left out is a
+// pointer, a time, or the provider's word in an error.
+func needed(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && t != nullType && t != timeType && t != providerType
 }
 
 func decodeMap(v reflect.Value, entries protoreflect.Map, f protoreflect.FieldDescriptor) error {

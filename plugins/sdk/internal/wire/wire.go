@@ -98,10 +98,18 @@ var (
 	timeType     = reflect.TypeFor[time.Time]()
 	durationType = reflect.TypeFor[sdk.Span]()
 	errorType    = reflect.TypeFor[sdk.Error]()
+	providerType = reflect.TypeFor[sdk.Provider]()
 )
 
 // Encode fills an empty message from a struct, or a pointer to one, of the same fields.
-func Encode(m proto.Message, from any) error {
+func Encode(m proto.Message, from any) error { return encoder{}.whole(m, from) }
+
+// encoder fills messages.
+type encoder struct {
+	sparse bool // for a digest: what is empty is left out, and decimals have no zeros at their end
+}
+
+func (e encoder) whole(m proto.Message, from any) error {
 	v := reflect.ValueOf(from)
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
@@ -109,23 +117,23 @@ func Encode(m proto.Message, from any) error {
 		}
 		v = v.Elem()
 	}
-	return encode(m.ProtoReflect(), v)
+	return e.encode(m.ProtoReflect(), v)
 }
 
-func encode(m protoreflect.Message, v reflect.Value) error {
+func (e encoder) encode(m protoreflect.Message, v reflect.Value) error {
 	if v.Type() == errorType {
-		e := v.Interface().(sdk.Error)
-		v = reflect.ValueOf(*e.Bounded())
+		fault := v.Interface().(sdk.Error)
+		v = reflect.ValueOf(*fault.Bounded())
 	}
 	for i, f := range fieldsOf(v.Type(), m.Descriptor()) {
-		if err := encodeField(m, f, v.Field(i)); err != nil {
+		if err := e.field(m, f, v.Field(i)); err != nil {
 			return within(f.JSONName(), err)
 		}
 	}
 	return nil
 }
 
-func encodeField(m protoreflect.Message, f protoreflect.FieldDescriptor, v reflect.Value) error {
+func (e encoder) field(m protoreflect.Message, f protoreflect.FieldDescriptor, v reflect.Value) error {
 	switch {
 	case f.IsMap():
 		if v.Len() > sdk.MaxElements {
@@ -136,7 +144,7 @@ func encodeField(m protoreflect.Message, f protoreflect.FieldDescriptor, v refle
 		}
 		entries := m.Mutable(f).Map()
 		for key, value := range v.Seq2() {
-			one, err := encodeValue(f.MapValue(), value, entries.NewValue)
+			one, err := e.value(f.MapValue(), value, entries.NewValue)
 			if err != nil {
 				return at(key, err)
 			}
@@ -151,15 +159,15 @@ func encodeField(m protoreflect.Message, f protoreflect.FieldDescriptor, v refle
 		}
 		list := m.Mutable(f).List()
 		for i := range v.Len() {
-			one, err := encodeValue(f, v.Index(i), list.NewElement)
+			one, err := e.value(f, v.Index(i), list.NewElement)
 			if err != nil {
 				return at(i, err)
 			}
 			list.Append(one)
 		}
-	case absent(v):
+	case e.absent(v):
 	default:
-		one, err := encodeValue(f, v, func() protoreflect.Value { return m.NewField(f) })
+		one, err := e.value(f, v, func() protoreflect.Value { return m.NewField(f) })
 		if err != nil {
 			return err
 		}
@@ -173,10 +181,17 @@ func tooLong(n int) error {
 }
 
 // absent tells whether a value is carried by leaving its field out.
-func absent(v reflect.Value) bool {
+func (e encoder) absent(v reflect.Value) bool {
+	switch {
+	case e.sparse && v.Type() == decimalType:
+		return v.Interface().(decimal.Decimal).IsZero()
+	case e.sparse && v.Kind() == reflect.Struct && v.IsZero():
+		return true
+	}
+	if v.Type() == decimalType || needed(v.Type()) {
+		return false // never left out on the wire
+	}
 	switch v.Type() {
-	case decimalType:
-		return false // never empty on the wire
 	case nullType:
 		return !v.Interface().(decimal.NullDecimal).Valid
 	case timeType:
@@ -185,13 +200,13 @@ func absent(v reflect.Value) bool {
 	return v.IsZero()
 }
 
-func encodeValue(f protoreflect.FieldDescriptor, v reflect.Value, fresh func() protoreflect.Value) (protoreflect.Value, error) {
+func (e encoder) value(f protoreflect.FieldDescriptor, v reflect.Value, fresh func() protoreflect.Value) (protoreflect.Value, error) {
 	switch v.Type() {
 	case decimalType:
-		s, err := format(v.Interface().(decimal.Decimal))
+		s, err := e.decimal(v.Interface().(decimal.Decimal))
 		return protoreflect.ValueOfString(s), err
 	case nullType:
-		s, err := format(v.Interface().(decimal.NullDecimal).Decimal)
+		s, err := e.decimal(v.Interface().(decimal.NullDecimal).Decimal)
 		return protoreflect.ValueOfString(s), err
 	case timeType:
 		stamp := timestamppb.New(v.Interface().(time.Time))
@@ -214,12 +229,12 @@ func encodeValue(f protoreflect.FieldDescriptor, v reflect.Value, fresh func() p
 			return protoreflect.ValueOfBytes(v.Bytes()), nil
 		}
 		out := fresh()
-		return out, encodeField(out.Message(), f.Message().Fields().Get(0), v)
+		return out, e.field(out.Message(), f.Message().Fields().Get(0), v)
 	case reflect.Pointer:
 		v = v.Elem()
 	}
 	out := fresh()
-	return out, encode(out.Message(), v)
+	return out, e.encode(out.Message(), v)
 }
 
 // text is what a message can hold: one that is not UTF-8 would fail as a whole, after what it
