@@ -9,6 +9,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/sdktest"
 )
 
 // Prices are in the currency of the bill, add up, and are not there where the provider did not
@@ -142,7 +143,7 @@ func TestPickups(t *testing.T) {
 		}
 	}
 	again, err := m.Pickup(t.Context(), r)
-	if err != nil || digestOf(false, again) != digestOf(false, first) {
+	if err != nil || sdktest.Diff(again, first) != "" {
 		t.Errorf("booked twice: %+v, %v, want %+v", again, err, first)
 	}
 	other := *r

@@ -9,6 +9,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/sdktest"
 )
 
 // class wants an error of a class.
@@ -187,7 +188,11 @@ func TestADeathBeforeTheAnswer(t *testing.T) {
 	dir := t.TempDir()
 	m := opened(t, p, dir, nil)
 	s := order()
-	b := begunOf(s, false, digestOf(false, s))
+	digest, err := digestOf(s, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := begunOf(s, false, digest)
 	b.Key, b.Account = shipKey(s.Reference), m.account
 	if err := m.record.write(&line{Begun: b}); err != nil {
 		t.Fatal(err)
@@ -196,7 +201,7 @@ func TestADeathBeforeTheAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	m = opened(t, p, dir, nil)
-	_, err := m.Ship(t.Context(), s)
+	_, err = m.Ship(t.Context(), s)
 	class(t, "ship", err, sdk.UnknownOutcome)
 	class(t, "lookup", lookup(t, m, s.Reference), sdk.Unavailable)
 	if n := p.count("POST /shipments"); n != 0 {
@@ -226,7 +231,7 @@ func TestARestart(t *testing.T) {
 		"ship again": func() (*carrier.Shipped, error) { return m.Ship(t.Context(), order()) },
 	} {
 		got, err := ask()
-		if err != nil || digestOf(false, got) != digestOf(false, want) {
+		if err != nil || sdktest.Diff(got, want) != "" {
 			t.Errorf("%s: %+v, %v, want %+v", what, got, err, want)
 		}
 	}

@@ -66,7 +66,10 @@ func (c *Carrier) book(ctx context.Context, r *carrier.PickupRequest) (*carrier.
 	if err != nil {
 		return nil, err
 	}
-	digest := digestOf(false, r)
+	digest, err := r.Digest()
+	if err != nil {
+		return nil, sdk.Errorf(sdk.Validation, "the collection cannot be told from others: %v", err).At("reference")
+	}
 	if now.phase == phaseBegun || now.phase == phaseDone {
 		return c.bookedBefore(r, &now, digest)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -79,7 +78,10 @@ func (c *Carrier) ship(ctx context.Context, s *carrier.Shipment, back bool) (*ca
 	if err != nil {
 		return nil, err
 	}
-	digest := digestOf(back, s)
+	digest, err := digestOf(s, back)
+	if err != nil {
+		return nil, err
+	}
 	if now.phase == phaseBegun || now.phase == phaseDone {
 		if now.begun.Digest != digest {
 			return nil, sdk.Errorf(sdk.Duplicate, "reference %q was ordered with other contents", s.Reference).At("reference").
@@ -146,18 +148,16 @@ func (c *Carrier) keep(made *sold) *sold {
 
 func noLabels(n int) []int { return slices.Repeat([]int{-1}, n) }
 
-// digestOf tells requests apart. The fields that a later contract adds are not in it while
-// they are empty.
-func digestOf(back bool, v any) string {
-	text, err := json.Marshal(struct {
-		Back bool `json:"back,omitempty"`
-		Of   any  `json:"of"`
-	}{back, v})
+// digestOf tells requests apart: a return is another one than the same as no return.
+func digestOf(s *carrier.Shipment, back bool) (string, error) {
+	digest, err := s.Digest()
 	if err != nil {
-		panic(fmt.Sprintf("a request without a JSON form: %v", err)) // they are text, numbers and times
+		return "", sdk.Errorf(sdk.Validation, "the shipment cannot be told from others: %v", err).At("shipment")
 	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
+	if back {
+		digest = "return " + digest
+	}
+	return digest, nil
 }
 
 // begunOf is what is remembered of an order before it is sent.
