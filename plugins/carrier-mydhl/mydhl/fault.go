@@ -100,11 +100,7 @@ func (k *call) byText(p *problem) *sdk.Error {
 	}
 	for _, w := range worded {
 		if w.words.MatchString(text) {
-			e := sdk.Errorf(w.class, "%s", shown)
-			if w.class == sdk.Validation {
-				e.At(w.field)
-			}
-			return e
+			return sdk.Errorf(w.class, "%s", shown).At(w.field)
 		}
 	}
 	return sdk.Errorf(sdk.Validation, "%s", shown).At("shipment")

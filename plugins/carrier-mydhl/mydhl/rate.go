@@ -41,7 +41,7 @@ func (c *Carrier) Rate(ctx context.Context, s *carrier.Shipment) (*carrier.Rates
 	k := &call{method: http.MethodPost, path: []string{"rates"}, body: request, fields: rateFields}
 	if err := c.client.do(ctx, k, &answer); err != nil {
 		if sdk.ClassOf(err) == sdk.NotFound {
-			return nil, noService(s, err)
+			return nil, noService(s, sdk.AsError(err).Provider)
 		}
 		return nil, err
 	}
@@ -49,14 +49,12 @@ func (c *Carrier) Rate(ctx context.Context, s *carrier.Shipment) (*carrier.Rates
 }
 
 // noService is for an answer that knows nothing to offer.
-func noService(s *carrier.Shipment, cause error) error {
+func noService(s *carrier.Shipment, said sdk.Provider) error {
 	e := sdk.Errorf(sdk.NotServiced, "DHL Express offers nothing from %s to %s for it", clip(s.From.Country, 2), clip(s.To.Country, 2))
 	if s.Service != "" {
 		e = sdk.Errorf(sdk.NotServiced, "DHL Express does not offer product %s from %s to %s for it", clip(s.Service, 6), clip(s.From.Country, 2), clip(s.To.Country, 2))
 	}
-	if cause != nil {
-		e.Provider = sdk.AsError(cause).Provider
-	}
+	e.Provider = said
 	return e
 }
 
@@ -125,12 +123,11 @@ func ratesOf(s *carrier.Shipment, answer *rateAnswer) (*carrier.Rates, error) {
 		warn("dhl", "%s", clip(w, 500))
 	}
 	if len(out.Rates) == 0 {
-		if len(out.Warnings) == 0 {
-			return nil, noService(s, nil)
+		var said sdk.Provider
+		for _, w := range out.Warnings {
+			said.Text += w.Message + "\n"
 		}
-		e := noService(s, nil).(*sdk.Error)
-		e.Provider.Text = out.Warnings[0].Message
-		return nil, e
+		return nil, noService(s, said)
 	}
 	sort.SliceStable(out.Rates, func(i, j int) bool { return out.Rates[i].Total.Amount.LessThan(out.Rates[j].Total.Amount) })
 	return out, nil

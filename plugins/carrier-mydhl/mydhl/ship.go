@@ -112,7 +112,7 @@ func (c *Carrier) order(ctx context.Context, s *carrier.Shipment, request *shipm
 	if err != nil && sdk.ClassOf(err) != sdk.UnknownOutcome {
 		c.record.undone(b.Key)
 		if sdk.ClassOf(err) == sdk.NotFound { // there is nothing in an order that could be found
-			err = noService(s, err)
+			err = noService(s, sdk.AsError(err).Provider)
 		}
 		return nil, err
 	}

@@ -13,8 +13,11 @@ import (
 // number is a decimal that JSON shows as a number, never by way of a float.
 type number struct{ decimal.Decimal }
 
-// maxExponent bounds what a number of a few bytes can grow to when it is written out.
-const maxExponent = 18
+// maxDigits is how many the contract takes on each side of the point. A number of a few bytes
+// could grow to gigabytes when it is written out.
+const maxDigits = 18
+
+var tooLarge = decimal.New(1, maxDigits)
 
 func (n number) MarshalJSON() ([]byte, error) { return []byte(n.String()), nil }
 
@@ -27,7 +30,7 @@ func (n *number) UnmarshalJSON(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%q is no number", text)
 	}
-	if d.Exponent() > maxExponent || d.Exponent() < -maxExponent {
+	if d.Exponent() > maxDigits || d.Exponent() < -maxDigits || d.Abs().GreaterThanOrEqual(tooLarge) {
 		return fmt.Errorf("%q is out of range", text)
 	}
 	n.Decimal = d
