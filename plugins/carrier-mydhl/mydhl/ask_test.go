@@ -107,7 +107,7 @@ func TestAddresses(t *testing.T) {
 	p.fail(fault{at: "GET /address-validate", before: answers(503, nil, "")})
 	_, err := m.ValidateAddress(t.Context(), &sdk.Address{City: "Portland", PostalCode: "97219", Country: "US"})
 	class(t, "an address, with the provider down", err, sdk.Unavailable)
-	p.password = "another"
+	p.set(func() { p.password = "another" })
 	_, err = m.ValidateAddress(t.Context(), &sdk.Address{City: "Portland", PostalCode: "97219", Country: "US"})
 	class(t, "an address, after the password has changed", err, sdk.Auth)
 }
@@ -132,7 +132,7 @@ func TestPickups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sent := p.last["POST /pickups"]
+	sent := p.sent("POST /pickups")
 	for want, path := range map[string][]any{
 		`"2026-05-05T10:00:00 GMT+02:00"`: {"plannedPickupDateAndTime"}, `"16:00"`: {"closeTime"}, `"P"`: {"shipmentDetails", 0, "productCode"},
 		`[{"weight":1.768},{"weight":1.768}]`: {"shipmentDetails", 0, "packages"}, `"` + shipped.Shipment + `"`: {"shipmentDetails", 0, "shipmentTrackingNumber"},
@@ -208,7 +208,7 @@ func TestPickupsWithLostAnswers(t *testing.T) {
 		t.Errorf("cancel, after the answer was lost: %v", err)
 	}
 	// One that somebody else cancelled was not cancelled here.
-	p.pickups["PRG260504999999"] = "cancelled"
+	p.set(func() { p.pickups["PRG260504999999"] = "cancelled" })
 	r.Confirmation = "PRG260504999999"
 	_, err = m.Pickup(t.Context(), r)
 	class(t, "cancel what others cancelled", err, sdk.Conflict)
@@ -242,7 +242,7 @@ func TestPickupsThatAreNotSent(t *testing.T) {
 			t.Errorf("%v: it is at %q, want at %q", err, e.Field, c.field)
 		}
 	}
-	if len(p.requests) != 0 {
+	if p.count("") != 0 {
 		t.Errorf("it was sent: %v", p.requests)
 	}
 }
@@ -259,8 +259,10 @@ func TestTracking(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.sold[0].events = []map[string]any{event("2026-05-06", "13:06:00", "OK"), event("2026-05-05", "08:00:00", "PU"), event("2026-05-05", "20:00:00", "zz"),
-		event("2026-05-06", "09:00:00", "WC"), event("not", "a time", "AR")}
+	p.set(func() {
+		p.sold[0].events = []map[string]any{event("2026-05-06", "13:06:00", "OK"), event("2026-05-05", "08:00:00", "PU"), event("2026-05-05", "20:00:00", "zz"),
+			event("2026-05-06", "09:00:00", "WC"), event("not", "a time", "AR")}
+	})
 	numbers := []string{shipped.Shipment, shipped.Parcels[1].Tracking}
 	for i := range 399 {
 		numbers = append(numbers, fmt.Sprintf("JD%018d", i))

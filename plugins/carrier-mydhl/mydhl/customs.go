@@ -138,7 +138,7 @@ func valueOf(parcels []carrier.Parcel) (*sdk.Money, error) {
 	return sum, nil
 }
 
-func declarationOf(s *carrier.Shipment, back bool, date, system, currency string) (*exportDeclaration, error) {
+func declarationOf(s *carrier.Shipment, back bool, date, system, money string) (*exportDeclaration, error) {
 	why, known := reasons[s.Customs.Content]
 	if !known {
 		return nil, sdk.Errorf(sdk.Validation, "%q is no content", clip(s.Customs.Content, 20)).At("customs.content")
@@ -152,7 +152,7 @@ func declarationOf(s *carrier.Shipment, back bool, date, system, currency string
 	}
 	for i, p := range s.Parcels {
 		for j := range p.Items {
-			line, err := lineOf(&p.Items[j], fmt.Sprintf("parcels[%d].items[%d].", i, j), system, currency)
+			line, err := lineOf(&p.Items[j], fmt.Sprintf("parcels[%d].items[%d].", i, j), system, money)
 			if err != nil {
 				return nil, err
 			}
@@ -178,7 +178,7 @@ func declarationOf(s *carrier.Shipment, back bool, date, system, currency string
 	return out, nil
 }
 
-func lineOf(item *carrier.Commodity, at, system, currency string) (*lineItem, error) {
+func lineOf(item *carrier.Commodity, at, system, money string) (*lineItem, error) {
 	fault := func(field, text string) error { return sdk.Errorf(sdk.Validation, "%s", text).At(at + field) }
 	switch {
 	case strings.TrimSpace(item.Description) == "":
@@ -187,8 +187,8 @@ func lineOf(item *carrier.Commodity, at, system, currency string) (*lineItem, er
 		return nil, fault("origin", "customs want the country of origin, of two letters")
 	case item.Value == nil:
 		return nil, fault("value", "customs want the value of one")
-	case item.Value.Currency != currency:
-		return nil, fault("value", "DHL wants one currency in a shipment, and "+currency+" is that of the others")
+	case item.Value.Currency != money:
+		return nil, fault("value", "DHL wants one currency in a shipment, and "+money+" is that of the others")
 	case item.Weight == nil:
 		return nil, fault("weight", "customs want the weight of one")
 	case !item.Quantity.IsInteger() || !item.Quantity.IsPositive() || item.Quantity.GreaterThan(decimal.NewFromInt(maxQuantity)):

@@ -61,14 +61,14 @@ func TestAFailedOrder(t *testing.T) {
 			if c.what == "429" && time.Duration(e.RetryAfter) != 7*time.Second {
 				t.Errorf("retry after %s, want 7s", e.RetryAfter)
 			}
-			taken := len(p.sold)
+			taken := len(p.sales())
 			got, err := m.GetByReference(t.Context(), "SO-1")
 			switch {
 			case c.want != sdk.UnknownOutcome:
 				class(t, "lookup", err, sdk.NotFound)
 			case taken == 0:
 				class(t, "lookup", err, sdk.Unavailable)
-			case err != nil || got.Shipment != p.sold[0].number:
+			case err != nil || got.Shipment != p.sales()[0].number:
 				t.Errorf("lookup: %+v, %v", got, err)
 			}
 			_, err = m.Ship(t.Context(), order())
@@ -78,8 +78,8 @@ func TestAFailedOrder(t *testing.T) {
 			case err != nil:
 				t.Errorf("ship, a second time: %v", err)
 			}
-			if want := max(taken, 1); c.want != sdk.UnknownOutcome && len(p.sold) != 1 || c.want == sdk.UnknownOutcome && len(p.sold) != taken {
-				t.Errorf("%d shipments were sold, want %d", len(p.sold), want)
+			if want := max(taken, 1); c.want != sdk.UnknownOutcome && len(p.sales()) != 1 || c.want == sdk.UnknownOutcome && len(p.sales()) != taken {
+				t.Errorf("%d shipments were sold, want %d", len(p.sales()), want)
 			}
 		})
 	}
@@ -107,7 +107,7 @@ func TestACallerThatLeaves(t *testing.T) {
 	_, err := m.Ship(ctx, order())
 	class(t, "ship", err, sdk.UnknownOutcome)
 	got, err := m.GetByReference(t.Context(), "SO-1")
-	if err != nil || got.Shipment != p.sold[0].number {
+	if err != nil || got.Shipment != p.sales()[0].number {
 		t.Errorf("lookup: %+v, %v", got, err)
 	}
 }
@@ -126,7 +126,7 @@ func TestALostAnswerIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	m = opened(t, p, dir, nil)
-	p.hidden = true
+	p.set(func() { p.hidden = true })
 	e := class(t, "lookup, while tracking does not know it", lookup(t, m, long.Reference), sdk.Unavailable)
 	if !e.Retryable {
 		t.Error("it will not be asked again")
@@ -135,12 +135,12 @@ func TestALostAnswerIsFound(t *testing.T) {
 	if e := class(t, "lookup, while tracking takes no calls", lookup(t, m, long.Reference), sdk.Unavailable); time.Duration(e.RetryAfter) != 5*time.Second {
 		t.Errorf("retry after %s, want 5s", e.RetryAfter)
 	}
-	p.hidden = false
+	p.set(func() { p.hidden = false })
 	got, err := m.GetByReference(t.Context(), long.Reference)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Shipment != p.sold[0].number || got.Reference != long.Reference || len(got.Parcels) != 2 || got.Parcels[1].Tracking != p.sold[0].pieces[1] ||
+	if got.Shipment != p.sales()[0].number || got.Reference != long.Reference || len(got.Parcels) != 2 || got.Parcels[1].Tracking != p.sales()[0].pieces[1] ||
 		got.Parcels[1].Reference != "b" || got.Parcels[0].Label != -1 || len(got.Warnings) != 1 || got.Warnings[0].Code != "label_lost" {
 		t.Errorf("found: %+v", got)
 	}
@@ -148,8 +148,8 @@ func TestALostAnswerIsFound(t *testing.T) {
 		t.Errorf("found: the papers are %+v", got.Documents)
 	}
 	again, err := m.Ship(t.Context(), long)
-	if err != nil || again.Shipment != got.Shipment || len(p.sold) != 1 {
-		t.Errorf("ship, after it was found: %+v, %v, and %d are sold", again, err, len(p.sold))
+	if err != nil || again.Shipment != got.Shipment || len(p.sales()) != 1 {
+		t.Errorf("ship, after it was found: %+v, %v, and %d are sold", again, err, len(p.sales()))
 	}
 }
 

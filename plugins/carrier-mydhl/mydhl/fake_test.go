@@ -424,6 +424,28 @@ func half(w http.ResponseWriter, _ *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
+// set changes the state.
+func (d *dhl) set(change func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change()
+}
+
+// sales are the shipments that were sold.
+func (d *dhl) sales() []*consignment {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.sold)
+}
+
+// sent is the last body of a kind.
+func (d *dhl) sent(what string) map[string]any {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last[what]
+}
+
+// count is of the requests that begin so.
 func (d *dhl) count(of string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -3,8 +3,10 @@ package mydhl
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -99,7 +101,7 @@ func (k *call) byText(p *problem) *sdk.Error {
 		}
 	}
 	for _, w := range worded {
-		if w.words.MatchString(text) {
+		if w.words.MatchString(text) && (w.field == "" || slices.Contains(slices.Collect(maps.Values(k.fields)), w.field)) {
 			return sdk.Errorf(w.class, "%s", shown).At(w.field)
 		}
 	}

@@ -297,13 +297,18 @@ func (c *Carrier) extrasOf(s *carrier.Shipment) ([]extra, error) {
 
 // priceOf is an amount that is at least zero, at the provider's three decimals.
 func priceOf(m sdk.Money, field string) (number, error) {
-	if m.Amount.IsNegative() || len(m.Currency) != 3 {
+	if m.Amount.IsNegative() || !currency(m.Currency) {
 		return number{}, sdk.Errorf(sdk.Validation, "%s %s is no such amount", m.Amount, clip(m.Currency, 10)).At(field)
 	}
 	if !m.Amount.Equal(m.Amount.Round(3)) {
 		return number{}, sdk.Errorf(sdk.Validation, "DHL takes three decimals").At(field + ".amount")
 	}
 	return number{m.Amount.Round(3)}, nil
+}
+
+// currency tells whether text is a code of ISO 4217 by its form.
+func currency(code string) bool {
+	return len(code) == 3 && strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
 // payersOf are the accounts of a shipment. A return is paid by the account for imports.

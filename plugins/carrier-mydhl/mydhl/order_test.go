@@ -32,7 +32,7 @@ func TestWhatAnOrderSays(t *testing.T) {
 	if _, err := m.Ship(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	sent := p.last["POST /shipments"]
+	sent := p.sent("POST /shipments")
 	for _, c := range []struct {
 		path []any
 		want string
@@ -82,7 +82,7 @@ func TestWhatAReturnSays(t *testing.T) {
 	if got.Documents[0].Kind != "return-label" || got.Documents[2].Kind != "customs" {
 		t.Errorf("the papers are %s and %s", got.Documents[0].Kind, got.Documents[2].Kind)
 	}
-	sent := p.last["POST /shipments"]
+	sent := p.sent("POST /shipments")
 	for want, path := range map[string][]any{
 		`[{"number":"123456789","typeCode":"shipper"},{"number":"555","typeCode":"payer"}]`: {"accounts"},
 		`"return"`:  {"content", "exportDeclaration", "exportReasonType"},
@@ -180,6 +180,7 @@ func TestWhatIsNotSent(t *testing.T) {
 		{"payer.party", sdk.Validation, func(s *carrier.Shipment) { s.Payer = &carrier.Payer{Party: "nobody"} }},
 		{"cod", sdk.NotSupported, func(s *carrier.Shipment) { s.COD = eur("1") }},
 		{"insurance", sdk.Validation, func(s *carrier.Shipment) { s.Insurance = eur("-1") }},
+		{"insurance", sdk.Validation, func(s *carrier.Shipment) { s.Insurance = &sdk.Money{Amount: d("1"), Currency: "eur"} }},
 		{"options.dangerous", sdk.NotSupported, func(s *carrier.Shipment) { s.Options = map[string]string{"dangerous": "UN1845"} }},
 		{"options.signature", sdk.Validation, func(s *carrier.Shipment) { s.Options = map[string]string{"signature": "blood"} }},
 		{"options.hold", sdk.Validation, func(s *carrier.Shipment) { s.Options = map[string]string{"hold": "too long"} }},
@@ -194,7 +195,7 @@ func TestWhatIsNotSent(t *testing.T) {
 		if e := class(t, c.field, err, c.class); e.Field != c.field {
 			t.Errorf("%v: it is at %q, want at %q", err, e.Field, c.field)
 		}
-		if len(p.requests) != 0 {
+		if p.count("") != 0 {
 			t.Errorf("%s: it was sent: %v", c.field, p.requests)
 		}
 	}

@@ -138,7 +138,7 @@ func rateOf(p *product) (*carrier.Rate, error) {
 	r := &carrier.Rate{Service: p.ProductCode, Name: p.ProductName, Source: "live", Estimate: true}
 	kind := ""
 	for _, t := range p.TotalPrice {
-		if t.Price == nil || !t.Price.IsPositive() || len(t.PriceCurrency) != 3 || kind == billing || kind != "" && t.CurrencyType != billing {
+		if t.Price == nil || !t.Price.IsPositive() || !currency(t.PriceCurrency) || kind == billing || kind != "" && t.CurrencyType != billing {
 			continue
 		}
 		kind, r.Total = t.CurrencyType, sdk.Money{Amount: t.Price.Decimal, Currency: t.PriceCurrency}

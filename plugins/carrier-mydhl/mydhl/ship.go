@@ -334,7 +334,7 @@ func addPapers(out *sold, images []image, b *begun, format string) {
 // priceOfOrder reads the charges of an order; nil: DHL did not say.
 func priceOfOrder(a *shipmentAnswer, product string) *price {
 	for _, charges := range a.ShipmentCharges {
-		if charges.CurrencyType != billing || charges.Price == nil || !charges.Price.IsPositive() || len(charges.PriceCurrency) != 3 {
+		if charges.CurrencyType != billing || charges.Price == nil || !charges.Price.IsPositive() || !currency(charges.PriceCurrency) {
 			continue
 		}
 		r := &carrier.Rate{Total: sdk.Money{Amount: charges.Price.Decimal, Currency: charges.PriceCurrency}}

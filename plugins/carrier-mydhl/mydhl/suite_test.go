@@ -64,14 +64,17 @@ func opened(t testing.TB, p *dhl, dir string, more sdk.Settings) *Carrier {
 func TestSuite(t *testing.T) {
 	refuses := *order()
 	refuses.To.Country = "AQ"
+	open := func(t testing.TB) carrier.Carrier {
+		c := New(logger(t))
+		c.now = at12
+		t.Cleanup(func() { _ = c.Close() }) // the suite may have closed it
+		return c
+	}
 	carriertest.Run(t, carriertest.Config{
 		New: func(t testing.TB) (carrier.Carrier, sdk.Settings) {
-			p := newDHL(t, at12)
-			c := New(logger(t))
-			c.now = p.now
-			t.Cleanup(func() { _ = c.Close() })
-			return c, p.settings(t.TempDir())
+			return open(t), newDHL(t, at12).settings(t.TempDir())
 		},
-		Takes: *order(), Refuses: refuses,
+		Reopen: open,
+		Takes:  *order(), Refuses: refuses,
 	})
 }
