@@ -43,8 +43,9 @@ const (
 	MaxProviderText = 4 << 10
 )
 
-// Error is what a plugin answers in place of a result. Every other error is taken for one of
-// class Internal.
+// Error is what a plugin answers in place of a result. Each class but UnknownOutcome says that
+// nothing was done. Every other error, and one of a class that nobody knows, is taken for
+// UnknownOutcome of a call that buys, and for Internal of all others.
 type Error struct {
 	Class      Class    `json:"class"`
 	Fault      Fault    `json:"fault"`

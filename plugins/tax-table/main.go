@@ -15,10 +15,11 @@ import (
 )
 
 func main() {
-	engine, err := table.New()
+	log := sdk.Logger()
+	engine, err := table.New(log)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tax-table:", err)
 		os.Exit(1)
 	}
-	tax.Serve(engine, sdk.Logger())
+	tax.Serve(engine, log)
 }

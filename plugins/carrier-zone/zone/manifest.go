@@ -59,7 +59,10 @@ func unprinted(err error, done bool) error {
 
 // dayOf finds the manifest of a request; done: it stands in the book already.
 func (m *memory) dayOf(r *carrier.ManifestRequest) (day *closed, list []*bought, done bool, err error) {
-	digest := digestJSON(r)
+	digest, err := r.Digest()
+	if err != nil {
+		return nil, nil, false, err
+	}
 	day = m.manifests[r.Reference]
 	if day != nil && day.Digest != digest {
 		return nil, nil, false, sdk.Errorf(sdk.Duplicate, "manifest %q was made with other contents", r.Reference).At("reference").Suggest("take another reference")

@@ -67,7 +67,11 @@ func bookPickup(m *memory, r *carrier.PickupRequest) (*collection, error) {
 	if err := lookPickup(r); err != nil {
 		return nil, err
 	}
-	next := &collection{Confirmation: identifier("P", r.Reference), Digest: digestJSON(r), Request: *r}
+	digest, err := r.Digest()
+	if err != nil {
+		return nil, err
+	}
+	next := &collection{Confirmation: identifier("P", r.Reference), Digest: digest, Request: *r}
 	before := m.pickups[next.Confirmation]
 	switch {
 	case before == nil:

@@ -2,9 +2,6 @@ package zone
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -39,7 +36,10 @@ func (c *Carrier) ship(ctx context.Context, s *carrier.Shipment, back bool) (*ca
 	if err != nil {
 		return nil, err
 	}
-	digest := digestOf(s, back)
+	digest, err := digestOf(s, back)
+	if err != nil {
+		return nil, err
+	}
 	var old *bought
 	voided := false
 	look := func(m *memory) (err error) {
@@ -107,22 +107,14 @@ func again(m *memory, reference, digest string) (old *bought, voided bool, err e
 
 // digestOf tells requests apart. The numbers are left out: whoever lost the answer may have
 // lost them too. So is the label's format: a label may be printed again on another printer.
-func digestOf(s *carrier.Shipment, back bool) string {
+func digestOf(s *carrier.Shipment, back bool) (string, error) {
 	plain := *s
-	plain.Numbers, plain.Label = nil, ""
-	return digestJSON(struct {
-		Back bool
-		Of   carrier.Shipment
-	}{back, plain})
-}
-
-func digestJSON(v any) string {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic(fmt.Sprintf("a request without a JSON form: %v", err)) // they are text, numbers and times
+	plain.Numbers, plain.Label, plain.LabelDPI = nil, "", 0
+	digest, err := plain.Digest()
+	if back {
+		digest = "return " + digest
 	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
+	return digest, err
 }
 
 // plan prices a shipment and gives its parcels their numbers.

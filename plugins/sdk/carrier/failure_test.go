@@ -71,9 +71,10 @@ func TestAStatusInPlaceOfAnAnswerMayHaveBought(t *testing.T) {
 	}
 }
 
-func TestACallThatAPluginDoesNotKnowIsNotSupported(t *testing.T) {
+// That a plugin has no such call cannot be told from a provider's status that it passed on.
+func TestACallThatAPluginDoesNotKnowIsNotSupportedUnlessItBuys(t *testing.T) {
 	c := carrier.NewClient(sdktest.Dial(t, func(grpc.ServiceRegistrar) {}))
-	both(t, c, "no such service", sdk.NotSupported, sdk.NotSupported)
+	both(t, c, "no such service", sdk.NotSupported, sdk.UnknownOutcome)
 }
 
 func TestAPluginThatDiesMayHaveBought(t *testing.T) {
@@ -147,6 +148,12 @@ func TestAnAnswerThatCannotBeReadMayHaveBought(t *testing.T) {
 		ship       *carrierpb.ShipReply
 	}{
 		{"neither error nor result", "neither", &carrierpb.RateReply{}, &carrierpb.ShipReply{}},
+		{"an error and a result", "both", &carrierpb.RateReply{Error: &sdkpb.Error{Class: "not_serviced"}, Result: &carrierpb.Rates{}},
+			&carrierpb.ShipReply{Error: &sdkpb.Error{Class: "not_serviced"}, Result: &carrierpb.Shipped{}}},
+		{"a class of its own", "sorry", &carrierpb.RateReply{Error: &sdkpb.Error{Class: "sold_out", Message: "sorry"}},
+			&carrierpb.ShipReply{Error: &sdkpb.Error{Class: "sold_out", Message: "sorry"}}},
+		{"a price that is missing", "rate.total: it is missing", &carrierpb.RateReply{Result: &carrierpb.Rates{Rates: []*carrierpb.Rate{{Service: "slow"}}}},
+			&carrierpb.ShipReply{Result: &carrierpb.Shipped{Rate: &carrierpb.Rate{Service: "slow"}}}},
 		{"a number that is a bomb", "total.amount", &carrierpb.RateReply{Result: &carrierpb.Rates{Rates: []*carrierpb.Rate{bomb}}},
 			&carrierpb.ShipReply{Result: &carrierpb.Shipped{Rate: bomb}}},
 		{"a number that is missing", "total.amount", &carrierpb.RateReply{Result: &carrierpb.Rates{Rates: []*carrierpb.Rate{{Total: &sdkpb.Money{}}}}},
@@ -169,10 +176,10 @@ func TestAnAnswerThatCannotBeReadMayHaveBought(t *testing.T) {
 
 func TestAnErrorOfAPluginIsCut(t *testing.T) {
 	c := dial(t, &odd{ship: func(context.Context, *carrierpb.Shipment) (*carrierpb.ShipReply, error) {
-		return &carrierpb.ShipReply{Error: &sdkpb.Error{Class: "own", Fault: "you", Message: strings.Repeat("x\x1b", sdk.MaxMessage)}}, nil
+		return &carrierpb.ShipReply{Error: &sdkpb.Error{Class: "conflict", Fault: "you", Message: strings.Repeat("x\x1b", sdk.MaxMessage)}}, nil
 	}})
 	_, err := c.Ship(t.Context(), &carrier.Shipment{})
-	sdktest.Fails(t, "ship", err, sdk.Internal)
+	sdktest.Fails(t, "ship", err, sdk.Conflict)
 	e := sdk.AsError(err)
 	if len(e.Message) != sdk.MaxMessage || strings.Contains(e.Message, "\x1b") || e.Fault != sdk.FaultPlugin {
 		t.Errorf("%d bytes, fault %q", len(e.Message), e.Fault)
@@ -182,12 +189,20 @@ func TestAnErrorOfAPluginIsCut(t *testing.T) {
 func TestARequestThatCannotBeReadIsNotDone(t *testing.T) {
 	e := &echo{}
 	pb := carrierpb.NewCarrierClient(sdktest.Dial(t, func(s grpc.ServiceRegistrar) { carrier.Register(s, e, quiet) }))
-	reply, err := pb.Ship(t.Context(), &carrierpb.Shipment{Parcels: []*carrierpb.Parcel{{}, {Weight: &sdkpb.Measure{Value: "1,5"}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := reply.GetError(); got.GetClass() != string(sdk.Validation) || got.GetField() != "parcels[1].weight.value" || e.Got != nil {
-		t.Errorf("error %v, the carrier was asked %v", got, e.Got)
+	here, weight := &sdkpb.Address{}, &sdkpb.Measure{Value: "1"}
+	for want, asked := range map[string]*carrierpb.Shipment{
+		"parcels[1].weight.value": {From: here, To: here, Parcels: []*carrierpb.Parcel{{Weight: weight}, {Weight: &sdkpb.Measure{Value: "1,5"}}}},
+		"parcels[1].weight":       {From: here, To: here, Parcels: []*carrierpb.Parcel{{Weight: weight}, {}}},
+		"to":                      {From: here},
+		"cod.amount":              {From: here, To: here, Cod: &sdkpb.Money{Currency: "EUR"}},
+	} {
+		reply, err := pb.Ship(t.Context(), asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := reply.GetError(); got.GetClass() != string(sdk.Validation) || got.GetField() != want || e.Got != nil {
+			t.Errorf("error %v, want one at %s; the carrier was asked %v", got, want, e.Got)
+		}
 	}
 }
 
@@ -212,8 +227,9 @@ func TestAFaultyImplementationIsAnsweredFor(t *testing.T) {
 		rated, shipped sdk.Class
 	}{
 		{"a panic", func() error { panic("index out of range") }, sdk.Internal, sdk.UnknownOutcome},
-		{"an error that is none of ours", func() error { return errors.New("odd") }, sdk.Internal, sdk.Internal},
-		{"a nil error of ours", func() error { var e *sdk.Error; return e }, sdk.Internal, sdk.Internal},
+		{"an error that is none of ours", func() error { return errors.New("odd") }, sdk.Internal, sdk.UnknownOutcome},
+		{"a nil error of ours", func() error { var e *sdk.Error; return e }, sdk.Internal, sdk.UnknownOutcome},
+		{"a class of its own", func() error { return sdk.Errorf("sold_out", "sorry") }, sdk.Internal, sdk.UnknownOutcome},
 		{"nothing at all", func() error { return nil }, sdk.Internal, sdk.UnknownOutcome},
 	} {
 		var log strings.Builder

@@ -10,11 +10,15 @@ import (
 	"github.com/crossdock/crossdock/plugins/sdk/tax"
 )
 
-// calculate is what a document owes, and the day whose rates were taken.
-func (e *Engine) calculate(d *tax.Document) (*tax.Result, string) {
+// calculate is what a document owes, and the day whose rates were taken. What is known to be too
+// little is good for an estimate, and is not calculated for good.
+func (e *Engine) calculate(d *tax.Document, final bool) (*tax.Result, string, error) {
 	result := &tax.Result{Reference: d.Reference, Kind: tax.ResultEstimate, Currency: d.Currency, Status: tax.Calculated, Source: "local", Data: e.tables.Version()}
-	date := e.taxPoint(d, result)
-	c := &chooser{tables: e.tables, origin: e.origin, d: d, date: date}
+	date, err := e.taxPoint(d, result)
+	if err != nil {
+		return nil, "", err
+	}
+	c := &chooser{tables: e.tables, origin: e.origin, final: final, d: d, date: date}
 	treatments := make([]*treatment, len(d.Lines))
 	for i := range d.Lines {
 		if d.Lines[i].Category != tax.Freight {
@@ -35,24 +39,28 @@ func (e *Engine) calculate(d *tax.Document) (*tax.Result, string) {
 	digits := sdk.MinorDigits(d.Currency)
 	e.work(parts, digits)
 	fill(result, d, treatments, parts, digits)
-	return result, date
+	return result, date, nil
 }
 
 // taxPoint is the day whose rates hold. A return takes those of its sale, where that is known.
-func (e *Engine) taxPoint(d *tax.Document, result *tax.Result) string {
+func (e *Engine) taxPoint(d *tax.Document, result *tax.Result) (string, error) {
 	if d.TaxPoint != "" {
-		return d.TaxPoint
+		return d.TaxPoint, nil
 	}
 	if d.Kind == tax.Return {
-		if e.book != nil {
-			if sale := e.book.find(d.Original); sale != nil {
-				return sale.TaxPoint
+		if e.ledger != nil {
+			sale, err := e.ledger.find(d.Original)
+			if err != nil {
+				return "", err
+			}
+			if sale != nil {
+				return sale.TaxPoint, nil
 			}
 		}
 		result.Warnings = append(result.Warnings, sdk.Warning{Code: "return_rates", Field: "taxPoint",
 			Message: "the sale that is returned is not known here: the rates are those of " + d.Date})
 	}
-	return d.Date
+	return d.Date, nil
 }
 
 // part is an amount with one treatment: a line, or a share of a line of freight.
@@ -211,7 +219,7 @@ func (c *chooser) freight(line int, treatments []*treatment) ([]*part, *treatmen
 
 // sameWay tells whether two addresses are the same for all that these tables look at.
 func sameWay(a, b *sdk.Address) bool {
-	return a == b || code(a) == code(b) && a.State == b.State && a.PostalCode == b.PostalCode
+	return a == b || code(a) == code(b) && stateOf(a) == stateOf(b) && a.PostalCode == b.PostalCode
 }
 
 // fill writes the result of a document from its parts.
@@ -229,6 +237,7 @@ func fill(result *tax.Result, d *tax.Document, treatments []*treatment, parts []
 				result.Reason = "line " + l.ID + ": " + t.reason
 			}
 		}
+		result.Provisional = result.Provisional || t.open
 		for _, note := range t.notes {
 			if !slices.Contains(result.Notes, note) {
 				result.Notes = append(result.Notes, note)

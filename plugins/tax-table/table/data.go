@@ -13,7 +13,6 @@ import (
 
 	"github.com/shopspring/decimal"
 
-	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/tax"
 )
 
@@ -164,7 +163,7 @@ func (t *Tables) coverage() []tax.Coverage {
 			for _, state := range states {
 				if key := [2]string{state, r.Tax}; !r.special() && !seen[key] {
 					seen[key] = true
-					out = append(out, tax.Coverage{Country: code, State: state, Tax: r.Tax, Note: c.Note})
+					out = append(out, tax.Coverage{Country: code, State: state, Tax: r.Tax, Note: c.noteOf(state)})
 				}
 			}
 		}
@@ -175,26 +174,21 @@ func (t *Tables) coverage() []tax.Coverage {
 	return out
 }
 
+// noteOf is what is not covered in a state; empty: of the whole country.
+func (c *country) noteOf(state string) string {
+	if c.partial(state) {
+		return "state rate only, without " + c.Partial
+	}
+	return c.Note
+}
+
+// partial tells whether taxes are levied in a state that the table does not know.
+func (c *country) partial(state string) bool {
+	return c.Partial != "" && !slices.ContainsFunc(c.Whole, func(w whole) bool { return slices.Contains(w.States, state) })
+}
+
 // member tells whether the country is of the common market.
 func (c *country) member() bool { return c != nil && c.regime.Rules == rulesEU }
-
-// setApart names the part of the country that an address is in, if the table does not know its
-// taxes.
-func (c *country) setApart(a *sdk.Address) string {
-	postal := strings.ToUpper(strings.TrimSpace(a.PostalCode))
-	postal = strings.TrimPrefix(postal, c.Code+"-")
-	for _, part := range c.Apart {
-		if a.State != "" && slices.Contains(part.States, strings.ToUpper(a.State)) {
-			return part.Name
-		}
-		for _, begin := range part.Postal {
-			if strings.HasPrefix(postal, begin) {
-				return part.Name
-			}
-		}
-	}
-	return ""
-}
 
 // find looks up what holds for a category on a day: one row of each tax of the place, or why
 // there is none.

@@ -9,15 +9,13 @@ package table
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/book"
 	"github.com/crossdock/crossdock/plugins/sdk/tax"
 	"github.com/crossdock/crossdock/plugins/tax-table/taxid"
 )
@@ -48,11 +46,14 @@ var settings = []sdk.Setting{
 
 // Engine is the tax engine. Its zero value is of no use; see New.
 type Engine struct {
-	now func() time.Time
+	log  *slog.Logger
+	now  func() time.Time
+	open func(path string) (book.File, error) // nil: on the disk
+	exit func(code int)                       // nil: os.Exit
 
 	mu     sync.RWMutex // of what Configure sets
 	tables *Tables
-	book   *book // nil: no state setting
+	ledger *ledger // nil: no state setting
 	round  string
 	origin bool
 
@@ -62,23 +63,23 @@ type Engine struct {
 var _ tax.Engine = (*Engine)(nil)
 
 // New makes an engine with the shipped tables.
-func New() (*Engine, error) {
+func New(log *slog.Logger) (*Engine, error) {
 	tables, err := Load("")
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{now: time.Now, tables: tables}, nil
+	return &Engine{log: log, now: time.Now, tables: tables}, nil
 }
 
 // Close lets go of the state directory.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.book == nil {
+	if e.ledger == nil {
 		return nil
 	}
-	err := e.book.close()
-	e.book = nil
+	err := e.ledger.close()
+	e.ledger = nil
 	return err
 }
 
@@ -109,7 +110,7 @@ func (e *Engine) Configure(_ context.Context, s sdk.Settings) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.book != nil {
+	if e.ledger != nil {
 		return sdk.Errorf(sdk.Conflict, "the plugin is configured already").Suggest("start it anew")
 	}
 	tables := e.tables
@@ -120,14 +121,12 @@ func (e *Engine) Configure(_ context.Context, s sdk.Settings) error {
 		}
 	}
 	if dir := s[settingState]; dir != "" {
-		book, err := openBook(dir)
-		switch {
-		case errors.Is(err, errInUse):
-			return sdk.Errorf(sdk.Unavailable, "%v", err).At(settingState)
-		case err != nil:
-			return sdk.Errorf(sdk.Validation, "%v", err).At(settingState)
+		l, err := openLedger(book.Config{Dir: dir, Name: bookName, Kind: "tax-table", Version: recordVersion, Setting: settingState, Log: e.log,
+			OpenFile: e.open, Exit: e.exit})
+		if err != nil {
+			return err
 		}
-		e.book = book
+		e.ledger = l
 	}
 	e.tables, e.round, e.origin = tables, s[settingRounding], s[settingDistance] == atOrigin
 	return nil
@@ -140,45 +139,45 @@ func (e *Engine) Estimate(_ context.Context, d *tax.Document) (*tax.Result, erro
 	if err := check(d); err != nil {
 		return nil, err
 	}
-	result, _ := e.calculate(d)
-	return result, nil
+	result, _, err := e.calculate(d, false)
+	return result, err
 }
 
 // Finalise implements tax.Engine. A document that cannot be calculated is answered so and is
 // not kept: it can be finalised when the tables know more.
 func (e *Engine) Finalise(_ context.Context, d *tax.Document) (*tax.Result, error) {
-	return e.keep(d, func(before *entry) (*tax.Result, error) {
+	return e.keep(d, func(before *entry, sum string) (*tax.Result, error) {
 		switch {
 		case before == nil:
 			return nil, nil
 		case before.Voided:
 			return nil, sdk.Errorf(sdk.Conflict, "%q was voided", d.Reference).At("reference").Suggest("give the document a new reference")
-		case before.Sum != fingerprint(d):
+		case before.Sum != sum:
 			return nil, sdk.Errorf(sdk.Duplicate, "%q was finalised with other contents", d.Reference).At("reference").
 				Suggest("adjust it, or give the document a new reference")
 		}
-		return e.book.result(before)
+		return e.ledger.result(before)
 	})
 }
 
 // Adjust implements tax.Engine.
 func (e *Engine) Adjust(_ context.Context, d *tax.Document) (*tax.Result, error) {
-	return e.keep(d, func(before *entry) (*tax.Result, error) {
+	return e.keep(d, func(before *entry, sum string) (*tax.Result, error) {
 		switch {
 		case before == nil:
 			return nil, sdk.Errorf(sdk.NotFound, "nothing is finalised under %q", d.Reference).At("reference")
 		case before.Voided:
 			return nil, sdk.Errorf(sdk.Conflict, "%q was voided", d.Reference).At("reference")
-		case before.Sum != fingerprint(d):
+		case before.Sum != sum:
 			return nil, nil
 		}
-		return e.book.result(before)
+		return e.ledger.result(before)
 	})
 }
 
 // keep calculates a document for good, unless what was done before under its reference is the
 // answer.
-func (e *Engine) keep(d *tax.Document, answered func(before *entry) (*tax.Result, error)) (*tax.Result, error) {
+func (e *Engine) keep(d *tax.Document, answered func(before *entry, sum string) (*tax.Result, error)) (*tax.Result, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if err := e.needBook(); err != nil {
@@ -190,12 +189,23 @@ func (e *Engine) keep(d *tax.Document, answered func(before *entry) (*tax.Result
 	if err := checkReference(d.Reference); err != nil {
 		return nil, err
 	}
+	sum, err := d.Digest()
+	if err != nil {
+		return nil, err
+	}
 	e.writing.Lock()
 	defer e.writing.Unlock()
-	if result, err := answered(e.book.find(d.Reference)); result != nil || err != nil {
+	before, err := e.ledger.find(d.Reference)
+	if err != nil {
+		return nil, err
+	}
+	if result, err := answered(before, sum); result != nil || err != nil {
 		return result, err
 	}
-	result, taxPoint := e.calculate(d)
+	result, taxPoint, err := e.calculate(d, true)
+	if err != nil {
+		return nil, err
+	}
 	if result.Status != tax.Calculated {
 		return result, nil
 	}
@@ -203,8 +213,8 @@ func (e *Engine) keep(d *tax.Document, answered func(before *entry) (*tax.Result
 	if d.Kind == tax.Return {
 		result.Kind = tax.ResultCredit
 	}
-	err := e.book.append(&record{Reference: d.Reference, Sum: fingerprint(d), TaxPoint: taxPoint, Result: result})
-	if err != nil {
+	r := &record{Reference: d.Reference, Sum: sum, TaxPoint: taxPoint, Result: recordOf(result)}
+	if err := e.ledger.append(r); err != nil {
 		return nil, err
 	}
 	return result, nil
@@ -219,34 +229,37 @@ func (e *Engine) Void(_ context.Context, r *tax.VoidRequest) (*tax.Voided, error
 	}
 	e.writing.Lock()
 	defer e.writing.Unlock()
-	before := e.book.find(r.Reference)
-	if before == nil {
+	before, err := e.ledger.find(r.Reference)
+	switch {
+	case err != nil:
+		return nil, err
+	case before == nil:
 		return nil, sdk.Errorf(sdk.NotFound, "nothing is finalised under %q", r.Reference).At("reference")
 	}
 	if !before.Voided {
-		err := e.book.append(&record{Reference: r.Reference, Sum: before.Sum, TaxPoint: before.TaxPoint, Voided: true, Reason: r.Reason})
-		if err != nil {
+		if err := e.ledger.append(&record{Reference: r.Reference, Voided: true, Reason: r.Reason}); err != nil {
 			return nil, err
 		}
 	}
 	return &tax.Voided{Reference: r.Reference}, nil
 }
 
-// GetByReference implements tax.Engine. What was voided is not found.
+// GetByReference implements tax.Engine. What was voided says so: that nothing is found means
+// that nothing was ever done.
 func (e *Engine) GetByReference(_ context.Context, reference string) (*tax.Result, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if err := e.needBook(); err != nil {
 		return nil, err
 	}
-	found := e.book.find(reference)
+	found, err := e.ledger.find(reference)
 	switch {
+	case err != nil:
+		return nil, err
 	case found == nil:
 		return nil, sdk.Errorf(sdk.NotFound, "nothing is finalised under %q", reference).At("reference")
-	case found.Voided:
-		return nil, sdk.Errorf(sdk.NotFound, "%q was voided", reference).At("reference")
 	}
-	return e.book.result(found)
+	return e.ledger.result(found)
 }
 
 // ValidateTaxID implements tax.Engine. It asks no registry: a number that is well formed may
@@ -264,18 +277,8 @@ func (e *Engine) ValidateTaxID(_ context.Context, id *sdk.TaxID) (*tax.TaxIDAdvi
 }
 
 func (e *Engine) needBook() error {
-	if e.book == nil {
+	if e.ledger == nil {
 		return sdk.Errorf(sdk.NotSupported, "documents are not kept: the state setting is empty").Suggest("set state to a directory")
 	}
 	return nil
-}
-
-// fingerprint tells documents apart by their contents.
-func fingerprint(d *tax.Document) string {
-	text, err := json.Marshal(d)
-	if err != nil {
-		panic(err) // a document holds nothing that has no JSON
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
 }

@@ -18,6 +18,7 @@ type treatment struct {
 	taxes    []applied
 	notes    []string
 	warnings []sdk.Warning
+	open     bool // something is left to be proved
 }
 
 // applied is one tax of a treatment.
@@ -65,6 +66,7 @@ func unknown(format string, args ...any) *treatment {
 type chooser struct {
 	tables *Tables
 	origin bool // distance sales are taxed where they begin
+	final  bool // what is found is not to be changed later
 	d      *tax.Document
 	date   string // by which rates are chosen
 }
@@ -98,13 +100,31 @@ func (c *chooser) services() *treatment {
 	if customer.Country == "" {
 		customer = c.d.ShipTo
 	}
-	switch {
-	case seller.Country == "" || customer.Country == "":
+	if seller.Country == "" || customer.Country == "" {
 		return unknown("the addresses of seller and customer do not both name a country, which decides where a service is taxed")
-	case code(&seller) != code(&customer):
+	}
+	if reason := c.unplaced(&seller, &customer); reason != "" {
+		return unknown("%s", reason)
+	}
+	if code(&seller) != code(&customer) {
 		return unknown("the tables do not say where services from %s to %s are taxed", code(&seller), code(&customer))
 	}
 	return c.at(c.tables.countries[code(&customer)], &customer, tax.Services)
+}
+
+// unplaced says why one of the addresses is not known well enough; empty: both are.
+func (c *chooser) unplaced(addresses ...*sdk.Address) string {
+	for _, a := range addresses {
+		if reason := c.tables.noCountry(a); reason != "" {
+			return reason
+		}
+		if in := c.tables.countries[code(a)]; in != nil {
+			if reason := in.special(a); reason != "" {
+				return reason
+			}
+		}
+	}
+	return ""
 }
 
 func (c *chooser) goods(l *tax.Line, category string) *treatment {
@@ -112,18 +132,10 @@ func (c *chooser) goods(l *tax.Line, category string) *treatment {
 	if from.Country == "" || to.Country == "" {
 		return unknown("it is not known from which country to which the goods go")
 	}
-	begin, end := c.tables.countries[code(from)], c.tables.countries[code(to)]
-	for _, side := range []struct {
-		country *country
-		address *sdk.Address
-	}{{begin, from}, {end, to}} {
-		if side.country == nil {
-			continue
-		}
-		if name := side.country.setApart(side.address); name != "" {
-			return unknown("the tables do not know the taxes of %s", name)
-		}
+	if reason := c.unplaced(from, to); reason != "" {
+		return unknown("%s", reason)
 	}
+	begin, end := c.tables.countries[code(from)], c.tables.countries[code(to)]
 	switch {
 	case code(from) == code(to) || begin != nil && begin == end:
 		return c.at(end, to, category)
@@ -144,7 +156,11 @@ func (c *chooser) withinUnion(begin, end *country, from, to *sdk.Address, catego
 	if c.d.Customer.Business {
 		if number := c.acquirer(begin); number != "" {
 			t := c.apply(end, "", intraCommunity)
-			t.notes = append(t.notes, "VAT number of the customer: "+number)
+			if t.reason == "" {
+				t.notes = append(t.notes, "VAT number of the customer: "+number)
+				t.warn("vat_number_unproved", "the form of VAT number %s is right, and no registry was asked: the supply is exempt only if the number is valid on its day", number)
+				t.open = true
+			}
 			return t
 		}
 	}
@@ -182,7 +198,7 @@ func (c *chooser) at(where *country, to *sdk.Address, category string) *treatmen
 	}
 	state := ""
 	if where.regime.Rules == rulesStates {
-		state = strings.ToUpper(to.State)
+		state = stateOf(to)
 		if state == "" {
 			return unknown("the address in %s names no state, which decides on the rate", where.Code)
 		}
@@ -196,7 +212,14 @@ func (c *chooser) apply(where *country, state, category string) *treatment {
 		return &treatment{reason: reason}
 	}
 	t := &treatment{country: where}
-	if where.Note != "" && !rows[0].special() {
+	switch {
+	case rows[0].special():
+	case where.partial(state) && c.final:
+		return unknown("the table knows the state's rate of %s and not its %s, which are owed too", place(where.Code, state), where.Partial)
+	case where.partial(state):
+		t.warn("local_taxes", "%s: the state's rate only; %s are not in it, and are owed too", place(where.Code, state), where.Partial)
+		t.open = true
+	case where.Note != "":
 		t.warn("coverage", "%s: %s", where.Code, where.Note)
 	}
 	for _, r := range rows {
@@ -235,5 +258,3 @@ func (c *chooser) to(l *tax.Line) *sdk.Address {
 	}
 	return &c.d.Customer.Address
 }
-
-func code(a *sdk.Address) string { return strings.ToUpper(a.Country) }

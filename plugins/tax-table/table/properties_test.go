@@ -25,7 +25,7 @@ var scenes = []struct {
 	{"CH", "CH", "CHF", []string{"standard", "food", "reduced-3.8"}, false},
 	{"CA-ON", "CA-QC", "CAD", []string{"standard"}, true},
 	{"CA-ON", "CA-NS", "CAD", []string{"standard", "food"}, false},
-	{"US-NY", "US-MN", "USD", []string{"standard"}, false},
+	{"US-NY", "US-IN", "USD", []string{"standard"}, false},
 	{"JP", "JP", "JPY", []string{"standard", "food"}, false},
 	{"ID", "ID", "IDR", []string{"standard", "luxury"}, false},
 	{"VN", "VN", "VND", []string{"standard", "full-10"}, false},

@@ -12,7 +12,7 @@ import (
 func TestSuite(t *testing.T) {
 	taxtest.Run(t, taxtest.Config{
 		New: func(t testing.TB) (tax.Engine, sdk.Settings) {
-			e, err := New()
+			e, err := New(silent)
 			if err != nil {
 				t.Fatal(err)
 			}

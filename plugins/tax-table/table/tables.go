@@ -72,6 +72,8 @@ type country struct {
 	Note    string            `yaml:"note"`
 	Missing map[string]string `yaml:"missing"` // category: why the table lacks it
 	Apart   []apart           `yaml:"apart"`
+	Partial string            `yaml:"partial"` // taxes beside those of the states, which the table does not know
+	Whole   []whole           `yaml:"whole"`   // states that have none of those
 	Rates   []rateRow         `yaml:"rates"`
 
 	regime *regime
@@ -82,6 +84,12 @@ type apart struct {
 	Name   string   `yaml:"name"`
 	States []string `yaml:"states"`
 	Postal []string `yaml:"postal"` // beginnings of postal codes
+	Source string   `yaml:"source"`
+}
+
+// whole are states whose taxes the table knows wholly.
+type whole struct {
+	States []string `yaml:"states"`
 	Source string   `yaml:"source"`
 }
 
@@ -199,6 +207,15 @@ func (c *country) check(used map[string]bool) error {
 			return errors.New("apart needs a name, and states or postal codes")
 		}
 		used[a.Source] = true
+	}
+	if c.Partial != "" && c.regime.Rules != rulesStates || c.Partial == "" && len(c.Whole) > 0 {
+		return errors.New("partial is for the rules states, and whole for a country that has it")
+	}
+	for _, w := range c.Whole {
+		if len(w.States) == 0 {
+			return errors.New("whole needs states")
+		}
+		used[w.Source] = true
 	}
 	for i := range c.Rates {
 		row := &c.Rates[i]

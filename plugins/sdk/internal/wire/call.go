@@ -57,15 +57,21 @@ func Call[Out any, Req proto.Message, Rep Reply](ctx context.Context, conn grpc.
 		_, says := conn.(*grpc.ClientConn)
 		return nil, unanswered(err, buys, !says || to.Addr != nil)
 	}
+	result := resultOf(reply)
 	if e := reply.GetError(); e != nil {
+		if result != nil && reply.ProtoReflect().Has(result) {
+			return nil, unreadable(buys, errors.New("it has both an error and a result"))
+		}
 		out := new(sdk.Error)
 		if err := Decode(out, e); err != nil {
 			return nil, unreadable(buys, within("error", err))
 		}
+		if !sdk.Class(e.GetClass()).Known() {
+			out.Class = unsaid(buys)
+		}
 		return nil, out
 	}
 	out := new(Out)
-	result := resultOf(reply)
 	switch {
 	case result == nil:
 		return out, nil
@@ -107,13 +113,17 @@ func refused(err error) *sdk.Error {
 	return sdk.Errorf(sdk.Validation, "%v", err)
 }
 
+// unsaid is the class of a failure that does not say what was done.
+func unsaid(buys Buys) sdk.Class {
+	if buys {
+		return sdk.UnknownOutcome
+	}
+	return sdk.Internal
+}
+
 // unreadable is an answer that came and cannot be understood: what it tells of was done.
 func unreadable(buys Buys, err error) *sdk.Error {
-	class := sdk.Internal
-	if buys {
-		class = sdk.UnknownOutcome
-	}
-	return ofPlugin(class, "the plugin's answer cannot be read: %v", err)
+	return ofPlugin(unsaid(buys), "the plugin's answer cannot be read: %v", err)
 }
 
 // ofPlugin makes an error for which the plugin is at fault.
@@ -127,10 +137,10 @@ func ofPlugin(class sdk.Class, format string, args ...any) *sdk.Error {
 func unanswered(err error, buys Buys, sent bool) *sdk.Error {
 	s := status.Convert(err)
 	switch code := s.Code(); {
-	case code == codes.Unimplemented: // the call does not reach any code of the plugin's author
-		return ofPlugin(sdk.NotSupported, "the plugin does not know this call")
-	case bool(buys) && sent:
+	case bool(buys) && sent: // even Unimplemented may be a provider's word that was passed on
 		return ofPlugin(sdk.UnknownOutcome, "no answer came: %s: %s", code, s.Message())
+	case code == codes.Unimplemented:
+		return ofPlugin(sdk.NotSupported, "the plugin does not know this call")
 	case !sent, code == codes.Unavailable, code == codes.DeadlineExceeded, code == codes.Canceled:
 		return ofPlugin(sdk.Unavailable, "the plugin did not answer: %s: %s", code, s.Message())
 	default:
@@ -163,10 +173,10 @@ func answer[In, Out any](ctx context.Context, log *slog.Logger, buys Buys, do fu
 	out, err := guarded(ctx, log, buys, do, in)
 	var coded *sdk.Error
 	switch {
-	case errors.As(err, &coded) && coded != nil:
+	case errors.As(err, &coded) && coded != nil && coded.Class.Known():
 		return coded
-	case err != nil && bool(buys) && ctx.Err() != nil: // it was broken off, somewhere
-		return sdk.Errorf(sdk.UnknownOutcome, "%v", err)
+	case err != nil && bool(buys): // nobody thought about what was done until then
+		return ofPlugin(sdk.UnknownOutcome, "%v", err)
 	case err != nil && ctx.Err() != nil:
 		return sdk.Errorf(sdk.Unavailable, "%v", err)
 	case err != nil:
@@ -194,11 +204,7 @@ func guarded[In, Out any](ctx context.Context, log *slog.Logger, buys Buys, do f
 	defer func() {
 		if cause := recover(); cause != nil {
 			log.ErrorContext(ctx, "panic in the plugin", "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
-			class := sdk.Internal
-			if buys {
-				class = sdk.UnknownOutcome
-			}
-			out, err = nil, ofPlugin(class, "panic in the plugin: %v", cause)
+			out, err = nil, ofPlugin(unsaid(buys), "panic in the plugin: %v", cause)
 		}
 	}()
 	return do(ctx, in)

@@ -9,16 +9,23 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/book"
+	"github.com/crossdock/crossdock/plugins/sdk/sdktest"
 	"github.com/crossdock/crossdock/plugins/sdk/tax"
 )
 
 var ctx = context.Background()
+
+func bookFile(dir string) string { return filepath.Join(dir, bookName+".log") }
 
 func numbered(i int) *tax.Document {
 	d := sale("DE", "DE", "2026-11-26", "EUR", fmt.Sprintf("%d.00 standard", i+1))
@@ -100,14 +107,15 @@ func TestAdjustAndVoid(t *testing.T) {
 			t.Fatalf("got %+v, %v", got, err)
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(dir, bookName))
-	if err != nil || bytes.Count(text, []byte("\n")) != 3 {
+	text, err := os.ReadFile(bookFile(dir))
+	if err != nil || bytes.Count(text, []byte("\n")) != 1+3 {
 		t.Errorf("got %q, %v, want three records", text, err)
 	}
 	e.Close()
 	e = newEngine(t, sdk.Settings{settingState: dir})
-	_, err = e.GetByReference(ctx, "R1")
-	wantClass(t, "finding what was voided", err, sdk.NotFound)
+	if got, err := e.GetByReference(ctx, "R1"); err != nil || !got.Voided || got.Net.String() != "10" {
+		t.Errorf("finding what was voided: got %+v, %v, want the adjustment and that it was voided", got, err)
+	}
 	_, err = e.Finalise(ctx, numbered(1))
 	wantClass(t, "finalising what was voided", err, sdk.Conflict)
 	_, err = e.Adjust(ctx, changed)
@@ -159,8 +167,8 @@ func TestManyAtOnceFinaliseOnce(t *testing.T) {
 			t.Errorf("got %s and %s", answers[i%2], a)
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(dir, bookName))
-	if err != nil || bytes.Count(text, []byte("\n")) != 2 {
+	text, err := os.ReadFile(bookFile(dir))
+	if err != nil || bytes.Count(text, []byte("\n")) != 1+2 {
 		t.Errorf("got %q, %v, want two records", text, err)
 	}
 }
@@ -169,7 +177,7 @@ func TestManyAtOnceFinaliseOnce(t *testing.T) {
 func TestOneProcessHasTheStateDirectory(t *testing.T) {
 	dir := t.TempDir()
 	e := newEngine(t, sdk.Settings{settingState: dir})
-	second, err := New()
+	second, err := New(silent)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,86 +219,81 @@ func TestAReturnTakesTheRatesOfItsSale(t *testing.T) {
 	}
 }
 
-// A crash may leave any beginning of what was being written. What was answered is there
-// afterwards, and the book goes on.
-func TestABookThatIsCutAnywhereOpens(t *testing.T) {
-	dir := t.TempDir()
-	b, err := openBook(dir)
-	if err != nil {
-		t.Fatal(err)
+// What is known to be too little is good for an estimate only.
+func TestLocalTaxesAreNeverLeftOutForGood(t *testing.T) {
+	e := newEngine(t, sdk.Settings{settingState: t.TempDir()})
+	d := sale("US-OR", "US-CA", "2026-11-26", "USD", "100.00 standard")
+	if got, err := e.Estimate(ctx, d); err != nil || got.Status != tax.Calculated || !got.Provisional {
+		t.Fatalf("estimate: got %+v, %v, want it provisional", got, err)
 	}
-	var ends []int64
-	for i := range 3 {
-		if err := b.append(&record{Reference: fmt.Sprint("R", i), Sum: "s", Voided: true}); err != nil {
-			t.Fatal(err)
-		}
-		ends = append(ends, b.size)
+	got, err := e.Finalise(ctx, d)
+	if err != nil || got.Status != tax.NotCalculated || got.Tax.Valid || !got.Final.IsZero() || !strings.Contains(got.Reason, "county, city and district taxes") {
+		t.Errorf("finalise: got %+v, %v, want it not calculated for lack of local taxes", got, err)
 	}
-	b.close()
-	whole, err := os.ReadFile(filepath.Join(dir, bookName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for cut := range len(whole) + 1 {
-		dir := t.TempDir()
-		name := filepath.Join(dir, bookName)
-		if err := os.WriteFile(name, whole[:cut], 0o600); err != nil {
-			t.Fatal(err)
-		}
-		for round, extra := range []string{"", "R9"} { // the second time over what the first has added
-			b, err := openBook(dir)
-			if err != nil {
-				t.Fatalf("cut at %d, opened the %d. time: %v", cut, round+1, err)
-			}
-			for i, end := range ends {
-				if there := b.find(fmt.Sprint("R", i)) != nil; there != (end <= int64(cut)) {
-					t.Errorf("cut at %d: R%d is there: %v", cut, i, there)
-				}
-			}
-			if extra != "" && b.find(extra) == nil {
-				t.Errorf("cut at %d: what was appended afterwards is gone", cut)
-			}
-			if err := b.append(&record{Reference: "R9", Result: &tax.Result{Reference: "R9"}}); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := b.result(b.find("R9")); err != nil || got.Reference != "R9" {
-				t.Errorf("cut at %d: got %+v, %v", cut, got, err)
-			}
-			b.close()
-		}
-		if aside, err := os.ReadFile(filepath.Join(dir, damagedName)); err == nil && !bytes.HasPrefix(whole[:cut], whole[:cut-len(aside)+1]) {
-			t.Errorf("cut at %d: %q was set aside", cut, aside)
-		}
+	_, err = e.GetByReference(ctx, d.Reference)
+	wantClass(t, "finding it", err, sdk.NotFound)
+	whole := sale("US-OR", "US-IN", "2026-11-26", "USD", "100.00 standard")
+	if got, err := e.Finalise(ctx, whole); err != nil || got.Status != tax.Calculated || got.Provisional || got.Final.IsZero() {
+		t.Errorf("where there are none: got %+v, %v, want it final", got, err)
 	}
 }
 
-// What is cut off may be longer than what is written next.
-func TestALongDamagedEndIsCutOff(t *testing.T) {
-	dir := t.TempDir()
-	name := filepath.Join(dir, bookName)
-	tail := bytes.Repeat([]byte("x"), 10_000)
-	if err := os.WriteFile(name, tail, 0o600); err != nil {
-		t.Fatal(err)
+func TestAResultThatCannotBeAnsweredIsNotKept(t *testing.T) {
+	e := newEngine(t, sdk.Settings{settingState: t.TempDir()})
+	d := sale("CA-ON", "CA-QC", "2026-11-26", "CAD")
+	for i := range maxLines {
+		d.Lines = append(d.Lines, tax.Line{ID: fmt.Sprint(i), Amount: one, Category: tax.Standard, Quantity: one})
 	}
-	for i := range 3 {
-		b, err := openBook(dir)
+	_, err := e.Finalise(ctx, d)
+	wantClass(t, "all lines", err, sdk.Validation)
+	_, err = e.GetByReference(ctx, d.Reference)
+	wantClass(t, "finding it", err, sdk.NotFound)
+	// The largest that is kept can be answered.
+	fits, fails := 0, maxLines
+	var largest *tax.Result
+	for fits+1 < fails {
+		some := *d
+		n := (fits + fails) / 2
+		some.Lines, some.Reference = d.Lines[:n], fmt.Sprint("part ", n)
+		if got, err := e.Finalise(ctx, &some); err == nil {
+			fits, largest = n, got
+		} else {
+			fails = n
+		}
+	}
+	conn := sdktest.Dial(t, func(r grpc.ServiceRegistrar) { tax.Register(r, e, silent) })
+	got, err := tax.NewClient(conn).GetByReference(ctx, largest.Reference)
+	if err != nil || len(got.Lines) != fits || fits < 1000 {
+		t.Errorf("%d lines: %v", fits, err)
+	}
+}
+
+// What is whole and cannot be read was answered once, and is not to be passed over.
+func TestARecordThatSaysNothingIsRefused(t *testing.T) {
+	for _, body := range []string{`{}`, `{"reference":"A"}`, `{"reference":"A","voided":true}`, `{"reference":"A","voided":true,"result":{}}`,
+		`{"reference":"A","result":{},"colour":1}`, `{"reference":"A","result":{"net":"much"}}`} {
+		dir := t.TempDir()
+		b, err := book.Open(book.Config{Dir: dir, Name: bookName, Kind: "tax-table", Version: 1, Log: silent}, func(*book.Record) error { return nil })
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(b.index) != i {
-			t.Errorf("%d records are there, want %d", len(b.index), i)
-		}
-		if err := b.append(&record{Reference: fmt.Sprint("R", i), Voided: true}); err != nil {
+		if _, err := b.Append(1, []byte(body)); err != nil {
 			t.Fatal(err)
 		}
-		b.close()
-	}
-	if aside, err := os.ReadFile(filepath.Join(dir, damagedName)); err != nil || !bytes.Equal(aside, append(tail, '\n')) {
-		t.Errorf("%d bytes were set aside, %v, want %d and a line's end", len(aside), err, len(tail))
+		b.Close()
+		e, err := New(silent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = e.Configure(ctx, sdk.Settings{settingState: dir})
+		wantClass(t, body, err, sdk.Validation)
+		if err == nil || !strings.Contains(err.Error(), "record 2 at byte") {
+			t.Errorf("%s: got %v, want the place", body, err)
+		}
 	}
 }
 
-func TestADamagedRecordBeforeWholeOnesIsRefused(t *testing.T) {
+func TestARecordThatWentBadIsNotCutOff(t *testing.T) {
 	dir := t.TempDir()
 	e := newEngine(t, sdk.Settings{settingState: dir})
 	for i := range 3 {
@@ -299,84 +302,91 @@ func TestADamagedRecordBeforeWholeOnesIsRefused(t *testing.T) {
 		}
 	}
 	e.Close()
-	name := filepath.Join(dir, bookName)
-	text, err := os.ReadFile(name)
+	text, err := os.ReadFile(bookFile(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	flip := func(at int) error {
+	// The day stays a day: only the checksum tells. The last record was answered like the others.
+	day := []byte(`"taxPoint":"2026-11-26"`)
+	for what, at := range map[string]int{"first": bytes.Index(text, day), "last": bytes.LastIndex(text, day)} {
 		damaged := bytes.Clone(text)
-		damaged[at] ^= 1
-		if err := os.WriteFile(name, damaged, 0o600); err != nil {
+		damaged[at+len(day)-2] ^= 1
+		if err := os.WriteFile(bookFile(dir), damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		e, err := New()
+		e, err := New(silent)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer e.Close()
-		if err := e.Configure(ctx, sdk.Settings{settingState: dir}); err != nil {
-			return err
-		}
-		_, err = e.GetByReference(ctx, "R2")
-		return err
+		wantClass(t, "in the "+what+" record", e.Configure(ctx, sdk.Settings{settingState: dir}), sdk.Validation)
 	}
-	// The day stays a day: only the checksum tells.
-	day := []byte(`"tax_point":"2026-11-26"`)
-	wantClass(t, "in the first record", flip(bytes.Index(text, day)+len(day)-2), sdk.Validation)
-	wantClass(t, "in the last record", flip(bytes.LastIndex(text, day)+len(day)-2), sdk.NotFound)
 }
 
-// failing is a file whose disk is full or broken.
+func TestRecordsKeepAllOfAResult(t *testing.T) {
+	var r tax.Result
+	sdktest.Fill(&r, sdktest.Full)
+	text, err := encodeRecord(&record{Reference: "A", Result: recordOf(&r)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := decodeRecord(&book.Record{Version: recordVersion, Body: text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := back.Result.result()
+	got.Voided = r.Voided // a record of its own
+	if diff := sdktest.Diff(got, &r); diff != "" {
+		t.Errorf("of a result the book lacks something: %s", diff)
+	}
+}
+
+// failing is the book's file on a disk that is broken.
 type failing struct {
-	bookFile
-	write, sync, truncate error
-}
-
-func (f *failing) WriteAt(p []byte, at int64) (int, error) {
-	if f.write != nil {
-		n, _ := f.bookFile.WriteAt(p[:len(p)/2], at)
-		return n, f.write
-	}
-	return f.bookFile.WriteAt(p, at)
+	book.File
+	sync error
 }
 
 func (f *failing) Sync() error {
 	if f.sync != nil {
 		return f.sync
 	}
-	return f.bookFile.Sync()
+	return f.File.Sync()
 }
 
-func (f *failing) Truncate(size int64) error {
-	if f.truncate != nil {
-		return f.truncate
+func TestAfterAFailingDiskNothingIsAnswered(t *testing.T) {
+	dir, disk, exits := t.TempDir(), &failing{}, 0
+	e, err := New(silent)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return f.bookFile.Truncate(size)
-}
-
-func TestAFailingDiskIsNeverTakenForDone(t *testing.T) {
-	dir := t.TempDir()
-	e := newEngine(t, sdk.Settings{settingState: dir})
-	disk := &failing{bookFile: e.book.file}
-	e.book.file = disk
-
-	disk.write = errors.New("no space left on device")
-	_, err := e.Finalise(ctx, numbered(1))
-	wantClass(t, "full", err, sdk.Unavailable)
-	disk.write = nil
+	e.exit = func(int) { exits++ }
+	e.open = func(path string) (book.File, error) {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		disk.File = f
+		return disk, err
+	}
+	if err := e.Configure(ctx, sdk.Settings{settingState: dir}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := e.Finalise(ctx, numbered(1)); err != nil {
-		t.Errorf("after space was made: %v", err)
+		t.Fatal(err)
 	}
-
 	disk.sync = errors.New("input/output error")
 	_, err = e.Finalise(ctx, numbered(2))
 	wantClass(t, "not synced", err, sdk.UnknownOutcome)
 	disk.sync = nil
-	_, err = e.Finalise(ctx, numbered(3))
-	wantClass(t, "after a sync that failed", err, sdk.Unavailable)
+	if exits != 1 {
+		t.Errorf("the process was ended %d times", exits)
+	}
+	for i := range 4 { // never NotFound, which would say that it was surely not done
+		_, err := e.GetByReference(ctx, fmt.Sprint("R", i))
+		wantClass(t, "found after it", err, sdk.Unavailable)
+		_, err = e.Finalise(ctx, numbered(i))
+		wantClass(t, "finalised after it", err, sdk.Unavailable)
+		_, err = e.Void(ctx, &tax.VoidRequest{Reference: fmt.Sprint("R", i)})
+		wantClass(t, "voided after it", err, sdk.Unavailable)
+	}
 	e.Close()
-
 	e = newEngine(t, sdk.Settings{settingState: dir})
 	if _, err := e.GetByReference(ctx, "R1"); err != nil {
 		t.Errorf("what was answered is gone: %v", err)
@@ -384,31 +394,22 @@ func TestAFailingDiskIsNeverTakenForDone(t *testing.T) {
 	if _, err := e.Finalise(ctx, numbered(2)); err != nil {
 		t.Errorf("after a start: %v", err)
 	}
-	disk = &failing{bookFile: e.book.file, write: errors.New("no space left on device"), truncate: errors.New("input/output error")}
-	e.book.file = disk
-	_, err = e.Finalise(ctx, numbered(4))
-	wantClass(t, "neither written nor undone", err, sdk.UnknownOutcome)
 }
 
-func FuzzBook(f *testing.F) {
-	line, err := encode(&record{Reference: "R", Result: &tax.Result{}})
+// FuzzRecord feeds the reader of records what a book may hold.
+func FuzzRecord(f *testing.F) {
+	text, err := encodeRecord(&record{Reference: "R", Result: &resultRecord{Lines: []lineRecord{{ID: "1"}}}})
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(line)
-	f.Add(append(bytes.Clone(line), line[:len(line)/2]...))
+	f.Add(text)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		b := &book{index: map[string]*entry{}}
-		size, total, err := b.load(bytes.NewReader(text))
-		if err != nil {
+		r, err := decodeRecord(&book.Record{Version: recordVersion, Body: text})
+		if err != nil || r.Result == nil {
 			return
 		}
-		if total != int64(len(text)) || size > total {
-			t.Errorf("%d of %d bytes are whole, and there are %d", size, total, len(text))
-		}
-		again := &book{index: map[string]*entry{}}
-		if size2, _, err := again.load(bytes.NewReader(text[:size])); err != nil || size2 != size || len(again.index) != len(b.index) {
-			t.Errorf("what is whole has size %d, then %d and %v", size, size2, err)
+		if diff := sdktest.Diff(recordOf(r.Result.result()), r.Result); diff != "" {
+			t.Errorf("%q is written otherwise: %s", text, diff)
 		}
 	})
 }
