@@ -20,14 +20,19 @@ func TestSuite(t *testing.T) {
 	}
 	takes, refuses := *munich(""), *munich("")
 	refuses.To.Country = "AQ"
+	clock := ticking(noon)
+	open := func(t testing.TB) carrier.Carrier {
+		c := New(silent)
+		c.now = clock
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
 	carriertest.Run(t, carriertest.Config{
 		New: func(t testing.TB) (carrier.Carrier, sdk.Settings) {
-			c := New(silent)
-			c.now = ticking(noon)
-			t.Cleanup(func() { c.Close() })
-			return c, sdk.Settings{setTables: tables, setState: t.TempDir(), setName: "Crosstown", setSSCC: "none"}
+			return open(t), sdk.Settings{setTables: tables, setState: t.TempDir(), setName: "Crosstown", setSSCC: "none"}
 		},
-		Takes: takes, Refuses: refuses,
+		Reopen: open,
+		Takes:  takes, Refuses: refuses,
 		Number: func(string) string { return fmt.Sprintf("Z-%06d", n.Add(1)) },
 	})
 }

@@ -56,10 +56,10 @@ func Dial(t testing.TB, register func(grpc.ServiceRegistrar)) *grpc.ClientConn {
 const startTimeout = time.Minute
 
 // Start runs a plugin's program as a host does (mutual TLS with certificates made for this
-// one run, none of the host's environment, a lifeline) until the test ends, and gives what
-// the plugin of that kind hands out. What the program writes to standard error goes to the
+// one run, none of the host's environment, a lifeline) until the test or end ends it, and gives
+// what the plugin of that kind hands out. What the program writes to standard error goes to the
 // test's log.
-func Start(t testing.TB, kind string, p goplugin.Plugin, cmd *exec.Cmd) any {
+func Start(t testing.TB, kind string, p goplugin.Plugin, cmd *exec.Cmd) (out any, end func()) {
 	t.Helper()
 	Tether(t, cmd)
 	c := goplugin.NewClient(&goplugin.ClientConfig{
@@ -73,11 +73,10 @@ func Start(t testing.TB, kind string, p goplugin.Plugin, cmd *exec.Cmd) any {
 	if err != nil {
 		t.Fatalf("%s does not start as a plugin: %v", cmd.Path, err)
 	}
-	out, err := protocol.Dispense(kind)
-	if err != nil {
+	if out, err = protocol.Dispense(kind); err != nil {
 		t.Fatal(err)
 	}
-	return out
+	return out, c.Kill
 }
 
 // Tether hands a program that is not started yet a lifeline, which is cut when the test closes

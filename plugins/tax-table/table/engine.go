@@ -89,8 +89,10 @@ func (e *Engine) Describe(context.Context) (*tax.Description, error) {
 	defer e.mu.RUnlock()
 	d := &tax.Description{Covers: e.tables.coverage()}
 	d.Name, d.Version, d.Data = "table", Version, e.tables.Version()
-	for _, name := range []string{tax.OpEstimate, tax.OpFinalise, tax.OpAdjust, tax.OpVoid, tax.OpGetByReference, tax.OpValidateTaxID} {
-		d.Operations = append(d.Operations, sdk.Operation{Name: name, Offline: true})
+	d.Operations = []sdk.Operation{{Name: tax.OpEstimate, Offline: true}, {Name: tax.OpValidateTaxID, Offline: true}}
+	if e.ledger != nil {
+		d.Operations = append(d.Operations, sdk.Operation{Name: tax.OpFinalise, Offline: true, Buys: true}, sdk.Operation{Name: tax.OpAdjust, Offline: true, Buys: true},
+			sdk.Operation{Name: tax.OpVoid, Offline: true, Buys: true}, sdk.Operation{Name: tax.OpGetByReference, Offline: true})
 	}
 	d.Config = slices.Clone(settings)
 	return d, nil

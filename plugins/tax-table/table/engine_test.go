@@ -323,9 +323,12 @@ func TestSettingsAreRefusedByName(t *testing.T) {
 }
 
 func TestDescribe(t *testing.T) {
-	d, err := newEngine(t, nil).Describe(context.Background())
+	d, err := newEngine(t, sdk.Settings{settingState: t.TempDir()}).Describe(context.Background())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if bare, err := newEngine(t, nil).Describe(context.Background()); err != nil || len(bare.Operations) != 2 {
+		t.Errorf("without a state: got %+v, %v, want what needs none", bare, err)
 	}
 	if d.Data == "" || len(d.Operations) != 6 || len(d.Config) != len(settings) {
 		t.Errorf("got %+v", d)

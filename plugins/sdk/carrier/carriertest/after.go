@@ -99,6 +99,79 @@ func manifest(t testing.TB, s *suite) {
 	}
 }
 
+// manifestTwice: the same again is the same manifest, with other contents it is refused.
+func manifestTwice(t testing.TB, s *suite) {
+	if !s.can(carrier.OpManifest) || !s.can(carrier.OpShip) {
+		return
+	}
+	asked, _ := s.bought(t)
+	request := s.day(asked.Reference)
+	first, err := s.c.Manifest(t.Context(), request)
+	if err != nil {
+		t.Fatalf("manifest: %v", err)
+	}
+	s.sameManifest(t, "manifest, the same again", request, first)
+	more, _ := s.bought(t)
+	request.Shipments = append(request.Shipments, more.Reference)
+	_, err = s.c.Manifest(t.Context(), request)
+	sdktest.Fails(t, "manifest, other contents under the same reference", err, sdk.Duplicate)
+	request.Reference = ""
+	_, err = s.c.Manifest(t.Context(), request)
+	sdktest.FailsAt(t, "manifest without a reference", err, "reference")
+}
+
+// sameManifest repeats a manifest. Its paper may be printed anew.
+func (s *suite) sameManifest(t testing.TB, what string, request *carrier.ManifestRequest, want *carrier.Manifested) {
+	t.Helper()
+	got, err := s.c.Manifest(t.Context(), request)
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if len(got.Documents) != len(want.Documents) {
+		t.Errorf("%s: %d documents, want %d", what, len(got.Documents), len(want.Documents))
+	}
+	a, b := *got, *want
+	a.Documents, b.Documents = nil, nil
+	same(t, what, a, b)
+}
+
+// pickupTwice: the same again is the same collection, with other contents it is refused, and
+// cancelling twice is once.
+func pickupTwice(t testing.TB, s *suite) {
+	if !s.can(carrier.OpPickup) {
+		return
+	}
+	request := s.collection()
+	first, err := s.c.Pickup(t.Context(), request)
+	if err != nil {
+		t.Fatalf("pickup: %v", err)
+	}
+	again, err := s.c.Pickup(t.Context(), request)
+	if err != nil {
+		t.Fatalf("pickup, the same again: %v", err)
+	}
+	same(t, "pickup, the same again", again, first)
+	changed := *request
+	changed.Close = "17:00"
+	_, err = s.c.Pickup(t.Context(), &changed)
+	sdktest.Fails(t, "pickup, other contents under the same reference", err, sdk.Duplicate)
+	changed.Reference = ""
+	_, err = s.c.Pickup(t.Context(), &changed)
+	sdktest.FailsAt(t, "pickup without a reference", err, "reference")
+	for _, what := range []string{"pickup, cancelled", "pickup, cancelled a second time"} {
+		s.cancels(t, what, first)
+	}
+}
+
+func (s *suite) cancels(t testing.TB, what string, booked *carrier.PickedUp) {
+	t.Helper()
+	cancel := s.collection()
+	cancel.Action, cancel.Reference, cancel.Confirmation = "cancel", booked.Reference, booked.Confirmation
+	if _, err := s.c.Pickup(t.Context(), cancel); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
 // collection is a pickup that a carrier can do.
 func (s *suite) collection() *carrier.PickupRequest {
 	return &carrier.PickupRequest{Action: "book", Reference: reference(), Place: s.Takes.From, Date: s.Takes.Date,
@@ -121,11 +194,9 @@ func pickup(t testing.TB, s *suite) {
 	if got.Price != nil {
 		currency(t, "pickup", *got.Price)
 	}
+	s.cancels(t, "pickup, cancelled", got)
 	cancel := s.collection()
-	cancel.Action, cancel.Reference, cancel.Confirmation = "cancel", request.Reference, got.Confirmation
-	if _, err := s.c.Pickup(t.Context(), cancel); err != nil {
-		t.Errorf("pickup, cancelled: %v", err)
-	}
+	cancel.Action = "cancel"
 	cancel.Reference, cancel.Confirmation = reference(), "none-"+reference()
 	_, err = s.c.Pickup(t.Context(), cancel)
 	sdktest.Fails(t, "cancel a pickup that was never booked", err, sdk.NotFound, sdk.Validation)
@@ -139,6 +210,28 @@ var statuses = []string{carrier.StatusPending, carrier.StatusPickedUp, carrier.S
 	carrier.StatusReadyForPickup, carrier.StatusDelivered, carrier.StatusFailed, carrier.StatusDelayed, carrier.StatusOnHold,
 	carrier.StatusReturning, carrier.StatusCancelled, carrier.StatusUnknown}
 
+// maxPages is more than the few parcels of a test can have.
+const maxPages = 20
+
+// trackAll takes all pages.
+func trackAll(t testing.TB, s *suite, numbers []string) []carrier.TrackedParcel {
+	t.Helper()
+	var all []carrier.TrackedParcel
+	request := &carrier.TrackRequest{Tracking: numbers}
+	for range maxPages {
+		got, err := s.c.Track(t.Context(), request)
+		if err != nil {
+			t.Fatalf("track, one number of them not known: %v", err)
+		}
+		all = append(all, got.Parcels...)
+		if request.Page = got.Next; got.Next == "" {
+			return all
+		}
+	}
+	t.Fatalf("track: %d numbers have more than %d pages", len(numbers), maxPages)
+	return nil
+}
+
 // track: each number has its own answer, the oldest event first.
 func track(t testing.TB, s *suite) {
 	if !s.can(carrier.OpTrack) {
@@ -151,14 +244,11 @@ func track(t testing.TB, s *suite) {
 			numbers = append(numbers, p.Tracking)
 		}
 	}
-	got, err := s.c.Track(t.Context(), &carrier.TrackRequest{Tracking: numbers})
-	if err != nil {
-		t.Fatalf("track, one number of them not known: %v", err)
+	got := trackAll(t, s, numbers)
+	if len(got) != len(numbers) {
+		t.Fatalf("track: %d parcels, want %d", len(got), len(numbers))
 	}
-	if len(got.Parcels) != len(numbers) {
-		t.Fatalf("track: %d parcels, want %d", len(got.Parcels), len(numbers))
-	}
-	for i, p := range got.Parcels {
+	for i, p := range got {
 		if p.Tracking != numbers[i] {
 			t.Errorf("track: parcel %d is %q, want %q", i, p.Tracking, numbers[i])
 		}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/shopspring/decimal"
+
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
 	"github.com/crossdock/crossdock/plugins/sdk/sdktest"
@@ -107,18 +109,68 @@ func shipRefuses(t testing.TB, s *suite) {
 		_, err = s.c.GetByReference(t.Context(), refused.Reference)
 		sdktest.Fails(t, "lookup of what was refused", err, sdk.NotFound)
 	}
-	for _, c := range []struct {
-		what, field string
-		change      func(*carrier.Shipment)
-	}{
+	s.refuses(t, []sdk.Class{sdk.Validation}, []wrong{
 		{"no reference", "reference", func(s *carrier.Shipment) { s.Reference = "" }},
 		{"a reference of 65 bytes", "reference", func(s *carrier.Shipment) { s.Reference = strings.Repeat("r", 65) }},
 		{"no parcel", "parcels", func(s *carrier.Shipment) { s.Parcels = nil }},
-	} {
+		{"no date", "date", func(s *carrier.Shipment) { s.Date = "" }},
+		{"a date that is none", "date", func(s *carrier.Shipment) { s.Date = "30.11.2026" }},
+	})
+	// What a carrier cannot do it must not leave undone in silence.
+	ten := sdk.Money{Amount: decimal.NewFromInt(10), Currency: "eur"}
+	s.refuses(t, []sdk.Class{sdk.Validation, sdk.NotSupported}, []wrong{
+		{"insurance in no currency", "insurance", func(s *carrier.Shipment) { s.Insurance = &ten }},
+		{"an amount to collect in no currency", "cod", func(s *carrier.Shipment) { s.COD = &ten }},
+		{"a payer that nobody knows", "payer", func(s *carrier.Shipment) { s.Payer = &carrier.Payer{Party: "nobody"} }},
+		{"a label of 7 dots an inch", "labelDpi", func(s *carrier.Shipment) { s.LabelDPI = 7 }},
+		{"an option that nobody knows", "options", func(s *carrier.Shipment) { s.Options = map[string]string{"by-night": "true"} }},
+	})
+}
+
+// wrong is a shipment that cannot be bought, and where it says so.
+type wrong struct {
+	what, field string
+	change      func(*carrier.Shipment)
+}
+
+func (s *suite) refuses(t testing.TB, classes []sdk.Class, all []wrong) {
+	t.Helper()
+	for _, c := range all {
 		asked := s.shipment(t, s.Takes)
 		c.change(asked)
 		_, err := s.c.Ship(t.Context(), asked)
-		sdktest.FailsAt(t, "ship with "+c.what, err, c.field)
+		sdktest.Fails(t, "ship with "+c.what, err, classes...)
+		if e := sdk.AsError(err); !strings.HasPrefix(e.Field, c.field) {
+			t.Errorf("ship with %s: the error is at field %q, want %q: %v", c.what, e.Field, c.field, e)
+		}
+	}
+}
+
+// shipRate: what was priced can be bought at that price, and no price is made up.
+func shipRate(t testing.TB, s *suite) {
+	if !s.can(carrier.OpShip) {
+		return
+	}
+	asked := s.shipment(t, s.Takes)
+	asked.RateID = "none-" + reference()
+	_, err := s.c.Ship(t.Context(), asked)
+	sdktest.Fails(t, "ship with the identifier of no rate", err, sdk.Validation, sdk.NotFound, sdk.Expired, sdk.NotSupported)
+	if !s.can(carrier.OpRate) {
+		return
+	}
+	asked = s.shipment(t, s.Takes)
+	priced, err := s.c.Rate(t.Context(), asked)
+	if err != nil || len(priced.Rates) == 0 {
+		t.Fatalf("rate: %v", err)
+	}
+	r := priced.Rates[0]
+	asked.Service, asked.RateID = r.Service, r.ID
+	got, err := s.c.Ship(t.Context(), asked)
+	if err != nil {
+		t.Fatalf("ship rate %q of service %s: %v", r.ID, r.Service, err)
+	}
+	if r.ID != "" && got.Rate != nil && !got.Rate.Total.Amount.Equal(r.Total.Amount) {
+		t.Errorf("ship rate %q of %s: it costs %s", r.ID, r.Total, got.Rate.Total)
 	}
 }
 
@@ -221,6 +273,10 @@ func shipReturn(t testing.TB, s *suite) {
 	}
 	asked := s.shipment(t, s.Takes)
 	asked.From, asked.To = asked.To, asked.From
+	if s.can(carrier.OpShip) {
+		there, _ := s.bought(t)
+		asked.Original = there.Reference
+	}
 	got, err := s.c.ShipReturn(t.Context(), asked)
 	if err != nil {
 		t.Fatalf("return: %v", err)

@@ -8,6 +8,7 @@ package carriertest
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os/exec"
@@ -28,6 +29,10 @@ import (
 type Config struct {
 	// New makes a carrier of which nothing was asked yet, and tells what to configure it with.
 	New func(testing.TB) (carrier.Carrier, sdk.Settings)
+	// Reopen makes a carrier that has the state of the last one that New made, which was closed
+	// before if it has a Close, as if the plugin was started anew. The settings are the same
+	// again. One that has get-by-reference needs it.
+	Reopen func(testing.TB) carrier.Carrier
 	// Takes is a shipment that the carrier takes. The suite gives it references and numbers.
 	Takes carrier.Shipment
 	// Refuses is one that is in order and that the carrier does not serve.
@@ -43,11 +48,22 @@ func Pipe(t testing.TB, c carrier.Carrier) carrier.Carrier {
 	return carrier.NewClient(sdktest.Dial(t, func(s grpc.ServiceRegistrar) { carrier.Register(s, c, log) }))
 }
 
-// Program starts a plugin's program as a host does, and ends it with the test.
+// Program starts a plugin's program as a host does, and ends it with the test, or when what it
+// gives is closed.
 func Program(t testing.TB, cmd *exec.Cmd) carrier.Carrier {
 	t.Helper()
-	return sdktest.Start(t, carrier.Kind, &carrier.Plugin{}, cmd).(carrier.Carrier)
+	out, end := sdktest.Start(t, carrier.Kind, &carrier.Plugin{}, cmd)
+	return running{out.(carrier.Carrier), end}
 }
+
+// running is a program that runs.
+type running struct {
+	carrier.Carrier
+	end func()
+}
+
+// Close ends the program.
+func (p running) Close() error { p.end(); return nil }
 
 // check is one promise.
 type check struct {
@@ -58,9 +74,10 @@ type check struct {
 var checks = []check{
 	{"describe", describe}, {"configure", configure}, {"operations", operations}, {"address", address},
 	{"rate", rate}, {"rate refuses", rateRefuses},
-	{"ship", ship}, {"labels", labels}, {"ship refuses", shipRefuses}, {"ship twice", shipTwice}, {"ship at once", shipAtOnce},
+	{"ship", ship}, {"labels", labels}, {"ship refuses", shipRefuses}, {"ship a rate", shipRate}, {"ship twice", shipTwice}, {"ship at once", shipAtOnce},
 	{"ship broken off", shipBrokenOff}, {"lookup", lookup}, {"return", shipReturn},
-	{"void", void}, {"void after manifest", voidAfterManifest}, {"manifest", manifest}, {"pickup", pickup}, {"track", track},
+	{"void", void}, {"void after manifest", voidAfterManifest}, {"manifest", manifest}, {"manifest twice", manifestTwice},
+	{"pickup", pickup}, {"pickup twice", pickupTwice}, {"track", track}, {"reopen", reopen}, {"reopen after", reopenAfter},
 }
 
 // Run asks a carrier for all that the contract promises.
@@ -96,6 +113,28 @@ func start(t testing.TB, config Config) *suite {
 		t.Fatalf("describe, after configure: %v", err)
 	}
 	return s
+}
+
+// reopen ends the carrier and starts it anew; false: nothing has to outlive it.
+func (s *suite) reopen(t testing.TB) bool {
+	t.Helper()
+	if s.Reopen == nil {
+		if s.remembers() {
+			t.Fatal("the carrier knows later what it sold: the test's Config needs Reopen")
+		}
+		return false
+	}
+	if open, ok := s.direct.(io.Closer); ok {
+		if err := open.Close(); err != nil {
+			t.Fatalf("close: %v", err)
+		}
+	}
+	s.direct = s.Reopen(t)
+	s.c = Pipe(t, s.direct)
+	if err := s.c.Configure(t.Context(), s.settings); err != nil {
+		t.Fatalf("configure, when it is opened again: %v", err)
+	}
+	return true
 }
 
 // can tells whether the carrier describes an operation.

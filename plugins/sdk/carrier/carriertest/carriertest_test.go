@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -31,13 +32,18 @@ func kilos(s string) sdk.Measure {
 	return sdk.Measure{Value: decimal.RequireFromString(s), Unit: sdk.Kilogram}
 }
 
+func settings(t testing.TB) sdk.Settings {
+	return sdk.Settings{"account": "7", "token": "secret", "state": filepath.Join(t.TempDir(), "state.json")}
+}
+
 func config(do hook) Config {
 	var number atomic.Int64
 	return Config{
-		New: func(testing.TB) (carrier.Carrier, sdk.Settings) {
-			return altered{newFake(), do}, sdk.Settings{"account": "7", "token": "secret"}
+		New: func(t testing.TB) (carrier.Carrier, sdk.Settings) {
+			return altered{newFake(), do}, settings(t)
 		},
-		Takes: parcelTo("DE"), Refuses: parcelTo("AQ"),
+		Reopen: func(testing.TB) carrier.Carrier { return altered{newFake(), do} },
+		Takes:  parcelTo("DE"), Refuses: parcelTo("AQ"),
 		Number: func(string) string { return fmt.Sprintf("%018d", number.Add(1)) },
 	}
 }
@@ -289,6 +295,17 @@ var wrongPurchases = []mutation{
 			s.Parcels, s.Numbers = []carrier.Parcel{{}}, map[string][]string{"sscc": {"1"}}
 		}
 	})},
+	{"ship refuses", "no date is needed", asks(carrier.OpShip, func(s *carrier.Shipment) { s.Date = cmp.Or(s.Date, "2026-11-30") })},
+	{"ship refuses", "any currency is insured", asks(carrier.OpShip, func(s *carrier.Shipment) { s.Insurance = nil })},
+	{"ship refuses", "any currency is collected", asks(carrier.OpShip, func(s *carrier.Shipment) { s.COD = nil })},
+	{"ship refuses", "the sender pays whoever should", asks(carrier.OpShip, func(s *carrier.Shipment) { s.Payer = nil })},
+	{"ship refuses", "the dots do not matter", asks(carrier.OpShip, func(s *carrier.Shipment) { s.LabelDPI = 0 })},
+	{"ship refuses", "options do not matter", asks(carrier.OpShip, func(s *carrier.Shipment) { s.Options = nil })},
+	{"ship a rate", "any rate is sold", asks(carrier.OpShip, func(s *carrier.Shipment) { s.RateID = "" })},
+	{"ship a rate", "its own rate is none", rates(func(r []carrier.Rate) { r[0].ID = "other" })},
+	{"ship a rate", "at another price", rates(func(r []carrier.Rate) {
+		r[0].Total, r[0].Charges = eur("1"), []carrier.Charge{{Kind: "base", Amount: eur("1")}}
+	})},
 	{"ship refuses", "the field is not named", errs(carrier.OpShip, sdk.Validation, func(e *sdk.Error) error { return e.At("shipment") })},
 	{"ship refuses", "it buys and refuses", func() hook {
 		return func(_ context.Context, op string, in any, next func() (any, error)) (any, error) {
@@ -337,6 +354,31 @@ var wrongPurchases = []mutation{
 	{"return", "other contents are fine", instead(carrier.OpShipReturn, sdk.Duplicate, func(any) any { return &carrier.Shipped{} })},
 }
 
+// counted changes what an operation answers, by how often it did.
+func counted[Out any](op string, change func(*Out, int)) func() hook {
+	return func() hook {
+		n := 0
+		return answers(op, func(o *Out) { n++; change(o, n) })()
+	}
+}
+
+// reopened changes what an operation answers once the carrier was opened again.
+func reopened(op string, change func(in, out any) (any, error)) func() hook {
+	return func() hook {
+		opened := 0
+		return func(_ context.Context, called string, in any, next func() (any, error)) (any, error) {
+			out, err := next()
+			if called == opConfigure {
+				opened++
+			}
+			if called == op && opened > 1 && err == nil {
+				return change(in, out)
+			}
+			return out, err
+		}
+	}
+}
+
 var wrongAfter = []mutation{
 	{"void", "not a second time", func() hook {
 		n := 0
@@ -362,6 +404,68 @@ var wrongAfter = []mutation{
 	{"manifest", "a shipment is missing", answers(carrier.OpManifest, func(m *carrier.Manifested) { m.Shipments = m.Shipments[1:] })},
 	{"manifest", "shipments, not parcels", answers(carrier.OpManifest, func(m *carrier.Manifested) { m.Parcels = len(m.Shipments) })},
 	{"manifest", "what was never bought", instead(carrier.OpManifest, sdk.NotFound, func(any) any { return &carrier.Manifested{} })},
+	{"manifest twice", "it is another", counted(carrier.OpManifest, func(m *carrier.Manifested, n int) { m.Manifest += fmt.Sprint(n) })},
+	{"manifest twice", "without its paper", counted(carrier.OpManifest, func(m *carrier.Manifested, n int) { m.Documents = m.Documents[min(n-1, 1):] })},
+	{"manifest twice", "other contents are fine", instead(carrier.OpManifest, sdk.Duplicate, func(any) any { return &carrier.Manifested{} })},
+	{"manifest twice", "no reference is needed", asks(carrier.OpManifest, func(m *carrier.ManifestRequest) { m.Reference = cmp.Or(m.Reference, "none") })},
+	{"pickup twice", "it is another", counted(carrier.OpPickup, func(p *carrier.PickedUp, n int) { p.Confirmation += fmt.Sprint(n) })},
+	{"pickup twice", "other contents are fine", instead(carrier.OpPickup, sdk.Duplicate, func(any) any { return &carrier.PickedUp{} })},
+	{"pickup twice", "no reference is needed", asks(carrier.OpPickup, func(p *carrier.PickupRequest) { p.Reference = cmp.Or(p.Reference, "none") })},
+	{"pickup twice", "it is cancelled once", func() hook {
+		n := 0
+		return func(_ context.Context, op string, in any, next func() (any, error)) (any, error) {
+			if r, ok := in.(*carrier.PickupRequest); ok && op == carrier.OpPickup && r.Action == "cancel" {
+				if n++; n > 1 {
+					return nil, sdk.Errorf(sdk.Conflict, "it is cancelled")
+				}
+			}
+			return next()
+		}
+	}},
+	{"reopen", "nothing was bought", reopened(carrier.OpGetByReference, func(any, any) (any, error) {
+		return nil, sdk.Errorf(sdk.NotFound, "nothing was bought under it").At("reference")
+	})},
+	{"reopen", "without labels", reopened(carrier.OpGetByReference, func(_, out any) (any, error) {
+		changed := deep(out.(*carrier.Shipped))
+		changed.Documents = nil
+		return changed, nil
+	})},
+	{"reopen", "it is bought again", reopened(carrier.OpShip, func(_, out any) (any, error) {
+		changed := deep(out.(*carrier.Shipped))
+		changed.Shipment += "-2"
+		return changed, nil
+	})},
+	{"reopen", "numbers begin anew", func() hook {
+		return func(_ context.Context, _ string, _ any, next func() (any, error)) (any, error) {
+			out, err := next()
+			if s, ok := out.(*carrier.Shipped); ok && err == nil {
+				changed := deep(s)
+				changed.Shipment = "S"
+				return changed, nil
+			}
+			return out, err
+		}
+	}},
+	{"reopen after", "it is not voided", reopened(carrier.OpGetByReference, func(_, out any) (any, error) {
+		changed := deep(out.(*carrier.Shipped))
+		changed.Voided = false
+		return changed, nil
+	})},
+	{"reopen after", "what was handed over is taken back", instead(carrier.OpVoid, sdk.Conflict, func(in any) any {
+		return &carrier.Voided{Reference: in.(*carrier.VoidRequest).Reference, Accepted: true}
+	})},
+	{"reopen after", "the manifest is another", reopened(carrier.OpManifest, func(_, out any) (any, error) {
+		changed := deep(out.(*carrier.Manifested))
+		changed.Manifest += "-2"
+		return changed, nil
+	})},
+	{"reopen after", "it is picked up again", reopened(carrier.OpPickup, func(_, out any) (any, error) {
+		changed := deep(out.(*carrier.PickedUp))
+		changed.Confirmation += "-2"
+		return changed, nil
+	})},
+	{"track", "pages without end", answers(carrier.OpTrack, func(r *carrier.Tracked) { r.Next = "0" })},
+	{"track", "the first page is all", answers(carrier.OpTrack, func(r *carrier.Tracked) { r.Next = "" })},
 	{"pickup", "no confirmation", answers(carrier.OpPickup, func(p *carrier.PickedUp) { p.Confirmation = "" })},
 	{"pickup", "another reference", answers(carrier.OpPickup, func(p *carrier.PickedUp) { p.Reference = "" })},
 	{"pickup", "it cannot be cancelled", asks(carrier.OpPickup, func(p *carrier.PickupRequest) { p.Confirmation = "other" })},

@@ -54,13 +54,17 @@ func TestACarrierInNodeKeepsEveryPromise(t *testing.T) {
 		endsWith(t, cmd, sdktest.Tether(t, cmd))
 	}
 	// One process for all, because Node takes seconds to start: what it sold to one check is nothing to the next.
-	bicycle := Program(t, exec.Command(node, filepath.Join(dir, "carrier.js"), protos))
+	ride := func() carrier.Carrier {
+		return Program(t, exec.Command(node, filepath.Join(dir, "carrier.js"), protos))
+	}
+	bicycle := ride()
 	takes, refuses := parcelTo("NL"), parcelTo("DE")
 	takes.Service, refuses.Service = "bike", "bike"
 	Run(t, Config{
-		New: func(testing.TB) (carrier.Carrier, sdk.Settings) {
-			return bicycle, sdk.Settings{"account": "7"}
+		New: func(t testing.TB) (carrier.Carrier, sdk.Settings) {
+			return bicycle, sdk.Settings{"account": "7", "state": filepath.Join(t.TempDir(), "sold.jsonl")}
 		},
-		Takes: takes, Refuses: refuses,
+		Reopen: func(testing.TB) carrier.Carrier { bicycle = ride(); return bicycle },
+		Takes:  takes, Refuses: refuses,
 	})
 }

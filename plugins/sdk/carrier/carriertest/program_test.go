@@ -53,14 +53,18 @@ func TestAProgramKeepsEveryPromise(t *testing.T) {
 	var number atomic.Int64
 	c := config(nil)
 	c.New = func(t testing.TB) (carrier.Carrier, sdk.Settings) {
-		return Program(t, program(t)), sdk.Settings{"account": "7"}
+		return Program(t, program(t)), settings(t)
 	}
+	c.Reopen = func(t testing.TB) carrier.Carrier { return Program(t, program(t)) }
 	c.Number = func(string) string { return fmt.Sprintf("%018d", number.Add(1)) }
 	Run(t, c)
 }
 
 func TestAProgramThatCrashesMayHaveBought(t *testing.T) {
 	c := Program(t, program(t))
+	if err := c.Configure(t.Context(), settings(t)); err != nil {
+		t.Fatal(err)
+	}
 	_, err := c.Ship(t.Context(), &carrier.Shipment{Order: "crash"})
 	sdktest.Fails(t, "ship, the program exits", err, sdk.UnknownOutcome)
 	_, err = c.Ship(t.Context(), &carrier.Shipment{})

@@ -264,6 +264,24 @@ func finaliseTwice(t testing.TB, s *suite) {
 	}
 }
 
+// finaliseReturn: what is owed for a return is a credit.
+func finaliseReturn(t testing.TB, s *suite) {
+	if !s.can(tax.OpFinalise) {
+		return
+	}
+	sold, _ := s.finalised(t)
+	d := document(s.Knows)
+	d.Kind, d.Original = tax.Return, sold.Reference
+	got, err := s.e.Finalise(t.Context(), d)
+	if err != nil {
+		t.Fatalf("finalise a return: %v", err)
+	}
+	adds(t, "finalise a return", d, got)
+	if got.Final.IsZero() {
+		t.Error("finalise a return: it does not say when")
+	}
+}
+
 // lookup: nothing is found before it was finalised, and after that the very thing.
 func lookup(t testing.TB, s *suite) {
 	if !s.remembers() {
@@ -297,6 +315,11 @@ func adjust(t testing.TB, s *suite) {
 	if got.Net.Equal(before.Net) {
 		t.Errorf("adjust: net is %s as before", got.Net)
 	}
+	again, err := s.e.Adjust(t.Context(), changed)
+	if err != nil {
+		t.Fatalf("adjust, the same again: %v", err)
+	}
+	s.sameResult(t, "adjust, the same again", again, got)
 	if s.remembers() {
 		found, err := s.e.GetByReference(t.Context(), d.Reference)
 		if err != nil {
@@ -308,7 +331,7 @@ func adjust(t testing.TB, s *suite) {
 	}
 }
 
-// void: twice is once.
+// void: twice is once, a lookup tells of it, and it is not undone.
 func void(t testing.TB, s *suite) {
 	if !s.can(tax.OpVoid) {
 		return
@@ -320,14 +343,88 @@ func void(t testing.TB, s *suite) {
 	}
 	d, _ := s.finalised(t)
 	for _, what := range []string{"void", "void, a second time"} {
-		v, err := s.e.Void(t.Context(), &tax.VoidRequest{Reference: d.Reference, Reason: "test"})
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		if v.Reference != d.Reference {
-			t.Errorf("%s: reference %q, want %q", what, v.Reference, d.Reference)
+		s.voids(t, what, d.Reference)
+	}
+	if !s.remembers() {
+		return
+	}
+	s.isVoided(t, "lookup of what was voided", d.Reference)
+	_, err = s.e.Finalise(t.Context(), d)
+	sdktest.Fails(t, "finalise what was voided", err, sdk.Conflict)
+}
+
+func (s *suite) voids(t testing.TB, what, reference string) {
+	t.Helper()
+	v, err := s.e.Void(t.Context(), &tax.VoidRequest{Reference: reference, Reason: "test"})
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if v.Reference != reference {
+		t.Errorf("%s: reference %q, want %q", what, v.Reference, reference)
+	}
+}
+
+func (s *suite) isVoided(t testing.TB, what, reference string) {
+	t.Helper()
+	found, err := s.e.GetByReference(t.Context(), reference)
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if !found.Voided {
+		t.Errorf("%s: it is not voided", what)
+	}
+}
+
+// reopen: what was finalised, adjusted and voided stays so when the plugin is started anew, and
+// repeating it is the same thing.
+func reopen(t testing.TB, s *suite) {
+	if !s.can(tax.OpFinalise) {
+		return
+	}
+	d, want := s.finalised(t)
+	var adjusted, voided *tax.Document
+	var replaced *tax.Result
+	if s.can(tax.OpAdjust) {
+		adjusted, _ = s.finalised(t)
+		adjusted = other(adjusted)
+		var err error
+		if replaced, err = s.e.Adjust(t.Context(), adjusted); err != nil {
+			t.Fatalf("adjust: %v", err)
 		}
 	}
+	if s.can(tax.OpVoid) {
+		voided, _ = s.finalised(t)
+		s.voids(t, "void", voided.Reference)
+	}
+	if !s.reopen(t) {
+		return
+	}
+	again, err := s.e.Finalise(t.Context(), d)
+	if err != nil {
+		t.Fatalf("finalise, opened again, the same again: %v", err)
+	}
+	s.sameResult(t, "finalise, opened again, the same again", again, want)
+	if s.remembers() {
+		found, err := s.e.GetByReference(t.Context(), d.Reference)
+		if err != nil {
+			t.Fatalf("lookup, opened again: %v", err)
+		}
+		same(t, "lookup, opened again", found, want)
+	}
+	if adjusted != nil {
+		again, err := s.e.Adjust(t.Context(), adjusted)
+		if err != nil {
+			t.Fatalf("adjust, opened again, the same again: %v", err)
+		}
+		s.sameResult(t, "adjust, opened again, the same again", again, replaced)
+	}
+	if voided == nil {
+		return
+	}
+	if s.remembers() {
+		s.isVoided(t, "lookup, opened again, of what was voided", voided.Reference)
+	}
+	s.voids(t, "void, opened again, a second time", voided.Reference)
 }
 
 // taxID: a number that cannot be one is invalid, and the advice says how deep the look was.

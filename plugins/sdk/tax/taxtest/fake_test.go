@@ -3,8 +3,10 @@ package taxtest
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"reflect"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,27 +18,44 @@ import (
 	"github.com/crossdock/crossdock/plugins/sdk/tax"
 )
 
-// fake is an engine that keeps every promise, in memory.
+// fake is an engine that keeps every promise, in a file.
 type fake struct {
 	mu    sync.Mutex // guards all below
-	clock int64
-	owed  map[string]finalisation // by reference
+	state string     // the file
+	memory
+}
+
+// memory is what the file holds. A digest is of what was asked.
+type memory struct {
+	Clock int64
+	Owed  map[string]finalisation // by reference
 }
 
 type finalisation struct {
-	asked  tax.Document
-	answer tax.Result
-	voided bool
+	Digest string
+	Answer tax.Result
 }
 
-func newFake() *fake { return &fake{owed: map[string]finalisation{}} }
+func newFake() *fake { return &fake{} }
+
+// save writes the file. The caller holds mu.
+func (f *fake) save() error {
+	text, err := json.Marshal(&f.memory)
+	if err == nil {
+		err = os.WriteFile(f.state, text, 0o600)
+	}
+	if err != nil {
+		return sdk.Errorf(sdk.UnknownOutcome, "%v", err)
+	}
+	return nil
+}
 
 var _ tax.Engine = (*fake)(nil)
 
 func (f *fake) Describe(context.Context) (*tax.Description, error) {
 	d := &tax.Description{Covers: []tax.Coverage{{Country: "DE", Tax: "VAT"}}}
 	d.Name, d.Version, d.Data = "fake", "1", "2026-11"
-	d.Config = []sdk.Setting{{Name: "company", Help: "that sells", Required: true}}
+	d.Config = []sdk.Setting{{Name: "company", Help: "that sells", Required: true}, {Name: "state", Help: "file of what was finalised", Required: true}}
 	for _, name := range operationNames {
 		d.Operations = append(d.Operations, sdk.Operation{Name: name, Buys: slices.Contains([]string{tax.OpFinalise, tax.OpAdjust, tax.OpVoid}, name)})
 	}
@@ -44,8 +63,20 @@ func (f *fake) Describe(context.Context) (*tax.Description, error) {
 }
 
 func (f *fake) Configure(_ context.Context, s sdk.Settings) error {
-	if s["company"] == "" {
-		return sdk.Errorf(sdk.Validation, "it is missing").At("company")
+	for _, name := range []string{"company", "state"} {
+		if s[name] == "" {
+			return sdk.Errorf(sdk.Validation, "it is missing").At(name)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.state, f.memory = s["state"], memory{Owed: map[string]finalisation{}}
+	text, err := os.ReadFile(f.state)
+	if err == nil {
+		err = json.Unmarshal(text, &f.memory)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return sdk.Errorf(sdk.Validation, "%v", err).At("state")
 	}
 	return nil
 }
@@ -73,7 +104,7 @@ func (f *fake) Estimate(_ context.Context, d *tax.Document) (*tax.Result, error)
 	if err := inOrder(d); err != nil {
 		return nil, err
 	}
-	r := &tax.Result{Reference: d.Reference, Status: tax.Calculated, Source: "local", Data: "2026-11"}
+	r := &tax.Result{Reference: d.Reference, Kind: tax.ResultEstimate, Currency: d.Currency, Status: tax.Calculated, Source: "local", Data: "2026-11"}
 	total := decimal.Zero
 	for _, l := range d.Lines {
 		rate, ok := rates[cmp.Or(l.Category, tax.Standard)]
@@ -101,15 +132,18 @@ func (f *fake) Estimate(_ context.Context, d *tax.Document) (*tax.Result, error)
 }
 
 // settle calculates for good. The caller holds mu.
-func (f *fake) settle(ctx context.Context, d *tax.Document) (*tax.Result, error) {
+func (f *fake) settle(ctx context.Context, d *tax.Document, digest string) (*tax.Result, error) {
 	r, err := f.Estimate(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	f.clock++
-	r.Final = time.Unix(f.clock, 0).UTC()
-	f.owed[d.Reference] = finalisation{asked: *d, answer: *r}
-	return r, nil
+	f.Clock++
+	r.Final, r.Kind = time.Unix(f.Clock, 0).UTC(), tax.ResultInvoice
+	if d.Kind == tax.Return {
+		r.Kind = tax.ResultCredit
+	}
+	f.Owed[d.Reference] = finalisation{digest, *r}
+	return r, f.save()
 }
 
 func (f *fake) Finalise(ctx context.Context, d *tax.Document) (*tax.Result, error) {
@@ -119,46 +153,61 @@ func (f *fake) Finalise(ctx context.Context, d *tax.Document) (*tax.Result, erro
 	if err := ctx.Err(); err != nil {
 		return nil, sdk.Errorf(sdk.Unavailable, "%v", err)
 	}
+	digest, err := d.Digest()
+	if err != nil {
+		return nil, err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if before, ok := f.owed[d.Reference]; ok {
-		if !reflect.DeepEqual(before.asked, *d) {
-			return nil, sdk.Errorf(sdk.Duplicate, "it was finalised with other contents").At("reference")
-		}
-		return &before.answer, nil
+	before, ok := f.Owed[d.Reference]
+	switch {
+	case !ok:
+		return f.settle(ctx, d, digest)
+	case before.Answer.Voided:
+		return nil, sdk.Errorf(sdk.Conflict, "it was voided").At("reference")
+	case before.Digest != digest:
+		return nil, sdk.Errorf(sdk.Duplicate, "it was finalised with other contents").At("reference")
 	}
-	return f.settle(ctx, d)
+	return &before.Answer, nil
 }
 
 func (f *fake) Adjust(ctx context.Context, d *tax.Document) (*tax.Result, error) {
+	digest, err := d.Digest()
+	if err != nil {
+		return nil, err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, ok := f.owed[d.Reference]; !ok {
+	before, ok := f.Owed[d.Reference]
+	switch {
+	case !ok:
 		return nil, sdk.Errorf(sdk.NotFound, "it was never finalised").At("reference")
+	case before.Digest == digest:
+		return &before.Answer, nil
 	}
-	return f.settle(ctx, d)
+	return f.settle(ctx, d, digest)
 }
 
 func (f *fake) Void(_ context.Context, r *tax.VoidRequest) (*tax.Voided, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	before, ok := f.owed[r.Reference]
+	before, ok := f.Owed[r.Reference]
 	if !ok {
 		return nil, sdk.Errorf(sdk.NotFound, "it was never finalised").At("reference")
 	}
-	before.voided = true
-	f.owed[r.Reference] = before
-	return &tax.Voided{Reference: r.Reference}, nil
+	before.Answer.Voided = true
+	f.Owed[r.Reference] = before
+	return &tax.Voided{Reference: r.Reference}, f.save()
 }
 
 func (f *fake) GetByReference(_ context.Context, reference string) (*tax.Result, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	before, ok := f.owed[reference]
-	if !ok || before.voided {
+	before, ok := f.Owed[reference]
+	if !ok {
 		return nil, sdk.Errorf(sdk.NotFound, "it was never finalised").At("reference")
 	}
-	return &before.answer, nil
+	return &before.Answer, nil
 }
 
 func (f *fake) ValidateTaxID(_ context.Context, id *sdk.TaxID) (*tax.TaxIDAdvice, error) {

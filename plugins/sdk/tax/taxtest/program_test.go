@@ -26,10 +26,11 @@ func TestAProgramKeepsEveryPromise(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := config(nil)
-	c.New = func(t testing.TB) (tax.Engine, sdk.Settings) {
+	c.Reopen = func(t testing.TB) tax.Engine {
 		cmd := exec.Command(self)
 		cmd.Env = []string{asPlugin + "=1", "GOCOVERDIR=" + t.TempDir()}
-		return Program(t, cmd), sdk.Settings{"company": "7"}
+		return Program(t, cmd)
 	}
+	c.New = func(t testing.TB) (tax.Engine, sdk.Settings) { return c.Reopen(t), settings(t) }
 	Run(t, c)
 }

@@ -20,6 +20,20 @@ func adds(t testing.TB, what string, d *tax.Document, r *tax.Result) {
 	if r.Reference != d.Reference {
 		t.Errorf("%s: reference %q, want %q", what, r.Reference, d.Reference)
 	}
+	if r.Currency != d.Currency {
+		t.Errorf("%s: it is of currency %q, want %q", what, r.Currency, d.Currency)
+	}
+	kind := tax.ResultEstimate
+	switch {
+	case r.Final.IsZero():
+	case d.Kind == tax.Return:
+		kind = tax.ResultCredit
+	default:
+		kind = tax.ResultInvoice
+	}
+	if r.Kind != kind || r.Voided {
+		t.Errorf("%s: it is of kind %q (voided: %v), want %q", what, r.Kind, r.Voided, kind)
+	}
 	if !slices.Contains([]string{"live", "cached", "local"}, r.Source) || r.Source == "local" && r.Data == "" {
 		t.Errorf("%s: from %q, data %q", what, r.Source, r.Data)
 	}

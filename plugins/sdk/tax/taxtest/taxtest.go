@@ -8,6 +8,7 @@ package taxtest
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os/exec"
 	"slices"
@@ -27,6 +28,10 @@ import (
 type Config struct {
 	// New makes an engine of which nothing was asked yet, and tells what to configure it with.
 	New func(testing.TB) (tax.Engine, sdk.Settings)
+	// Reopen makes an engine that has the state of the last one that New made, which was closed
+	// before if it has a Close, as if the plugin was started anew. The settings are the same
+	// again. One that has get-by-reference needs it.
+	Reopen func(testing.TB) tax.Engine
 	// Knows is a sale that the engine calculates. The suite gives it references.
 	Knows tax.Document
 	// Unknown is one that is in order and has a line whose taxes the engine does not know.
@@ -42,11 +47,22 @@ func Pipe(t testing.TB, e tax.Engine) tax.Engine {
 	return tax.NewClient(sdktest.Dial(t, func(s grpc.ServiceRegistrar) { tax.Register(s, e, log) }))
 }
 
-// Program starts a plugin's program as a host does, and ends it with the test.
+// Program starts a plugin's program as a host does, and ends it with the test, or when what it
+// gives is closed.
 func Program(t testing.TB, cmd *exec.Cmd) tax.Engine {
 	t.Helper()
-	return sdktest.Start(t, tax.Kind, &tax.Plugin{}, cmd).(tax.Engine)
+	out, end := sdktest.Start(t, tax.Kind, &tax.Plugin{}, cmd)
+	return running{out.(tax.Engine), end}
 }
+
+// running is a program that runs.
+type running struct {
+	tax.Engine
+	end func()
+}
+
+// Close ends the program.
+func (p running) Close() error { p.end(); return nil }
 
 // check is one promise.
 type check struct {
@@ -58,7 +74,8 @@ var checks = []check{
 	{"describe", describe}, {"configure", configure}, {"operations", operations},
 	{"estimate", estimate}, {"return", estimateReturn}, {"not calculated", notCalculated}, {"refuses", refuses},
 	{"estimate leaves nothing", leavesNothing}, {"at once", atOnce}, {"broken off", brokenOff},
-	{"finalise", finalise}, {"finalise twice", finaliseTwice}, {"lookup", lookup}, {"adjust", adjust}, {"void", void}, {"tax id", taxID},
+	{"finalise", finalise}, {"finalise twice", finaliseTwice}, {"lookup", lookup}, {"finalise a return", finaliseReturn},
+	{"adjust", adjust}, {"void", void}, {"tax id", taxID}, {"reopen", reopen},
 }
 
 // Run asks an engine for all that the contract promises.
@@ -94,6 +111,28 @@ func start(t testing.TB, config Config) *suite {
 		t.Fatalf("describe, after configure: %v", err)
 	}
 	return s
+}
+
+// reopen ends the engine and starts it anew; false: nothing has to outlive it.
+func (s *suite) reopen(t testing.TB) bool {
+	t.Helper()
+	if s.Reopen == nil {
+		if s.remembers() {
+			t.Fatal("the engine knows later what it finalised: the test's Config needs Reopen")
+		}
+		return false
+	}
+	if open, ok := s.direct.(io.Closer); ok {
+		if err := open.Close(); err != nil {
+			t.Fatalf("close: %v", err)
+		}
+	}
+	s.direct = s.Reopen(t)
+	s.e = Pipe(t, s.direct)
+	if err := s.e.Configure(t.Context(), s.settings); err != nil {
+		t.Fatalf("configure, when it is opened again: %v", err)
+	}
+	return true
 }
 
 // can tells whether the engine describes an operation.

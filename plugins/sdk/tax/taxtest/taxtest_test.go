@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -26,12 +27,15 @@ func sale(to string) tax.Document {
 	}
 }
 
+func settings(t testing.TB) sdk.Settings {
+	return sdk.Settings{"company": "7", "state": filepath.Join(t.TempDir(), "state.json")}
+}
+
 func config(do hook) Config {
 	return Config{
-		New: func(testing.TB) (tax.Engine, sdk.Settings) {
-			return altered{newFake(), do}, sdk.Settings{"company": "7"}
-		},
-		Knows: sale("DE"), Unknown: sale("AQ"),
+		New:    func(t testing.TB) (tax.Engine, sdk.Settings) { return altered{newFake(), do}, settings(t) },
+		Reopen: func(testing.TB) tax.Engine { return altered{newFake(), do} },
+		Knows:  sale("DE"), Unknown: sale("AQ"),
 		Valid: sdk.TaxID{Country: "DE", Kind: "vat", Number: "DE123456789"}, Invalid: sdk.TaxID{Country: "DE", Kind: "vat", Number: "7"},
 	}
 }
@@ -176,6 +180,9 @@ func null(n int64) decimal.NullDecimal { return decimal.NewNullDecimal(cents(n))
 
 var wrongSums = []mutation{
 	{"estimate", "another reference", estimated(func(r *tax.Result) { r.Reference = "" })},
+	{"estimate", "another currency", estimated(func(r *tax.Result) { r.Currency = "USD" })},
+	{"estimate", "it says that it is an invoice", estimated(func(r *tax.Result) { r.Kind = tax.ResultInvoice })},
+	{"estimate", "it is voided", estimated(func(r *tax.Result) { r.Voided = true })},
 	{"estimate", "from nowhere", estimated(func(r *tax.Result) { r.Source = "" })},
 	{"estimate", "of tables without version", estimated(func(r *tax.Result) { r.Data = "" })},
 	{"estimate", "it is final", estimated(func(r *tax.Result) { r.Final = time.Unix(1, 0) })},
@@ -264,6 +271,29 @@ func anew() hook {
 	}
 }
 
+// reopened changes what an operation answers once the engine was opened again.
+func reopened(op string, change func(out any) (any, error)) func() hook {
+	return func() hook {
+		opened := 0
+		return func(_ context.Context, called string, _ any, next func() (any, error)) (any, error) {
+			out, err := next()
+			if called == opConfigure {
+				opened++
+			}
+			if called == op && opened > 1 && err == nil {
+				return change(out)
+			}
+			return out, err
+		}
+	}
+}
+
+func atAnotherTime(out any) (any, error) {
+	r := *out.(*tax.Result)
+	r.Final = r.Final.Add(time.Second)
+	return &r, nil
+}
+
 var wrongMemory = []mutation{
 	{"estimate leaves nothing", "it is final", func() hook {
 		return func(ctx context.Context, op string, in any, next func() (any, error)) (any, error) {
@@ -296,6 +326,9 @@ var wrongMemory = []mutation{
 	{"finalise", "it does not say when", answers(tax.OpFinalise, func(r *tax.Result) { r.Final = time.Time{} })},
 	{"finalise", "tax does not add up", answers(tax.OpFinalise, func(r *tax.Result) { r.Tax = null(1) })},
 	{"finalise", "the estimate was another", estimated(func(r *tax.Result) { r.Tax = null(1) })},
+	{"finalise", "it is an estimate", answers(tax.OpFinalise, func(r *tax.Result) { r.Kind = tax.ResultEstimate })},
+	{"finalise a return", "it is an invoice", answers(tax.OpFinalise, func(r *tax.Result) { r.Kind = tax.ResultInvoice })},
+	{"finalise a return", "it does not say when", answers(tax.OpFinalise, func(r *tax.Result) { r.Kind, r.Final = tax.ResultEstimate, time.Time{} })},
 	{"finalise twice", "it is finalised twice", anew},
 	{"finalise twice", "other contents are fine", fails(tax.OpFinalise, sdk.Duplicate, well(&tax.Result{}))},
 	{"finalise twice", "another class", fails(tax.OpFinalise, sdk.Duplicate, as(sdk.Conflict))},
@@ -318,6 +351,10 @@ var wrongMemory = []mutation{
 			return next()
 		}
 	}},
+	{"adjust", "a second time is another", func() hook {
+		n := 0
+		return answers(tax.OpAdjust, func(r *tax.Result) { n++; r.Final = r.Final.Add(time.Duration(n)) })()
+	}},
 	{"adjust", "what was never finalised", fails(tax.OpAdjust, sdk.NotFound, well(&tax.Result{}))},
 	{"void", "not a second time", func() hook {
 		n := 0
@@ -332,5 +369,21 @@ var wrongMemory = []mutation{
 		}
 	}},
 	{"void", "what was never finalised", fails(tax.OpVoid, sdk.NotFound, well(&tax.Voided{}))},
+	{"void", "and nobody sees it", answers(tax.OpGetByReference, func(r *tax.Result) { r.Voided = false })},
+	{"void", "what was voided is not found", fails(tax.OpFinalise, sdk.Conflict, as(sdk.NotFound))},
+	{"void", "it is finalised again", fails(tax.OpFinalise, sdk.Conflict, well(&tax.Result{}))},
+	{"reopen", "nothing was finalised", reopened(tax.OpGetByReference, func(any) (any, error) {
+		return nil, sdk.Errorf(sdk.NotFound, "it was never finalised").At("reference")
+	})},
+	{"reopen", "it is finalised again", reopened(tax.OpFinalise, atAnotherTime)},
+	{"reopen", "it is adjusted again", reopened(tax.OpAdjust, atAnotherTime)},
+	{"reopen", "it is not voided", reopened(tax.OpGetByReference, func(out any) (any, error) {
+		r := *out.(*tax.Result)
+		r.Voided = false
+		return &r, nil
+	})},
+	{"reopen", "it cannot be voided again", reopened(tax.OpVoid, func(any) (any, error) {
+		return nil, sdk.Errorf(sdk.Conflict, "it is voided")
+	})},
 	{"void", "no reference", answers(tax.OpVoid, func(v *tax.Voided) { v.Reference = "" })},
 }
