@@ -1,4 +1,4 @@
-// Package agent is the process at a site: it connects intake, journal, delivery, drivers
+// Package agent is the process at a site: it connects intake, journal, delivery, drivers, plugins
 // and uplink, each of which knows nothing of the others, and runs them as one.
 //
 // It holds wiring only. Its invariant is the order: stores open first and close last, and
@@ -54,6 +54,7 @@ type Agent struct {
 	journal  *journal.Journal
 	delivery *delivery.Engine
 	numbers  *numbers.Store
+	plugins  *plugins
 	drivers  *drivers
 	intake   *intake.Service
 	outbox   *outbox
@@ -81,7 +82,7 @@ func New(cfg Config) (*Agent, error) {
 		a.log = slog.New(slog.DiscardHandler)
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, open := range []func() error{a.openIdentity, a.openStores, a.openNumbers, a.openDelivery, a.openIntake, a.openUplink, a.openOps} {
+	for _, open := range []func() error{a.openIdentity, a.openStores, a.openNumbers, a.openPlugins, a.openDelivery, a.openIntake, a.openUplink, a.openOps} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
 		}
@@ -241,7 +242,7 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 
 func (a *Agent) openOps() (err error) {
 	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
-		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Vouch: a.vouch})
+		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Vouch: a.vouch, Activate: a.plugins.activate})
 	return listening("ops.listen", err)
 }
 
@@ -265,6 +266,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"intake", a.intake.Run},     // first: nothing new is accepted
 		{"delivery", a.delivery.Run}, // attempts in flight finish while their drivers are open
 		{"drivers", a.runDrivers},    // publishers stop handing in
+		{"plugins", a.plugins.run},   // calls have ended
 		{"uplink", a.uplink.Run},     // what is committed could still be taken until here
 		{"retention", a.runTrim},
 		{"numbers", a.numbers.Run},
@@ -283,6 +285,7 @@ func (a *Agent) runDrivers(ctx context.Context) error {
 	return a.drivers.run(ctx, a.revision.Set, a.revision.Changed, func() {
 		a.delivery.PolicyChanged()
 		a.numbers.PolicyChanged()
+		a.plugins.PolicyChanged()
 		if told || a.revision.Set() == nil {
 			return
 		}

@@ -26,6 +26,7 @@ type Config struct {
 	ControlPlane ControlPlane `yaml:"controlplane"`
 	Intake       Intake       `yaml:"intake"`
 	Ops          Ops          `yaml:"ops"`
+	Plugins      Plugins      `yaml:"plugins"`
 	Journal      Journal      `yaml:"journal"`
 	Log          Log          `yaml:"log"`
 
@@ -54,6 +55,11 @@ type Intake struct {
 // Ops is the door for operators: metrics, health, status, queue commands.
 type Ops struct {
 	Listen string `yaml:"listen"`
+}
+
+// Plugins says where the programs are that policy may have run.
+type Plugins struct {
+	Dir string `yaml:"dir"` // the directory that plugin programs are put into; default <data>/plugins
 }
 
 // Journal bounds what is kept.
@@ -155,6 +161,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Secrets == "" {
 		c.Secrets = filepath.Join(c.Data, "secrets")
+	}
+	if c.Plugins.Dir == "" {
+		c.Plugins.Dir = filepath.Join(c.Data, "plugins")
 	}
 	if len(c.ControlPlane.Addresses) == 0 {
 		fault("controlplane.addresses: at least one host:port is required")

@@ -25,6 +25,7 @@ type Status struct {
 	Queue       QueueStatus     `json:"queue"`
 	Systems     []SystemStatus  `json:"systems"`
 	Numbers     []NumbersStatus `json:"numbers,omitempty"`
+	Plugins     []PluginStatus  `json:"plugins,omitempty"`
 }
 
 // PolicyStatus is the revision in force.
@@ -66,7 +67,7 @@ func (a *Agent) Status() Status {
 	for _, system := range a.delivery.Status() {
 		s.Systems = append(s.Systems, SystemStatus{system, closed[system.System]})
 	}
-	s.Numbers = a.numbersStatus()
+	s.Numbers, s.Plugins = a.numbersStatus(), a.plugins.status()
 	s.Generation, _ = a.identity.Known()
 	if held := a.revision.Held(); held != (block.Revision{}) {
 		s.Policy.Revision = held.String()

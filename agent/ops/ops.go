@@ -59,6 +59,8 @@ type Config struct {
 	Ready     func() error
 	Queue     Queue
 	Vouch     func() error // for the numbers that are held; ErrConflict
+	// Activate starts a plugin that was given up; ErrNotFound, ErrConflict.
+	Activate func(plugin string) error
 }
 
 // Server is the door. New binds the port; Run serves.
@@ -141,6 +143,9 @@ func (s *Server) handler() http.Handler {
 	}))
 	mux.HandleFunc("POST /v1/numbers/vouch", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, map[string]string{"state": "vouched"}, s.cfg.Vouch())
+	}))
+	mux.HandleFunc("POST /v1/plugins/activate", s.guarded(func(w http.ResponseWriter, r *http.Request) {
+		answer(w, map[string]string{"state": "activated"}, s.cfg.Activate(r.URL.Query().Get("name")))
 	}))
 	return http.NewCrossOriginProtection().Handler(mux)
 }

@@ -250,11 +250,14 @@ func (h *Host) Served(kind, name string) (any, error) {
 	return p.served(kind)
 }
 
-// Activate starts a plugin that was deactivated. One that was not is left alone.
+// ErrNoPlugin is what Activate says of a name that policy does not have here.
+var ErrNoPlugin = errors.New("this site has no such plugin")
+
+// Activate starts a plugin that was deactivated. One that was not is left alone. ErrNoPlugin.
 func (h *Host) Activate(name string) error {
 	p := h.plugin(name)
 	if p == nil {
-		return fmt.Errorf("this site has no plugin %q", name)
+		return fmt.Errorf("%w: %q", ErrNoPlugin, name)
 	}
 	p.activate()
 	return nil

@@ -122,6 +122,32 @@ func (s *store) write(in io.Reader) (path, sum string, err error) {
 	return out.Name(), sum, err
 }
 
+// Examine says why a program could not be run: it looks at the copy of a host with this Config,
+// and at what the site has put there. The host need not run.
+func (c *Config) Examine(spec Spec) error {
+	if err := spec.check(c.Kinds); err != nil {
+		return err
+	}
+	s := &store{programs: c.Programs, dir: c.Dir, log: c.Log}
+	if kept, err := s.kept(spec.SHA256); err == nil {
+		return kept.Close()
+	}
+	path := filepath.Join(c.Programs, spec.Program)
+	in, err := s.source(spec.Program)
+	if err != nil {
+		return fmt.Errorf("%s: %w: put the plugin's program there", path, err)
+	}
+	defer in.Close() // opened for reading
+	found, err := hashed(io.Discard, in)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if found != spec.SHA256 {
+		return wrongHash(path, spec.SHA256, found)
+	}
+	return nil
+}
+
 // sweep removes what is named by none of the wanted hashes. What cannot be removed now, since
 // it runs, is tried again next time.
 func (s *store) sweep(wanted map[string]bool) {

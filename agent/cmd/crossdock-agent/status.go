@@ -190,6 +190,10 @@ func printStatus(w io.Writer, s agent.Status) {
 		s.Queue.Accepted, s.Queue.Received, s.Queue.Outgoing, megabytes(s.Queue.Bytes), megabytes(s.Queue.Quota))
 	_ = t.Flush() // standard output
 	printNumbers(t, s.Numbers)
+	if len(s.Plugins) > 0 {
+		fmt.Fprintln(w)
+		printPlugins(w, s.Plugins)
+	}
 	if len(s.Systems) == 0 {
 		return
 	}
