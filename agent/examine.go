@@ -3,13 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/crossdock/crossdock/agent/delivery"
@@ -79,7 +77,7 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 			findings = append(findings, doctor.Plugin(p.Plugin, p.State, p.LastError))
 			continue
 		}
-		findings = append(findings, doctor.Finding{ID: "plugin-" + p.Plugin, Level: doctor.OK, Seen: strings.TrimSpace(fmt.Sprintf("it serves, version %s, data %s", p.Version, p.Data))})
+		findings = append(findings, doctor.Finding{ID: "plugin-" + p.Plugin, Level: doctor.OK, Seen: "it serves, version " + p.Version})
 	}
 	return findings
 }

@@ -26,6 +26,13 @@ func (*toyCarrier) Describe(context.Context) (*carrier.Description, error) {
 	}}, nil
 }
 
+func writeFile(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestPluginVerify(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -37,19 +44,13 @@ func TestPluginVerify(t *testing.T) {
 	}
 	dir := t.TempDir()
 	program, other := filepath.Join(dir, "toy.exe"), filepath.Join(dir, "other")
-	for path, content := range map[string][]byte{program: text, other: []byte("no program")} {
-		if err := os.WriteFile(path, content, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeFile(t, program, text)
+	writeFile(t, other, []byte("no program"))
 	here, sum := runtime.GOOS+"/"+runtime.GOARCH, fmt.Sprintf("%x", sha256.Sum256(text))
 	policyDir := func(spec string) string {
 		dir := t.TempDir()
-		text := fmt.Sprintf("apiVersion: crossdock/v1\nkind: Site\nmetadata: {name: hq}\nspec: {region: hq}\n---\n"+
-			"apiVersion: crossdock/v1\nkind: Plugin\nmetadata: {name: toys}\nspec: {owner: it, sites: [hq], program: toy, %s}\n", spec)
-		if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		writeFile(t, filepath.Join(dir, "policy.yaml"), fmt.Appendf(nil, "apiVersion: crossdock/v1\nkind: Site\nmetadata: {name: hq}\nspec: {region: hq}\n---\n"+
+			"apiVersion: crossdock/v1\nkind: Plugin\nmetadata: {name: toys}\nspec: {owner: it, sites: [hq], program: toy, %s}\n", spec))
 		return dir
 	}
 	wrong := strings.Repeat("0", 64)
