@@ -1,4 +1,4 @@
-// Package agent is the process at a site: it connects intake, journal, delivery, drivers
+// Package agent is the process at a site: it connects intake, journal, delivery, drivers, plugins
 // and uplink, each of which knows nothing of the others, and runs them as one.
 //
 // It holds wiring only. Its invariant is the order: stores open first and close last, and
@@ -67,6 +67,7 @@ type Agent struct {
 	started   time.Time
 	flushing  flushing
 	documents *documents.Store
+	plugins   *plugins
 
 	dataUntil time.Time // when the journal was last written to before this start; zero: never
 
@@ -85,7 +86,7 @@ func New(cfg Config) (*Agent, error) {
 		a.log = slog.New(slog.DiscardHandler)
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, open := range []func() error{a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openCalls, a.openDelivery, a.openIntake, a.openUplink, a.openOps} {
+	for _, open := range []func() error{a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openIntake, a.openUplink, a.openOps} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
 		}
@@ -248,7 +249,7 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 func (a *Agent) openOps() (err error) {
 	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
 		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.openCallsList, Vouch: a.vouch,
-		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }})
+		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate})
 	return listening("ops.listen", err)
 }
 
@@ -273,6 +274,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"calls", a.calls.Run},       // who asked has been answered; what is being made is broken off and found out later
 		{"delivery", a.delivery.Run}, // attempts in flight finish while their drivers are open
 		{"drivers", a.runDrivers},    // publishers stop handing in
+		{"plugins", a.plugins.run},   // calls have ended
 		{"uplink", a.uplink.Run},     // what is committed could still be taken until here
 		{"retention", a.runTrim},
 		{"numbers", a.numbers.Run},
@@ -292,6 +294,7 @@ func (a *Agent) runDrivers(ctx context.Context) error {
 	return a.drivers.run(ctx, a.revision.Set, a.revision.Changed, func() {
 		a.delivery.PolicyChanged()
 		a.numbers.PolicyChanged()
+		a.plugins.PolicyChanged()
 		if told || a.revision.Set() == nil {
 			return
 		}

@@ -1,19 +1,23 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/crossdock/crossdock/agent/calls"
+	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/intake"
 	"github.com/crossdock/crossdock/agent/numbers"
 	"github.com/crossdock/crossdock/agent/ops"
 	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/protocol/event"
+	"github.com/crossdock/crossdock/protocol/policy"
 )
 
 // callsFile is the journal of calls to carriers and tax engines, in the data directory.
@@ -22,8 +26,8 @@ const callsFile = "calls.db"
 func (a *Agent) openCalls() (err error) {
 	config := calls.DefaultConfig()
 	config.Path, config.Site, config.Epoch = filepath.Join(a.cfg.Data, callsFile), a.identity.Site, a.identity.Epoch()
-	config.Plugins, config.MayCall, config.Policy = a.cfg.Plugins, a.cfg.MayCall, taxOrder(a.cfg.TaxOrder)
-	config.Numbers, config.Events = shipmentNumbers{a.numbers}, ownEvents{a}
+	config.Plugins, config.MayCall, config.Policy = a.plugins, a.mayCall, siteTax{a.revision.Set, a.identity.Site}
+	config.Numbers, config.Documents, config.Events = shipmentNumbers{a.numbers}, papers{a.documents}, ownEvents{a}
 	config.Alarm, config.Check, config.Now = a.alarms.raise, queue.CheckPages, time.Now
 	config.Logger, config.Metrics, config.Hook = a.log, calls.NewMetrics(a.registry), a.cfg.Hook
 	config.Deadline, config.Retain, config.RetainBytes = a.cfg.Calls.Deadline, a.cfg.Calls.Retain, int64(a.cfg.Calls.Quota)
@@ -31,17 +35,43 @@ func (a *Agent) openCalls() (err error) {
 	return err
 }
 
-// taxOrder names tax engines; nil: none.
-type taxOrder func() []string
-
-var _ calls.Policy = taxOrder(nil)
-
-func (t taxOrder) TaxOrder() []string {
-	if t == nil {
-		return nil
+// mayCall asks the policy in force.
+func (a *Agent) mayCall(system, plugin string) bool {
+	set := a.revision.Set()
+	if set == nil {
+		return false
 	}
-	return t()
+	s, p := set.Systems[system], set.Plugins[plugin]
+	return s != nil && p != nil && p.MayCall(s)
 }
+
+// siteTax names the tax engines that policy gives to this site.
+type siteTax struct {
+	set  func() *policy.Set
+	site string
+}
+
+var _ calls.Policy = siteTax{}
+
+func (t siteTax) TaxOrder() []string {
+	if set := t.set(); set != nil && set.Sites[t.site] != nil {
+		return set.Sites[t.site].Tax
+	}
+	return nil
+}
+
+// papers keeps what carriers print among the site's documents.
+type papers struct{ store *documents.Store }
+
+var _ calls.Documents = papers{}
+
+func (p papers) Put(ctx context.Context, mediaType string, data []byte) error {
+	_, err := p.store.Put(ctx, mediaType, bytes.NewReader(data))
+	return err
+}
+
+// As many papers go with an event as an event may name.
+const _ = uint(documents.MaxNamed - calls.MaxPapers)
 
 // shipmentNumbers gives calls the numbers of this site's ranges.
 type shipmentNumbers struct{ store *numbers.Store }
@@ -67,7 +97,10 @@ type ownEvents struct{ agent *Agent }
 
 var _ calls.Events = ownEvents{}
 
-func (o ownEvents) Publish(ctx context.Context, e *event.Event) error {
+func (o ownEvents) Publish(ctx context.Context, e *event.Event, papers []string) error {
+	if len(papers) > 0 {
+		e.Extensions = map[string]string{documents.Attribute: strings.Join(papers, ",")}
+	}
 	err := o.agent.intake.Publish(ctx, e)
 	var final interface{ Permanent() bool }
 	switch {

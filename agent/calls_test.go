@@ -67,21 +67,26 @@ type site struct {
 	away atomic.Bool // the tax engine that is asked first
 }
 
-// plugins of a site by their names.
-type plugins struct {
+// firstThenSecond is a site with two tax engines.
+type firstThenSecond struct{}
+
+func (firstThenSecond) TaxOrder() []string { return []string{"first", "second"} }
+
+// inProcess are plugins of a site by their names.
+type inProcess struct {
 	site    *site
 	carrier carrier.Carrier
 	engines map[string]tax.Engine
 }
 
-func (p plugins) Carrier(name string) (carrier.Carrier, error) {
+func (p inProcess) Carrier(name string) (carrier.Carrier, error) {
 	if name != "zone" {
 		return nil, sdk.Errorf(sdk.NotSupported, "this site has no plugin %q", name)
 	}
 	return p.carrier, nil
 }
 
-func (p plugins) Tax(name string) (tax.Engine, error) {
+func (p inProcess) Tax(name string) (tax.Engine, error) {
 	if name == "first" && p.site.away.Load() {
 		return nil, sdk.Errorf(sdk.Unavailable, "plugin %s does not run", name)
 	}
@@ -144,8 +149,8 @@ func newSite(t *testing.T) *site {
 	config := calls.DefaultConfig()
 	config.Path, config.Site, config.Epoch = filepath.Join(t.TempDir(), callsFile), "eu", 1
 	config.PauseMin, config.PauseMax = time.Millisecond, 5*time.Millisecond
-	config.Plugins = plugins{s, c, map[string]tax.Engine{"first": s.engine(), "second": s.engine()}}
-	config.Policy, config.Numbers, config.Events = taxOrder(func() []string { return []string{"first", "second"} }), shipmentNumbers{s.numbers}, ownEvents{s.Agent}
+	config.Plugins = inProcess{s, c, map[string]tax.Engine{"first": s.engine(), "second": s.engine()}}
+	config.Policy, config.Numbers, config.Events = firstThenSecond{}, shipmentNumbers{s.numbers}, ownEvents{s.Agent}
 	config.Alarm = func(kind, what, text string) { t.Errorf("%s %s: %s", kind, what, text) }
 	s.calls = must[*calls.Service](t)(calls.Open(config))
 	s.intake = must[*intake.Service](t)(intake.New(intake.Config{Site: "eu"}, intake.Parts{Policy: fixed{set}, Journal: submitter{journal: s.journal}, Secrets: wmsToken{},

@@ -15,7 +15,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/uplink"
 )
@@ -28,6 +27,7 @@ type Config struct {
 	ControlPlane ControlPlane `yaml:"controlplane"`
 	Intake       Intake       `yaml:"intake"`
 	Ops          Ops          `yaml:"ops"`
+	Plugins      Plugins      `yaml:"plugins"`
 	Journal      Journal      `yaml:"journal"`
 	Calls        Calls        `yaml:"calls"`
 	Documents    Documents    `yaml:"documents"`
@@ -38,12 +38,7 @@ type Config struct {
 	Logger  *slog.Logger      `yaml:"-"`
 	Hook    func(step string) `yaml:"-"` // called at the steps of journal and delivery, for crash tests
 	Tuning  Tuning            `yaml:"-"`
-	// Plugins are what can be called, TaxOrder names the tax engines; nil: there are none. MayCall
-	// says who may call what; nil: everybody everything.
-	Plugins  calls.Plugins                    `yaml:"-"`
-	MayCall  func(system, plugin string) bool `yaml:"-"`
-	TaxOrder func() []string                  `yaml:"-"`
-	Dialer   uplink.Dialer                    `yaml:"-"` // opens the sessions with the control plane; nil: over the network, as ControlPlane says
+	Dialer  uplink.Dialer     `yaml:"-"` // opens the sessions with the control plane; nil: over the network, as ControlPlane says
 }
 
 // ControlPlane says how to reach it.
@@ -63,6 +58,11 @@ type Intake struct {
 // Ops is the door for operators: metrics, health, status, queue commands.
 type Ops struct {
 	Listen string `yaml:"listen"`
+}
+
+// Plugins says where the programs are that policy may have run.
+type Plugins struct {
+	Dir string `yaml:"dir"` // the directory that plugin programs are put into; default <data>/plugins
 }
 
 // Journal bounds what is kept.
@@ -180,6 +180,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Secrets == "" {
 		c.Secrets = filepath.Join(c.Data, "secrets")
+	}
+	if c.Plugins.Dir == "" {
+		c.Plugins.Dir = filepath.Join(c.Data, "plugins")
 	}
 	if len(c.ControlPlane.Addresses) == 0 {
 		fault("controlplane.addresses: at least one host:port is required")

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/identity"
+	"github.com/crossdock/crossdock/agent/pluginhost"
 	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/agent/systems"
@@ -69,6 +72,32 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 			findings = append(findings, doctor.FewNumbers(n.Range, n.Left, n.Low, n.Refused))
 		}
 	}
+	for _, p := range s.Plugins {
+		if p.State != pluginhost.StateRunning {
+			findings = append(findings, doctor.Plugin(p.Plugin, p.State, p.LastError))
+			continue
+		}
+		findings = append(findings, doctor.Finding{ID: "plugin-" + p.Plugin, Level: doctor.OK, Seen: "it serves, version " + p.Version})
+	}
+	return findings
+}
+
+// examinePlugins looks at what plugins need to be started. It starts none.
+func examinePlugins(cfg Config, specs []pluginhost.Spec, resolve func(string) ([]byte, error)) (findings []doctor.Finding) {
+	host := pluginhost.DefaultConfig()
+	host.Programs, host.Dir, host.Kinds = cfg.Plugins.Dir, filepath.Join(cfg.Data, pluginsDir), pluginhost.Kinds()
+	for _, spec := range specs {
+		f := doctor.Finding{ID: "plugin-" + spec.Name, Level: doctor.OK, Seen: "its program is the one that policy names"}
+		if err := host.Examine(spec); err != nil {
+			f.Level, f.Seen, f.Todo = doctor.Fail, err.Error(), "put the program that policy names into "+cfg.Plugins.Dir+"; crossdock plugin verify compares it"
+		}
+		findings = append(findings, f)
+		for _, setting := range slices.Sorted(maps.Keys(spec.Secrets)) {
+			if _, err := resolve(spec.Secrets[setting]); err != nil {
+				findings = append(findings, doctor.Finding{ID: f.ID, Level: doctor.Fail, Seen: setting + ": " + err.Error(), Todo: "put the secret there; it is read when the plugin is started"})
+			}
+		}
+	}
 	return findings
 }
 
@@ -91,6 +120,7 @@ func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, log *
 		}
 	}
 	options := systems.Options{Logger: log, Secrets: secrets.New(secrets.Config{Directory: cfg.Secrets, AllowAbsolute: true})}
+	findings = append(findings, examinePlugins(cfg, pluginSpecs(holder.Set(), id.Site), options.Secrets.Resolve)...)
 	for _, system := range holder.Set().SystemsAt(id.Site) {
 		driver, err := openDriver(system, options)
 		if err != nil {

@@ -29,6 +29,7 @@ type Status struct {
 	Numbers     []NumbersStatus  `json:"numbers,omitempty"`
 	Calls       calls.Status     `json:"calls"`
 	Documents   documents.Status `json:"documents"`
+	Plugins     []PluginStatus   `json:"plugins,omitempty"`
 }
 
 // PolicyStatus is the revision in force.
@@ -70,9 +71,8 @@ func (a *Agent) Status() Status {
 	for _, system := range a.delivery.Status() {
 		s.Systems = append(s.Systems, SystemStatus{system, closed[system.System]})
 	}
-	s.Numbers = a.numbersStatus()
-	s.Calls = a.calls.Status()
-	s.Documents = a.documents.Status()
+	s.Numbers, s.Plugins = a.numbersStatus(), a.plugins.status()
+	s.Calls, s.Documents = a.calls.Status(), a.documents.Status()
 	s.Generation, _ = a.identity.Known()
 	if held := a.revision.Held(); held != (block.Revision{}) {
 		s.Policy.Revision = held.String()

@@ -69,9 +69,9 @@ var (
 
 // Events takes what this site says of its own calls.
 type Events interface {
-	// Publish makes an event durable; a repeat does no harm. Other errors than ErrNoContract
-	// and ErrRefused pass.
-	Publish(ctx context.Context, e *event.Event) error
+	// Publish makes an event durable, and has papers go with it that Documents keeps, named by
+	// their sha256; a repeat does no harm. Other errors than ErrNoContract and ErrRefused pass.
+	Publish(ctx context.Context, e *event.Event, papers []string) error
 }
 
 // Config of a Service. Path and Site are required.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shopspring/decimal"
@@ -35,7 +36,12 @@ type leaving struct {
 	Subject string          `json:"subject"`
 	Time    time.Time       `json:"time"`
 	Data    json.RawMessage `json:"data"`
+	Papers  []string        `json:"papers,omitempty"` // that go with it, by their sha256
 }
+
+// MaxPapers is how many papers go with one event. What a carrier prints beyond them is kept at
+// the site and named in the event.
+const MaxPapers = 31
 
 type (
 	// document names a paper; its content is elsewhere.
@@ -94,7 +100,7 @@ type (
 		Engine     string              `json:"engine"`
 		Status     string              `json:"status"`
 		Currency   string              `json:"currency"`
-		Net        decimal.Decimal     `json:"net"`
+		Net        decimal.NullDecimal `json:"net"`
 		Tax        decimal.NullDecimal `json:"tax"`
 		Gross      decimal.NullDecimal `json:"gross"`
 		Data       string              `json:"data,omitempty"`
@@ -113,15 +119,18 @@ func (s *Service) eventsOf(call *record, a *asked, answer any) ([]leaving, error
 	at := about{call.Reference, call.ID}
 	var kind string
 	var data any
+	var papers kept
 	switch r := answer.(type) {
 	case *carrier.Shipped:
-		kind, data = TypeLabel, s.labelCreated(at, call, a, r)
+		papers = s.keep(call, r.Documents)
+		kind, data = TypeLabel, labelCreatedBy(at, call, a, r, papers.named)
 	case *carrier.Voided:
 		kind, data = TypeVoided, voided{at, call.Plugin, r.Accepted, r.Refund}
 	case *carrier.PickedUp:
 		kind, data = TypePickup, pickedUp{at, call.Plugin, a.what.(*carrier.PickupRequest).Action, r.Confirmation, r.Date, r.Ready, r.Close, r.Price}
 	case *carrier.Manifested:
-		kind, data = TypeManifested, manifested{at, call.Plugin, r.Manifest, append([]string{}, r.Shipments...), r.Parcels, s.keep(call, r.Documents)}
+		papers = s.keep(call, r.Documents)
+		kind, data = TypeManifested, manifested{at, call.Plugin, r.Manifest, append([]string{}, r.Shipments...), r.Parcels, papers.named}
 	case *tax.Voided:
 		kind, data = TypeTaxVoided, taxVoided{at, call.Plugin}
 	case *tax.Result:
@@ -133,12 +142,13 @@ func (s *Service) eventsOf(call *record, a *asked, answer any) ([]leaving, error
 		return nil, nil
 	}
 	e, err := leave(call, "done", kind, call.Ended, data)
+	e.Papers = papers.here[:min(len(papers.here), MaxPapers)]
 	return []leaving{e}, err
 }
 
-func (s *Service) labelCreated(at about, call *record, a *asked, r *carrier.Shipped) labelCreated {
+func labelCreatedBy(at about, call *record, a *asked, r *carrier.Shipped, papers []document) labelCreated {
 	out := labelCreated{about: at, Carrier: call.Plugin, Shipment: r.Shipment, Service: r.Service, Order: a.what.(*carrier.Shipment).Order,
-		Return: call.Operation == carrier.OpShipReturn, Parcels: []parcel{}, Documents: s.keep(call, r.Documents)}
+		Return: call.Operation == carrier.OpShipReturn, Parcels: []parcel{}, Documents: papers}
 	for _, p := range r.Parcels {
 		out.Parcels = append(out.Parcels, parcel{p.Reference, p.Tracking, p.SSCC})
 	}
@@ -174,13 +184,20 @@ func leave(call *record, step, kind string, at time.Time, data any) (leaving, er
 // media are the types of what carriers print.
 var media = map[string]string{carrier.ZPL: "application/zpl", carrier.PDF: "application/pdf", carrier.PNG: "image/png"}
 
+// kept are the papers of a call.
+type kept struct {
+	named []document
+	here  []string // sha256 of those that are kept at this site
+}
+
 // keep hands papers to who keeps them, and names them. A label that is not kept was bought all
 // the same: it is in the answer, and it is counted.
-func (s *Service) keep(call *record, papers []carrier.Document) []document {
-	out := []document{}
+func (s *Service) keep(call *record, papers []carrier.Document) kept {
+	out := kept{named: []document{}}
 	for _, p := range papers {
 		sum := sha256.Sum256(p.Data)
-		out = append(out, document{p.Kind, p.Format, hex.EncodeToString(sum[:]), len(p.Data)})
+		name := hex.EncodeToString(sum[:])
+		out.named = append(out.named, document{p.Kind, p.Format, name, len(p.Data)})
 		if s.cfg.Documents == nil {
 			continue
 		}
@@ -193,6 +210,8 @@ func (s *Service) keep(call *record, papers []carrier.Document) []document {
 			s.mu.Lock()
 			s.undocuments++
 			s.mu.Unlock()
+		} else if !slices.Contains(out.here, name) {
+			out.here = append(out.here, name)
 		}
 	}
 	return out
@@ -237,7 +256,7 @@ func (s *Service) leaveOne(ctx context.Context) (more bool, err error) {
 	err = ErrNoContract
 	if s.cfg.Events != nil {
 		err = s.cfg.Events.Publish(ctx, &event.Event{ID: e.ID, Source: "/sites/" + s.cfg.Site + "/calls", Type: e.Type, Subject: e.Subject, Time: e.Time,
-			DataContentType: event.JSONType, Data: e.Data})
+			DataContentType: event.JSONType, Data: e.Data}, e.Papers)
 	}
 	s.cfg.Hook("call.left")
 	switch {

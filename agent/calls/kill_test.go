@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 // diary is where events go in the child: a line each, in a file.
 type diary struct{ path string }
 
-func (d diary) Publish(_ context.Context, e *event.Event) error {
+func (d diary) Publish(_ context.Context, e *event.Event, _ []string) error {
 	f, err := os.OpenFile(d.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

@@ -194,7 +194,7 @@ type outside struct {
 	alarms []string                  // kinds
 }
 
-func (o *outside) Publish(_ context.Context, e *event.Event) error {
+func (o *outside) Publish(_ context.Context, e *event.Event, _ []string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.fail != nil {

@@ -202,6 +202,19 @@ func FewNumbers(name string, left, low uint64, refused string) Finding {
 	return f
 }
 
+// Plugin tells of a plugin that does not serve, and why.
+func Plugin(name, state, why string) Finding {
+	f := Finding{ID: "plugin-" + name, Level: Fail, Seen: state}
+	if why != "" {
+		f.Seen += ": " + why
+	}
+	f.Todo = "see the Plugin document, its program and this server's secrets; then crossdock-agent plugins activate " + name
+	if state != "deactivated" {
+		f.Level, f.Todo = Warn, "it is started again by itself, until it has crashed too often; see crossdock-agent plugins"
+	}
+	return f
+}
+
 // Fenced tells of a copy of this agent that was let in later.
 func Fenced(why string) Finding {
 	return Finding{ID: "fenced", Level: Fail, Seen: why,

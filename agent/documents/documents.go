@@ -34,7 +34,7 @@ const Attribute = "documents"
 const (
 	MaxDocument  = 32 << 20  // bytes of one
 	MaxMediaType = 127       // bytes of its media type
-	MaxNamed     = 16        // by one event
+	MaxNamed     = 31        // by one event: so many have room in an attribute
 	ChunkSize    = 160 << 10 // with base64 it stays below what an event may have
 	PutLevel     = 0.90      // part of the quota from which nothing is put; the rest is for what comes from other sites
 

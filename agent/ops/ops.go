@@ -61,6 +61,8 @@ type Config struct {
 	Calls     func(state string) (any, error) // to carriers and tax engines; of no state those that are open
 	Vouch     func() error                    // for the numbers that are held; ErrConflict
 	Documents func(ctx context.Context) (any, error)
+	// Activate starts a plugin that was given up; ErrNotFound, ErrConflict.
+	Activate func(plugin string) error
 }
 
 // Server is the door. New binds the port; Run serves.
@@ -151,6 +153,9 @@ func (s *Server) handler() http.Handler {
 	}))
 	mux.HandleFunc("POST /v1/numbers/vouch", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, map[string]string{"state": "vouched"}, s.cfg.Vouch())
+	}))
+	mux.HandleFunc("POST /v1/plugins/activate", s.guarded(func(w http.ResponseWriter, r *http.Request) {
+		answer(w, map[string]string{"state": "activated"}, s.cfg.Activate(r.URL.Query().Get("name")))
 	}))
 	return http.NewCrossOriginProtection().Handler(mux)
 }

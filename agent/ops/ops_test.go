@@ -55,6 +55,12 @@ func newDoor(t *testing.T) *door {
 		Listen: "127.0.0.1:0", TokenFile: filepath.Join(t.TempDir(), "ops.token"), Gatherer: prometheus.NewRegistry(),
 		Logger: slog.New(slog.DiscardHandler), Queue: d.queue, Vouch: func() error { return fmt.Errorf("%w: no doubt", ErrConflict) },
 		Status: func() any { return map[string]string{"agent": "eu"} }, Ready: func() error { return d.ready },
+		Activate: func(plugin string) error {
+			if plugin == "none" {
+				return ErrNotFound
+			}
+			return nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +122,9 @@ func TestWhoMayAskWhat(t *testing.T) {
 		{"GET", "/v1/deadletters/retry?id=x", false, 405, ""},
 		{"POST", "/v1/numbers/vouch", false, 409, "no doubt"},
 		{"GET", "/v1/numbers/vouch", false, 405, ""},
+		{"POST", "/v1/plugins/activate?name=zone", false, 200, "activated"},
+		{"POST", "/v1/plugins/activate?name=none", false, 404, "not found"},
+		{"GET", "/v1/plugins/activate?name=zone", false, 405, ""},
 	} {
 		status, body, err := d.ask(t, tt.method, tt.path, token)
 		if err != nil || status != tt.status || !strings.Contains(body, tt.says) {

@@ -7,13 +7,18 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/status"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 )
 
-// maxHeaders is the size of what comes beside an answer.
-const maxHeaders = 64 << 10
+// Limits of what comes from a plugin, besides that of the contracts' messages.
+const (
+	maxHeaders = 64 << 10 // bytes beside an answer
+	maxWords   = 64 << 10 // bytes of one message that is not of a contract
+)
 
 // Calls that are not of a contract.
 const (
@@ -24,7 +29,8 @@ const (
 
 func (l *life) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(sdk.MaxMessageSize), grpc.MaxCallSendMsgSize(sdk.MaxMessageSize)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(sdk.MaxMessageSize), grpc.MaxCallSendMsgSize(sdk.MaxMessageSize),
+			grpc.ForceCodecV2(counting{encoding.GetCodecV2(proto.Name)})),
 		grpc.WithMaxHeaderListSize(maxHeaders),
 		grpc.WithUnaryInterceptor(l.unary),
 		grpc.WithStreamInterceptor(l.stream),
@@ -36,18 +42,16 @@ func (l *life) unary(ctx context.Context, method string, request, reply any, con
 	opts ...grpc.CallOption) error {
 	l.know(conn)
 	switch {
-	case strings.HasPrefix(method, ofHealth): // has a limit
-		return invoke(ctx, method, request, reply, conn, opts...)
-	case strings.HasPrefix(method, ofGoPlugin):
+	case strings.HasPrefix(method, ofHealth), strings.HasPrefix(method, ofGoPlugin):
 		ctx, cancel := context.WithTimeout(ctx, l.cfg.HealthTimeout)
 		defer cancel()
-		return invoke(ctx, method, request, reply, conn, opts...)
+		return invoke(ctx, method, request, reply, conn, append(opts, grpc.MaxCallRecvMsgSize(maxWords))...)
 	}
-	if !l.enter() {
-		return status.Errorf(codes.Unavailable, "plugin %s is being stopped", l.spec.Name)
+	if err := l.enter(); err != nil {
+		return err
 	}
 	defer l.leave()
-	ctx, cancel := context.WithTimeout(ctx, l.callTimeout())
+	ctx, cancel := l.limit(ctx)
 	defer cancel()
 	began := time.Now()
 	err := invoke(ctx, method, request, reply, conn, opts...)
@@ -63,14 +67,21 @@ func (l *life) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.Cli
 	if strings.HasPrefix(method, ofBroker) {
 		return nil, status.Error(codes.Unimplemented, "plugins have no broker")
 	}
-	return open(ctx, desc, conn, method, opts...)
+	return open(ctx, desc, conn, method, append(opts, grpc.MaxCallRecvMsgSize(maxWords))...)
 }
 
-func (l *life) callTimeout() time.Duration {
-	if l.spec.CallTimeout > 0 {
-		return l.spec.CallTimeout
+// limit bounds a call in time. While the plugin starts the limit is that of the start: it may
+// have years of its book to read.
+func (l *life) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !l.serving:
+		return context.WithCancel(ctx)
+	case l.spec.CallTimeout > 0:
+		return context.WithTimeout(ctx, l.spec.CallTimeout)
 	}
-	return l.cfg.CallTimeout
+	return context.WithTimeout(ctx, l.cfg.CallTimeout)
 }
 
 func (l *life) know(conn *grpc.ClientConn) {
@@ -79,15 +90,19 @@ func (l *life) know(conn *grpc.ClientConn) {
 	l.conn = conn
 }
 
-// enter counts a call in, unless there are to be no more.
-func (l *life) enter() bool {
+// enter counts a call in, unless there are to be no more, or no more at once: each may cost
+// the agent what the largest answer does.
+func (l *life) enter() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over {
-		return false
+	switch {
+	case l.over:
+		return status.Errorf(codes.Unavailable, "plugin %s is being stopped", l.spec.Name)
+	case l.inFlight >= l.cfg.MaxCalls:
+		return status.Errorf(codes.Unavailable, "plugin %s has %d calls in flight, and no more are made at once", l.spec.Name, l.inFlight)
 	}
 	l.inFlight++
-	return true
+	return nil
 }
 
 func (l *life) leave() {

@@ -46,6 +46,7 @@ type life struct {
 
 	mu       sync.Mutex
 	conn     *grpc.ClientConn // as soon as something was asked through it
+	serving  bool             // it has begun: a call has a limit of its own
 	over     bool             // no more calls
 	inFlight int
 	idle     chan struct{} // closed when it is over and nothing is in flight
@@ -94,7 +95,7 @@ func (p *plugin) newLife(spec Spec, file *os.File) *life {
 	env = append(env, "GOMEMLIMIT="+strconv.FormatInt(cfg.memory(spec)/10*9, 10))
 	l := &life{plugin: p, cfg: cfg, spec: spec, idle: make(chan struct{})}
 	l.proc = newProcess(file, spec.Program, env, p.words)
-	l.proc.born = p.born
+	l.proc.born, l.proc.memory = p.born, cfg.memory(spec)
 	l.client = goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  sdk.Handshake,
 		Plugins:          goplugin.PluginSet{spec.Kind: cfg.Kinds[spec.Kind].Plugin},
@@ -119,6 +120,7 @@ func (l *life) start(ctx context.Context) (*sdk.Description, error) {
 	// go-plugin waits for a plugin without a limit here and there; for none that is dead.
 	giveUp := context.AfterFunc(starting, func() { l.proc.kill(context.Cause(starting)) })
 	defer giveUp()
+	defer l.watchStart(starting)()
 	l.plugin.starting()
 	protocol, err := l.client.Client()
 	if err != nil {
@@ -139,7 +141,27 @@ func (l *life) start(ctx context.Context) (*sdk.Description, error) {
 	if !giveUp() {
 		return nil, context.Cause(starting)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.serving = true
 	return description, nil
+}
+
+// watchStart holds the plugin to its memory while it starts, which for one that reads a book of
+// years is when it takes most.
+func (l *life) watchStart(ctx context.Context) (end func()) {
+	ctx, stop := context.WithCancel(ctx)
+	ill := make(chan *crash, 1)
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		l.watchMemory(ctx, ill)
+		select {
+		case c := <-ill:
+			l.proc.kill(c.err)
+		default:
+		}
+	})
+	return func() { stop(); watcher.Wait() }
 }
 
 // startFault says why a plugin did not start, in few words: what go-plugin says may repeat
@@ -147,6 +169,9 @@ func (l *life) start(ctx context.Context) (*sdk.Description, error) {
 func (l *life) startFault(starting context.Context, what string, err error) error {
 	if starting.Err() != nil {
 		return context.Cause(starting)
+	}
+	if why := l.proc.sentence(); why != nil {
+		return why
 	}
 	text := what + bounded(err.Error())
 	select {
@@ -240,7 +265,7 @@ func (l *life) watchMemory(ctx context.Context, ill chan<- *crash) {
 	tick := time.NewTicker(l.cfg.MemoryEvery)
 	defer tick.Stop()
 	for {
-		bytes, err := resident(l.proc.pid())
+		bytes, err := l.resident()
 		if ctx.Err() != nil { // the number may be another's by now
 			return
 		}
@@ -257,6 +282,21 @@ func (l *life) watchMemory(ctx context.Context, ill chan<- *crash) {
 		case <-tick.C:
 		}
 	}
+}
+
+// resident gives the memory of the process, 0 before it has started.
+func (l *life) resident() (int64, error) {
+	pid := l.proc.pid()
+	if pid == 0 {
+		return 0, nil
+	}
+	bytes, err := resident(pid)
+	select {
+	case <-l.proc.done: // the number may be another's by now
+		return 0, err
+	default:
+	}
+	return bytes, err
 }
 
 // drain lets calls end that are in flight.

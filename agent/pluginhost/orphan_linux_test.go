@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -151,6 +152,27 @@ func TestAPluginThatEatsMemoryIsKilled(t *testing.T) {
 	await(t, "its memory is seen", func() bool { return r.status("hungry").Memory > 1<<20 })
 	if s := r.status("calm"); s.PID != calm.PID || s.Crashes != 0 {
 		t.Errorf("the other plugin did not stay: %+v", s)
+	}
+}
+
+// What a plugin reads at its start is what takes most.
+func TestAPluginThatEatsMemoryAtItsStartIsKilled(t *testing.T) {
+	s := Spec{Name: "hungry", Kind: "carrier", Program: "tame", SHA256: programs.sum, Memory: 400 << 20, Settings: map[string]string{"start": "eat"}}
+	r := newRig(t, func(c *Config) { c.CrashLimit = 1 }, s)
+	if e := r.awaitReport(); !strings.Contains(e.Reason, "400 MiB are allowed") {
+		t.Errorf("the reason is %q", e.Reason)
+	}
+}
+
+// Whoever opens a pipe waits for its other end.
+func TestAPipeIsNoProgram(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, func(c *Config) { c.CrashLimit, c.Programs = 1, dir }, spec("pipe", "pipe"))
+	if e := r.awaitReport(); !strings.Contains(e.Reason, "no regular file") {
+		t.Errorf("the reason is %q", e.Reason)
 	}
 }
 

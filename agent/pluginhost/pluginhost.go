@@ -41,8 +41,9 @@ type Config struct {
 	// long: the plugin's supervision waits for it.
 	Report func(Exception)
 
-	StartTimeout time.Duration // from the start of the process to its description
-	CallTimeout  time.Duration // of a call, where the Spec names none
+	StartTimeout time.Duration // from the start of the process to its description, Configure included
+	CallTimeout  time.Duration // of a call after that, where the Spec names none
+	MaxCalls     int           // in flight at once, of one plugin
 	StopTimeout  time.Duration // for calls in flight to end before a plugin is stopped
 	Memory       int64         // bytes resident, where the Spec names none
 	MemoryEvery  time.Duration // looked at
@@ -64,7 +65,7 @@ type Config struct {
 // DefaultConfig has every limit, and nothing else.
 func DefaultConfig() Config {
 	return Config{
-		StartTimeout: 30 * time.Second, CallTimeout: 15 * time.Second, StopTimeout: 10 * time.Second,
+		StartTimeout: 2 * time.Minute, CallTimeout: 15 * time.Second, StopTimeout: 10 * time.Second, MaxCalls: 32,
 		Memory: 512 << 20, MemoryEvery: time.Second,
 		HealthEvery: 5 * time.Second, HealthTimeout: 5 * time.Second, HealthMisses: 3,
 		RestartMin: time.Second, RestartMax: time.Minute, HealthyAfter: time.Minute,
@@ -90,8 +91,8 @@ func (c *Config) Validate() error {
 	case min(c.StartTimeout, c.CallTimeout, c.StopTimeout, c.MemoryEvery, c.HealthEvery, c.HealthTimeout, c.RestartMin, c.RestartMax,
 		c.CrashWindow) <= 0 || c.HealthyAfter < 0:
 		return errors.New("plugins: every duration has to be positive")
-	case c.Memory <= 0 || c.HealthMisses <= 0 || c.CrashLimit <= 0:
-		return errors.New("plugins: Memory, HealthMisses and CrashLimit have to be positive")
+	case c.Memory <= 0 || c.MaxCalls <= 0 || c.HealthMisses <= 0 || c.CrashLimit <= 0:
+		return errors.New("plugins: Memory, MaxCalls, HealthMisses and CrashLimit have to be positive")
 	case c.Log == nil || c.Metrics == nil:
 		return errors.New("plugins: Log and Metrics are needed")
 	}
@@ -118,8 +119,9 @@ type Host struct {
 	store *store
 
 	mu      sync.Mutex
-	plugins map[string]*plugin // that should run
-	gone    chan struct{}      // a plugin that should no longer run has ended; one slot
+	plugins map[string]*plugin       // that should run
+	ended   map[string]chan struct{} // of the last plugin of each name: closed when it has
+	gone    chan struct{}            // a plugin that should no longer run has ended; one slot
 }
 
 // New makes a host; it starts nothing.
@@ -139,7 +141,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	return &Host{
 		cfg: cfg, store: &store{programs: cfg.Programs, dir: cfg.Dir, log: cfg.Log},
-		plugins: map[string]*plugin{}, gone: make(chan struct{}, 1),
+		plugins: map[string]*plugin{}, ended: map[string]chan struct{}{}, gone: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -157,7 +159,7 @@ func (h *Host) Run(ctx context.Context) error {
 	if err := h.store.clean(); err != nil {
 		return fmt.Errorf("plugins: %w", err)
 	}
-	if err := os.Chmod(h.cfg.Dir, 0o700); err != nil {
+	if err := guard(h.cfg.Dir); err != nil {
 		return fmt.Errorf("plugins: %w: others must not write to where programs are kept", err)
 	}
 	var running sync.WaitGroup
@@ -200,10 +202,15 @@ func (h *Host) apply(ctx context.Context, running *sync.WaitGroup) {
 		own, end := context.WithCancel(ctx)
 		p := newPlugin(h, s, end)
 		h.plugins[name] = p
+		before, ended := h.ended[name], make(chan struct{})
+		h.ended[name] = ended
 		running.Go(func() {
 			defer end()
+			if before != nil {
+				<-before // two of one name would have the same book
+			}
 			p.run(own)
-			h.forget(p)
+			h.forget(p, ended)
 		})
 	}
 	h.store.sweep(programs)
@@ -211,8 +218,12 @@ func (h *Host) apply(ctx context.Context, running *sync.WaitGroup) {
 
 // forget takes away what is counted of a plugin that has ended, unless another has taken its
 // place.
-func (h *Host) forget(p *plugin) {
+func (h *Host) forget(p *plugin, ended chan struct{}) {
 	h.mu.Lock()
+	close(ended)
+	if h.ended[p.name] == ended {
+		delete(h.ended, p.name)
+	}
 	if h.plugins[p.name] == nil {
 		h.cfg.Metrics.forget(p.name)
 	}
@@ -239,11 +250,14 @@ func (h *Host) Served(kind, name string) (any, error) {
 	return p.served(kind)
 }
 
-// Activate starts a plugin that was deactivated. One that was not is left alone.
+// ErrNoPlugin is what Activate says of a name that policy does not have here.
+var ErrNoPlugin = errors.New("this site has no such plugin")
+
+// Activate starts a plugin that was deactivated. One that was not is left alone. ErrNoPlugin.
 func (h *Host) Activate(name string) error {
 	p := h.plugin(name)
 	if p == nil {
-		return fmt.Errorf("this site has no plugin %q", name)
+		return fmt.Errorf("%w: %q", ErrNoPlugin, name)
 	}
 	p.activate()
 	return nil

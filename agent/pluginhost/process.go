@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,8 +18,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin/runner"
 	"golang.org/x/time/rate"
-
-	"github.com/crossdock/crossdock/plugins/sdk"
 )
 
 const (
@@ -38,6 +37,8 @@ type process struct {
 	env   []string
 	words *words
 	born  func(pid int)
+
+	memory int64 // bytes, where the system can hold it to that
 
 	socketDir string
 	cmd       *exec.Cmd
@@ -77,7 +78,7 @@ func (p *process) fit(_ hclog.Logger, begun *exec.Cmd, socketDir string) (runner
 	p.cmd = command(p.file)
 	p.cmd.Args = []string{p.name}
 	p.cmd.Dir = socketDir
-	p.cmd.Env = append(append(p.env, "TMPDIR="+socketDir, "TMP="+socketDir, "TEMP="+socketDir, sdk.Lifeline+"=0"), begun.Env...)
+	p.cmd.Env = slices.Concat(p.env, []string{"TMPDIR=" + socketDir, "TMP=" + socketDir, "TEMP=" + socketDir}, lifeline, begun.Env)
 	p.cmd.Stdout = &handshake{to: p.handTo, rest: p.out}
 	p.cmd.Stderr = p.err
 	p.cmd.WaitDelay = pipeDelay
@@ -112,7 +113,7 @@ func (p *process) live(line io.Closer, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer line.Close()
-	release, err := start(p.cmd)
+	release, err := start(p.cmd, p.memory)
 	started <- err
 	if err != nil {
 		p.end(err)
@@ -151,6 +152,16 @@ func (p *process) kill(why error) {
 	if p.started {
 		_ = p.cmd.Process.Kill() // that it has ended is no fault
 	}
+}
+
+// sentence is why the host has it killed, nil if it has not.
+func (p *process) sentence() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if errors.Is(p.killed, errGivenUp) {
+		return nil
+	}
+	return p.killed
 }
 
 // why says how it came to its end. It is called when it has.

@@ -20,7 +20,7 @@ func command(program *os.File) *exec.Cmd {
 	}
 }
 
-func start(cmd *exec.Cmd) (release func(), err error) { return func() {}, cmd.Start() }
+func start(cmd *exec.Cmd, _ int64) (release func(), err error) { return func() {}, cmd.Start() }
 
 // resident gives the resident memory of a process in bytes.
 func resident(pid int) (int64, error) {

@@ -12,7 +12,7 @@ import (
 func command(program *os.File) *exec.Cmd { return &exec.Cmd{Path: program.Name()} }
 
 // start leaves it to the plugin to end with the agent: the SDK watches its standard input.
-func start(cmd *exec.Cmd) (release func(), err error) { return func() {}, cmd.Start() }
+func start(cmd *exec.Cmd, _ int64) (release func(), err error) { return func() {}, cmd.Start() }
 
 var errNotSeen = errors.New("the memory of other processes is not looked at on this system")
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -122,6 +123,7 @@ func (c *tame) Configure(_ context.Context, s sdk.Settings) error {
 		return sdk.Errorf(sdk.Validation, "there is no such account").At("account")
 	}
 	c.settings = s
+	c.obey(s["start"])
 	return nil
 }
 
@@ -133,6 +135,9 @@ func (c *tame) Describe(context.Context) (*carrier.Description, error) {
 
 func (c *tame) Rate(_ context.Context, s *carrier.Shipment) (*carrier.Rates, error) {
 	c.obey(s.Order)
+	if s.Order == "bomb" {
+		return &carrier.Rates{Rates: slices.Repeat([]carrier.Rate{{Charges: make([]carrier.Charge, 9)}}, 9000)}, nil
+	}
 	return &carrier.Rates{}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"time"
 
 	goplugin "github.com/hashicorp/go-plugin"
@@ -41,6 +42,9 @@ func (s Spec) same(other Spec) bool { return reflect.DeepEqual(s, other) }
 func (s Spec) check(kinds map[string]Kind) error {
 	sum, err := hex.DecodeString(s.SHA256)
 	switch {
+	case s.SHA256 == "":
+		return fmt.Errorf("plugin %s: policy has no SHA-256 of program %s for %s/%s: crossdock plugin verify prints it",
+			s.Name, s.Program, runtime.GOOS, runtime.GOARCH)
 	case err != nil || len(sum) != 32 || hex.EncodeToString(sum) != s.SHA256:
 		return fmt.Errorf("plugin %s: %.80q is no SHA-256: write the 64 hexadecimal digits that sha256sum prints", s.Name, s.SHA256)
 	case s.Program != filepath.Base(s.Program) || !filepath.IsLocal(s.Program) || s.Program == ".":

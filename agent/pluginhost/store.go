@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"github.com/crossdock/crossdock/protocol/atomicfile"
 )
@@ -54,7 +53,7 @@ func (s *store) open(name, want string) (*os.File, error) {
 
 func (s *store) kept(want string) (_ *os.File, err error) {
 	path := s.path(want)
-	f, err := openRegular(path, os.Open)
+	f, err := regular(openProgram(path))
 	if err != nil {
 		return nil, err
 	}
@@ -76,17 +75,13 @@ func (s *store) kept(want string) (_ *os.File, err error) {
 // copy takes a program over from the site's directory.
 func (s *store) copy(name, want string) (err error) {
 	source := filepath.Join(s.programs, name)
-	in, err := openRegular(source, func(string) (*os.File, error) { return os.OpenInRoot(s.programs, name) })
+	in, err := s.source(name)
 	if err != nil {
-		return fmt.Errorf("%w: put the plugin's program there", err)
+		return fmt.Errorf("%s: %w: put the plugin's program there", source, err)
 	}
 	defer in.Close() // opened for reading
-
-	// A process that is forked while the copy is open for writing inherits it for a moment,
-	// and no file that is open for writing can be executed.
-	syscall.ForkLock.RLock()
 	out, found, err := s.write(in)
-	syscall.ForkLock.RUnlock()
+	settle()
 	if err == nil && found != want {
 		err = wrongHash(source, want, found)
 	}
@@ -102,6 +97,16 @@ func (s *store) copy(name, want string) (err error) {
 	return atomicfile.SyncDir(s.dir)
 }
 
+// source opens what the site has put there under a name.
+func (s *store) source(name string) (*os.File, error) {
+	root, err := os.OpenRoot(s.programs)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return regular(openIn(root, name))
+}
+
 // write copies a program to a file that can no longer be written.
 func (s *store) write(in io.Reader) (path, sum string, err error) {
 	out, err := os.CreateTemp(s.dir, partly+"*")
@@ -115,6 +120,32 @@ func (s *store) write(in io.Reader) (path, sum string, err error) {
 		err = fmt.Errorf("copy to %s: %w", out.Name(), err)
 	}
 	return out.Name(), sum, err
+}
+
+// Examine says why a program could not be run: it looks at the copy of a host with this Config,
+// and at what the site has put there. The host need not run.
+func (c *Config) Examine(spec Spec) error {
+	if err := spec.check(c.Kinds); err != nil {
+		return err
+	}
+	s := &store{programs: c.Programs, dir: c.Dir, log: c.Log}
+	if kept, err := s.kept(spec.SHA256); err == nil {
+		return kept.Close()
+	}
+	path := filepath.Join(c.Programs, spec.Program)
+	in, err := s.source(spec.Program)
+	if err != nil {
+		return fmt.Errorf("%s: %w: put the plugin's program there", path, err)
+	}
+	defer in.Close() // opened for reading
+	found, err := hashed(io.Discard, in)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if found != spec.SHA256 {
+		return wrongHash(path, spec.SHA256, found)
+	}
+	return nil
 }
 
 // sweep removes what is named by none of the wanted hashes. What cannot be removed now, since
@@ -146,16 +177,20 @@ func (s *store) clean() error {
 	return err
 }
 
-// openRegular opens a file, and nothing that would block or never end.
-func openRegular(path string, open func(string) (*os.File, error)) (*os.File, error) {
-	info, err := os.Stat(path)
+// regular closes again what would block or never end.
+func regular(f *os.File, err error) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", path)
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is no regular file")
 	}
-	return open(path)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // hashed copies a program and gives its hash.

@@ -19,7 +19,10 @@ func TestConfigurations(t *testing.T) {
 	// Every value in the file but these two is the default that it claims to be.
 	want := agent.DefaultConfig()
 	want.Secrets, want.ControlPlane.Addresses = a.Secrets, a.ControlPlane.Addresses
-	if a.Data != want.Data || a.Intake != want.Intake || a.Ops != want.Ops || a.Journal != want.Journal || a.Calls != want.Calls || a.Log != want.Log ||
+	if err := want.Validate(); err != nil { // fills what follows from other fields
+		t.Fatal(err)
+	}
+	if a.Data != want.Data || a.Plugins != want.Plugins || a.Intake != want.Intake || a.Ops != want.Ops || a.Journal != want.Journal || a.Calls != want.Calls || a.Documents != want.Documents || a.Log != want.Log ||
 		a.ControlPlane.Transport != want.ControlPlane.Transport {
 		t.Errorf("agent.yaml says %+v, the defaults are %+v", a, want)
 	}
@@ -58,7 +61,7 @@ func TestThreeNodes(t *testing.T) {
 }
 
 func TestPoliciesAreClean(t *testing.T) {
-	for _, dir := range []string{"hello", "calls"} {
+	for _, dir := range []string{"hello", "calls", "plugins"} {
 		bundle, err := policy.ReadBundle(os.DirFS(dir))
 		if err != nil {
 			t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 const APIVersion = "crossdock/v1"
 
 // Kinds are the kinds of documents.
-var kinds = []string{"Contract", "Site", "System", "Route", "Journey", "NumberRange"}
+var kinds = []string{"Contract", "Site", "System", "Route", "Journey", "NumberRange", "Plugin"}
 
 // compiler builds a Set. References between documents are checked after all of them are
 // read, so their order and the order of files mean nothing.
@@ -45,7 +45,7 @@ func Compile(b Bundle) (*Set, Problems) {
 		bundle: b, first: map[string]place{}, used: map[string]bool{}, destinations: map[string]place{}, ranges: map[string]place{},
 		set: &Set{
 			Digest: b.Digest(), Contracts: map[string]*Contract{}, Sites: map[string]*Site{},
-			Systems: map[string]*System{}, Journeys: map[string]*Journey{}, Ranges: map[string]*NumberRange{},
+			Systems: map[string]*System{}, Journeys: map[string]*Journey{}, Ranges: map[string]*NumberRange{}, Plugins: map[string]*Plugin{},
 		},
 	}
 	b.check(&c.problems)
@@ -147,6 +147,8 @@ func (c *compiler) document(doc node) {
 		c.journey(meta, body)
 	case "NumberRange":
 		c.numberRange(meta, body)
+	case "Plugin":
+		c.plugin(meta, body)
 	}
 	body.close()
 }

@@ -118,9 +118,10 @@ func (c *compiler) compatible(k *Contract, places map[string]place) {
 }
 
 func (c *compiler) site(meta Meta, o *object) {
-	c.set.Sites[meta.Name] = &Site{
-		Meta: meta, Owner: o.text("owner").str(), Region: o.required("region", "such as eu").str(),
-	}
+	tax := o.texts("tax")
+	s := &Site{Meta: meta, Owner: o.text("owner").str(), Region: o.required("region", "such as eu").str(), Tax: strs(tax)}
+	c.set.Sites[s.Name] = s
+	c.after(func() { c.checkTax(s, tax) })
 }
 
 func (c *compiler) route(meta Meta, o *object) {

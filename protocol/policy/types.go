@@ -1,5 +1,5 @@
 // Package policy owns the documents that govern a cluster: contracts, sites, systems,
-// routes, journeys and number ranges, from the YAML that people write to one compiled, immutable set.
+// routes, journeys, number ranges and plugins, from the YAML that people write to one compiled, immutable set.
 //
 // It refuses to know who approved a revision, where it is stored and what runs by it. Its
 // invariant: a Set exists only when the whole bundle is free of errors, so whoever holds
@@ -25,6 +25,7 @@ type Set struct {
 	Routes    []*Route // sorted by name
 	Journeys  map[string]*Journey
 	Ranges    map[string]*NumberRange
+	Plugins   map[string]*Plugin
 	// Begun tells with which revision a system began to take the place of another, as the
 	// control plane says; it may say nothing.
 	Begun map[string]block.Revision
@@ -60,6 +61,7 @@ type Site struct {
 	Meta
 	Owner  string
 	Region string
+	Tax    []string // plugins that answer questions of tax: the first is asked, the next is its declared fallback
 }
 
 // System is an application attached at a site through a driver.

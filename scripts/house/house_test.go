@@ -33,8 +33,8 @@ var onlyIn = map[string][]string{
 	module + "protocol/syncpb": {"protocol/syncpb", "protocol/transport", "agent/uplink", "controlplane/gateway",
 		"deploy/systemtest"}, // which also plays the agents that lie
 	"github.com/hashicorp/raft-wal":          {"controlplane/store"},
-	"github.com/hashicorp/go-plugin":         {"plugins/sdk", "agent/pluginhost"},
-	"google.golang.org/grpc":                 {"plugins/sdk", "agent/pluginhost"},
+	"github.com/hashicorp/go-plugin":         {"plugins/sdk", "agent/pluginhost", "controlplane/plugincheck"},
+	"google.golang.org/grpc":                 {"plugins/sdk", "agent/pluginhost", "controlplane/plugincheck"},
 	module + "plugins/sdk/sdkpb":             {"plugins/sdk"},
 	module + "plugins/sdk/carrier/carrierpb": {"plugins/sdk/carrier"},
 	module + "plugins/sdk/tax/taxpb":         {"plugins/sdk/tax"},

@@ -197,6 +197,10 @@ func printStatus(w io.Writer, s agent.Status) {
 	_ = t.Flush() // standard output
 	printOpenCalls(t, s.Calls)
 	printNumbers(t, s.Numbers)
+	if len(s.Plugins) > 0 {
+		fmt.Fprintln(w)
+		printPlugins(w, s.Plugins)
+	}
 	if len(s.Systems) == 0 {
 		return
 	}

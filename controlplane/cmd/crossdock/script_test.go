@@ -12,9 +12,16 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/carrier"
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(sdk.Handshake.MagicCookieKey) != "" {
+		carrier.Serve(&toyCarrier{}, sdk.Logger())
+		return
+	}
 	testscript.Main(m, map[string]func(){"crossdock": main})
 }
 
