@@ -3,10 +3,12 @@ package numbers
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,37 +140,12 @@ func TestPublishedCheckDigits(t *testing.T) {
 		{serial.Form{Lead: "RR", Digits: 8, Check: serial.CheckS10, Trail: "GB"}, 12345678, "RR123456785GB"},
 		{serial.Form{Lead: "WH-", Digits: 4, Check: serial.CheckNone}, 7, "WH-0007"},
 	} {
-		if got := Text(tc.form, tc.n); got != tc.want {
-			t.Errorf("got %s, want %s", got, tc.want)
+		if got, err := Text(tc.form, tc.n); err != nil || got != tc.want {
+			t.Errorf("got %s, %v, want %s", got, err, tc.want)
 		}
 	}
-	if got := mod10("629104150021"); got != '3' { // GTIN-13 6291041500213
-		t.Errorf("GTIN: %c", got)
-	}
-	// 10 is written 0, 11 is written 5.
-	seen := map[byte]bool{}
-	for n := range 200 {
-		digits := fmt.Sprintf("%08d", n)
-		sum := 0
-		for i, w := range []int{8, 6, 4, 2, 3, 5, 9, 7} {
-			sum += w * int(digits[i]-'0')
-		}
-		var want byte
-		switch rest := sum % 11; rest {
-		case 0:
-			want = '5'
-		case 1:
-			want = '0'
-		default:
-			want = byte('0' + 11 - rest)
-		}
-		if got := s10(digits); got != want {
-			t.Errorf("%s: %c, want %c", digits, got, want)
-		}
-		seen[want] = true
-	}
-	if len(seen) != 10 {
-		t.Errorf("only %d digits were seen", len(seen))
+	if _, err := Text(serial.Form{Lead: "A", Digits: 3, Check: serial.CheckMod10}, 1); err == nil {
+		t.Error("a check digit over a letter")
 	}
 }
 
@@ -266,7 +243,8 @@ func TestNewEpochDropsLeases(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.refuse("r2", 1, ErrUsedUp)
-		if marks, ok := b.Marks(); !ok || marks["a"] != 20 {
+		form := serial.Form{Lead: "A", Digits: 9, Check: serial.CheckNone}
+		if marks, ok := b.Marks(); !ok || !slices.Equal(marks, []Mark{{Range: "a", Highest: 20, Used: 2, Form: form}}) {
 			t.Errorf("marks %v %v", marks, ok)
 		}
 		if got := b.take("r1", 2); !slices.Equal(got, []uint64{1, 2}) {
@@ -340,22 +318,130 @@ func TestLongAbsence(t *testing.T) {
 	}
 	b.reopen()
 	b.refuse("r3", 1, ErrCopy)
-	if _, ok := b.Marks(); ok {
-		t.Error("a copy says what it holds")
-	}
-	if wanted, _ := b.Wanted(); wanted != nil {
-		t.Errorf("wanted %v", wanted)
+	if wanted, err := b.Wanted(); wanted != nil || !errors.Is(err, ErrCopy) {
+		t.Errorf("wanted %v, %v", wanted, err)
 	}
 	if err := b.Agreed(); err != nil {
 		t.Fatal(err)
 	}
 	b.refuse("r3", 1, ErrUsedUp)
-	if _, ok := b.Marks(); ok {
-		t.Error("what a copy may have held is taken for all")
+	b.lease()
+	if got := b.take("r3", 1); got[0] != 21 {
+		t.Errorf("after a new lease %v", got)
+	}
+}
+
+// The memory of the process may have been put back with the disk: what it holds is looked at
+// at each use. A clock that is far behind says nothing of the age either.
+func TestAnImageWithItsMemory(t *testing.T) {
+	for _, away := range []time.Duration{copyAge + time.Second, -copyAge - time.Second} {
+		for name, use := range map[string]func(b *bench) error{
+			"take":      func(b *bench) error { _, err := b.Take("a", "r", 1); return err },
+			"wanted":    func(b *bench) error { _, err := b.Wanted(); return err },
+			"alive":     func(b *bench) error { return errors.Join(b.alive(), b.barredNow()) },
+			"a restart": func(b *bench) error { b.reopen(); return b.barredNow() },
+		} {
+			b := newBench(t)
+			b.lease()
+			for len(b.changed) > 0 {
+				<-b.changed
+			}
+			b.now = b.now.Add(away)
+			if err := use(b); !errors.Is(err, ErrCopy) {
+				t.Errorf("%s after %v: %v", name, away, err)
+			}
+			if name != "a restart" && len(b.changed) == 0 {
+				t.Errorf("%s after %v wakes nobody who would find out", name, away)
+			}
+		}
+	}
+}
+
+func (s *Store) barredNow() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.doubt {
+		return ErrCopy
+	}
+	return nil
+}
+
+// A range that comes into the policy late is no copy.
+func TestLongWithoutRanges(t *testing.T) {
+	b := newBench(t)
+	set := b.set
+	b.set = &policy.Set{}
+	b.now = b.now.Add(time.Hour)
+	b.reopen()
+	for range 60 {
+		b.now = b.now.Add(aliveEvery)
+		if err := b.alive(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.set = set
+	b.lease()
+	b.take("r1", 1)
+}
+
+// After a commit that failed nobody knows what is on disk: nothing is given, not even what was
+// given before, and the process ends. A full disk has changed nothing.
+func TestFailedCommit(t *testing.T) {
+	b := newBench(t)
+	b.lease()
+	b.take("r1", 1)
+	if err := b.failed(&fs.PathError{Op: "write", Path: "f", Err: syscall.ENOSPC}); errors.Is(err, ErrDisk) {
+		t.Error(err)
+	}
+	b.take("r2", 1)
+	db := b.db
+	var err error
+	if b.db, err = bolt.Open(filepath.Join(t.TempDir(), "other.db"), 0o600, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.db.Close(); err != nil { // each commit fails
+		t.Fatal(err)
+	}
+	b.refuse("r3", 1, ErrDisk)
+	b.db = db
+	b.refuse("r1", 1, ErrDisk)
+	b.refuse("r4", 1, ErrDisk)
+	if wanted, err := b.Wanted(); wanted != nil || !errors.Is(err, ErrDisk) {
+		t.Errorf("wanted %v, %v", wanted, err)
+	}
+	if err := b.Run(t.Context()); !errors.Is(err, ErrDisk) {
+		t.Errorf("it runs on: %v", err)
+	}
+}
+
+// Who needs more at once than low says gets them when the line is up.
+func TestMoreAtOnceThanLow(t *testing.T) {
+	b := newBench(t)
+	b.lease()
+	b.take("r1", 5)
+	b.refuse("r2", 50, ErrUsedUp) // 15 left, low is 10
+	for range 3 {
+		b.lease()
+	}
+	if got := b.take("r2", 50); len(got) != 50 {
+		t.Errorf("%v", got)
 	}
 	b.lease()
-	if _, ok := b.Marks(); !ok || b.take("r3", 1)[0] != 21 {
-		t.Error("after a new lease it is not as before")
+	b.take("r3", 5)
+	if wanted, err := b.Wanted(); err != nil || len(wanted) != 0 {
+		t.Errorf("wanted %v, %v: it leases that many for ever", wanted, err)
+	}
+}
+
+// What is told at once is bounded; ranges that the policy has go before others.
+func TestMarksAreBounded(t *testing.T) {
+	b := newBench(t)
+	for i := range maxMarks + 5 {
+		b.held[fmt.Sprintf("0-%03d", i)] = rangeRecord{Highest: 9}
+	}
+	b.lease()
+	if marks, ok := b.Marks(); !ok || len(marks) != maxMarks || marks[0].Range != "a" || marks[1].Range != "0-000" {
+		t.Errorf("%d marks, %v", len(marks), marks[:2])
 	}
 }
 
@@ -391,28 +477,6 @@ func TestVouch(t *testing.T) {
 	}
 	if got := b.take("r3", 1); got[0] != 4 {
 		t.Errorf("%v", got)
-	}
-}
-
-// An image from before the first lease is a copy as well, where there is something to lease.
-func TestLongAbsenceBeforeTheFirstLease(t *testing.T) {
-	for _, none := range []bool{false, true} {
-		b := newBench(t)
-		if none {
-			b.set = &policy.Set{}
-		}
-		b.now = b.now.Add(copyAge + time.Second)
-		b.reopen()
-		if _, ok := b.Marks(); ok != none {
-			t.Errorf("without ranges %v: what it holds is known: %v", none, ok)
-		}
-		if err := b.Agreed(); err != nil {
-			t.Fatal(err)
-		}
-		b.lease()
-		if _, ok := b.Marks(); !ok {
-			t.Error("what it holds is not known when it has leased")
-		}
 	}
 }
 
@@ -467,7 +531,7 @@ func TestDamagedFile(t *testing.T) {
 			if got := b.take("r1", 1); got[0] < 21 {
 				t.Errorf("%v", got)
 			}
-			if _, ok := b.Marks(); !ok {
+			if marks, ok := b.Marks(); !ok || len(marks) != 1 {
 				t.Error("marks are not known again")
 			}
 		})
