@@ -303,7 +303,7 @@ func TestLongAbsence(t *testing.T) {
 	b.now = b.now.Add(copyAge)
 	b.reopen()
 	b.take("r1", 1) // a restart in an outage goes on
-	for range 30 { // it ran all the time
+	for range 30 {  // it ran all the time
 		b.now = b.now.Add(aliveEvery)
 		if err := b.alive(); err != nil {
 			t.Fatal(err)
