@@ -246,7 +246,9 @@ func TestRangeWithoutALimitIsHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.anew(f.now)
-	f.refused(model.Conflict, f.leaseOf("eu", "a", 1, 0))
+	if err := f.refused(model.Conflict, f.leaseOf("eu", "a", 1, 0)); !strings.Contains(err.Text, "crossdock ranges release a") || f.kinds()["ranges-held"] != 1 {
+		t.Errorf("%v, told %v", err, f.kinds())
+	}
 }
 
 // The word of an agent moves no range. A serial that it can hold and that was never leased
