@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -119,7 +120,7 @@ func callingPolicy(t *testing.T) *policy.Set {
 }
 
 func (s *site) engine() tax.Engine {
-	e := must[*table.Engine](s.t)(table.New())
+	e := must[*table.Engine](s.t)(table.New(slog.New(slog.DiscardHandler)))
 	s.t.Cleanup(func() { e.Close() })
 	p := taxtest.Pipe(s.t, e)
 	if err := p.Configure(s.t.Context(), sdk.Settings{"state": s.t.TempDir()}); err != nil {

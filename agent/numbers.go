@@ -55,8 +55,19 @@ type leases struct{ *numbers.Store }
 
 var _ uplink.Numbers = leases{}
 
+func (l leases) Marks() (out []uplink.NumberMark, ok bool) {
+	marks, ok := l.Store.Marks()
+	for _, m := range marks {
+		out = append(out, uplink.NumberMark(m))
+	}
+	return out, ok
+}
+
 func (l leases) Wanted() (out []uplink.NumberRequest, err error) {
 	wanted, err := l.Store.Wanted()
+	if errors.Is(err, numbers.ErrCopy) {
+		err = fmt.Errorf("%w: %w", uplink.ErrNumbersUnsure, err)
+	}
 	for _, w := range wanted {
 		out = append(out, uplink.NumberRequest(w))
 	}

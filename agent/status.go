@@ -2,6 +2,8 @@ package agent
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/crossdock/crossdock/agent/calls"
@@ -113,10 +115,38 @@ func (a *Agent) report() json.RawMessage {
 		r.Parked += uint64(system.Parked)
 		r.OldestMs = max(r.OldestMs, system.OldestAgeMs)
 	}
-	text, err := json.Marshal(r)
+	text, err := r.text()
 	if err != nil {
 		a.log.Error("status cannot be written", "err", err)
 		return nil
 	}
 	return text
+}
+
+// Limits of a report. One that is too long is refused with the acknowledgement that it goes with.
+const (
+	maxReport  = 60 << 10
+	maxRefused = 300 // bytes of why something was refused
+)
+
+// text cuts the report so that it is taken.
+func (r report) text() (text []byte, err error) {
+	r.Refused = clipped(r.Refused)
+	r.Numbers = slices.Clone(r.Numbers)
+	for i := range r.Numbers {
+		r.Numbers[i].Refused = clipped(r.Numbers[i].Refused)
+	}
+	for {
+		if text, err = json.Marshal(r); err != nil || len(text) <= maxReport || len(r.Numbers) == 0 {
+			return text, err
+		}
+		r.Numbers = r.Numbers[:len(r.Numbers)*3/4]
+	}
+}
+
+func clipped(text string) string {
+	if len(text) <= maxRefused {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxRefused], "") + "..."
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -217,7 +218,7 @@ func (f far) Finalise(ctx context.Context, d *tax.Document) (*tax.Result, error)
 
 func newEngine(t *testing.T) tax.Engine {
 	t.Helper()
-	e, err := table.New()
+	e, err := table.New(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // Run notes every minute that this file is in use, and tells people when few numbers are left
-// and no more come.
+// and no more come. It fails when what is on disk is not known any more.
 func (s *Store) Run(ctx context.Context) error {
 	alive := time.NewTicker(aliveEvery)
 	defer alive.Stop()
@@ -17,6 +17,8 @@ func (s *Store) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.ended:
+			return s.broken // set before, and never again
 		case <-alive.C:
 			if err := s.alive(); err != nil {
 				s.log.Warn("it cannot be noted that the leases of numbers are in use", "err", err)

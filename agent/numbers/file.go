@@ -8,9 +8,11 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"os"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/agent/fulldisk"
+	"github.com/crossdock/crossdock/protocol/serial"
 )
 
 // The file. Every value stands behind a checksum over its bucket, key and content: bbolt does
@@ -37,7 +39,6 @@ type (
 		Epoch  uint64 `json:"epoch"` // in which the blocks were leased
 		Alive  int64  `json:"alive"` // seconds since 1970, when somebody worked with this file last
 		Fenced bool   `json:"fenced,omitempty"`
-		Lost   bool   `json:"lost,omitempty"` // more may have been leased than this file knows, until something is leased of each range
 	}
 	// rangeRecord is what is held of a range. Blocks are used in their order, each from its
 	// first serial on.
@@ -46,6 +47,8 @@ type (
 		Highest uint64   `json:"highest"` // serial that was ever leased
 		Used    uint64   `json:"used"`
 		Request [16]byte `json:"request"` // under way; zero: none
+
+		Form serial.Form `json:"form,omitzero"` // of what was leased last
 	}
 	block struct {
 		First uint64 `json:"first"`
@@ -106,12 +109,7 @@ func (s *Store) open() error {
 		return errors.Join(fmt.Errorf("numbers: %s: %w", s.cfg.Path, err), s.db.Close())
 	}
 	s.state.Site = s.cfg.Site
-	if lost {
-		s.state.Lost = true
-		if err := s.save(); err != nil {
-			return errors.Join(err, s.db.Close())
-		}
-	}
+	s.lost = s.lost || lost
 	return nil
 }
 
@@ -198,10 +196,24 @@ func (s *Store) commit(name string, record rangeRecord, reference string, taken 
 		return note(tx, givenKey(name, reference), taken)
 	})
 	if err != nil {
-		return fmt.Errorf("numbers: %w", err)
+		return s.failed(err)
 	}
 	s.state = state
 	return nil
+}
+
+// failed judges a commit that failed. For want of room it has changed nothing. Else nobody
+// knows what is on disk, while the open file shows what it was to write: nothing that it says
+// counts any more, and the process has to end.
+func (s *Store) failed(err error) error {
+	if fulldisk.Is(err) {
+		return fmt.Errorf("numbers: %w", err)
+	}
+	if s.broken == nil {
+		s.broken = fmt.Errorf("numbers: %s: %w: %w", s.cfg.Path, ErrDisk, err)
+		close(s.ended)
+	}
+	return s.broken
 }
 
 // note keeps what was given for a reference, and forgets the oldest beyond the limit.
@@ -242,7 +254,7 @@ func (s *Store) saveAll(records map[string]rangeRecord) error {
 		return put(tx, bucketMeta, keyState, s.state)
 	})
 	if err != nil {
-		return fmt.Errorf("numbers: %w", err)
+		return s.failed(err)
 	}
 	return nil
 }
@@ -251,10 +263,13 @@ func (s *Store) saveAll(records map[string]rangeRecord) error {
 func (s *Store) alive() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.doubt || !s.concerned() {
+	if s.examine(); s.doubt {
 		return nil
 	}
-	s.state.Alive = s.cfg.Now().Truncate(time.Second).Unix()
+	s.state.Alive = s.cfg.Now().Unix()
+	if !s.concerned() {
+		return nil // nothing is held that could be given twice: not worth a write
+	}
 	return s.save()
 }
 

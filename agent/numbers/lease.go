@@ -1,26 +1,35 @@
 package numbers
 
 import (
+	"cmp"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
-
-	"github.com/crossdock/crossdock/protocol/policy"
 )
 
-// Marks is the highest serial of each range that this agent holds or ever held; not ok if that
-// is not known, because a file was damaged or may be a copy that was put back.
-func (s *Store) Marks() (marks map[string]uint64, ok bool) {
+// Marks tells of each range that this agent holds or ever held, by name; of those that the
+// policy has rather than of others, where they are too many. Not ok if that is not known,
+// because the file was damaged.
+func (s *Store) Marks() (marks []Mark, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	marks = map[string]uint64{}
-	for name, record := range s.held {
-		if record.Highest > 0 {
-			marks[name] = record.Highest
+	names := slices.Sorted(maps.Keys(s.held))
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(s.rank(a), s.rank(b)) })
+	for _, name := range names[:min(len(names), maxMarks)] {
+		if record := s.held[name]; record.Highest > 0 {
+			marks = append(marks, Mark{Range: name, Highest: record.Highest, Used: record.Used, Form: record.Form})
 		}
 	}
-	return marks, !s.state.Lost && !s.doubt
+	return marks, !s.lost
+}
+
+func (s *Store) rank(name string) int {
+	if s.rangeOf(name) != nil {
+		return 0
+	}
+	return 1
 }
 
 // Changed has a token when Wanted may have something new.
@@ -41,12 +50,14 @@ func (s *Store) Wanted() (out []Request, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state.Fenced || s.doubt {
-		return nil, nil // first it has to be known which copy this is
+	if err := s.barred(); errors.Is(err, ErrFenced) {
+		return nil, nil // until this copy is let in again
+	} else if err != nil {
+		return nil, err // first it has to be known which copy this is
 	}
 	for _, r := range set.RangesAt(s.cfg.Site) {
 		record := s.held[r.Name]
-		if record.left() >= r.Low {
+		if !s.few(r.Name) {
 			continue
 		}
 		if record.Request == [16]byte{} {
@@ -75,29 +86,23 @@ func (s *Store) Leased(name string, request [16]byte, first, last uint64) error 
 	}
 	record.Blocks = append(slices.Clone(record.Blocks), block{First: first, Last: last})
 	record.Highest, record.Request = last, [16]byte{}
+	if r := s.rangeOf(name); r != nil {
+		record.Form = r.Span.Form
+	}
 	if err := s.commit(name, record, "", nil); err != nil {
 		return err
 	}
 	s.held[name] = record
 	delete(s.refused, name)
-	if s.state.Lost && s.complete() { // what was lost lies below what was leased now
-		s.state.Lost = false
-		if err := s.save(); err != nil {
-			return err
-		}
+	if record.left() >= s.short[name] {
+		delete(s.short, name)
 	}
 	s.log.Info("numbers leased", "range", name, "first", first, "last", last, "left", record.left())
-	if r := s.rangeOf(name); r != nil && record.left() < r.Low {
+	if s.few(name) {
 		nudge(s.changed)
 	}
 	nudge(s.look)
 	return nil
-}
-
-// complete says whether something was leased of every range of this site.
-func (s *Store) complete() bool {
-	set := s.cfg.Policy()
-	return set != nil && !slices.ContainsFunc(set.RangesAt(s.cfg.Site), func(r *policy.NumberRange) bool { return s.held[r.Name].Highest == 0 })
 }
 
 // Refused notes why a request was not answered by a block. The request stays.
@@ -125,7 +130,6 @@ func (s *Store) Agreed() error {
 	if !s.doubt {
 		return s.save()
 	}
-	s.state.Lost = true // another copy may have leased more
 	return s.drop(s.state.Epoch, "this data was left alone for a while, so that it may be a copy that was put back")
 }
 

@@ -22,6 +22,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/crossdock/crossdock/protocol/policy"
+	"github.com/crossdock/crossdock/protocol/serial"
 )
 
 // Limits.
@@ -29,6 +30,7 @@ const (
 	MaxCount     = 1000 // numbers for one reference
 	MaxReference = 200  // bytes
 
+	maxMarks       = 500
 	keepReferences = 200_000          // the oldest is forgotten first, and would get other numbers
 	copyAge        = 15 * time.Minute // a file left alone for longer may be one that was put back: a restart is over sooner
 	aliveEvery     = time.Minute
@@ -44,6 +46,7 @@ var (
 	ErrRequest   = errors.New("numbers are taken with a reference and a count")
 	ErrFenced    = errors.New("another copy of this agent was let in, and gives these numbers")
 	ErrCopy      = errors.New("this data was left alone for a while and may be a copy that was put back: its numbers are not given any more, and others when the control plane has been reached; if nothing was put back, run: crossdock-agent numbers vouch")
+	ErrDisk      = errors.New("what was taken last may not be on disk: the agent has to start again")
 	ErrNoDoubt   = errors.New("nobody has to vouch for the numbers that are held here")
 )
 
@@ -77,6 +80,14 @@ type Request struct {
 	Highest uint64
 }
 
+// Mark is what is said of a range to who leases it.
+type Mark struct {
+	Range   string
+	Highest uint64 // serial that is or was held
+	Used    uint64 // numbers given
+	Form    serial.Form
+}
+
 // Holding is what is left of a range.
 type Holding struct {
 	Range   string
@@ -95,12 +106,16 @@ type Store struct {
 
 	changed chan struct{} // has a token when something may have to be asked for
 	look    chan struct{} // has a token when something may have to be told
+	ended   chan struct{} // closed when broken is set
 
 	mu      sync.Mutex // guards what follows, and serialises what writes
 	state   stateRecord
 	held    map[string]rangeRecord
 	refused map[string]string
 	doubt   bool                 // the file may be a copy; until the control plane has said
+	lost    bool                 // a file was set aside: what it counted is not known
+	broken  error                // a commit failed, and nobody knows what is on disk
+	short   map[string]uint64    // most that was asked for and was not there, by range
 	since   map[string]time.Time // few are left and no more come
 	told    map[string]bool      // alarms raised by this process
 }
@@ -126,8 +141,8 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Alarm == nil {
 		cfg.Alarm = func(string, string, string) {}
 	}
-	s := &Store{cfg: cfg, log: cfg.Logger.With("part", "numbers"), changed: make(chan struct{}, 1), look: make(chan struct{}, 1),
-		held: map[string]rangeRecord{}, refused: map[string]string{}, since: map[string]time.Time{}, told: map[string]bool{}}
+	s := &Store{cfg: cfg, log: cfg.Logger.With("part", "numbers"), changed: make(chan struct{}, 1), look: make(chan struct{}, 1), ended: make(chan struct{}),
+		held: map[string]rangeRecord{}, refused: map[string]string{}, short: map[string]uint64{}, since: map[string]time.Time{}, told: map[string]bool{}}
 	if err := s.open(); err != nil {
 		return nil, err
 	}
@@ -139,19 +154,32 @@ func Open(cfg Config) (*Store, error) {
 
 // begin looks at what the file says of itself.
 func (s *Store) begin() error {
-	left := s.leftInAll()
-	age := s.cfg.Now().Sub(time.Unix(s.state.Alive, 0))
-	s.doubt = s.state.Epoch != 0 && s.concerned() && age > copyAge
 	switch {
 	case s.state.Epoch == 0:
 		s.state.Epoch, s.state.Alive = s.cfg.Epoch, s.cfg.Now().Unix()
 		return s.save()
 	case s.state.Epoch != s.cfg.Epoch:
+		s.state.Alive = s.cfg.Now().Unix()
 		return s.drop(s.cfg.Epoch, "this agent is in another epoch than when it leased them")
-	case s.doubt:
-		s.log.Warn("these leases of numbers were left alone for a while: none is given before the control plane has been reached", "age", age.Round(time.Second), "left", left)
+	case !s.concerned():
+		s.state.Alive = s.cfg.Now().Unix()
 	}
+	s.examine()
 	return nil
+}
+
+// examine doubts the file if it was left alone. It is asked at each use, not at the start only:
+// an image of a machine may hold the memory of this process. A clock that is far behind tells
+// nothing of how old the file is. The caller holds the lock.
+func (s *Store) examine() {
+	age := s.cfg.Now().Sub(time.Unix(s.state.Alive, 0))
+	if s.doubt || !s.concerned() || age.Abs() <= copyAge {
+		return
+	}
+	s.doubt = true
+	s.log.Warn("these leases of numbers were left alone for a while: none is given before the control plane has been reached", "age", age.Round(time.Second), "left", s.leftInAll())
+	nudge(s.changed)
+	nudge(s.look)
 }
 
 // concerned says whether this site ever had to do with number ranges.
@@ -192,6 +220,9 @@ func (s *Store) Take(name, reference string, count int) ([]Number, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.broken != nil {
+		return nil, s.broken // also what was given before: it may not be on disk
+	}
 	var blocks []block
 	known, found, err := s.given(name, reference)
 	switch {
@@ -209,7 +240,11 @@ func (s *Store) Take(name, reference string, count int) ([]Number, error) {
 	out := make([]Number, 0, count)
 	for _, b := range blocks {
 		for n := b.First; n <= b.Last; n++ {
-			out = append(out, Number{Serial: n, Text: Text(r.Span.Form, n)})
+			text, err := Text(r.Span.Form, n)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, Number{Serial: n, Text: text})
 		}
 	}
 	return out, nil
@@ -222,6 +257,7 @@ func (s *Store) takeNew(name, reference string, count uint64) ([]block, error) {
 		return nil, err
 	}
 	if record.left() < count {
+		s.short[name] = max(s.short[name], count) // it is asked again, and low may be less
 		nudge(s.changed)
 		return nil, fmt.Errorf("%w: range %s has %d here, %d are asked for", ErrUsedUp, name, record.left(), count)
 	}
@@ -230,16 +266,25 @@ func (s *Store) takeNew(name, reference string, count uint64) ([]block, error) {
 		return nil, err
 	}
 	s.held[name] = record
-	if r := s.rangeOf(name); r != nil && record.left() < r.Low {
+	if s.few(name) {
 		nudge(s.changed)
 		nudge(s.look)
 	}
 	return taken, nil
 }
 
+// few says whether more of a range is to be leased. The caller holds the lock.
+func (s *Store) few(name string) bool {
+	r := s.rangeOf(name)
+	return r != nil && s.held[name].left() < max(r.Low, s.short[name])
+}
+
 // barred says why nothing that is held may be given. The caller holds the lock.
 func (s *Store) barred() error {
+	s.examine()
 	switch {
+	case s.broken != nil:
+		return s.broken
 	case s.state.Fenced:
 		return ErrFenced
 	case s.doubt:

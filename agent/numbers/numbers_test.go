@@ -3,10 +3,12 @@ package numbers
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,37 +140,12 @@ func TestPublishedCheckDigits(t *testing.T) {
 		{serial.Form{Lead: "RR", Digits: 8, Check: serial.CheckS10, Trail: "GB"}, 12345678, "RR123456785GB"},
 		{serial.Form{Lead: "WH-", Digits: 4, Check: serial.CheckNone}, 7, "WH-0007"},
 	} {
-		if got := Text(tc.form, tc.n); got != tc.want {
-			t.Errorf("got %s, want %s", got, tc.want)
+		if got, err := Text(tc.form, tc.n); err != nil || got != tc.want {
+			t.Errorf("got %s, %v, want %s", got, err, tc.want)
 		}
 	}
-	if got := mod10("629104150021"); got != '3' { // GTIN-13 6291041500213
-		t.Errorf("GTIN: %c", got)
-	}
-	// 10 is written 0, 11 is written 5.
-	seen := map[byte]bool{}
-	for n := range 200 {
-		digits := fmt.Sprintf("%08d", n)
-		sum := 0
-		for i, w := range []int{8, 6, 4, 2, 3, 5, 9, 7} {
-			sum += w * int(digits[i]-'0')
-		}
-		var want byte
-		switch rest := sum % 11; rest {
-		case 0:
-			want = '5'
-		case 1:
-			want = '0'
-		default:
-			want = byte('0' + 11 - rest)
-		}
-		if got := s10(digits); got != want {
-			t.Errorf("%s: %c, want %c", digits, got, want)
-		}
-		seen[want] = true
-	}
-	if len(seen) != 10 {
-		t.Errorf("only %d digits were seen", len(seen))
+	if _, err := Text(serial.Form{Lead: "A", Digits: 3, Check: serial.CheckMod10}, 1); err == nil {
+		t.Error("a check digit over a letter")
 	}
 }
 
@@ -187,6 +164,9 @@ func TestTake(t *testing.T) {
 		t.Errorf("the same reference got %v", got)
 	}
 	b.refuse("r1", 2, ErrReference)
+	if wanted, err := b.Wanted(); err != nil || len(wanted) != 0 {
+		t.Errorf("wanted with enough: %v, %v", wanted, err)
+	}
 	b.refuse("r3", 17, ErrUsedUp)
 	for _, bad := range []int{0, -1, MaxCount + 1} {
 		b.refuse("r4", bad, ErrRequest)
@@ -198,9 +178,6 @@ func TestTake(t *testing.T) {
 	}
 	if _, err := b.Take("none", "r", 1); !errors.Is(err, ErrRange) {
 		t.Errorf("no range: %v", err)
-	}
-	if wanted, err := b.Wanted(); err != nil || len(wanted) != 0 {
-		t.Errorf("wanted with enough: %v, %v", wanted, err)
 	}
 	b.take("r5", 7) // nine left
 	b.next = 101    // another site got what is between
@@ -266,7 +243,8 @@ func TestNewEpochDropsLeases(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.refuse("r2", 1, ErrUsedUp)
-		if marks, ok := b.Marks(); !ok || marks["a"] != 20 {
+		form := serial.Form{Lead: "A", Digits: 9, Check: serial.CheckNone}
+		if marks, ok := b.Marks(); !ok || !slices.Equal(marks, []Mark{{Range: "a", Highest: 20, Used: 2, Form: form}}) {
 			t.Errorf("marks %v %v", marks, ok)
 		}
 		if got := b.take("r1", 2); !slices.Equal(got, []uint64{1, 2}) {
@@ -314,48 +292,73 @@ func TestFencedGivesNothing(t *testing.T) {
 	}
 }
 
-// A file that was left alone may be a copy that was put back: it gives nothing, and what it
-// held is given up when the control plane has been reached.
-func TestLongAbsence(t *testing.T) {
+// After a commit that failed nobody knows what is on disk: nothing is given, not even what was
+// given before, and the process ends. A full disk has changed nothing.
+func TestFailedCommit(t *testing.T) {
 	b := newBench(t)
-	if err := b.Agreed(); err != nil {
-		t.Fatal(err)
-	}
 	b.lease()
-	b.now = b.now.Add(copyAge)
-	b.reopen()
-	b.take("r1", 1) // a restart in an outage goes on
-	b.now = b.now.Add(copyAge + time.Second)
-	if err := b.alive(); err != nil { // it ran all the time
-		t.Fatal(err)
+	b.take("r1", 1)
+	if err := b.failed(&fs.PathError{Op: "write", Path: "f", Err: syscall.ENOSPC}); errors.Is(err, ErrDisk) {
+		t.Error(err)
 	}
-	b.reopen()
 	b.take("r2", 1)
-	b.now = b.now.Add(copyAge + time.Second)
-	b.reopen()
-	b.refuse("r3", 1, ErrCopy)
-	b.take("r2", 1) // what was given is no question
-	if err := b.alive(); err != nil {
+	db := b.db
+	other := filepath.Join(t.TempDir(), "other.db")
+	if err := db.View(func(tx *bolt.Tx) error { return tx.CopyFile(other, 0o600) }); err != nil {
 		t.Fatal(err)
 	}
-	b.reopen()
-	b.refuse("r3", 1, ErrCopy)
-	if _, ok := b.Marks(); ok {
-		t.Error("a copy says what it holds")
-	}
-	if wanted, _ := b.Wanted(); wanted != nil {
-		t.Errorf("wanted %v", wanted)
-	}
-	if err := b.Agreed(); err != nil {
+	var err error
+	if b.db, err = bolt.Open(other, 0o600, &bolt.Options{ReadOnly: true}); err != nil { // each commit fails
 		t.Fatal(err)
 	}
-	b.refuse("r3", 1, ErrUsedUp)
-	if _, ok := b.Marks(); ok {
-		t.Error("what a copy may have held is taken for all")
+	b.refuse("r3", 1, ErrDisk)
+	if err := b.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.db = db
+	b.refuse("r1", 1, ErrDisk)
+	b.refuse("r4", 1, ErrDisk)
+	if wanted, err := b.Wanted(); wanted != nil || !errors.Is(err, ErrDisk) {
+		t.Errorf("wanted %v, %v", wanted, err)
+	}
+	select {
+	case <-b.ended: // else it would run on
+		if err := b.Run(t.Context()); !errors.Is(err, ErrDisk) {
+			t.Errorf("it ends with %v", err)
+		}
+	default:
+		t.Error("it runs on")
+	}
+}
+
+// Who needs more at once than low says gets them when the line is up.
+func TestMoreAtOnceThanLow(t *testing.T) {
+	b := newBench(t)
+	b.lease()
+	b.take("r1", 5)
+	b.refuse("r2", 50, ErrUsedUp) // 15 left, low is 10
+	for range 3 {
+		b.lease()
+	}
+	if got := b.take("r2", 50); len(got) != 50 {
+		t.Errorf("%v", got)
 	}
 	b.lease()
-	if _, ok := b.Marks(); !ok || b.take("r3", 1)[0] != 21 {
-		t.Error("after a new lease it is not as before")
+	b.take("r3", 5)
+	if wanted, err := b.Wanted(); err != nil || len(wanted) != 0 {
+		t.Errorf("wanted %v, %v: it leases that many for ever", wanted, err)
+	}
+}
+
+// What is told at once is bounded; ranges that the policy has go before others.
+func TestMarksAreBounded(t *testing.T) {
+	b := newBench(t)
+	for i := range maxMarks + 5 {
+		b.held[fmt.Sprintf("0-%03d", i)] = rangeRecord{Highest: 9}
+	}
+	b.lease()
+	if marks, ok := b.Marks(); !ok || len(marks) != maxMarks || marks[0].Range != "a" || marks[1].Range != "0-000" {
+		t.Errorf("%d marks, %v", len(marks), marks[:2])
 	}
 }
 
@@ -391,28 +394,6 @@ func TestVouch(t *testing.T) {
 	}
 	if got := b.take("r3", 1); got[0] != 4 {
 		t.Errorf("%v", got)
-	}
-}
-
-// An image from before the first lease is a copy as well, where there is something to lease.
-func TestLongAbsenceBeforeTheFirstLease(t *testing.T) {
-	for _, none := range []bool{false, true} {
-		b := newBench(t)
-		if none {
-			b.set = &policy.Set{}
-		}
-		b.now = b.now.Add(copyAge + time.Second)
-		b.reopen()
-		if _, ok := b.Marks(); ok != none {
-			t.Errorf("without ranges %v: what it holds is known: %v", none, ok)
-		}
-		if err := b.Agreed(); err != nil {
-			t.Fatal(err)
-		}
-		b.lease()
-		if _, ok := b.Marks(); !ok {
-			t.Error("what it holds is not known when it has leased")
-		}
 	}
 }
 
@@ -467,7 +448,7 @@ func TestDamagedFile(t *testing.T) {
 			if got := b.take("r1", 1); got[0] < 21 {
 				t.Errorf("%v", got)
 			}
-			if _, ok := b.Marks(); !ok {
+			if marks, ok := b.Marks(); !ok || len(marks) == 0 {
 				t.Error("marks are not known again")
 			}
 		})

@@ -214,7 +214,9 @@ func (u *Uplink) settle(answer *syncpb.HelloResponse) error {
 		u.agreed = true
 	}
 	if u.cfg.Numbers != nil {
-		if err := u.cfg.Numbers.Agreed(); err != nil {
+		err := u.cfg.Numbers.Agreed()
+		u.sure = err == nil
+		if err != nil {
 			u.log.Warn("it cannot be noted that this copy of the agent counts; it gives no numbers that it is unsure of", "err", err)
 		}
 	}

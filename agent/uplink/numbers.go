@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/crossdock/crossdock/protocol/serial"
 	"github.com/crossdock/crossdock/protocol/syncpb"
 	"github.com/crossdock/crossdock/protocol/syncpb/syncpbconnect"
 )
@@ -23,14 +22,26 @@ type NumberRequest struct {
 	Highest uint64 // serial that this agent holds or ever held
 }
 
+// NumberMark is what this agent says of a number range.
+type NumberMark struct {
+	Range   string
+	Highest uint64 // serial that it holds or ever held
+	Used    uint64 // numbers that it has given
+	Form    serial.Form
+}
+
+// ErrNumbersUnsure is for when it is not known any more whether this is the copy of the agent
+// that counts: a new session finds out.
+var ErrNumbersUnsure = errors.New("the leases of numbers may be a copy")
+
 // Numbers keeps what was leased of number ranges.
 type Numbers interface {
-	// Marks is the highest serial of each range that was ever leased to this agent, not ok if
-	// that is not known.
-	Marks() (marks map[string]uint64, ok bool)
+	// Marks tells of the ranges that were ever leased to this agent, not ok if that is not known.
+	Marks() (marks []NumberMark, ok bool)
 	// Agreed says that the control plane takes this copy of the agent for the one that counts.
 	Agreed() error
-	// Wanted lists what is to be asked for; Changed has a token when that may have changed.
+	// Wanted lists what is to be asked for, or fails with ErrNumbersUnsure; Changed has a token
+	// when that may have changed.
 	Wanted() ([]NumberRequest, error)
 	Changed() <-chan struct{}
 	Leased(name string, request [16]byte, first, last uint64) error
@@ -47,8 +58,9 @@ func (u *Uplink) numbersHeld() *syncpb.Numbers {
 		return nil
 	}
 	out := &syncpb.Numbers{}
-	for _, name := range slices.Sorted(maps.Keys(marks)) {
-		out.Marks = append(out.Marks, &syncpb.NumberMark{Range: name, Highest: marks[name]})
+	for _, m := range marks {
+		out.Marks = append(out.Marks, &syncpb.NumberMark{Range: m.Range, Highest: m.Highest, Used: &m.Used,
+			Form: &syncpb.NumberForm{Lead: m.Form.Lead, Digits: uint32(m.Form.Digits), Check: m.Form.Check, Trail: m.Form.Trail}})
 	}
 	return out
 }
@@ -82,6 +94,12 @@ func (u *Uplink) lease(ctx context.Context, client syncpbconnect.SyncClient, g *
 // leaseAll asks once for each range, and says whether something remains open.
 func (u *Uplink) leaseAll(ctx context.Context, client syncpbconnect.SyncClient, g *greeting) (open bool, err error) {
 	wanted, err := u.cfg.Numbers.Wanted()
+	if errors.Is(err, ErrNumbersUnsure) {
+		if u.sure { // it was when this session began
+			return false, fmt.Errorf("lease numbers: %w", err)
+		}
+		return false, nil // which could not be noted: not worth a session that carries events
+	}
 	if err != nil {
 		u.log.Warn("numbers cannot be asked for; trying again", "err", err)
 		return true, nil

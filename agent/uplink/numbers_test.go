@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/crossdock/crossdock/protocol/serial"
 	"github.com/crossdock/crossdock/protocol/syncpb"
 	"github.com/crossdock/crossdock/protocol/transport"
 )
@@ -24,6 +25,8 @@ type purse struct {
 	blocks  []string
 	refused []string
 	agreed  bool
+	unsure  bool // until agreed
+	full    bool // nothing can be noted
 	changed chan struct{}
 }
 
@@ -31,22 +34,28 @@ func newPurse(enough uint64) *purse {
 	return &purse{known: true, request: 1, enough: enough, changed: make(chan struct{}, 1)}
 }
 
-func (p *purse) Marks() (map[string]uint64, bool) {
+func (p *purse) Marks() ([]NumberMark, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return map[string]uint64{"a": p.have}, p.known
+	return []NumberMark{{Range: "a", Highest: p.have, Used: p.have / 2, Form: serial.Form{Lead: "A", Digits: 3}}}, p.known
 }
 
 func (p *purse) Agreed() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.agreed = true
+	if p.full {
+		return errors.New("no room")
+	}
+	p.agreed, p.unsure = true, false
 	return nil
 }
 
 func (p *purse) Wanted() ([]NumberRequest, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.unsure {
+		return nil, fmt.Errorf("here: %w", ErrNumbersUnsure)
+	}
 	if p.have >= p.enough {
 		return nil, nil
 	}
@@ -134,7 +143,8 @@ func TestNumbersAreLeasedWhileTheLineIsUp(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	l.set(func() {
-		if len(l.answers) != 3 || l.asked[0].Epoch != 1 || l.asked[0].Want != 10 || l.heard.GetNumbers().GetMarks()[0].GetRange() != "a" {
+		if len(l.answers) != 3 || l.asked[0].Epoch != 1 || l.asked[0].Want != 10 || l.heard.GetNumbers().GetMarks()[0].GetRange() != "a" ||
+			l.heard.GetNumbers().GetMarks()[0].Used == nil || l.heard.GetNumbers().GetMarks()[0].GetForm().GetDigits() != 3 {
 			t.Errorf("%d answers, asked %v, hello %v", len(l.answers), l.asked, l.heard)
 		}
 	})
@@ -168,4 +178,34 @@ func TestRefusedNumbersEndNothing(t *testing.T) {
 	nudge(p.changed)
 	p.mu.Unlock()
 	l.await(t, "another session", func() bool { return l.hellos > 1 })
+}
+
+// Who no longer knows whether its leases are a copy finds out by another session. One that
+// cannot note what it has found out does not try for ever: the session carries events, too.
+func TestUnsureNumbersOpenAnotherSession(t *testing.T) {
+	p, l := newPurse(5), &lessor{relay: newRelay(), answers: map[string]*syncpb.LeaseNumbersResponse{}}
+	leasing(t, p, l)
+	p.await(t, "a block", func() bool { return len(p.blocks) == 1 })
+	p.mu.Lock()
+	p.unsure, p.have = true, 0
+	nudge(p.changed)
+	p.mu.Unlock()
+	p.await(t, "another block", func() bool { return len(p.blocks) == 2 && !p.unsure })
+
+	full := newPurse(5)
+	full.unsure, full.full = true, true
+	l = &lessor{relay: newRelay(), answers: map[string]*syncpb.LeaseNumbersResponse{}}
+	u := leasing(t, full, l)
+	l.await(t, "a session", func() bool { return l.hellos == 1 && u.State().Connected })
+	for range 100 {
+		full.mu.Lock()
+		nudge(full.changed)
+		full.mu.Unlock()
+		l.await(t, "the same session", func() bool { return u.State().Connected && len(full.changed) == 0 })
+	}
+	l.set(func() {
+		if l.hellos != 1 {
+			t.Errorf("%d sessions", l.hellos)
+		}
+	})
 }

@@ -267,6 +267,7 @@ type Uplink struct {
 	offered map[string]uint64 // sent or about to be sent by this process, by destination
 	begun   bool              // given is as the identity keeps it
 	agreed  bool              // the control plane holds nothing that is not of this copy
+	sure    bool              // so it was noted for the numbers, when this session began
 	told    bool              // Fenced was
 	refused time.Time         // no renewal of an expired certificate before this
 	refusal error             // and why

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/protocol/policy"
@@ -10,10 +12,11 @@ import (
 
 // rangesOf lists the number ranges of a policy.
 func rangesOf(set *policy.Set) (out []model.NumberRange) {
-	for _, r := range set.Ranges {
-		out = append(out, model.NumberRange{Name: r.Name, Span: r.Span, Sites: r.Sites, Block: r.Block, Low: r.Low})
+	for _, name := range slices.Sorted(maps.Keys(set.Ranges)) { // a repeat of a request is known by its bytes
+		r := set.Ranges[name]
+		out = append(out, model.NumberRange{Name: r.Name, Span: r.Span, Sites: r.Sites, Block: r.Block, Low: r.Low, Hourly: r.Hourly})
 	}
-	return out // the state machine sorts them
+	return out
 }
 
 // ListRanges lists number ranges with what was leased of them, and what agents have of it as
@@ -27,7 +30,7 @@ func (s *Server) ListRanges(_ context.Context, _ ListRangesRequestObject) (ListR
 	return answer, nil
 }
 
-// ReleaseRange lets a range give numbers again, by an operator's word.
+// ReleaseRange has a range go on at a serial, by an operator's word.
 func (s *Server) ReleaseRange(ctx context.Context, r ReleaseRangeRequestObject) (ReleaseRangeResponseObject, error) {
 	cmd := &model.ReleaseRange{Asked: s.asked(ctx, r.Params.IdempotencyKey), Range: r.Name, Next: r.Body.Next}
 	if _, err := s.store.Apply(ctx, cmd); err != nil {
@@ -56,8 +59,11 @@ func (s *Server) numberReports() map[string]model.AgentStatus {
 func toRange(r *model.RangeStatus, reports map[string]model.AgentStatus) NumberRange {
 	out := NumberRange{
 		Name: r.Name, InForce: r.InForce, Lead: r.Span.Form.Lead, Trail: r.Span.Form.Trail, Digits: r.Span.Form.Digits, Check: r.Span.Form.Check,
-		First: r.Span.First, Last: r.Span.Last, Next: r.Next, Block: r.Block, Low: r.Low, Sites: orEmpty(r.Sites), Waiting: orEmpty(r.Waiting),
+		First: r.Span.First, Last: r.Span.Last, Next: r.Next, Block: r.Block, Low: r.Low, Hourly: r.Hourly, Sites: orEmpty(r.Sites), Held: r.Held,
 		Leases: make([]RangeLease, len(r.Leases)),
+	}
+	if r.Sure < r.Next {
+		out.Sure = r.Sure
 	}
 	if r.Next <= r.Span.Last {
 		out.Left = r.Span.Last - r.Next + 1

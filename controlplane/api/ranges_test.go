@@ -15,9 +15,9 @@ func TestRangesAreListedAndReleased(t *testing.T) {
 	b := newBench(t)
 	span := serial.Span{Form: serial.Form{Lead: "30614141", Digits: 9, Check: serial.CheckMod10}, First: 1, Last: 1000}
 	b.store.ranges = []model.RangeStatus{
-		{NumberRange: model.NumberRange{Name: "pallets", Span: span, Sites: []string{"eu"}, Block: 100, Low: 50}, InForce: true, Next: 301, Waiting: []string{"na"},
+		{NumberRange: model.NumberRange{Name: "pallets", Span: span, Sites: []string{"eu"}, Block: 100, Low: 50, Hourly: 7}, InForce: true, Next: 301, Sure: 201, Held: "who knows",
 			Leases: []model.LeaseStatus{{Agent: "eu", Epoch: 2, Blocks: []model.NumberBlock{{First: 201, Last: 300}}, Leased: 300, Forfeited: 100, At: testNow}, {Agent: "na", Epoch: 1}}},
-		{NumberRange: model.NumberRange{Name: "spent", Span: span}, Next: 1001},
+		{NumberRange: model.NumberRange{Name: "spent", Span: span}, Next: 1001, Sure: 1001},
 	}
 	b.store.agents = []model.Agent{{Name: "eu", Status: json.RawMessage(`{"at":"2026-05-04T10:00:00Z","numbers":[{"range":"other","left":1},{"range":"pallets","left":40,"used":60,"refused":"no"}]}`)},
 		{Name: "na", Status: json.RawMessage(`"rubbish"`)}}
@@ -27,7 +27,7 @@ func TestRangesAreListedAndReleased(t *testing.T) {
 		t.Fatalf("%+v", list)
 	}
 	pallets, spent := list.Items[0], list.Items[1]
-	if pallets.Left != 700 || !pallets.InForce || pallets.Waiting[0] != "na" || pallets.Check != "mod10" || spent.Left != 0 || spent.InForce || spent.Waiting == nil || spent.Leases == nil {
+	if pallets.Left != 700 || !pallets.InForce || pallets.Held != "who knows" || pallets.Sure != 201 || pallets.Hourly != 7 || spent.Sure != 0 || pallets.Check != "mod10" || spent.Left != 0 || spent.InForce || spent.Leases == nil {
 		t.Errorf("%+v", list.Items)
 	}
 	eu, na := pallets.Leases[0], pallets.Leases[1]
@@ -61,7 +61,7 @@ spec: {owner: logistics, sites: [eu], block: 10, ` + spec + `}
 	}
 	active, open := testRevision(1, model.RevisionActive), testRevision(2, model.RevisionProposed)
 	open.Base.Number = 1
-	before, over := documents("format: plain, width: 4, from: 1, to: 900"), documents("format: plain, width: 4, from: 1, to: 500")
+	before, over := documents("format: plain, width: 4, from: 1, to: 900"), documents("format: plain, width: 4, from: 2, to: 900")
 	b.store.revisions = []model.Revision{active, open}
 	b.store.bundles = map[uint64][]byte{1: before.Encode(), 2: over.Encode()}
 	propose := func(bundle policy.Bundle) (int, string) {
@@ -74,7 +74,7 @@ spec: {owner: logistics, sites: [eu], block: 10, ` + spec + `}
 		w := b.do("POST", BasePath+"/revisions", string(body))
 		return w.Code, w.Body.String()
 	}
-	if code, body := propose(over); code != 400 || !strings.Contains(body, "only grows at its end") {
+	if code, body := propose(over); code != 400 || !strings.Contains(body, "only the end (to) changes") {
 		t.Errorf("%d %s", code, body)
 	}
 	if len(b.store.applied) != 0 {
@@ -84,11 +84,25 @@ spec: {owner: logistics, sites: [eu], block: 10, ` + spec + `}
 	if w.Code != 400 || !strings.Contains(w.Body.String(), "bins") || len(b.store.applied) != 0 {
 		t.Errorf("approved: %d %s", w.Code, w.Body)
 	}
-	if code, body := propose(documents("format: plain, width: 4, from: 1, to: 1000")); code != 201 {
+	if code, body := propose(documents("format: plain, width: 4, from: 1, to: 800, hourly: 30")); code != 201 {
 		t.Errorf("%d %s", code, body)
 	}
 	cmd := b.store.applied[0].(*model.Propose)
-	if len(cmd.Ranges) != 1 || cmd.Ranges[0].Span.Last != 1000 || cmd.Ranges[0].Block != 10 || cmd.Ranges[0].Low != 5 {
+	if len(cmd.Ranges) != 1 || cmd.Ranges[0].Span.Last != 800 || cmd.Ranges[0].Hourly != 30 || cmd.Ranges[0].Block != 10 || cmd.Ranges[0].Low != 5 {
 		t.Errorf("ranges %+v", cmd.Ranges)
+	}
+}
+
+// A repeat of a proposal is known by its bytes, so that the order of its ranges is always the same.
+func TestRangesOfAPolicyAreInOrder(t *testing.T) {
+	set := &policy.Set{Ranges: map[string]*policy.NumberRange{}}
+	for i := range 20 {
+		name := string(rune('a' + i))
+		set.Ranges[name] = &policy.NumberRange{Meta: policy.Meta{Name: name}}
+	}
+	for i, r := range rangesOf(set) {
+		if want := string(rune('a' + i)); r.Name != want {
+			t.Fatalf("range %d is %s, want %s", i, r.Name, want)
+		}
 	}
 }

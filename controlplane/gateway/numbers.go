@@ -6,6 +6,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/serial"
 	"github.com/crossdock/crossdock/protocol/syncpb"
 )
 
@@ -32,6 +33,9 @@ func (g *Gateway) LeaseNumbers(ctx context.Context, r *connect.Request[syncpb.Le
 			len(r.Msg.GetRequest()), len(cmd.Range), len(cmd.Request), maxName)
 	}
 	cmd.Request = [16]byte(r.Msg.GetRequest())
+	if why := g.cfg.Store.MayLease(cmd); why != nil { // agents ask again and again: not each time the cluster
+		return nil, toWire(why)
+	}
 	result, err := g.apply(ctx, cmd)
 	if err != nil {
 		return nil, err
@@ -45,7 +49,11 @@ func (g *Gateway) LeaseNumbers(ctx context.Context, r *connect.Request[syncpb.Le
 
 func marksOf(numbers *syncpb.Numbers) (marks []model.NumberMark) {
 	for _, m := range numbers.GetMarks() {
-		marks = append(marks, model.NumberMark{Range: m.GetRange(), Highest: m.GetHighest()})
+		mark := model.NumberMark{Range: m.GetRange(), Highest: m.GetHighest(), Used: m.GetUsed(), Counted: m.Used != nil}
+		if f := m.GetForm(); f != nil {
+			mark.Form = serial.Form{Lead: f.GetLead(), Digits: int(f.GetDigits()), Check: f.GetCheck(), Trail: f.GetTrail()}
+		}
+		marks = append(marks, mark)
 	}
 	return marks
 }

@@ -19,8 +19,8 @@ func (a *agent) lease(m *syncpb.HelloRequest, request *syncpb.LeaseNumbersReques
 	return answer.Msg, nil
 }
 
-// An agent leases for its own site, in its newest session only, and a hello that tells what it
-// holds ends the wait after a restore.
+// An agent leases for its own site, in its newest session only; a hello tells what it holds and
+// has used.
 func TestLeaseNumbers(t *testing.T) {
 	n := newNode(t)
 	berlin, paris := n.join("berlin"), n.join("paris")
@@ -46,20 +46,29 @@ func TestLeaseNumbers(t *testing.T) {
 	_, err = berlin.lease(first, &syncpb.LeaseNumbersRequest{Epoch: 1, Range: "sscc", Request: make16(2)})
 	says(t, err, connect.CodeAborted, "session 1")
 
-	n.must(&model.Rebuild{At: asked("").At, Incarnation: "second", Rebuilt: model.Rebuilt{Node: "n1", From: asked("").At, At: asked("").At}})
-	third, fourth := opening(1, 3, 3), opening(1, 4, 4)
-	third.Numbers = &syncpb.Numbers{Marks: []*syncpb.NumberMark{{Range: "sscc", Highest: 40}}}
-	berlin.mustOpen(third)
-	_, err = berlin.lease(third, &syncpb.LeaseNumbersRequest{Epoch: 1, Range: "sscc", Request: make16(3), Highest: 40})
-	says(t, err, connect.CodeFailedPrecondition, "paris")
-	paris.mustOpen(opening(1, 3, 3)) // an agent that knows of no ranges
-	_, err = berlin.lease(third, &syncpb.LeaseNumbersRequest{Epoch: 1, Range: "sscc", Request: make16(3), Highest: 40})
-	says(t, err, connect.CodeFailedPrecondition, "paris")
-	fourth.Numbers = &syncpb.Numbers{}
-	paris.mustOpen(fourth)
-	if got, err := berlin.lease(third, &syncpb.LeaseNumbersRequest{Epoch: 1, Range: "sscc", Request: make16(3), Highest: 40}); err != nil || got.First != 41 {
-		t.Errorf("%v, %v", got, err)
+	// Refused, and asked again and again: nothing of it comes into the log.
+	before := n.store.AppliedIndex()
+	_, err = paris.lease(first, &syncpb.LeaseNumbersRequest{Epoch: 1, Range: "sscc", Request: make16(1)})
+	says(t, err, connect.CodeNotFound, "paris")
+	if got := n.store.AppliedIndex(); got != before {
+		t.Errorf("a refusal is entry %d", got)
 	}
+
+	third, fourth := opening(1, 3, 3), opening(1, 4, 4)
+	used := uint64(3)
+	third.Numbers = &syncpb.Numbers{Marks: []*syncpb.NumberMark{{Range: "sscc", Highest: 7, Used: &used, Form: &syncpb.NumberForm{Lead: "3", Digits: 9, Check: serial.CheckMod10}}}}
+	berlin.mustOpen(third)
+	status := &syncpb.AckRequest{Status: []byte(`{"numbers":[{"range":"sscc","used":4}]}`)}
+	if _, err := berlin.Client.Ack(t.Context(), of(third, status)); err != nil {
+		t.Fatal(err)
+	}
+	fourth.Numbers = third.Numbers
+	if answer, err := berlin.open(fourth); err != nil || !answer.Stale {
+		t.Errorf("an image that has used fewer numbers: %v, %v", answer, err)
+	}
+	_, err = berlin.lease(third, &syncpb.LeaseNumbersRequest{Epoch: 1, Range: "sscc", Request: make16(3), Highest: 40})
+	says(t, err, connect.CodeFailedPrecondition, "up to 40")
+	fourth.Numbers = &syncpb.Numbers{}
 	fourth.Numbers.Marks = make([]*syncpb.NumberMark, 501)
 	_, err = paris.open(fourth)
 	says(t, err, connect.CodeInvalidArgument, "501 number ranges")

@@ -20,6 +20,7 @@ import (
 
 var (
 	errReplaced = errors.New("a newer stream of this agent has begun")
+	errRaised   = errors.New("the control plane went to another generation: open a new session, which says so")
 	errRewound  = errors.New("the relay has gone back on a lane of this agent, because its destination or the relay has lost what it had: open a new session")
 )
 
@@ -130,13 +131,15 @@ func (g *Gateway) Pull(ctx context.Context, r *connect.Request[syncpb.PullReques
 		g: g, s: s, out: out, key: agent.Key, epoch: agent.Epoch, rewound: back.changed,
 		held: block.Revision{Generation: r.Msg.GetRevision().GetGeneration(), Number: r.Msg.GetRevision().GetNumber()},
 	}
+	cluster, _ := g.cfg.Store.Cluster()
+	p.life = cluster.Generation
 	p.position = g.resume(agent.Name, r.Msg.GetMailbox())
 	s.sent.Store(p.position)
 	err = p.run(ctx)
 	if errors.Is(context.Cause(ctx), errReplaced) {
 		return connect.NewError(connect.CodeAborted, errReplaced)
 	}
-	if errors.Is(err, errRewound) {
+	if errors.Is(err, errRewound) || errors.Is(err, errRaised) {
 		return connect.NewError(connect.CodeAborted, err)
 	}
 	if ctx.Err() != nil {
@@ -163,6 +166,7 @@ type puller struct {
 	key      [32]byte // of the agent that called
 	epoch    uint64   // likewise
 	rewound  <-chan struct{}
+	life     uint64 // generation in which the stream began
 	held     block.Revision
 	position uint64
 	turn     uint64   // to which position belongs
@@ -172,7 +176,7 @@ type puller struct {
 func (p *puller) run(ctx context.Context) error {
 	store := p.g.cfg.Store
 	wake := make(chan struct{}, 1)
-	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "epoch/" + p.s.agent, "policy", "revoked", "ready"} {
+	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "epoch/" + p.s.agent, "policy", "revoked", "ready", "cluster"} {
 		changed, cancel := store.Watch(topic)
 		defer cancel()
 		go forward(ctx, changed, wake)
@@ -247,6 +251,9 @@ func (p *puller) sendAll(ctx context.Context) error {
 		// Asked before every batch: a revoked agent gets no more than one after it.
 		if err := p.standing(); err != nil {
 			return err
+		}
+		if cluster, _ := p.g.cfg.Store.Cluster(); cluster.Generation != p.life {
+			return errRaised // by what another agent told
 		}
 		if err := p.policy(); err != nil {
 			return err

@@ -528,3 +528,23 @@ func TestEnrollAfterRotation(t *testing.T) {
 		t.Errorf("signed by %q, want %q", row.Authority, next.ID)
 	}
 }
+
+// A generation that one agent has raised ends the streams of the others: they learn it by a
+// new session.
+func TestRaisedGenerationEndsStreams(t *testing.T) {
+	n := newNode(t)
+	n.activate("policy", "berlin", "paris")
+	berlin, paris := n.join("berlin"), n.join("paris")
+	paris.mustOpen(opening(1, 1, 1))
+	stream := paris.pull(&syncpb.PullRequest{Revision: &syncpb.Revision{Generation: 9}})
+	stream.Receive()
+	other := opening(1, 1, 1)
+	other.Incarnation, other.Generation = "another copy", 4
+	berlin.mustOpen(other)
+	for stream.next() != nil {
+	}
+	says(t, stream.Err(), connect.CodeAborted, "another generation")
+	if got := paris.mustOpen(opening(1, 2, 2)).Generation; got != 5 {
+		t.Errorf("generation %d", got)
+	}
+}

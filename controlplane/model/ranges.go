@@ -13,6 +13,8 @@ type NumberRange struct {
 	Sites []string // that may take from it
 	Block uint64   // most that one lease gives
 	Low   uint64
+
+	Hourly uint64 `cbor:",omitempty"` // most that is leased in an hour, fixed with the range; 0: not said
 }
 
 // NumberBlock is serials in a row, both ends included.
@@ -24,10 +26,13 @@ type NumberBlock struct {
 // Count is how many they are.
 func (b NumberBlock) Count() uint64 { return b.Last - b.First + 1 }
 
-// NumberMark is the highest serial of a range that an agent holds or has ever held.
+// NumberMark is what an agent says of a range.
 type NumberMark struct {
 	Range   string
-	Highest uint64
+	Highest uint64      // serial that it holds or has ever held
+	Form    serial.Form `cbor:",omitzero"`  // of what it holds; zero: it does not say
+	Used    uint64      `cbor:",omitempty"` // numbers that it has given, over the life of its file
+	Counted bool        `cbor:",omitempty"` // it says Used
 }
 
 // LeaseNumbers gives an agent the next serials of a range. What was leased once is never
@@ -43,8 +48,8 @@ type LeaseNumbers struct {
 	Highest uint64 // as in NumberMark
 }
 
-// ReleaseRange lets a range give numbers again after a restore, by an operator's word: what
-// those who have not spoken since may hold lies below Next.
+// ReleaseRange has a range go on at a serial, by an operator's word: what may be printed
+// of it without being known lies below Next.
 type ReleaseRange struct {
 	Asked
 	Range string
@@ -55,8 +60,9 @@ type ReleaseRange struct {
 type RangeStatus struct {
 	NumberRange
 	InForce bool
-	Next    uint64   // first serial that was never leased
-	Waiting []string // agents and sites that have to speak first, after a restore
+	Next    uint64 // first serial that may be leased
+	Sure    uint64 // those from here up to Next may have been leased in a life that was lost
+	Held    string // why nothing is leased; empty: nothing holds it
 	Leases  []LeaseStatus
 }
 

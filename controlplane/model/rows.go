@@ -118,8 +118,6 @@ type Agent struct {
 	Allowed    time.Time      // until then an old copy of it is let in once, because an operator said so
 	Flushed    block.Revision // everything it accepted under an earlier revision has left it
 	Forgotten  time.Time      // revoked for good: what is sent to it is taken and not kept; zero: not
-	Heard      uint64         `cbor:",omitempty"` // generation in which it last said which numbers it holds
-	Doubt      uint64         `cbor:",omitempty"` // generation in which data of it was lost that may have held numbers unknown here
 }
 
 // AgentStatus is what an agent reports of itself, cumulative for its epoch.

@@ -32,7 +32,7 @@ func (t *tx) approveCanary(r *model.Revision, c *model.Approve, detail map[strin
 	r.State, r.Approver, r.Approved, r.Canary = model.RevisionCanary, c.By, c.At, sites
 	put(t, tableRevisions, key(r.ID.Number), r)
 	t.n.Canary = r.ID.Number
-	t.keepRanges(r)
+	t.keepRanges(r, c.At)
 	t.policyChanged()
 	detail["canary"] = sites
 	t.audit(c.At, c.By, "policy.approve", r.ID.String(), detail)

@@ -52,7 +52,6 @@ func (t *tx) enroll(c *model.Enroll) (*model.EnrollResult, *model.Error) {
 		// The old store is gone, or is a clone: what it numbered is fenced off.
 		agent.Epoch = old.Epoch + 1
 		t.endEpoch(old, c.At)
-		agent.Heard, agent.Doubt = old.Heard, old.Doubt
 		t.except(&model.Exception{
 			ID: fmt.Sprintf("%s/reenrolled/%d", name, agent.Epoch), Agent: name, Kind: "reenrolled", At: c.At,
 			Text: fmt.Sprintf("agent %s was enrolled again and begins epoch %d; what its former store had not sent stays there", name, agent.Epoch),

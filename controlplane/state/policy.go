@@ -179,7 +179,7 @@ func (t *tx) enforce(r *model.Revision, at time.Time) {
 	r.State = model.RevisionActive
 	put(t, tableRevisions, key(r.ID.Number), r)
 	t.n.Active = r.ID.Number
-	t.keepRanges(r)
+	t.keepRanges(r, at)
 	t.policyChanged()
 	t.beginMoves(r, at)
 }

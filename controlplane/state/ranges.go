@@ -1,6 +1,7 @@
 package state
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -15,8 +16,10 @@ import (
 // A serial that was leased may be printed on a parcel, so it is never leased again: not after
 // a repeat, not by another range, not by a range of that name in a later revision, and not
 // after a restore, when this state has forgotten leases of the life that was lost. Therefore
-// the row of a range stays for ever; and after a restore a range gives nothing until every
-// agent that may hold numbers of it has said what it holds, or an operator has.
+// the row of a range stays for ever; and a range leases so many numbers an hour at most, a
+// limit that is fixed with the range, so that a restored state knows which serials it can have
+// leased since: it goes on behind them. It takes nobody's word for that. Where the limit cannot
+// tell, the range is held until an operator says where to go on.
 
 // Limits on number ranges.
 const (
@@ -24,14 +27,21 @@ const (
 	maxLease      = 1_000_000 // numbers
 	maxBlocksKept = 64        // blocks of one lease that are told apart
 	maxMark       = math.MaxInt64
-	maxStrange    = 4 * maxRanges // rows, beyond which names that only agents know make none
+
+	hourlyBlocks = 50                  // that a range leases in an hour, where its document does not say
+	maxHourly    = 1_000_000_000       // numbers
+	maxSkew      = time.Hour           // between the clocks of nodes, and between a backup and its time
+	maxLost      = 31 * 24 * time.Hour // between backup and restore: behind more than that, people say where to go on
 )
 
 type (
 	rangeRow struct {
-		Range    model.NumberRange // as of the revision that came into force last; Span.Last is the highest ever
-		Next     uint64            // first serial that was never leased
-		Released uint64            // generation in which an operator has vouched for Next
+		Range  model.NumberRange // as of the revision that came into force last; Span.Last is the highest ever, Hourly the first
+		Next   uint64            // first serial that may be leased
+		Sure   uint64            // serials from here up to Next may have been leased in a life that was lost; those below were
+		Hour   int64             // of the newest lease, since 1970
+		Leased uint64            // in that hour
+		Held   string            // why nothing is leased; empty: nothing holds it
 	}
 	leaseRow struct {
 		Epoch     uint64
@@ -42,9 +52,6 @@ type (
 		At        time.Time
 	}
 )
-
-// known tells a range from a name that only agents have spoken of.
-func (r *rangeRow) known() bool { return r.Range.Span.Last > 0 }
 
 func (v view) ranges() (rows []*rangeRow) {
 	v.each(tableRanges, nil, nil, func(k, value []byte) bool {
@@ -67,8 +74,8 @@ func (t *tx) checkRanges(ranges []model.NumberRange, sites []string) ([]model.Nu
 	out := slices.SortedFunc(slices.Values(ranges), func(a, b model.NumberRange) int { return strings.Compare(a.Name, b.Name) })
 	for i, r := range out {
 		switch fault := r.Span.Fault(); {
-		case !validName(r.Name) || r.Block == 0 || r.Block > maxLease || len(r.Sites) > maxSites:
-			return nil, model.Errorf(model.Invalid, "number range %q in blocks of %d cannot be", clip(r.Name, maxName), r.Block)
+		case !validName(r.Name) || r.Block == 0 || r.Block > maxLease || r.Hourly > maxHourly || len(r.Sites) > maxSites:
+			return nil, model.Errorf(model.Invalid, "number range %q in blocks of %d, %d an hour, cannot be", clip(r.Name, maxName), r.Block, r.Hourly)
 		case fault != "":
 			return nil, model.Errorf(model.Invalid, "number range %s has %s", r.Name, fault)
 		case slices.ContainsFunc(r.Sites, func(s string) bool { _, found := slices.BinarySearch(sites, s); return !found }):
@@ -87,9 +94,6 @@ func (t *tx) checkRanges(ranges []model.NumberRange, sites []string) ([]model.Nu
 // whatever range that is in force or ever was.
 func (t *tx) neverGiven(ranges []model.NumberRange) *model.Error {
 	for _, row := range t.ranges() {
-		if !row.known() {
-			continue
-		}
 		old := row.Range
 		for _, r := range ranges {
 			switch {
@@ -98,89 +102,58 @@ func (t *tx) neverGiven(ranges []model.NumberRange) *model.Error {
 			case r.Name == old.Name && (r.Span.Form != old.Span.Form || r.Span.First != old.Span.First || r.Span.Last+1 < row.Next):
 				return model.Errorf(model.Conflict, "number range %s had another form, or begins or ends elsewhere, and its serials up to %d are leased: "+
 					"a range only grows at its end; anything else is a new range with a name of its own", r.Name, row.Next-1)
+			case r.Name == old.Name && r.Hourly != 0 && old.Hourly != 0 && r.Hourly != old.Hourly:
+				return model.Errorf(model.Conflict, "number range %s leases at most %d numbers an hour, and not %d: that is fixed with the range, as a restore has to count on it; "+
+					"another limit is a new range with a name of its own", r.Name, old.Hourly, r.Hourly)
 			}
 		}
 	}
 	return nil
 }
 
-// keepRanges makes rows of what a revision has, from when on sites may take from it.
-func (t *tx) keepRanges(r *model.Revision) {
+// keepRanges makes rows of what a revision has, from when on sites may take from it. A range
+// that is new behind a restore may have been there in the life that was lost.
+func (t *tx) keepRanges(r *model.Revision, at time.Time) {
+	restored := t.cluster().Generation > 1
+	var held []string
 	for _, n := range r.Ranges {
 		row := get[rangeRow](t.view, tableRanges, []byte(n.Name))
 		if row == nil {
 			row = &rangeRow{}
+			if restored {
+				row.Held = "it came into force after the control plane was restored, and may have been in force before, after the backup"
+				held = append(held, n.Name)
+			}
+		}
+		switch {
+		case row.Range.Hourly > 0:
+			n.Hourly = row.Range.Hourly
+		case n.Hourly == 0:
+			n.Hourly = hourlyBlocks * n.Block
 		}
 		n.Span.Last = max(n.Span.Last, row.Range.Span.Last)
-		row.Range, row.Next = n, max(row.Next, n.Span.First)
+		row.Range, row.Next, row.Sure = n, max(row.Next, n.Span.First), max(row.Sure, n.Span.First)
 		t.storeRange(row)
 	}
+	t.tellHeld(fmt.Sprintf("new/%s", r.ID), held, "came into force after the control plane was restored, and may have been in force before, after the backup", at)
 }
 
 // rangeAt finds what the revision that is in force at a site says of a range; nil if it does
 // not let the site take from it.
-func (t *tx) rangeAt(site, name string) *model.NumberRange {
-	r := t.canary()
-	if r == nil || !slices.Contains(r.Canary, site) {
-		r = t.inForce()
-	}
-	if r == nil {
-		return nil
-	}
-	for i := range r.Ranges {
-		if n := &r.Ranges[i]; n.Name == name && slices.Contains(n.Sites, site) {
-			return n
+func (v view) rangeAt(n countersRow, site, name string) *model.NumberRange {
+	for _, number := range []uint64{n.Canary, n.Active} {
+		r := get[model.Revision](v, tableRevisions, key(number))
+		if r == nil || number == n.Canary && !slices.Contains(r.Canary, site) {
+			continue
 		}
+		for i := range r.Ranges {
+			if n := &r.Ranges[i]; n.Name == name && slices.Contains(n.Sites, site) {
+				return n
+			}
+		}
+		return nil
 	}
 	return nil
-}
-
-// roll is what the agents have said of numbers since a restore.
-type roll struct {
-	generation uint64
-	agents     []*model.Agent // that may hold some
-	manned     map[string]bool
-}
-
-func (v view) roll() roll {
-	cluster := v.cluster()
-	out := roll{manned: map[string]bool{}}
-	if cluster == nil || cluster.Generation <= 1 {
-		return out
-	}
-	out.generation = cluster.Generation
-	v.each(tableAgents, nil, nil, func(k, value []byte) bool {
-		a := parse[model.Agent](tableAgents, k, value)
-		out.manned[a.Site] = true
-		// One that was revoked before got nothing in the life that was lost.
-		if a.Revoked.IsZero() || cluster.Rebuilt != nil && a.Revoked.After(cluster.Rebuilt.At) {
-			out.agents = append(out.agents, a)
-		}
-		return true
-	})
-	return out
-}
-
-// unheard names who may hold numbers of a range that this state does not know of: after a
-// restore agents that have not said yet what they hold, agents whose former data is lost, and
-// sites whose agent may have enrolled in the life that was lost.
-func (r roll) unheard(row *rangeRow) (names []string) {
-	if r.generation == 0 || row.Released >= r.generation {
-		return nil
-	}
-	for _, a := range r.agents {
-		if a.Doubt > row.Released {
-			names = append(names, a.Name+" (its former data)")
-		} else if a.Heard < r.generation {
-			names = append(names, a.Name)
-		}
-	}
-	for _, s := range row.Range.Sites {
-		if !r.manned[s] {
-			names = append(names, "site "+s)
-		}
-	}
-	return names
 }
 
 func nameSome(names []string) string {
@@ -211,24 +184,25 @@ func (t *tx) leaseNumbers(c *model.LeaseNumbers) (*model.NumberBlock, *model.Err
 		last := lease.Blocks[len(lease.Blocks)-1]
 		return &last, nil // the answer was lost
 	}
-	row, says := get[rangeRow](t.view, tableRanges, []byte(c.Range)), t.rangeAt(agent.Site, c.Range)
-	if row == nil || says == nil {
-		return nil, model.Errorf(model.NotFound, "the revision in force at site %s lets it take from no number range %q", agent.Site, clip(c.Range, maxName))
+	t.ahead(agent, []model.NumberMark{{Range: c.Range, Highest: c.Highest}}, c.At)
+	row, says, room, err := t.room(t.n, agent.Site, c.Range, c.At)
+	if err != nil {
+		if row != nil && row.Held == "" && row.Next > says.Span.Last {
+			t.usedUp(row, says, c.At)
+		}
+		return nil, err
 	}
-	if waiting := t.roll().unheard(row); len(waiting) > 0 {
-		return nil, model.Errorf(model.Conflict, "range %s gives no numbers yet: the control plane was restored, and what it leased since the backup is known "+
-			"when these have spoken: %s; or run: crossdock ranges release %s", row.Range.Name, nameSome(waiting), row.Range.Name)
-	}
-	first := max(row.Next, c.Highest+1)
-	if first > says.Span.Last {
-		return nil, t.usedUp(row, says, c.At)
-	}
-	count := says.Block
+	count := min(says.Block, room)
 	if c.Want > 0 {
 		count = min(count, c.Want)
 	}
-	given := model.NumberBlock{First: first, Last: first + min(count-1, says.Span.Last-first)}
-	row.Next = given.Last + 1
+	given := model.NumberBlock{First: row.Next, Last: row.Next + count - 1}
+	hour := hourOf(c.At)
+	if row.window(hour) {
+		row.Hour, row.Leased = hour, 0
+	}
+	row.Leased += count
+	row.Next, row.Sure = given.Last+1, given.Last+1
 	t.storeRange(row)
 	lease.Blocks = append(stillHeld(lease.Blocks, c.Have), given)
 	lease.Leased += given.Count()
@@ -238,6 +212,35 @@ func (t *tx) leaseNumbers(c *model.LeaseNumbers) (*model.NumberBlock, *model.Err
 		"first": given.First, "last": given.Last, "have": c.Have, "epoch": agent.Epoch,
 	})
 	return &given, nil
+}
+
+func hourOf(at time.Time) int64 { return at.Unix() / int64(time.Hour/time.Second) }
+
+// window reports whether an hour is counted anew. The clock of another node may be a little
+// behind: that hour is over. One that was far ahead must not hold a range up until then.
+func (r *rangeRow) window(hour int64) bool {
+	return hour > r.Hour || hour < r.Hour-int64(maxSkew/time.Hour)
+}
+
+// room is how many numbers a site may lease of a range now, at least one, or why it may not.
+func (v view) room(n countersRow, site, name string, at time.Time) (row *rangeRow, says *model.NumberRange, count uint64, err *model.Error) {
+	row, says = get[rangeRow](v, tableRanges, []byte(name)), v.rangeAt(n, site, name)
+	if row == nil || says == nil {
+		return nil, nil, 0, model.Errorf(model.NotFound, "the revision in force at site %s lets it take from no number range %q", site, clip(name, maxName))
+	}
+	leased := row.Leased
+	if row.window(hourOf(at)) {
+		leased = 0
+	}
+	switch {
+	case row.Held != "":
+		return row, says, 0, model.Errorf(model.Conflict, "range %s gives no numbers: %s; find out up to where they may be printed, and run: crossdock ranges release %s --next N", name, row.Held, name)
+	case row.Next > says.Span.Last:
+		return row, says, 0, model.Errorf(model.TooLarge, "number range %s is leased up to its end, %d: let it end later (to), or make a new range", name, says.Span.Last)
+	case leased >= row.Range.Hourly:
+		return row, says, 0, model.Errorf(model.Conflict, "range %s has leased %d numbers in this hour, which is its limit (hourly): it goes on in the next", name, leased)
+	}
+	return row, says, min(row.Range.Hourly-leased, says.Span.Last-row.Next+1), nil
 }
 
 func leasedBy(l *leaseRow) uint64 {
@@ -254,14 +257,17 @@ func forfeitedBy(l *leaseRow) uint64 {
 	return l.Forfeited
 }
 
-// usedUp refuses, and tells people once for each end of the range.
-func (t *tx) usedUp(row *rangeRow, says *model.NumberRange, at time.Time) *model.Error {
+// usedUp tells people once for each end of the range.
+func (t *tx) usedUp(row *rangeRow, says *model.NumberRange, at time.Time) {
+	skipped := ""
+	if row.Sure < row.Next {
+		skipped = fmt.Sprintf(" Of these, %d and above were only passed over after a restore: if nothing was leased there, run: crossdock ranges release %s --next %d", row.Sure, row.Range.Name, row.Sure)
+	}
 	t.exceptOnce(&model.Exception{
 		ID: fmt.Sprintf("%s/range-used-up/%s/%d", block.Control, row.Range.Name, says.Span.Last), Agent: block.Control, Kind: "range-used-up", At: at,
-		Text: fmt.Sprintf("Number range %s is leased up to its end, %d. Sites go on with what they hold. Propose a revision in which it ends later (to), or a new range.",
-			row.Range.Name, says.Span.Last),
+		Text: fmt.Sprintf("Number range %s is leased up to its end, %d. Sites go on with what they hold. Propose a revision in which it ends later (to), or a new range.%s",
+			row.Range.Name, says.Span.Last, skipped),
 	})
-	return model.Errorf(model.TooLarge, "number range %s is leased up to its end, %d: let it end later (to), or make a new range", row.Range.Name, says.Span.Last)
 }
 
 // stillHeld leaves of the blocks, which are used in their order, those that an agent with so
@@ -278,24 +284,31 @@ func stillHeld(blocks []model.NumberBlock, have uint64) []model.NumberBlock {
 }
 
 // forfeit ends the leases of an agent: a copy of it, or its lost data, may have used them.
-// After a restore they may have been more than this state knows of.
 func (t *tx) forfeit(agent *model.Agent, at time.Time) {
-	if g := t.cluster().Generation; g > 1 && agent.Heard < g {
-		agent.Doubt = g
-	}
+	var lost []string
 	for _, row := range t.ranges() {
 		k := key(row.Range.Name, []byte(agent.Name))
 		lease := get[leaseRow](t.view, tableLeases, k)
 		if lease == nil || len(lease.Blocks) == 0 {
 			continue
 		}
+		count := uint64(0)
 		for _, b := range lease.Blocks {
-			lease.Forfeited += b.Count()
+			count += b.Count()
 		}
+		lease.Forfeited += count
+		lost = append(lost, fmt.Sprintf("%s (%d)", row.Range.Name, count))
 		t.audit(at, "agent:"+agent.Name, "numbers.forfeit", row.Range.Name, map[string]any{"blocks": lease.Blocks, "epoch": lease.Epoch})
 		lease.Blocks, lease.Request = nil, [16]byte{}
 		put(t, tableLeases, k, lease)
 		t.changed("ranges")
+	}
+	if len(lost) > 0 {
+		t.exceptOnce(&model.Exception{
+			ID: fmt.Sprintf("%s/numbers-forfeited/%d", agent.Name, agent.Epoch), Agent: agent.Name, Kind: "numbers-forfeited", At: at,
+			Text: fmt.Sprintf("What agent %s still held of number ranges in epoch %d is given up, at most so many: %s. Its former data, or a copy, may have printed them, "+
+				"so they are given to nobody. Nothing is to be done.", agent.Name, agent.Epoch, nameSome(lost)),
+		})
 	}
 }
 
@@ -305,77 +318,185 @@ func (t *tx) endEpoch(agent *model.Agent, at time.Time) {
 	t.forfeit(agent, at)
 }
 
-// heard takes what an agent says it holds. The next lease of a range begins beyond it,
-// whatever this state knew before. The caller stores the agent.
-func (t *tx) heard(agent *model.Agent, marks []model.NumberMark, at time.Time) {
-	generation := t.cluster().Generation
-	strange := maxStrange - len(t.ranges())
+// ahead compares what an agent says it holds with what was leased. A serial that was never
+// leased here shows that this state is older than it knows, or that the agent is wrong; either
+// way nobody here can tell where to go on. The word of an agent moves nothing: it holds the
+// ranges of its own site, until an operator has looked.
+func (t *tx) ahead(agent *model.Agent, marks []model.NumberMark, at time.Time) {
+	var held []string
+	furthest := uint64(0)
 	for _, m := range marks[:min(len(marks), maxRanges)] {
 		row := get[rangeRow](t.view, tableRanges, []byte(m.Range))
-		if row == nil && generation > 1 && validName(m.Range) && strange > 0 {
-			strange--
-			row = &rangeRow{Range: model.NumberRange{Name: m.Range}} // of a revision of the life that was lost
-		}
-		if row == nil || m.Highest < row.Next || m.Highest > maxMark {
+		if row == nil || row.Held != "" || m.Highest < row.Next || m.Highest > serial.Most(row.Range.Span.Form.Digits) ||
+			m.Form != (serial.Form{}) && m.Form != row.Range.Span.Form || !t.borrows(agent, row) {
 			continue
 		}
-		before := row.Next
-		row.Next = m.Highest + 1
+		row.Held = fmt.Sprintf("agent %s says that it holds serials up to %d, and nothing beyond %d was ever leased here", agent.Name, m.Highest, row.Next-1)
 		t.storeRange(row)
-		t.exceptOnce(&model.Exception{
-			ID: fmt.Sprintf("%s/numbers-ahead/%s/%d", agent.Name, m.Range, m.Highest), Agent: agent.Name, Kind: "numbers-ahead", At: at,
-			Text: fmt.Sprintf("Agent %s holds numbers of range %s up to %d, and the control plane knew of leases up to %d only: they were leased after the backup "+
-				"that it was restored from. It goes on behind them. Nothing is to be done.", agent.Name, m.Range, m.Highest, max(before, 1)-1),
-		})
-		t.audit(at, "agent:"+agent.Name, "numbers.ahead", m.Range, map[string]any{"highest": m.Highest, "next": before})
+		t.audit(at, "agent:"+agent.Name, "numbers.ahead", m.Range, map[string]any{"highest": m.Highest, "next": row.Next})
+		held, furthest = append(held, m.Range), max(furthest, m.Highest)
 	}
-	if agent.Heard != generation {
-		agent.Heard = generation
-		t.changed("ranges")
-	}
-}
-
-// holdRanges tells people that numbers have to wait, when another life of the cluster begins.
-func (t *tx) holdRanges(at time.Time) {
-	if len(t.ranges()) == 0 {
+	if len(held) == 0 {
 		return
 	}
-	generation := t.cluster().Generation
-	t.except(&model.Exception{
-		ID: fmt.Sprintf("%s/ranges-held/%d", block.Control, generation), Agent: block.Control, Kind: "ranges-held", At: at,
-		Text: "The control plane was restored and does not know which numbers it leased since the backup. Number ranges give no new numbers until every agent " +
-			"has said what it holds; sites go on with what they have. Who is missing: crossdock ranges. For an agent that never comes back: crossdock ranges release",
-	})
-	t.changed("ranges")
+	t.tellHeld(fmt.Sprintf("%s/%s/%d", agent.Name, held[0], furthest), held, fmt.Sprintf("may go beyond what is known here: agent %s says that it holds serials which were never leased. "+
+		"This control plane was put back to an older copy of its disks, or the agent is wrong", agent.Name), at)
 }
 
+// borrows reports whether an agent may hold numbers of a range.
+func (t *tx) borrows(agent *model.Agent, row *rangeRow) bool {
+	return slices.Contains(row.Range.Sites, agent.Site) || t.raw(tableLeases, key(row.Range.Name, []byte(agent.Name))) != nil
+}
+
+// fewerUsed reports whether an agent says that it has given fewer numbers than it said
+// before: then it is a copy that was put back.
+func fewerUsed(agent *model.Agent, marks []model.NumberMark) bool {
+	var said model.AgentStatus
+	if len(agent.Status) == 0 || json.Unmarshal(agent.Status, &said) != nil { // an agent may say anything
+		return false
+	}
+	used := map[string]uint64{}
+	for _, m := range marks {
+		if !m.Counted {
+			return false // by an agent that does not say
+		}
+		used[m.Range] = m.Used
+	}
+	return slices.ContainsFunc(said.Numbers, func(n model.AgentNumbers) bool { return used[n.Range] < n.Used })
+}
+
+// tellHeld tells people of ranges that are held, by one exception.
+func (t *tx) tellHeld(why string, names []string, text string, at time.Time) {
+	if len(names) == 0 {
+		return
+	}
+	t.exceptOnce(&model.Exception{
+		ID: fmt.Sprintf("%s/ranges-held/%s", block.Control, why), Agent: block.Control, Kind: "ranges-held", At: at,
+		Text: fmt.Sprintf("What was leased of number ranges %s. They give no new numbers (%s); sites go on with what they hold. Find out up to where numbers may be printed, "+
+			"and for each run: crossdock ranges release NAME --next N", text, nameSome(names)),
+	})
+}
+
+// holdRanges holds all ranges, for a reason that goes for each.
+func (t *tx) holdRanges(id, why string, at time.Time) {
+	var held []string
+	for _, row := range t.ranges() {
+		if row.Held == "" {
+			row.Held = why
+			t.storeRange(row)
+			held = append(held, row.Range.Name)
+		}
+	}
+	t.tellHeld(id, held, "is not known: "+why, at)
+}
+
+// skipLost has each range go on behind all that it can have leased in the life that was lost,
+// whose end is when this state was rebuilt.
+func (t *tx) skipLost(rebuilt *model.Rebuilt, at time.Time) {
+	id := fmt.Sprint(t.cluster().Generation)
+	switch lost := rebuilt.At.Sub(rebuilt.From); {
+	case rebuilt.From.IsZero() || lost < -maxSkew:
+		t.holdRanges(id, "it is not known of when the backup is that the control plane was restored from", at)
+		return
+	case lost > maxLost:
+		t.holdRanges(id, fmt.Sprintf("the backup that the control plane was restored from is of %s, more than %d days before", rebuilt.From.UTC().Format(time.RFC3339), maxLost/(24*time.Hour)), at)
+		return
+	}
+	// One hour more for a restore from the same backup that was given up: it passed hours over,
+	// too. One from another backup has raised the generation, which agents tell.
+	first, last := hourOf(rebuilt.From.Add(-maxSkew)), hourOf(rebuilt.At.Add(maxSkew))+1
+	var held, skipped []string
+	for _, row := range t.ranges() {
+		if row.Range.Hourly == 0 {
+			row.Held = "it had no limit of numbers an hour in the life that was lost"
+			held = append(held, row.Range.Name)
+		} else if row.Held == "" {
+			most := serial.Most(row.Range.Span.Form.Digits) + 1
+			// Both factors are bounded: no overflow.
+			row.Next = min(row.Next+row.Range.Hourly*uint64(last-first+1), max(row.Next, most))
+			skipped = append(skipped, fmt.Sprintf("%s at %d", row.Range.Name, row.Next))
+		}
+		t.storeRange(row)
+	}
+	t.tellHeld(id, held, "since the backup is not known, as they had no limit of numbers an hour", at)
+	if len(skipped) > 0 {
+		t.except(&model.Exception{
+			ID: fmt.Sprintf("%s/ranges-skipped/%s", block.Control, id), Agent: block.Control, Kind: "ranges-skipped", At: at,
+			Text: fmt.Sprintf("The control plane was restored and does not know which numbers it leased since the backup. Number ranges go on behind all that they can have leased "+
+				"until then, by their limits (hourly): %s. Nothing is to be done. If numbers are scarce and it is certain that fewer were printed: crossdock ranges release NAME --next N", nameSome(skipped)),
+		})
+	}
+}
+
+// releaseRange has a range go on at a serial, by an operator's word.
 func (t *tx) releaseRange(c *model.ReleaseRange) *model.Error {
 	if err := t.need(c.By, model.Operator); err != nil {
 		return err
 	}
 	row := get[rangeRow](t.view, tableRanges, []byte(c.Range))
-	if c.Range == "" || row == nil || !row.known() {
-		return model.Errorf(model.NotFound, "there is no number range %q", clip(c.Range, maxName))
-	}
-	waiting := t.roll().unheard(row)
 	switch {
-	case len(waiting) == 0:
-		return model.Errorf(model.Conflict, "number range %s waits for nobody", row.Range.Name)
-	case c.Next < row.Next || c.Next > row.Range.Span.Last+1:
-		return model.Errorf(model.Invalid, "number range %s goes on at %d at the earliest and %d at the latest, not at %d", row.Range.Name, row.Next, row.Range.Span.Last+1, c.Next)
+	case c.Range == "" || row == nil:
+		return model.Errorf(model.NotFound, "there is no number range %q", clip(c.Range, maxName))
+	case c.Next < row.Sure || c.Next > row.Range.Span.Last+1:
+		return model.Errorf(model.Invalid, "number range %s goes on at %d at the earliest and %d at the latest, not at %d", row.Range.Name, row.Sure, row.Range.Span.Last+1, c.Next)
 	}
-	before := row.Next
-	row.Next, row.Released = c.Next, t.cluster().Generation
+	if who := t.holdsBeyond(row, c.Next); who != "" {
+		return model.Errorf(model.Conflict, "number range %s cannot go on at %d: %s; if that is wrong, revoke the agent first", row.Range.Name, c.Next, who)
+	}
+	before, held := row.Next, row.Held
+	row.Next, row.Held = c.Next, ""
 	t.storeRange(row)
-	t.audit(c.At, c.By, "numbers.release", row.Range.Name, map[string]any{"next": c.Next, "before": before, "waiting": waiting})
+	t.audit(c.At, c.By, "numbers.release", row.Range.Name, map[string]any{"next": c.Next, "before": before, "held": held})
 	return nil
+}
+
+// holdsBeyond names an agent that has reported serials from next on.
+func (t *tx) holdsBeyond(row *rangeRow, next uint64) (who string) {
+	t.each(tableAgents, nil, nil, func(k, value []byte) bool {
+		a := parse[model.Agent](tableAgents, k, value)
+		var said model.AgentStatus
+		if !a.Revoked.IsZero() || len(a.Status) == 0 || json.Unmarshal(a.Status, &said) != nil || !t.borrows(a, row) {
+			return true
+		}
+		for _, n := range said.Numbers {
+			if n.Range == row.Range.Name && n.Highest >= next && n.Highest <= serial.Most(row.Range.Span.Form.Digits) {
+				who = fmt.Sprintf("agent %s has reported that it holds serials up to %d", a.Name, n.Highest)
+			}
+		}
+		return who == ""
+	})
+	return who
+}
+
+// MayLease says why a request for numbers would be refused and would change nothing, so that
+// it need not be asked for; nil if it may be answered. One that was answered before always may.
+func (r *Reader) MayLease(c *model.LeaseNumbers) (why *model.Error) {
+	r.read(func(v view) {
+		agent := get[model.Agent](v, tableAgents, []byte(c.Agent))
+		if agent == nil {
+			return
+		}
+		if lease := get[leaseRow](v, tableLeases, key(c.Range, []byte(c.Agent))); lease != nil && lease.Epoch == agent.Epoch && lease.Request == c.Request {
+			return
+		}
+		row, says, _, err := v.room(v.counters(), agent.Site, c.Range, c.At)
+		if err == nil || row != nil && row.Held == "" && c.Highest >= row.Next {
+			return
+		}
+		if row != nil && row.Held == "" && row.Next > says.Span.Last &&
+			v.raw(tableExceptions, fmt.Appendf(nil, "%s/range-used-up/%s/%d", block.Control, row.Range.Name, says.Span.Last)) == nil {
+			return // people are to be told
+		}
+		why = err
+	})
+	return why
 }
 
 // Ranges lists the number ranges that are in force or ever were, by name, and who holds what.
 func (r *Reader) Ranges() (list []model.RangeStatus) {
 	r.read(func(v view) {
 		inForce := map[string]bool{}
-		n, agents := v.counters(), v.roll()
+		n := v.counters()
 		for _, number := range []uint64{n.Active, n.Canary} {
 			if revision := get[model.Revision](v, tableRevisions, key(number)); number != 0 && revision != nil {
 				for _, one := range revision.Ranges {
@@ -384,10 +505,7 @@ func (r *Reader) Ranges() (list []model.RangeStatus) {
 			}
 		}
 		for _, row := range v.ranges() {
-			if !row.known() {
-				continue
-			}
-			one := model.RangeStatus{NumberRange: row.Range, InForce: inForce[row.Range.Name], Next: row.Next, Waiting: agents.unheard(row)}
+			one := model.RangeStatus{NumberRange: row.Range, InForce: inForce[row.Range.Name], Next: row.Next, Sure: row.Sure, Held: row.Held}
 			prefix := key(row.Range.Name)
 			v.each(tableLeases, prefix, nil, func(k, value []byte) bool {
 				l := parse[leaseRow](tableLeases, k, value)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/protocol/serial"
@@ -229,74 +230,16 @@ func TestCanaryRangesCount(t *testing.T) {
 	f.refused(model.Conflict, f.proposal(testRange("b", "3", 1, 50, "na")))
 }
 
-// After a restore a range waits for all who may hold more than is known.
-func TestRestoreWaitsForAllWhoMayHoldNumbers(t *testing.T) {
-	f := rangesFixture(t)
-	f.govern(testRange("a", "1", 1, 999, "eu", "na", "ho"))
-	f.lease("eu", "a", 1)
-	f.must(&model.Rebuild{At: f.now, Incarnation: "second", Rebuilt: model.Rebuilt{Node: "n1", From: f.now, At: f.now}})
-	f.speak("eu", 50)
-	err := f.refused(model.Conflict, f.leaseOf("eu", "a", 2, 50))
-	if !strings.Contains(err.Text, "na") || !strings.Contains(err.Text, "site ho") || strings.Contains(err.Text, "eu,") {
-		t.Error(err)
-	}
-	if got := f.Ranges()[0]; !slices.Equal(got.Waiting, []string{"na", "site ho"}) || got.Next != 51 {
-		t.Errorf("%+v", got)
-	}
-	a, _ := f.Agent("na")
-	f.must(&model.Greet{At: f.now, Agent: "na", Epoch: 1, Session: a.Session + 1, Nonce: request(1)}) // it does not say
-	f.refused(model.Conflict, f.leaseOf("eu", "a", 2, 50))
-	f.speak("na", 80)
-	f.refused(model.Conflict, f.leaseOf("eu", "a", 2, 50)) // the site without an agent
-	for _, next := range []uint64{0, 80, 1001} {
-		f.refused(model.Invalid, &model.ReleaseRange{Asked: f.by("root"), Range: "a", Next: next})
-	}
-	f.principal("ann", model.Viewer)
-	f.refused(model.Forbidden, &model.ReleaseRange{Asked: f.by("ann"), Range: "a", Next: 90})
-	f.refused(model.NotFound, &model.ReleaseRange{Asked: f.by("root"), Range: "b", Next: 90})
-	f.must(&model.ReleaseRange{Asked: f.by("root"), Range: "a", Next: 90})
-	f.refused(model.Conflict, &model.ReleaseRange{Asked: f.by("root"), Range: "a", Next: 95})
-	if got := f.lease("eu", "a", 2); got.First != 90 {
-		t.Errorf("%v", got)
-	}
-	// The next restore waits anew, and an agent whose data is lost cannot say what it held.
-	f.must(&model.Rebuild{At: f.now, Incarnation: "third", Rebuilt: model.Rebuilt{Node: "n1", From: f.now, At: f.now}})
-	f.join("ho")
-	f.speak("ho", 0)
-	f.speak("na", 80)
-	f.must(&model.NewEpoch{At: f.now, Agent: "eu", Epoch: 1, Nonce: [16]byte{7}})
-	f.speak("eu", 50)
-	if got := f.Ranges()[0].Waiting; !slices.Equal(got, []string{"eu (its former data)"}) {
-		t.Errorf("waits for %q", got)
-	}
-	f.must(&model.ReleaseRange{Asked: f.by("root"), Range: "a", Next: 200})
-	if got := f.lease("eu", "a", 3); got.First != 200 {
-		t.Errorf("%v", got)
-	}
-}
-
-// A range of a revision that a restore has lost goes on behind what agents hold of it.
-func TestRangeOfALostRevision(t *testing.T) {
-	f := rangesFixture(t)
-	f.govern()
-	f.must(&model.Rebuild{At: f.now, Incarnation: "second", Rebuilt: model.Rebuilt{Node: "n1", From: f.now, At: f.now}})
-	f.speak("eu", 70)
-	f.speak("na", 30)
-	if got := f.Ranges(); len(got) != 0 {
-		t.Errorf("%+v", got)
-	}
-	f.govern(testRange("a", "1", 1, 999, "eu", "na"))
-	if got := f.lease("na", "a", 1); got.First != 71 {
-		t.Errorf("%v", got)
-	}
-}
-
 // world is a control plane with its backups, and agents that hold what they were given.
 type world struct {
 	*fixture
 	rnd    *rand.Rand
 	backup []Entry // the log up to then
+	saved  time.Time
 	lives  int
+	newest uint64 // generation that agents have seen
+	lower  int    // times that an operator took back what was passed over
+	full   int    // times that the limit of an hour was met
 	asked  int
 	given  map[uint64]string // every serial that any agent ever got, and how
 	agents map[string]*holder
@@ -314,7 +257,7 @@ func (w *world) step(i int) {
 	h := w.agents[name]
 	switch w.rnd.IntN(12) {
 	case 0:
-		w.backup = slices.Clone(w.log)
+		w.backup, w.saved = slices.Clone(w.log), w.now
 	case 1:
 		if w.rnd.IntN(3) == 0 {
 			w.restore()
@@ -327,10 +270,9 @@ func (w *world) step(i int) {
 	case 3, 4, 5:
 		w.speak(name, h.highest)
 	case 6:
-		for _, r := range w.Ranges() {
-			if len(r.Waiting) > 0 {
-				w.vouch(r)
-			}
+		w.now = w.now.Add(time.Duration(w.rnd.IntN(100)) * time.Minute)
+		if r := w.Ranges()[0]; r.Sure < r.Next && w.rnd.IntN(3) == 0 {
+			w.vouch(r)
 		}
 	default:
 		w.take(i, name, h)
@@ -339,11 +281,12 @@ func (w *world) step(i int) {
 
 // vouch is an operator who knows of everything that was ever given, as she has to.
 func (w *world) vouch(r model.RangeStatus) {
-	next := r.Next
+	next := r.Sure
 	for n := range w.given {
 		next = max(next, n+1)
 	}
-	w.do(&model.ReleaseRange{Asked: w.by("root"), Range: r.Name, Next: next})
+	w.must(&model.ReleaseRange{Asked: w.by("root"), Range: r.Name, Next: next})
+	w.lower++
 }
 
 func (w *world) take(i int, name string, h *holder) {
@@ -356,6 +299,10 @@ func (w *world) take(i int, name string, h *holder) {
 	c.Want = uint64(1 + w.rnd.IntN(10))
 	r := w.do(c)
 	if r.Err != nil {
+		if !strings.Contains(r.Err.Text, "hourly") {
+			w.Fatal(r.Err)
+		}
+		w.full++
 		return
 	}
 	if h.pending = 0; w.rnd.IntN(4) == 0 {
@@ -383,7 +330,14 @@ func (w *world) restore() {
 		w.Fatal(err)
 	}
 	w.lives++
-	w.must(&model.Rebuild{At: w.now, Incarnation: fmt.Sprint("life ", w.lives), Rebuilt: model.Rebuilt{Node: "n1", From: w.now, At: w.now}})
+	w.must(&model.Rebuild{At: w.now, Incarnation: fmt.Sprint("life ", w.lives), Rebuilt: model.Rebuilt{Node: "n1", From: w.saved, At: w.now}})
+	// Agents tell of lives that this one does not come from; then a person has to speak.
+	if cluster, _ := w.Cluster(); cluster.Generation <= w.newest {
+		w.must(&model.RaiseGeneration{At: w.now, Above: w.newest, Agent: "eu"})
+		w.vouch(w.Ranges()[0])
+	}
+	cluster, _ := w.Cluster()
+	w.newest = cluster.Generation
 	for name, h := range w.agents { // epochs that were granted in the life that was lost are the agents' still
 		a, _ := w.Agent(name)
 		if w.rnd.IntN(2) == 0 {
@@ -401,17 +355,17 @@ func TestNoSerialIsLeasedTwice(t *testing.T) {
 			w := &world{fixture: rangesFixture(t), rnd: rand.New(rand.NewPCG(seed, 35)), given: map[uint64]string{}, agents: map[string]*holder{}}
 			w.join("ho")
 			r := testRange("a", "1", 1, 1_000_000, "eu", "na", "ho")
-			r.Span.Form.Digits = 9
+			r.Span.Form.Digits, r.Hourly = 9, 30
 			w.govern(r)
 			for _, name := range []string{"eu", "na", "ho"} {
 				w.agents[name] = &holder{}
 			}
-			w.backup = slices.Clone(w.log)
+			w.backup, w.saved = slices.Clone(w.log), w.now
 			for i := range 600 {
 				w.step(i)
 			}
-			if len(w.given) < 200 || w.lives < 3 {
-				t.Errorf("%d serials were given in %d lives: the test has lost its point", len(w.given), w.lives+1)
+			if len(w.given) < 200 || w.lives < 3 || w.lower == 0 || w.full == 0 {
+				t.Errorf("%d serials were given in %d lives, %d times some were taken back, %d times the hour was full: the test has lost its point", len(w.given), w.lives+1, w.lower, w.full)
 			}
 		})
 	}

@@ -41,7 +41,7 @@ func (t *tx) rebuild(c *model.Rebuild) *model.Error {
 	t.restartMoves()
 	t.changed("cluster")
 	t.except(restored(cluster, c.At))
-	t.holdRanges(c.At)
+	t.skipLost(&rebuilt, c.At)
 	t.audit(c.At, "node:"+clip(rebuilt.Node, maxName), "cluster.rebuild", cluster.ID, map[string]any{
 		"generation": cluster.Generation, "incarnation": cluster.Incarnation, "cause": rebuilt.Cause, "from": rebuilt.From, "index": rebuilt.Index,
 	})
@@ -132,7 +132,7 @@ func (t *tx) raiseGeneration(c *model.RaiseGeneration) *model.Error {
 	cluster.Generation = c.Above + 1
 	put(t, tableMeta, keyCluster, cluster)
 	t.raiseBoxes()
-	t.holdRanges(c.At)
+	t.holdRanges(fmt.Sprint(cluster.Generation), fmt.Sprintf("agent %s has spoken with another copy of this control plane, which leases from the same ranges", c.Agent), c.At)
 	t.changed("cluster")
 	t.except(&model.Exception{
 		ID: fmt.Sprintf("%s/generation/%d", block.Control, cluster.Generation), Agent: block.Control, Kind: "restored", At: c.At,
@@ -171,7 +171,6 @@ func (t *tx) readmit(c *model.Readmit) *model.Error {
 	}
 	put(t, tableAgents, []byte(c.Agent), &model.Agent{
 		Name: c.Agent, Site: c.Site, Epoch: c.Epoch, Key: c.Key, Serial: clip(c.Serial, maxName), Enrolled: c.Issued,
-		Doubt: t.formerData(old, c.Epoch),
 	})
 	t.changed("agents")
 	t.except(&model.Exception{
@@ -183,15 +182,6 @@ func (t *tx) readmit(c *model.Readmit) *model.Error {
 		"epoch": c.Epoch, "key": hexOf(c.Key), "serial": clip(c.Serial, maxName), "issued": c.Issued, "known": old != nil,
 	})
 	return nil
-}
-
-// formerData tells whether an agent that is taken in again had other data before, which may
-// have held numbers: the generation in which that is found out, or 0.
-func (t *tx) formerData(old *model.Agent, epoch uint64) uint64 {
-	if old == nil && epoch <= 1 {
-		return 0
-	}
-	return t.cluster().Generation
 }
 
 // overtaken says why the agent that is known stays.

@@ -55,10 +55,12 @@ func (t *tx) greet(c *model.Greet) (*model.GreetResult, *model.Error) {
 	case c.Session == agent.Session && c.Nonce == agent.Nonce: // once more, on another path
 	case c.Session <= agent.Session:
 		return &model.GreetResult{Stale: true, Epoch: agent.Epoch}, nil
+	case c.Told && fewerUsed(agent, c.Numbers): // put back while its session was open
+		return &model.GreetResult{Stale: true, Epoch: agent.Epoch}, nil
 	}
 	agent.Session, agent.Nonce, agent.LastSeen = c.Session, c.Nonce, c.At
 	if c.Told {
-		t.heard(agent, c.Numbers, c.At)
+		t.ahead(agent, c.Numbers, c.At)
 	}
 	if c.Node != "" {
 		agent.Node = clip(c.Node, maxName)
@@ -81,8 +83,7 @@ func (t *tx) adoptEpoch(agent *model.Agent, epoch uint64, at time.Time) *model.E
 	})
 	t.audit(at, "agent:"+agent.Name, "agent.epoch.adopt", agent.Name, map[string]any{"epoch": epoch, "before": agent.Epoch})
 	t.endEpoch(agent, at)
-	agent.Doubt = t.cluster().Generation // what it held in the epochs between is not known here
-	agent.Epoch, agent.EpochNonce = epoch, [16]byte{}
+	agent.Epoch, agent.EpochNonce, agent.Status = epoch, [16]byte{}, nil
 	t.changed("epoch/" + agent.Name)
 	return nil
 }
@@ -110,8 +111,8 @@ func (t *tx) newEpoch(c *model.NewEpoch) (*model.NewEpochResult, *model.Error) {
 	t.endEpoch(agent, c.At)
 	agent.Epoch++
 	agent.EpochNonce = c.Nonce
-	agent.Session, agent.Nonce = 0, [16]byte{}
-	agent.Flushed.Generation, agent.Flushed.Number = 0, 0 // said by another copy
+	agent.Session, agent.Nonce, agent.Status = 0, [16]byte{}, nil // said by another copy
+	agent.Flushed.Generation, agent.Flushed.Number = 0, 0
 	put(t, tableAgents, []byte(agent.Name), agent)
 	t.flushAgain()
 	why := clip(c.Why, maxText/4)

@@ -112,9 +112,8 @@ spec: {owner: logistics, format: sscc, companyPrefix: "0614141", extension: 3, f
 
 // rangeView is a number range as the control plane shows it.
 type rangeView struct {
-	Next    uint64
-	Waiting []string
-	Leases  []struct {
+	Next   uint64
+	Leases []struct {
 		Agent     string
 		Leased    uint64
 		Left      uint64

@@ -21,6 +21,7 @@ const (
 const (
 	MaxRanges     = 500
 	MaxRangeBlock = 1_000_000
+	maxHourly     = 1_000_000_000
 	maxLowBlocks  = 20 // low is at most so many blocks: a site leases block after block until it has more
 	ssccDigits    = 16 // of company prefix and serial
 	s10Digits     = 8
@@ -36,6 +37,7 @@ type NumberRange struct {
 	Sites  []string // that may take from it
 	Block  uint64   // how many a site leases at a time
 	Low    uint64   // a site with fewer left leases more, and raises an alarm where it cannot
+	Hourly uint64   // most that all sites lease in an hour, fixed with the range; 0: not said
 }
 
 var (
@@ -64,6 +66,12 @@ func (c *compiler) numberRange(meta Meta, o *object) {
 	r.Low = uint64(o.integer("low", int(r.Block+1)/2, 1, maxLowBlocks*MaxRangeBlock))
 	if block.set && r.Low > maxLowBlocks*r.Block {
 		c.errorAt(o.get("low").place, "raise block", "low of %s is more than %d blocks", o.what, maxLowBlocks)
+	}
+	if hourly := o.get("hourly"); hourly.set {
+		r.Hourly = uint64(o.integer("hourly", 0, 1, maxHourly))
+		if block.set && r.Hourly < r.Block {
+			c.errorAt(hourly.place, "raise hourly, or lower block", "hourly of %s is less than a block", o.what)
+		}
 	}
 	c.set.Ranges[r.Name] = r
 	at := format.place
@@ -189,7 +197,7 @@ func (s *Set) RangesAt(site string) (out []*NumberRange) {
 type Reissue struct{ Range, Field, From, To string }
 
 func (r Reissue) String() string {
-	return fmt.Sprintf("range %s has %s %s, and would have %s: numbers that were given could be given again; a range only grows at its end (to), anything else is a new range with a name of its own",
+	return fmt.Sprintf("range %s has %s %s, and would have %s: numbers that were given could be given again; of a range only the end (to) changes, anything else is a new range with a name of its own",
 		r.Range, r.Field, orNone(r.From), orNone(r.To))
 }
 
@@ -204,11 +212,12 @@ func orNone(text string) string {
 // they are not written.
 var fixedInRange = []struct{ name, absent string }{
 	{"format", ""}, {"companyPrefix", ""}, {"extension", ""}, {"service", ""}, {"country", ""}, {"prefix", ""}, {"width", ""}, {"check", serial.CheckNone},
-	{"from", ""}, {"to", ""},
+	{"from", ""},
 }
 
-// Reissued lists the ranges of both bundles that the second changes in another way than by
-// growing at the end. Like Diff it compares bundles that do not compile, too.
+// Reissued lists the ranges of both bundles that the second changes in another way than at
+// their end; whether they may end so early is known where they are leased. Like Diff it
+// compares bundles that do not compile, too.
 func Reissued(oldB, newB Bundle) (out []Reissue) {
 	before, after := flatten(oldB), flatten(newB)
 	for _, id := range union(before, after) {
@@ -218,9 +227,7 @@ func Reissued(oldB, newB Bundle) (out []Reissue) {
 			continue
 		}
 		for _, f := range fixedInRange {
-			from, to := fixedValue(a, f.name, f.absent), fixedValue(b, f.name, f.absent)
-			grows := f.name == "to" && (len(to) > len(from) || len(to) == len(from) && to > from)
-			if from != to && !grows {
+			if from, to := fixedValue(a, f.name, f.absent), fixedValue(b, f.name, f.absent); from != to {
 				out = append(out, Reissue{Range: id[1], Field: f.name, From: from, To: to})
 			}
 		}
@@ -234,7 +241,7 @@ func fixedValue(fields map[string]string, name, absent string) string {
 	if !ok {
 		text = absent
 	}
-	if n, err := strconv.ParseUint(text, 10, 64); err == nil && (name == "from" || name == "to" || name == "width") {
+	if n, err := strconv.ParseUint(text, 10, 64); err == nil && (name == "from" || name == "width") {
 		return strconv.FormatUint(n, 10)
 	}
 	return text

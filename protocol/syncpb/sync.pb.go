@@ -599,6 +599,8 @@ type NumberMark struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Range         string                 `protobuf:"bytes,1,opt,name=range,proto3" json:"range,omitempty"`
 	Highest       uint64                 `protobuf:"varint,2,opt,name=highest,proto3" json:"highest,omitempty"` // serial that the agent holds or ever held
+	Used          *uint64                `protobuf:"varint,3,opt,name=used,proto3,oneof" json:"used,omitempty"` // numbers that it has given, over the life of its file
+	Form          *NumberForm            `protobuf:"bytes,4,opt,name=form,proto3" json:"form,omitempty"`        // of what it holds; absent: it does not say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -647,6 +649,88 @@ func (x *NumberMark) GetHighest() uint64 {
 	return 0
 }
 
+func (x *NumberMark) GetUsed() uint64 {
+	if x != nil && x.Used != nil {
+		return *x.Used
+	}
+	return 0
+}
+
+func (x *NumberMark) GetForm() *NumberForm {
+	if x != nil {
+		return x.Form
+	}
+	return nil
+}
+
+type NumberForm struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lead          string                 `protobuf:"bytes,1,opt,name=lead,proto3" json:"lead,omitempty"`
+	Digits        uint32                 `protobuf:"varint,2,opt,name=digits,proto3" json:"digits,omitempty"`
+	Check         string                 `protobuf:"bytes,3,opt,name=check,proto3" json:"check,omitempty"`
+	Trail         string                 `protobuf:"bytes,4,opt,name=trail,proto3" json:"trail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NumberForm) Reset() {
+	*x = NumberForm{}
+	mi := &file_sync_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NumberForm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NumberForm) ProtoMessage() {}
+
+func (x *NumberForm) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NumberForm.ProtoReflect.Descriptor instead.
+func (*NumberForm) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *NumberForm) GetLead() string {
+	if x != nil {
+		return x.Lead
+	}
+	return ""
+}
+
+func (x *NumberForm) GetDigits() uint32 {
+	if x != nil {
+		return x.Digits
+	}
+	return 0
+}
+
+func (x *NumberForm) GetCheck() string {
+	if x != nil {
+		return x.Check
+	}
+	return ""
+}
+
+func (x *NumberForm) GetTrail() string {
+	if x != nil {
+		return x.Trail
+	}
+	return ""
+}
+
 type HelloResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Protocol      uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"` // version to speak
@@ -665,7 +749,7 @@ type HelloResponse struct {
 
 func (x *HelloResponse) Reset() {
 	*x = HelloResponse{}
-	mi := &file_sync_proto_msgTypes[9]
+	mi := &file_sync_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +761,7 @@ func (x *HelloResponse) String() string {
 func (*HelloResponse) ProtoMessage() {}
 
 func (x *HelloResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[9]
+	mi := &file_sync_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +774,7 @@ func (x *HelloResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloResponse.ProtoReflect.Descriptor instead.
 func (*HelloResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{9}
+	return file_sync_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HelloResponse) GetProtocol() uint32 {
@@ -776,7 +860,7 @@ type Gap struct {
 
 func (x *Gap) Reset() {
 	*x = Gap{}
-	mi := &file_sync_proto_msgTypes[10]
+	mi := &file_sync_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +872,7 @@ func (x *Gap) String() string {
 func (*Gap) ProtoMessage() {}
 
 func (x *Gap) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[10]
+	mi := &file_sync_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +885,7 @@ func (x *Gap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gap.ProtoReflect.Descriptor instead.
 func (*Gap) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{10}
+	return file_sync_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Gap) GetDestination() string {
@@ -843,7 +927,7 @@ type PushRequest struct {
 
 func (x *PushRequest) Reset() {
 	*x = PushRequest{}
-	mi := &file_sync_proto_msgTypes[11]
+	mi := &file_sync_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +939,7 @@ func (x *PushRequest) String() string {
 func (*PushRequest) ProtoMessage() {}
 
 func (x *PushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[11]
+	mi := &file_sync_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +952,7 @@ func (x *PushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushRequest.ProtoReflect.Descriptor instead.
 func (*PushRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{11}
+	return file_sync_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PushRequest) GetEpoch() uint64 {
@@ -905,7 +989,7 @@ type LaneAnswer struct {
 
 func (x *LaneAnswer) Reset() {
 	*x = LaneAnswer{}
-	mi := &file_sync_proto_msgTypes[12]
+	mi := &file_sync_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -917,7 +1001,7 @@ func (x *LaneAnswer) String() string {
 func (*LaneAnswer) ProtoMessage() {}
 
 func (x *LaneAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[12]
+	mi := &file_sync_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -930,7 +1014,7 @@ func (x *LaneAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneAnswer.ProtoReflect.Descriptor instead.
 func (*LaneAnswer) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{12}
+	return file_sync_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LaneAnswer) GetDestination() string {
@@ -970,7 +1054,7 @@ type PushResponse struct {
 
 func (x *PushResponse) Reset() {
 	*x = PushResponse{}
-	mi := &file_sync_proto_msgTypes[13]
+	mi := &file_sync_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1066,7 @@ func (x *PushResponse) String() string {
 func (*PushResponse) ProtoMessage() {}
 
 func (x *PushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[13]
+	mi := &file_sync_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1079,7 @@ func (x *PushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushResponse.ProtoReflect.Descriptor instead.
 func (*PushResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{13}
+	return file_sync_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PushResponse) GetLanes() []*LaneAnswer {
@@ -1015,7 +1099,7 @@ type PullRequest struct {
 
 func (x *PullRequest) Reset() {
 	*x = PullRequest{}
-	mi := &file_sync_proto_msgTypes[14]
+	mi := &file_sync_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1111,7 @@ func (x *PullRequest) String() string {
 func (*PullRequest) ProtoMessage() {}
 
 func (x *PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[14]
+	mi := &file_sync_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1124,7 @@ func (x *PullRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullRequest.ProtoReflect.Descriptor instead.
 func (*PullRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{14}
+	return file_sync_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PullRequest) GetMailbox() uint64 {
@@ -1072,7 +1156,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_sync_proto_msgTypes[15]
+	mi := &file_sync_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1168,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[15]
+	mi := &file_sync_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1181,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{15}
+	return file_sync_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Delivery) GetMailbox() uint64 {
@@ -1161,7 +1245,7 @@ type PolicyRevision struct {
 
 func (x *PolicyRevision) Reset() {
 	*x = PolicyRevision{}
-	mi := &file_sync_proto_msgTypes[16]
+	mi := &file_sync_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1257,7 @@ func (x *PolicyRevision) String() string {
 func (*PolicyRevision) ProtoMessage() {}
 
 func (x *PolicyRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[16]
+	mi := &file_sync_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1270,7 @@ func (x *PolicyRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRevision.ProtoReflect.Descriptor instead.
 func (*PolicyRevision) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{16}
+	return file_sync_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PolicyRevision) GetRevision() *Revision {
@@ -1228,7 +1312,7 @@ type MoveBegin struct {
 
 func (x *MoveBegin) Reset() {
 	*x = MoveBegin{}
-	mi := &file_sync_proto_msgTypes[17]
+	mi := &file_sync_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1324,7 @@ func (x *MoveBegin) String() string {
 func (*MoveBegin) ProtoMessage() {}
 
 func (x *MoveBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[17]
+	mi := &file_sync_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1337,7 @@ func (x *MoveBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveBegin.ProtoReflect.Descriptor instead.
 func (*MoveBegin) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{17}
+	return file_sync_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *MoveBegin) GetSystem() string {
@@ -1282,7 +1366,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_sync_proto_msgTypes[18]
+	mi := &file_sync_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1378,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[18]
+	mi := &file_sync_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1391,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{18}
+	return file_sync_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Command) GetId() string {
@@ -1347,7 +1431,7 @@ type PullResponse struct {
 
 func (x *PullResponse) Reset() {
 	*x = PullResponse{}
-	mi := &file_sync_proto_msgTypes[19]
+	mi := &file_sync_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1359,7 +1443,7 @@ func (x *PullResponse) String() string {
 func (*PullResponse) ProtoMessage() {}
 
 func (x *PullResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[19]
+	mi := &file_sync_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1372,7 +1456,7 @@ func (x *PullResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullResponse.ProtoReflect.Descriptor instead.
 func (*PullResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{19}
+	return file_sync_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PullResponse) GetItem() isPullResponse_Item {
@@ -1471,7 +1555,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_sync_proto_msgTypes[20]
+	mi := &file_sync_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1567,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[20]
+	mi := &file_sync_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1580,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{20}
+	return file_sync_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Beat) GetNowUnixMs() int64 {
@@ -1524,7 +1608,7 @@ type CommandAnswer struct {
 
 func (x *CommandAnswer) Reset() {
 	*x = CommandAnswer{}
-	mi := &file_sync_proto_msgTypes[21]
+	mi := &file_sync_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1620,7 @@ func (x *CommandAnswer) String() string {
 func (*CommandAnswer) ProtoMessage() {}
 
 func (x *CommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[21]
+	mi := &file_sync_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1633,7 @@ func (x *CommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandAnswer.ProtoReflect.Descriptor instead.
 func (*CommandAnswer) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{21}
+	return file_sync_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CommandAnswer) GetId() string {
@@ -1589,7 +1673,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_sync_proto_msgTypes[22]
+	mi := &file_sync_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1685,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[22]
+	mi := &file_sync_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1698,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{22}
+	return file_sync_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AckRequest) GetMailbox() uint64 {
@@ -1685,7 +1769,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_sync_proto_msgTypes[23]
+	mi := &file_sync_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1781,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[23]
+	mi := &file_sync_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1794,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{23}
+	return file_sync_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Move) GetSystem() string {
@@ -1742,7 +1826,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_sync_proto_msgTypes[24]
+	mi := &file_sync_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1754,7 +1838,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[24]
+	mi := &file_sync_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1767,7 +1851,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{24}
+	return file_sync_proto_rawDescGZIP(), []int{25}
 }
 
 type LeaseNumbersRequest struct {
@@ -1784,7 +1868,7 @@ type LeaseNumbersRequest struct {
 
 func (x *LeaseNumbersRequest) Reset() {
 	*x = LeaseNumbersRequest{}
-	mi := &file_sync_proto_msgTypes[25]
+	mi := &file_sync_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +1880,7 @@ func (x *LeaseNumbersRequest) String() string {
 func (*LeaseNumbersRequest) ProtoMessage() {}
 
 func (x *LeaseNumbersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[25]
+	mi := &file_sync_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +1893,7 @@ func (x *LeaseNumbersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseNumbersRequest.ProtoReflect.Descriptor instead.
 func (*LeaseNumbersRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{25}
+	return file_sync_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LeaseNumbersRequest) GetEpoch() uint64 {
@@ -1864,7 +1948,7 @@ type LeaseNumbersResponse struct {
 
 func (x *LeaseNumbersResponse) Reset() {
 	*x = LeaseNumbersResponse{}
-	mi := &file_sync_proto_msgTypes[26]
+	mi := &file_sync_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +1960,7 @@ func (x *LeaseNumbersResponse) String() string {
 func (*LeaseNumbersResponse) ProtoMessage() {}
 
 func (x *LeaseNumbersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[26]
+	mi := &file_sync_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +1973,7 @@ func (x *LeaseNumbersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseNumbersResponse.ProtoReflect.Descriptor instead.
 func (*LeaseNumbersResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{26}
+	return file_sync_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LeaseNumbersResponse) GetFirst() uint64 {
@@ -1963,11 +2047,20 @@ const file_sync_proto_rawDesc = "" +
 	"\vincarnation\x18\f \x01(\tR\vincarnation\x124\n" +
 	"\anumbers\x18\r \x01(\v2\x1a.crossdock.sync.v1.NumbersR\anumbers\">\n" +
 	"\aNumbers\x123\n" +
-	"\x05marks\x18\x01 \x03(\v2\x1d.crossdock.sync.v1.NumberMarkR\x05marks\"<\n" +
+	"\x05marks\x18\x01 \x03(\v2\x1d.crossdock.sync.v1.NumberMarkR\x05marks\"\x91\x01\n" +
 	"\n" +
 	"NumberMark\x12\x14\n" +
 	"\x05range\x18\x01 \x01(\tR\x05range\x12\x18\n" +
-	"\ahighest\x18\x02 \x01(\x04R\ahighest\"\xb2\x02\n" +
+	"\ahighest\x18\x02 \x01(\x04R\ahighest\x12\x17\n" +
+	"\x04used\x18\x03 \x01(\x04H\x00R\x04used\x88\x01\x01\x121\n" +
+	"\x04form\x18\x04 \x01(\v2\x1d.crossdock.sync.v1.NumberFormR\x04formB\a\n" +
+	"\x05_used\"d\n" +
+	"\n" +
+	"NumberForm\x12\x12\n" +
+	"\x04lead\x18\x01 \x01(\tR\x04lead\x12\x16\n" +
+	"\x06digits\x18\x02 \x01(\rR\x06digits\x12\x14\n" +
+	"\x05check\x18\x03 \x01(\tR\x05check\x12\x14\n" +
+	"\x05trail\x18\x04 \x01(\tR\x05trail\"\xb2\x02\n" +
 	"\rHelloResponse\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -2082,7 +2175,7 @@ func file_sync_proto_rawDescGZIP() []byte {
 	return file_sync_proto_rawDescData
 }
 
-var file_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_sync_proto_goTypes = []any{
 	(*EnrollRequest)(nil),        // 0: crossdock.sync.v1.EnrollRequest
 	(*EnrollResponse)(nil),       // 1: crossdock.sync.v1.EnrollResponse
@@ -2093,66 +2186,68 @@ var file_sync_proto_goTypes = []any{
 	(*HelloRequest)(nil),         // 6: crossdock.sync.v1.HelloRequest
 	(*Numbers)(nil),              // 7: crossdock.sync.v1.Numbers
 	(*NumberMark)(nil),           // 8: crossdock.sync.v1.NumberMark
-	(*HelloResponse)(nil),        // 9: crossdock.sync.v1.HelloResponse
-	(*Gap)(nil),                  // 10: crossdock.sync.v1.Gap
-	(*PushRequest)(nil),          // 11: crossdock.sync.v1.PushRequest
-	(*LaneAnswer)(nil),           // 12: crossdock.sync.v1.LaneAnswer
-	(*PushResponse)(nil),         // 13: crossdock.sync.v1.PushResponse
-	(*PullRequest)(nil),          // 14: crossdock.sync.v1.PullRequest
-	(*Delivery)(nil),             // 15: crossdock.sync.v1.Delivery
-	(*PolicyRevision)(nil),       // 16: crossdock.sync.v1.PolicyRevision
-	(*MoveBegin)(nil),            // 17: crossdock.sync.v1.MoveBegin
-	(*Command)(nil),              // 18: crossdock.sync.v1.Command
-	(*PullResponse)(nil),         // 19: crossdock.sync.v1.PullResponse
-	(*Beat)(nil),                 // 20: crossdock.sync.v1.Beat
-	(*CommandAnswer)(nil),        // 21: crossdock.sync.v1.CommandAnswer
-	(*AckRequest)(nil),           // 22: crossdock.sync.v1.AckRequest
-	(*Move)(nil),                 // 23: crossdock.sync.v1.Move
-	(*AckResponse)(nil),          // 24: crossdock.sync.v1.AckResponse
-	(*LeaseNumbersRequest)(nil),  // 25: crossdock.sync.v1.LeaseNumbersRequest
-	(*LeaseNumbersResponse)(nil), // 26: crossdock.sync.v1.LeaseNumbersResponse
+	(*NumberForm)(nil),           // 9: crossdock.sync.v1.NumberForm
+	(*HelloResponse)(nil),        // 10: crossdock.sync.v1.HelloResponse
+	(*Gap)(nil),                  // 11: crossdock.sync.v1.Gap
+	(*PushRequest)(nil),          // 12: crossdock.sync.v1.PushRequest
+	(*LaneAnswer)(nil),           // 13: crossdock.sync.v1.LaneAnswer
+	(*PushResponse)(nil),         // 14: crossdock.sync.v1.PushResponse
+	(*PullRequest)(nil),          // 15: crossdock.sync.v1.PullRequest
+	(*Delivery)(nil),             // 16: crossdock.sync.v1.Delivery
+	(*PolicyRevision)(nil),       // 17: crossdock.sync.v1.PolicyRevision
+	(*MoveBegin)(nil),            // 18: crossdock.sync.v1.MoveBegin
+	(*Command)(nil),              // 19: crossdock.sync.v1.Command
+	(*PullResponse)(nil),         // 20: crossdock.sync.v1.PullResponse
+	(*Beat)(nil),                 // 21: crossdock.sync.v1.Beat
+	(*CommandAnswer)(nil),        // 22: crossdock.sync.v1.CommandAnswer
+	(*AckRequest)(nil),           // 23: crossdock.sync.v1.AckRequest
+	(*Move)(nil),                 // 24: crossdock.sync.v1.Move
+	(*AckResponse)(nil),          // 25: crossdock.sync.v1.AckResponse
+	(*LeaseNumbersRequest)(nil),  // 26: crossdock.sync.v1.LeaseNumbersRequest
+	(*LeaseNumbersResponse)(nil), // 27: crossdock.sync.v1.LeaseNumbersResponse
 }
 var file_sync_proto_depIdxs = []int32{
 	4,  // 0: crossdock.sync.v1.HelloRequest.inbound:type_name -> crossdock.sync.v1.Lane
 	5,  // 1: crossdock.sync.v1.HelloRequest.revision:type_name -> crossdock.sync.v1.Revision
 	7,  // 2: crossdock.sync.v1.HelloRequest.numbers:type_name -> crossdock.sync.v1.Numbers
 	8,  // 3: crossdock.sync.v1.Numbers.marks:type_name -> crossdock.sync.v1.NumberMark
-	4,  // 4: crossdock.sync.v1.HelloResponse.outbound:type_name -> crossdock.sync.v1.Lane
-	10, // 5: crossdock.sync.v1.PushRequest.gaps:type_name -> crossdock.sync.v1.Gap
-	12, // 6: crossdock.sync.v1.PushResponse.lanes:type_name -> crossdock.sync.v1.LaneAnswer
-	5,  // 7: crossdock.sync.v1.PullRequest.revision:type_name -> crossdock.sync.v1.Revision
-	10, // 8: crossdock.sync.v1.Delivery.gap:type_name -> crossdock.sync.v1.Gap
-	5,  // 9: crossdock.sync.v1.PolicyRevision.revision:type_name -> crossdock.sync.v1.Revision
-	17, // 10: crossdock.sync.v1.PolicyRevision.moves:type_name -> crossdock.sync.v1.MoveBegin
-	5,  // 11: crossdock.sync.v1.MoveBegin.revision:type_name -> crossdock.sync.v1.Revision
-	15, // 12: crossdock.sync.v1.PullResponse.delivery:type_name -> crossdock.sync.v1.Delivery
-	16, // 13: crossdock.sync.v1.PullResponse.policy:type_name -> crossdock.sync.v1.PolicyRevision
-	18, // 14: crossdock.sync.v1.PullResponse.command:type_name -> crossdock.sync.v1.Command
-	20, // 15: crossdock.sync.v1.PullResponse.beat:type_name -> crossdock.sync.v1.Beat
-	16, // 16: crossdock.sync.v1.PullResponse.former:type_name -> crossdock.sync.v1.PolicyRevision
-	21, // 17: crossdock.sync.v1.AckRequest.answers:type_name -> crossdock.sync.v1.CommandAnswer
-	4,  // 18: crossdock.sync.v1.AckRequest.settled:type_name -> crossdock.sync.v1.Lane
-	5,  // 19: crossdock.sync.v1.AckRequest.flushed:type_name -> crossdock.sync.v1.Revision
-	23, // 20: crossdock.sync.v1.AckRequest.moves:type_name -> crossdock.sync.v1.Move
-	0,  // 21: crossdock.sync.v1.Sync.Enroll:input_type -> crossdock.sync.v1.EnrollRequest
-	2,  // 22: crossdock.sync.v1.Sync.Renew:input_type -> crossdock.sync.v1.RenewRequest
-	6,  // 23: crossdock.sync.v1.Sync.Hello:input_type -> crossdock.sync.v1.HelloRequest
-	11, // 24: crossdock.sync.v1.Sync.Push:input_type -> crossdock.sync.v1.PushRequest
-	14, // 25: crossdock.sync.v1.Sync.Pull:input_type -> crossdock.sync.v1.PullRequest
-	22, // 26: crossdock.sync.v1.Sync.Ack:input_type -> crossdock.sync.v1.AckRequest
-	25, // 27: crossdock.sync.v1.Sync.LeaseNumbers:input_type -> crossdock.sync.v1.LeaseNumbersRequest
-	1,  // 28: crossdock.sync.v1.Sync.Enroll:output_type -> crossdock.sync.v1.EnrollResponse
-	3,  // 29: crossdock.sync.v1.Sync.Renew:output_type -> crossdock.sync.v1.RenewResponse
-	9,  // 30: crossdock.sync.v1.Sync.Hello:output_type -> crossdock.sync.v1.HelloResponse
-	13, // 31: crossdock.sync.v1.Sync.Push:output_type -> crossdock.sync.v1.PushResponse
-	19, // 32: crossdock.sync.v1.Sync.Pull:output_type -> crossdock.sync.v1.PullResponse
-	24, // 33: crossdock.sync.v1.Sync.Ack:output_type -> crossdock.sync.v1.AckResponse
-	26, // 34: crossdock.sync.v1.Sync.LeaseNumbers:output_type -> crossdock.sync.v1.LeaseNumbersResponse
-	28, // [28:35] is the sub-list for method output_type
-	21, // [21:28] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	9,  // 4: crossdock.sync.v1.NumberMark.form:type_name -> crossdock.sync.v1.NumberForm
+	4,  // 5: crossdock.sync.v1.HelloResponse.outbound:type_name -> crossdock.sync.v1.Lane
+	11, // 6: crossdock.sync.v1.PushRequest.gaps:type_name -> crossdock.sync.v1.Gap
+	13, // 7: crossdock.sync.v1.PushResponse.lanes:type_name -> crossdock.sync.v1.LaneAnswer
+	5,  // 8: crossdock.sync.v1.PullRequest.revision:type_name -> crossdock.sync.v1.Revision
+	11, // 9: crossdock.sync.v1.Delivery.gap:type_name -> crossdock.sync.v1.Gap
+	5,  // 10: crossdock.sync.v1.PolicyRevision.revision:type_name -> crossdock.sync.v1.Revision
+	18, // 11: crossdock.sync.v1.PolicyRevision.moves:type_name -> crossdock.sync.v1.MoveBegin
+	5,  // 12: crossdock.sync.v1.MoveBegin.revision:type_name -> crossdock.sync.v1.Revision
+	16, // 13: crossdock.sync.v1.PullResponse.delivery:type_name -> crossdock.sync.v1.Delivery
+	17, // 14: crossdock.sync.v1.PullResponse.policy:type_name -> crossdock.sync.v1.PolicyRevision
+	19, // 15: crossdock.sync.v1.PullResponse.command:type_name -> crossdock.sync.v1.Command
+	21, // 16: crossdock.sync.v1.PullResponse.beat:type_name -> crossdock.sync.v1.Beat
+	17, // 17: crossdock.sync.v1.PullResponse.former:type_name -> crossdock.sync.v1.PolicyRevision
+	22, // 18: crossdock.sync.v1.AckRequest.answers:type_name -> crossdock.sync.v1.CommandAnswer
+	4,  // 19: crossdock.sync.v1.AckRequest.settled:type_name -> crossdock.sync.v1.Lane
+	5,  // 20: crossdock.sync.v1.AckRequest.flushed:type_name -> crossdock.sync.v1.Revision
+	24, // 21: crossdock.sync.v1.AckRequest.moves:type_name -> crossdock.sync.v1.Move
+	0,  // 22: crossdock.sync.v1.Sync.Enroll:input_type -> crossdock.sync.v1.EnrollRequest
+	2,  // 23: crossdock.sync.v1.Sync.Renew:input_type -> crossdock.sync.v1.RenewRequest
+	6,  // 24: crossdock.sync.v1.Sync.Hello:input_type -> crossdock.sync.v1.HelloRequest
+	12, // 25: crossdock.sync.v1.Sync.Push:input_type -> crossdock.sync.v1.PushRequest
+	15, // 26: crossdock.sync.v1.Sync.Pull:input_type -> crossdock.sync.v1.PullRequest
+	23, // 27: crossdock.sync.v1.Sync.Ack:input_type -> crossdock.sync.v1.AckRequest
+	26, // 28: crossdock.sync.v1.Sync.LeaseNumbers:input_type -> crossdock.sync.v1.LeaseNumbersRequest
+	1,  // 29: crossdock.sync.v1.Sync.Enroll:output_type -> crossdock.sync.v1.EnrollResponse
+	3,  // 30: crossdock.sync.v1.Sync.Renew:output_type -> crossdock.sync.v1.RenewResponse
+	10, // 31: crossdock.sync.v1.Sync.Hello:output_type -> crossdock.sync.v1.HelloResponse
+	14, // 32: crossdock.sync.v1.Sync.Push:output_type -> crossdock.sync.v1.PushResponse
+	20, // 33: crossdock.sync.v1.Sync.Pull:output_type -> crossdock.sync.v1.PullResponse
+	25, // 34: crossdock.sync.v1.Sync.Ack:output_type -> crossdock.sync.v1.AckResponse
+	27, // 35: crossdock.sync.v1.Sync.LeaseNumbers:output_type -> crossdock.sync.v1.LeaseNumbersResponse
+	29, // [29:36] is the sub-list for method output_type
+	22, // [22:29] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_sync_proto_init() }
@@ -2160,7 +2255,8 @@ func file_sync_proto_init() {
 	if File_sync_proto != nil {
 		return
 	}
-	file_sync_proto_msgTypes[19].OneofWrappers = []any{
+	file_sync_proto_msgTypes[8].OneofWrappers = []any{}
+	file_sync_proto_msgTypes[20].OneofWrappers = []any{
 		(*PullResponse_Delivery)(nil),
 		(*PullResponse_Policy)(nil),
 		(*PullResponse_Command)(nil),
@@ -2173,7 +2269,7 @@ func file_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sync_proto_rawDesc), len(file_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

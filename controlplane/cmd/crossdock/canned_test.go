@@ -278,17 +278,18 @@ func TestACanaryGoesOnOrBack(t *testing.T) {
 
 func TestRanges(t *testing.T) {
 	c := newCanned(t, map[string][]string{
-		"GET /ranges": {`{"items":[]}`, `{"items":[{"name":"pallets","inForce":true,"first":1,"last":1000,"next":301,"left":700,"sites":["eu","na"],"waiting":["na"],"leases":[` +
+		"GET /ranges": {`{"items":[]}`, `{"items":[{"name":"pallets","inForce":true,"first":1,"last":1000,"next":301,"left":700,"sites":["eu","na"],"held":"who knows","leases":[` +
 			`{"agent":"eu","epoch":2,"blocks":[{"first":1,"last":9},{"first":11,"last":20},{"first":21,"last":30},{"first":201,"last":300}],"leased":300,"forfeited":100,"reported":"2026-05-04T10:00:00Z","left":40,"used":60},` +
 			`{"agent":"na","epoch":1,"blocks":[],"leased":0,"forfeited":0}]},` +
-			`{"name":"old","inForce":false,"first":1,"last":9,"next":4,"left":6,"sites":[],"waiting":[],"leases":[]},` +
-			`{"name":"spent","inForce":true,"first":1,"last":9,"next":10,"left":0,"sites":[],"waiting":[],"leases":[]}]}`},
+			`{"name":"old","inForce":false,"first":1,"last":9,"next":4,"left":6,"sites":[],"leases":[]},` +
+			`{"name":"spent","inForce":true,"first":1,"last":9,"next":10,"left":0,"sites":[],"leases":[]},` +
+			`{"name":"passed","inForce":true,"first":1,"last":90,"sure":4,"next":20,"left":71,"sites":[],"leases":[]}]}`},
 		"POST /ranges/a%20b/release": {`{"name":"a b","next":500}`},
 	})
 	out, _ := c.run(0, "", "ranges")
 	sees(t, out, "there are no number ranges")
 	out, _ = c.run(0, "", "ranges")
-	sees(t, out, "pallets", "eu na", "1-1000", "waits for na", "1 more 11-20 21-30 201-300", "no longer in force", "used up", "700", "?")
+	sees(t, out, "pallets", "eu na", "1-1000", "held: who knows", "4-19 passed over after a restore", "1 more 11-20 21-30 201-300", "no longer in force", "used up", "700", "?")
 	c.run(exitUsage, "", "ranges", "release", "a b")
 	out, _ = c.run(0, "", "ranges", "release", "a b", "--next", "500")
 	sees(t, out, "a b leases numbers again, from 500 on")

@@ -18,10 +18,11 @@ func (a *app) rangesCommand() *cobra.Command {
 		Long: `Number ranges: who leased what, and what is left.
 
 A site leases blocks of serials while its line is up, and gives single numbers while it is
-cut off. USED and LEFT are as the agent last said. FREE is what was never leased.
+cut off. USED and LEFT are as the agent last said. FREE is what can still be leased.
 What was leased once is never leased again; what is lost with an agent's data is lost.
 
-After a restore of the control plane a range waits until every agent has said what it holds.`,
+After a restore of the control plane a range goes on behind all that it can have leased since
+the backup, by its limit of numbers an hour. Where that does not tell, it is held: see NOTE.`,
 		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			var out api.RangeList
 			if err := c.get(ctx, "/ranges", nil, &out); err != nil {
@@ -32,11 +33,12 @@ After a restore of the control plane a range waits until every agent has said wh
 	}
 	var next uint64
 	release := &cobra.Command{
-		Use: "release NAME --next N", Short: "After a restore, lease numbers again without waiting for agents that are gone", Args: cobra.ExactArgs(1),
-		Long: `After a restore, lease numbers again without waiting for agents that are gone.
+		Use: "release NAME --next N", Short: "Go on leasing numbers of a range at a serial of your choice", Args: cobra.ExactArgs(1),
+		Long: `Go on leasing numbers of a range at a serial of your choice.
 
-The missing agents may hold numbers that were leased after the backup, and may have printed
-them. Choose N so that all of these lie below it: nothing below N is leased any more.`,
+For a range that is held, as nobody knows what was leased of it. Sites may hold numbers that
+are not known here, and may have printed them. Choose N so that all of these lie below it:
+nothing below N is leased any more. Also to take back what was passed over after a restore.`,
 		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			var out api.NumberRange
 			if err := c.post(ctx, "/ranges/"+url.PathEscape(args[0])+"/release", api.RangeRelease{Next: next}, &out); err != nil {
@@ -74,12 +76,14 @@ func writeRanges(w io.Writer, ranges []api.NumberRange) {
 
 func rangeNote(r *api.NumberRange) string {
 	switch {
-	case len(r.Waiting) > 0:
-		return "waits for " + strings.Join(r.Waiting, ", ")
+	case r.Held != "":
+		return "held: " + clean(r.Held)
 	case !r.InForce:
 		return "no longer in force"
 	case r.Left == 0:
 		return "used up"
+	case r.Sure > 0:
+		return fmt.Sprintf("%d-%d passed over after a restore", r.Sure, r.Next-1)
 	}
 	return ""
 }

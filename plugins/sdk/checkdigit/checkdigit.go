@@ -54,7 +54,7 @@ func Complete(kind Kind, body string) (string, error) {
 		if len(body) != 12 || !s10Form(body[:10]+"0"+body[10:]) {
 			return "", fmt.Errorf("%q is no S10 without its check digit: two letters, 8 digits, two letters", body)
 		}
-		return body[:10] + string(s10Digit(body[2:10])) + body[10:], nil
+		return body[:10] + string(s10(body[2:10])) + body[10:], nil
 	}
 	size, known := digits[kind]
 	switch {
@@ -89,7 +89,7 @@ func checkS10(number string) error {
 	if len(number) != 13 || !s10Form(number) {
 		return fmt.Errorf("%q is no S10: two letters, 9 digits, two letters, all capitals", number)
 	}
-	if want := s10Digit(number[2:10]); number[10] != want {
+	if want := s10(number[2:10]); number[10] != want {
 		return fmt.Errorf("the check digit of S10 %s is %c, and must be %c: is a digit mistyped?", number, number[10], want)
 	}
 	return nil
@@ -99,9 +99,17 @@ func s10Form(number string) bool {
 	return allCapitals(number[:2]) && allDigits(number[2:11]) && allCapitals(number[11:])
 }
 
-// s10Digit follows UPU S10: weights 8 6 4 2 3 5 9 7, modulo 11, where 10 and 11, which are no
+// S10Digit is the check digit of the eight digits of an S10's serial number.
+func S10Digit(serial string) (byte, error) {
+	if len(serial) != 8 || !allDigits(serial) {
+		return 0, fmt.Errorf("%q is no row of 8 digits", serial)
+	}
+	return s10(serial), nil
+}
+
+// s10 follows UPU S10: weights 8 6 4 2 3 5 9 7, modulo 11, where 10 and 11, which are no
 // digits, become 0 and 5.
-func s10Digit(serial string) byte {
+func s10(serial string) byte {
 	sum := 0
 	for i, weight := range []int{8, 6, 4, 2, 3, 5, 9, 7} {
 		sum += int(serial[i]-'0') * weight
