@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -12,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -133,7 +133,7 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	set := callingPolicy(t)
 	s := &site{t: t, Agent: &Agent{}}
-	z := zone.New()
+	z := zone.New(slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { z.Close() })
 	c := carriertest.Pipe(t, z)
 	if err := c.Configure(t.Context(), sdk.Settings{"tables": must[string](t)(filepath.Abs("../plugins/carrier-zone/zone/testdata/tables")), "state": t.TempDir()}); err != nil {
@@ -226,8 +226,8 @@ func TestSiteCallsPlugins(t *testing.T) {
 		time.Now().AddDate(0, 0, 1).Format(time.DateOnly)), http.StatusOK, nil)
 	s.post("/v1/carriers/zone/manifest", "k6", fmt.Sprintf(`{"reference":"M1","date":%q,"from":%s,"shipments":["R2"]}`, today, place), http.StatusOK, nil)
 
-	invoice := fmt.Sprintf(`{"reference":"I1","kind":"sale","date":%q,"currency":"EUR","seller":{"address":{"country":"DE"}},"customer":{"address":{"country":"DE"}},`+
-		`"shipFrom":{"country":"DE"},"shipTo":{"country":"DE"},"lines":[{"id":"1","quantity":"1","amount":"100.00"}]}`, today)
+	invoice := fmt.Sprintf(`{"reference":"I1","kind":"sale","date":%q,"currency":"EUR","seller":{"address":{"country":"DE","postalCode":"80331"}},"customer":{"address":{"country":"DE","postalCode":"80331"}},`+
+		`"shipFrom":{"country":"DE","postalCode":"80331"},"shipTo":{"country":"DE","postalCode":"80331"},"lines":[{"id":"1","quantity":"1","amount":"100.00"}]}`, today)
 	s.away.Store(true)
 	var result tax.Result
 	if s.post("/v1/tax/finalise", "k7", invoice, http.StatusOK, &result); !result.Provisional {

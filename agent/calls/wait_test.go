@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -229,8 +229,8 @@ func newEngine(t *testing.T) tax.Engine {
 	return e
 }
 
-const invoice = `{"reference":"I-1","kind":"sale","date":"2026-11-26","currency":"EUR","seller":{"address":{"country":"DE"}},"customer":{"address":{"country":"DE"}},` +
-	`"shipFrom":{"country":"DE"},"shipTo":{"country":"DE"},"lines":[{"id":"1","category":"standard","quantity":"1","amount":"100.00"}]}`
+const invoice = `{"reference":"I-1","kind":"sale","date":"2026-11-26","currency":"EUR","seller":{"address":{"country":"DE","postalCode":"80331"}},"customer":{"address":{"country":"DE","postalCode":"80331"}},` +
+	`"shipFrom":{"country":"DE","postalCode":"80331"},"shipTo":{"country":"DE","postalCode":"80331"},"lines":[{"id":"1","category":"standard","quantity":"1","amount":"100.00"}]}`
 
 func (r *rig) tax(operation, key, body string) (*tax.Result, *Answer, error) {
 	r.t.Helper()
