@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -34,7 +35,10 @@ func (s *Store) Sound(snap *state.Snapshot) error {
 	if !s.othersVote(s.Members()) {
 		return nil
 	}
-	if err := snap.Check(); err != nil {
+	switch err := snap.Check(); {
+	case errors.Is(err, state.ErrReplaced):
+		return err // nothing is wrong with it but its age
+	case err != nil:
 		return s.Spoiled(err.Error())
 	}
 	return nil

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/controlplane/state"
 )
 
 // memorySink takes a snapshot.
@@ -111,6 +113,39 @@ func TestSpoiledNodeGivesNoSnapshot(t *testing.T) {
 		t.Errorf("%d bytes of a snapshot, cancelled %v, %v", sink.Len(), sink.cancelled, err)
 	}
 	c.stopsForGood(r)
+}
+
+// A snapshot that another node's overtook is given up, and the node goes on.
+func TestOvertakenSnapshotIsNoDamage(t *testing.T) {
+	c := newCluster(t, nil)
+	f := c.followers()[0]
+	snap, err := fsm{f.Store}.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer snap.Release()
+	theirs, err := f.machine.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	_, err = theirs.WriteTo(&text)
+	theirs.Release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.machine.Restore(&text); err != nil {
+		t.Fatal(err)
+	}
+	var sink memorySink
+	if err := snap.Persist(&sink); !errors.Is(err, state.ErrReplaced) || !sink.cancelled {
+		t.Errorf("cancelled %v, %v", sink.cancelled, err)
+	}
+	if err := f.failed(); err != nil {
+		t.Errorf("the node says %v", err)
+	}
+	c.leader().must(tokenOf("goes-on"))
+	c.agree()
 }
 
 // A node that is alone has nobody to ask: it goes on, and so does one that is recovered
