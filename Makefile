@@ -15,7 +15,7 @@ ORDERS  ?=
 NODES   ?=
 KILL    ?=
 # make chaos: SEED repeats a run, RUNS is how many rounds, FOR=10m is one long round instead, FAULT=transfer,kill-leader leaves
-# only these faults (a wrong name lists them), FAULT=each RUNS=42 has each of them in turn, CONTROL=heartbeat takes that guard
+# only these faults (a wrong name lists them), FAULT=each RUNS=45 has each of them in turn, CONTROL=heartbeat takes that guard
 # away until states differ, CONTROL=guard does the same with it. Each run adds a line to deploy/systemtest/ledger.jsonl; commit
 # first, a changed tree does not count.
 SEED    ?=

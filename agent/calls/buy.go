@@ -38,6 +38,9 @@ func (s *Service) buy(call *record, a *asked) {
 			return
 		}
 		answer, err := s.ask(call.Kind, call.Plugin, a.op, shipment)
+		if shipped, is := answer.(*carrier.Shipped); err == nil && is {
+			err = isOf(call, shipped)
+		}
 		s.cfg.Hook("call.made")
 		class := classOf(err)
 		switch {
@@ -157,10 +160,16 @@ func (s *Service) search(call *record) (*carrier.Shipped, error) {
 		return nil, fmt.Errorf("%w: %w", errNotThere, err)
 	case err != nil:
 		return nil, err
-	case shipped == nil || shipped.Reference != call.Reference:
-		return nil, sdk.Errorf(sdk.Internal, "the plugin was asked for %q and answered with something else", call.Reference)
 	}
-	return shipped, nil
+	return shipped, isOf(call, shipped)
+}
+
+// isOf says whether an answer is about what was asked for.
+func isOf(call *record, shipped *carrier.Shipped) error {
+	if shipped == nil || shipped.Reference != call.Reference {
+		return sdk.Errorf(sdk.Internal, "the plugin was asked for %q and answered with something else", call.Reference)
+	}
+	return nil
 }
 
 // doubtOn leaves a call as one whose outcome is unknown. Should that not be written, it stands

@@ -145,6 +145,29 @@ func TestFoundSomethingElse(t *testing.T) {
 	r.boughtOnce("R")
 }
 
+// The paper of another purchase is not handed out as this one's: it is looked for.
+func TestSoldSomethingElse(t *testing.T) {
+	r := newRig(t, func(r *rig) {
+		r.host.carriers["shop"] = mixer{r.shop}
+	})
+	if got := r.shippedOf(r.must(carrier.OpShip, "k", shipment("R"))); got.Reference != "R" {
+		t.Fatalf("got %+v", got)
+	}
+	r.boughtOnce("R")
+}
+
+type mixer struct{ carrier.Carrier }
+
+func (m mixer) Ship(ctx context.Context, r *carrier.Shipment) (*carrier.Shipped, error) {
+	out, err := m.Carrier.Ship(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	other := *out
+	other.Reference = "another"
+	return &other, nil
+}
+
 type liar struct{ carrier.Carrier }
 
 func (l liar) GetByReference(ctx context.Context, _ string) (*carrier.Shipped, error) {

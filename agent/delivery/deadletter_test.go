@@ -44,7 +44,11 @@ func TestEventOfASystemElsewhereIsNotBelieved(t *testing.T) {
 	from("eu", "gone", "of-a-revision-not-held", func(h *block.Head) { h.Revision = revisionOf(2) })
 	rules.set.Contracts["stock.counted"] = &policy.Contract{Authority: "wms-eu"}
 	from("eu", "wms-eu", "another-type", func(h *block.Head) { h.Type = "stock.counted.v1" })
+	rules.set.Contracts["label.created"] = &policy.Contract{Authority: policy.AgentRole}
+	from("na", policy.AgentRole, "own", func(h *block.Head) { h.Type = "label.created.v1" })
+	from("na", policy.AgentRole, "own-not", same)
 	causes := map[string]string{
+		"own": "its sender routed it as label.created.v1", "own-not": "let that system publish order.captured.v1",
 		"forged": "agent eu sent it as an event of system shop-na, which is at site na", "unknown": "no revision held here had that system",
 		"of-nobody": "as an event of no system", "not-listed": "let that system publish order.captured.v1",
 		"no-authority": "let that system publish stock.counted.v1", "another-type": "is of type order.captured.v1, and its sender routed it as stock.counted.v1",

@@ -38,7 +38,9 @@ type claim struct {
 // keepVoices adds what a revision allows, and gives the index all that is known. e.mu is held.
 func (e *Engine) keepVoices(x *policyIndex, set *policy.Set) (ops []func(tx *bolt.Tx) error) {
 	last := !set.Revision.Less(e.revision)
-	for name, s := range set.Systems {
+	systems := maps.Clone(set.Systems)
+	systems[policy.AgentRole] = agents(set)
+	for name, s := range systems {
 		old := e.voices[name]
 		next := &voice{Site: s.Site}
 		if old != nil {
@@ -79,6 +81,18 @@ func (e *Engine) keepVoices(x *policyIndex, set *policy.Set) (ops []func(tx *bol
 	return ops
 }
 
+// agents is what every agent may publish itself, of no system: the contracts of which agents are
+// the authority. It has no site, for each agent speaks for its own.
+func agents(set *policy.Set) *policy.System {
+	out := &policy.System{Meta: policy.Meta{Name: policy.AgentRole}, Role: policy.AgentRole}
+	for _, name := range slices.Sorted(maps.Keys(set.Contracts)) {
+		if set.Contracts[name].Authority == policy.AgentRole {
+			out.Publishes = append(out.Publishes, name)
+		}
+	}
+	return out
+}
+
 // loadVoices reads what this file keeps. What is damaged is told; of a revision that is not
 // known any more, events pass.
 func (e *Engine) loadVoices(tx *bolt.Tx) error {
@@ -117,7 +131,7 @@ func (x *policyIndex) foreign(c *claim) (fault string, later bool) {
 	v := x.voices[c.System]
 	contract, _, _ := policy.ParseType(c.Type)
 	switch {
-	case v != nil && v.Site != c.Agent:
+	case v != nil && v.Site != c.Agent && c.System != policy.AgentRole:
 		return fmt.Sprintf("agent %s sent it as an event of system %s, which is at site %s: somebody may have taken that agent; look at it before this is replayed",
 			c.Agent, c.System, v.Site), false
 	case v != nil && slices.Contains(v.Contracts, contract):

@@ -44,7 +44,7 @@ func newOffice(w *world) *office {
 	for _, s := range w.sites {
 		sites = append(sites, s.name)
 	}
-	o.bundle = policyFor(sites, w.systems)
+	o.bundle = w.bundle(sites)
 	for _, p := range [][]string{writer: {"ann", "author"}, otherWriter: {"eve", "author"}, both: {"bob", "author", "approver"}, approver: {"zoe", "approver"}} {
 		o.people = append(o.people, colleague{p[0], w.plane.hire(p[0], p[1:]...)})
 	}

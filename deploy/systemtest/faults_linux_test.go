@@ -23,33 +23,36 @@ type fault struct {
 
 // faults are all that can happen. The README beside says which row of the fault matrix each
 // of them stands for.
-var faults = slices.Concat(nodeFaults, nodeDiskFaults, wallFaults, agentFaults, agentDiskFaults, lineFaults, systemFaults)
+var faults = slices.Concat(nodeFaults, nodeDiskFaults, wallFaults, agentFaults, agentDiskFaults, lineFaults, systemFaults, pluginFaults)
 
 // What is counted of that.
 const (
-	didKillNode  = "node-kills"
-	didKillAgent = "agent-kills"
-	didCutPower  = "power-cuts" // of one node or one agent each
-	didCutNode   = "power-cuts-of-nodes"
-	didCutAgent  = "power-cuts-of-agents"
-	didPause     = "pauses"
-	didTransfer  = "transfers" // that came off
-	didFreeze    = "disk-freezes"
-	didSlow      = "disk-slowings"
-	didFill      = "disk-fills"
-	didSyncError = "sync-errors" // that a process has met, and ended
-	didSplit     = "splits"      // between nodes, of one way or both
-	didLossy     = "lossy-spells"
-	didInstall   = "snapshot-installs"
-	didCutLine   = "line-cuts"
-	didWeather   = "bad-weathers"
-	didBlockUDP  = "udp-blocks"     // through which an agent came by TCP
-	didRebind    = "rebindings"     // of a flow each
-	didMisbehave = "bad-answers"    // of systems: none, an error, or one that got lost
-	didPoison    = "poison-events"  // refused by a system, and replayed
-	didRefuse    = "refused-events" // by an agent, for what is in them
-	didReplace   = "authorities-replaced"
-	didRenew     = "certificates-renewed"
+	didKillNode    = "node-kills"
+	didKillAgent   = "agent-kills"
+	didCutPower    = "power-cuts" // of one node or one agent each
+	didCutNode     = "power-cuts-of-nodes"
+	didCutAgent    = "power-cuts-of-agents"
+	didPause       = "pauses"
+	didTransfer    = "transfers" // that came off
+	didFreeze      = "disk-freezes"
+	didSlow        = "disk-slowings"
+	didFill        = "disk-fills"
+	didSyncError   = "sync-errors" // that a process has met, and ended
+	didSplit       = "splits"      // between nodes, of one way or both
+	didLossy       = "lossy-spells"
+	didInstall     = "snapshot-installs"
+	didCutLine     = "line-cuts"
+	didWeather     = "bad-weathers"
+	didBlockUDP    = "udp-blocks"     // through which an agent came by TCP
+	didRebind      = "rebindings"     // of a flow each
+	didMisbehave   = "bad-answers"    // of systems: none, an error, or one that got lost
+	didPoison      = "poison-events"  // refused by a system, and replayed
+	didRefuse      = "refused-events" // by an agent, for what is in them
+	didReplace     = "authorities-replaced"
+	didKillPlugin  = "plugin-kills"
+	didHangPlugin  = "plugin-hangs"
+	didCrashBuying = "crashes-in-purchases" // of a plugin or an agent
+	didRenew       = "certificates-renewed"
 )
 
 // faultNamed finds a fault by name.

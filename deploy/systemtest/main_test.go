@@ -25,6 +25,7 @@ type spec struct {
 	Addresses []string
 	Intake    string
 	Ops       string
+	Plugins   string // directory of programs; empty: where the agent looks by itself
 	Tuning    agent.Tuning
 	Step      string // of agent.Config.Hook; empty: it lives
 	At        int64  // at which call of this step
@@ -62,6 +63,7 @@ func (s *spec) run() error {
 	}
 	cfg := agent.DefaultConfig()
 	cfg.Data, cfg.ControlPlane.Addresses, cfg.Intake.Listen, cfg.Ops.Listen = s.Data, s.Addresses, s.Intake, s.Ops
+	cfg.Plugins.Dir = s.Plugins
 	cfg.Tuning, cfg.Logger, cfg.Version = s.Tuning, slog.New(slog.NewTextHandler(log, nil)), "test"
 	var calls atomic.Int64
 	cfg.Hook = func(step string) {

@@ -198,7 +198,7 @@ func (s *site) start() {
 func (s *site) startChild(step string, at int64) {
 	s.t.Helper()
 	s.child = startProcess(s.t, spec{Data: s.cfg.Data, Addresses: s.cfg.ControlPlane.Addresses, Intake: s.cfg.Intake.Listen,
-		Ops: s.cfg.Ops.Listen, Tuning: s.cfg.Tuning, Step: step, At: at, Log: s.log + ".child"})
+		Ops: s.cfg.Ops.Listen, Plugins: s.cfg.Plugins.Dir, Tuning: s.cfg.Tuning, Step: step, At: at, Log: s.log + ".child"})
 	s.t.Cleanup(func() { showTail(s.t, s.log+".child") })
 }
 

@@ -62,6 +62,7 @@ type trouble struct {
 	crashes int                     // of agents: each explains some deliveries of what was taken already
 	untold  atomic.Int64            // deliveries that were taken and whose answers were lost
 
+	market    *market
 	inspector *inspector
 }
 
@@ -97,6 +98,7 @@ func newTrouble(t *testing.T, seed uint64) *trouble {
 		return all
 	})
 	x.pace, x.kept = tradePace, siteNames
+	x.market = newMarket(x)
 	for _, name := range siteNames {
 		s := x.sites[name]
 		s.cfg.Tuning.Silence, s.cfg.Tuning.RetryQUIC = silence, 200*time.Millisecond
@@ -114,6 +116,7 @@ func newTrouble(t *testing.T, seed uint64) *trouble {
 	for _, s := range x.sites {
 		s.awaitReady()
 	}
+	x.market.mend()
 	x.inspector = newInspector(x)
 	syscall.Sync() // that much has stood for long
 	return x
@@ -172,6 +175,8 @@ func (x *trouble) round(faults iter.Seq[fault]) {
 	clerk := x.world.clerk()
 	stop := x.trade(3)
 	defer stop()
+	closeMarket := x.market.open()
+	defer closeMarket()
 	for f := range faults {
 		x.more(1 + x.r.IntN(30))
 		f.do(x)
@@ -185,13 +190,18 @@ func (x *trouble) round(faults iter.Seq[fault]) {
 		}
 		return ""
 	})
+	x.market.mend()
+	x.market.more(4)
 	stop()
+	closeMarket()
 	clerk.end()
 	x.inspector.lastOrder()
+	x.market.settle()
 	x.settle(x.explained(x.crashes) + int(x.untold.Load()))
 	x.plane.awaitEqual()
 	if gone := clerk.missing(); len(gone) > 0 {
 		x.t.Errorf("%d changes were answered and are gone: %v", len(gone), gone)
 	}
+	x.market.judge()
 	x.inspector.judge()
 }

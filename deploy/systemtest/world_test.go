@@ -20,13 +20,14 @@ type world struct {
 	sites     map[string]*site
 	shops     map[string]*shop
 	systems   []*system
-	clerks    int            // that have worked here
-	trades    int            // that were begun here
-	unhurried time.Duration  // of a clerk between two changes
-	pace      time.Duration  // of each key's orders while shops trade; 0: as fast as they are taken
-	broken    map[string]int // findings when it was last settled, by the property that they break
-	kept      []string       // agents whose journals must hold at the end what they accepted
-	pressed   []string       // of those, whose disk was full: what is delivered they may have let go
+	clerks    int                                              // that have worked here
+	trades    int                                              // that were begun here
+	unhurried time.Duration                                    // of a clerk between two changes
+	pace      time.Duration                                    // of each key's orders while shops trade; 0: as fast as they are taken
+	broken    map[string]int                                   // findings when it was last settled, by the property that they break
+	kept      []string                                         // agents whose journals must hold at the end what they accepted
+	extend    func(bundle map[string]string) map[string]string // of every policy; nil: as it is
+	pressed   []string                                         // of those, whose disk was full: what is delivered they may have let go
 }
 
 // newWorld brings up a control plane, enrols the sites and puts a policy in force. It does
@@ -47,6 +48,15 @@ func worldOn(t *testing.T, p *plane, sites []string, systems func(h *history.His
 		w.shops[name] = &shop{w.sites[name], w.h}
 	}
 	return w
+}
+
+// bundle is the policy of this world.
+func (w *world) bundle(sites []string) map[string]string {
+	bundle := policyFor(sites, w.systems)
+	if w.extend != nil {
+		bundle = w.extend(bundle)
+	}
+	return bundle
 }
 
 func (w *world) rules(repeats int) history.Rules {
