@@ -22,7 +22,7 @@ type wheels struct {
 	keys   map[string]any // answers by idempotency key
 	calls  map[string]int // by method and first part of the path
 	tokens int
-	long   int // bytes of a label
+	long   int                                       // bytes of a label
 	hidden bool                                      // the search does not find what was sold yet
 	after  map[string]func(http.ResponseWriter) bool // by method and first part: true: the answer is lost
 }
