@@ -154,7 +154,11 @@ func (d *Description) read(f *fields) {
 	}
 	f.r.list(f.get("services"), func(n ast.Node) {
 		f.r.mapping(n, func(s *fields) {
-			d.services = append(d.services, carrier.Service{Code: s.text("code", true), Name: s.text("name", true)})
+			v := carrier.Service{Code: s.text("code", true), Name: s.text("name", true)}
+			if slices.ContainsFunc(d.services, func(o carrier.Service) bool { return o.Code == v.Code }) {
+				s.r.refuse(s.at, "service %s is there already; keep one", v.Code)
+			}
+			d.services = append(d.services, v)
 		})
 	})
 	d.labels = f.texts("labels")
@@ -265,8 +269,8 @@ func (q *request) read(f *fields) {
 	q.method = f.oneOf("method", true, "GET", "POST", "PUT", "PATCH", "DELETE")
 	params := f.programs("params")
 	path, used, at := f.text("path", true), map[string]bool{}, 0
-	if path != "" && (path[0] != '/' || strings.ContainsAny(path, "?# ") || strings.Contains(path, "..")) {
-		f.r.refuse(f.line("path"), "field path is %.80q, and must begin with / and hold neither a query nor ..", path)
+	if path != "" && (path[0] != '/' || strings.ContainsAny(path, "?# \\") || strings.Contains(path, "..") || strings.Contains(path, "//")) {
+		f.r.refuse(f.line("path"), "field path is %.80q, and must begin with / and hold neither a query nor .. nor //", path)
 	}
 	for _, m := range placeholder.FindAllStringIndex(path, -1) {
 		name := path[m[0]+1 : m[1]-1]

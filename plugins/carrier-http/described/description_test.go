@@ -24,6 +24,8 @@ func TestMistakes(t *testing.T) {
 		{"  void:\n", "  avoid:\n", "did you mean void?"},
 		{"path: /shipments/{id}", "path: /shipments/{key}", "{key} has no expression"},
 		{"path: /shipments/{id}", "path: /shipments", "parameter id is not in the path"},
+		{"path: /shipments/{id}", "path: //elsewhere.example/{id}", "must begin with /"},
+		{"{code: fast", "{code: std", "service std is there already"},
 		{"method: DELETE", "method: REMOVE", "known here are"},
 		{"takes: [options.signature]", "takes: [insuranse]", "did you mean insurance?"},
 		{"settledAfter: 2s", "settledAfter: soon", "must be a time"},

@@ -28,6 +28,7 @@ type exchange struct {
 	c     *client
 	o     *operation
 	input map[string]any // what expressions see: the request in the contract's words, and the settings
+	texts long           // of the answer
 	key   string         // under which the provider does it once; empty: it has no such key
 }
 
@@ -207,8 +208,7 @@ func (k *idempotency) text(operation, reference string) string {
 
 // read makes a result or an error of an answer.
 func (x *exchange) read(ctx context.Context, g *got) (map[string]any, error) {
-	var texts long
-	seen, succeeded := x.answered(g, &texts), x.o.answer.succeeds(g.status)
+	seen, succeeded := x.answered(g), x.o.answer.succeeds(g.status)
 	if e, err := x.recognised(ctx, g, seen, succeeded); e != nil || err != nil {
 		if err != nil {
 			return nil, x.unread(err)
@@ -225,7 +225,7 @@ func (x *exchange) read(ctx context.Context, g *got) (map[string]any, error) {
 	if v == nil {
 		return nil, nil
 	}
-	m, ok := texts.restored(v).(map[string]any)
+	m, ok := x.texts.restored(v).(map[string]any)
 	if !ok {
 		return nil, x.unread(fmt.Errorf("%s: the result is no object", x.o.answer.result.at))
 	}
@@ -243,14 +243,14 @@ func (a *answer) succeeds(status int) bool {
 }
 
 // answered is an answer as expressions see it.
-func (x *exchange) answered(g *got, texts *long) map[string]any {
+func (x *exchange) answered(g *got) map[string]any {
 	headers := map[string]any{}
 	for name, values := range g.header {
 		headers[strings.ToLower(name)] = strings.Join(values, ", ")
 	}
 	seen := map[string]any{"status": g.status, "headers": headers, "request": x.input, "text": nil, "body": nil}
 	if body, err := expr.Decode(g.body); err == nil {
-		seen["body"] = texts.answered(body)
+		seen["body"] = x.texts.answered(body)
 	} else if len(g.body) <= longText {
 		seen["text"] = strings.ToValidUTF8(string(g.body), "?")
 	}

@@ -163,6 +163,7 @@ func TestRefusalsAreNotUnknown(t *testing.T) {
 		"auth":        {status(http.StatusForbidden, ""), sdk.Auth, ""},
 		"wrong place": {status(http.StatusNotFound, "<html>"), sdk.Unavailable, ""},
 		"zip":         {status(http.StatusUnprocessableEntity, `{"error":{"code":"E_ZIP","message":"no such zip","field":"zip"}}`), sdk.Validation, "to.postalCode"},
+		"a long text": {status(http.StatusUnprocessableEntity, `{"error":{"code":"E_LONG","message":"`+strings.Repeat("long ", 2000)+`"}}`), sdk.Validation, "shipment"},
 		"no field":    {status(http.StatusUnprocessableEntity, `{"error":{"code":"E_OTHER"}}`), sdk.Validation, "shipment"},
 		"a list":      {status(http.StatusBadRequest, `[1]`), sdk.Validation, "shipment"},
 	} {
@@ -173,6 +174,9 @@ func TestRefusalsAreNotUnknown(t *testing.T) {
 			sdktest.Fails(t, "ship", err, c.class)
 			if e := sdk.AsError(err); e.Field != c.field || name == "zip" && (e.Provider.Code != "E_ZIP" || e.Provider.Text != "no such zip") {
 				t.Errorf("%+v", e)
+			}
+			if e := sdk.AsError(err); name == "a long text" && (len(e.Provider.Text) != sdk.MaxProviderText || !strings.HasPrefix(e.Message, "long long")) {
+				t.Errorf("its text is %.40q, and the message %.40q", e.Provider.Text, e.Message)
 			}
 			if e := sdk.AsError(err); c.class == sdk.Throttled && time.Duration(e.RetryAfter) != time.Minute {
 				t.Errorf("to be asked again after %s", e.RetryAfter)

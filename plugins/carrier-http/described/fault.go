@@ -52,7 +52,8 @@ func (x *exchange) refusal(ctx context.Context, r *rule, g *got, seen map[string
 		if err != nil {
 			return ""
 		}
-		return text
+		whole, _ := x.texts.restored(text).(string)
+		return whole
 	}
 	code, text, field := said(r.code), said(r.text), said(r.field)
 	message := r.message
