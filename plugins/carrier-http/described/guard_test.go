@@ -28,8 +28,9 @@ func TestAddressesStayAtTheProvider(t *testing.T) {
 		_, err := x.address(t.Context())
 		sdktest.FailsAt(t, "a number that is a step", err, "tracking")
 	}
-	for _, path := range []string{"https://elsewhere.example/label", "//elsewhere.example/label", "label", "ftp://127.0.0.1/label"} {
-		if _, err := x.fetch(t.Context(), path); err == nil || w.count("GET label") != 0 {
+	elsewhere := newWheels(t)
+	for _, path := range []string{elsewhere.http.URL + "/labels/x.pdf", "https://elsewhere.example/label", "//elsewhere.example/label", "label", "ftp://127.0.0.1/label"} {
+		if _, err := x.fetch(t.Context(), path); err == nil || elsewhere.count("GET labels")+w.count("GET labels") != 0 {
 			t.Errorf("%s was fetched, %v", path, err)
 		}
 	}
