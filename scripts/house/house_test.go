@@ -40,6 +40,11 @@ var onlyIn = map[string][]string{
 	module + "plugins/sdk/tax/taxpb":         {"plugins/sdk/tax"},
 }
 
+// lent is what of the protocol a plugin may contain: carrier-http reads answers with the same
+// jq, in the same limits and with the same exact decimals, as policy maps events. It brings
+// nothing but the standard library, jq and decimals; TestPluginsStaySmall watches that.
+var lent = map[string][]string{"plugins/carrier-http": {"protocol/expr"}}
+
 // leaves may be imported by their siblings: they are vocabulary, not parts.
 var leaves = []string{"controlplane/model", "agent/httpserve", "agent/fulldisk"}
 
@@ -127,6 +132,8 @@ func layerFault(dir, target string, test bool) string {
 	switch {
 	case from[0] == "protocol" && to[0] != "protocol":
 		return "protocol imports nothing of ours outside itself"
+	case from[0] == "plugins" && to[0] != "plugins" && slices.Contains(lent[strings.Join(from[:min(len(from), 2)], "/")], ours):
+		return ""
 	case from[0] == "plugins" && to[0] != "plugins":
 		return "a plugin author's build contains nothing but plugins"
 	case from[0] == "agent" && to[0] == "controlplane", from[0] == "controlplane" && to[0] == "agent":
@@ -178,6 +185,9 @@ func TestLayerFaultSeesEachBreach(t *testing.T) {
 		{"agent/delivery", "github.com/labstack/echo/v4/middleware", false},
 		{"agent/routing", module + "protocol/syncpb/syncpbconnect", false},
 		{"plugins/sdk", module + "protocol/event", false},
+		{"plugins/carrier-http/described", module + "protocol/expr", true},
+		{"plugins/carrier-http/described", module + "protocol/event", false},
+		{"plugins/carrier-zone/zone", module + "protocol/expr", false},
 		{"plugins/carrier-zone", "github.com/quic-go/quic-go", false},
 		{"plugins/carrier-zone", "go.etcd.io/bbolt", false},
 		{"plugins/carrier-zone", "google.golang.org/grpc/codes", false},
@@ -189,6 +199,42 @@ func TestLayerFaultSeesEachBreach(t *testing.T) {
 		if got := layerFault(c.dir, c.target, false) == ""; got != c.allowed {
 			t.Errorf("%s importing %s: allowed %v, want %v", c.dir, c.target, got, c.allowed)
 		}
+	}
+}
+
+// A plugin contains neither the network of the agents nor their stores, through no package of
+// ours either.
+func TestPluginsStaySmall(t *testing.T) {
+	needs := map[string][]string{} // of each of our packages
+	for _, s := range sources(t) {
+		if !s.test() {
+			needs[s.dir] = append(needs[s.dir], imports(s)...)
+		}
+	}
+	lending := false
+	for dir := range needs {
+		if !strings.HasPrefix(dir, "plugins/") {
+			continue
+		}
+		seen, left := map[string]bool{}, slices.Clone(needs[dir])
+		for len(left) > 0 {
+			target := left[0]
+			left = left[1:]
+			ours, isOurs := strings.CutPrefix(target, module)
+			if isOurs && !seen[ours] {
+				seen[ours] = true
+				left = append(left, needs[ours]...)
+			}
+			lending = lending || ours == "protocol/expr"
+			for _, lib := range []string{"github.com/quic-go", "github.com/hashicorp/raft", "github.com/hashicorp/raft-wal", "go.etcd.io/bbolt"} {
+				if under(target, lib) {
+					t.Errorf("%s contains %s", dir, target)
+				}
+			}
+		}
+	}
+	if !lending {
+		t.Error("no plugin uses what the protocol lends: the walk is broken")
 	}
 }
 
