@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -177,15 +179,28 @@ func TestLostJournal(t *testing.T) {
 	}{
 		{"damaged", func(r *rig) { r.cfg.Check = func(string) error { return errDamaged } }},
 		{"another epoch", func(r *rig) { r.cfg.Epoch = 2 }},
+		{"enrolled again with nothing", func(r *rig) {
+			r.cfg.Epoch = 2
+			if err := os.Remove(r.cfg.Path); err != nil {
+				r.t.Fatal(err)
+			}
+		}},
+		{"a new epoch while it runs", nil},
 	} {
 		t.Run(lose.name, func(t *testing.T) {
 			r := newRig(t, nil)
 			if err := r.shop.sell("R"); err != nil { // by the journal that is gone
 				t.Fatal(err)
 			}
-			r.close()
-			lose.do(r)
-			r.open()
+			if lose.do == nil {
+				if err := r.Begin(2); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				r.close()
+				lose.do(r)
+				r.open()
+			}
 			if a := r.must(carrier.OpShip, "k", shipment("R")); a.State != Done {
 				t.Fatalf("got %+v", a)
 			}
@@ -210,9 +225,13 @@ func TestNumbers(t *testing.T) {
 	if err != nil || len(call.Numbers["tracking"]) != 1 || len(call.Numbers["label"]) != 1 {
 		t.Fatalf("got %+v, %v", call, err)
 	}
-	if pool.taken["tracking shop/R"] != 1 {
+	if pool.taken["tracking shop/R/1"] != 1 {
 		t.Fatalf("got %v", pool.taken)
 	}
+	r.shop.failing(carrier.OpShip, sdk.Errorf(sdk.Validation, "too heavy for one"))
+	r.refusedWith(CallFailed, carrier.OpShip, "heavy", shipment("R3"))
+	r.shop.failing(carrier.OpShip, nil)
+	r.must(carrier.OpShip, "shared out", strings.Replace(shipment("R3"), `[{`, `[{"weight":{"value":"1","unit":"kg"}},{`, 1))
 	own := shipment("R2")[:len(shipment("R2"))-1] + `,"numbers":{"tracking":["7"]}}`
 	r.refusedWith(Invalid, carrier.OpShip, "k2", own)
 }
@@ -228,6 +247,9 @@ func (p *pool) Take(name, reference string, count int) ([]string, error) {
 	}
 	if p.taken == nil {
 		p.taken = map[string]int{}
+	}
+	if before, has := p.taken[name+" "+reference]; has && before != count {
+		return nil, fmt.Errorf("%w: %s had %d", ErrNoNumbers, reference, before)
 	}
 	p.taken[name+" "+reference] = count
 	return make([]string, count), nil
@@ -314,5 +336,24 @@ func TestStoppedMeanwhile(t *testing.T) {
 	r.run()
 	until(t, "the purchase to be found", func() bool { open, _, _ := r.store.count(); return open == 0 })
 	r.must(carrier.OpShip, "k", shipment("R"))
+	r.boughtOnce("R")
+}
+
+// A key whose purchase did not come about finds what was bought under its reference since,
+// under another key.
+func TestBoughtUnderAnotherKey(t *testing.T) {
+	r := newRig(t, nil)
+	r.shop.failing(carrier.OpShip, sdk.Errorf(sdk.Unavailable, "down"))
+	if e := r.refusedWith(CallFailed, carrier.OpShip, "k1", shipment("R")); e.ID == "" {
+		t.Fatalf("the call is not kept: %+v", e)
+	}
+	r.shop.failing(carrier.OpShip, nil)
+	second := r.must(carrier.OpShip, "k2", shipment("R"))
+	if first := r.must(carrier.OpShip, "k1", shipment("R")); first.ID != second.ID {
+		t.Errorf("got call %s, want %s", first.ID, second.ID)
+	}
+	r.boughtOnce("R")
+	r.reopen()
+	r.must(carrier.OpShip, "k1", shipment("R"))
 	r.boughtOnce("R")
 }

@@ -207,12 +207,12 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 	if err != nil {
 		return nil, false, s.unkept(err)
 	}
-	if byKey != nil {
-		if byKey.Hash != a.hash {
-			e := refuse(OtherBody, "key %q came with another request before (call %s)", a.Key, byKey.ID)
-			e.ID = byKey.ID
-			return nil, false, e
-		}
+	if byKey != nil && byKey.Hash != a.hash {
+		e := refuse(OtherBody, "key %q came with another request before (call %s)", a.Key, byKey.ID)
+		e.ID = byKey.ID
+		return nil, false, e
+	}
+	if byKey != nil && (byKey.State != Retry || !stands(byRef)) {
 		again := byKey.State == Retry || s.inDoubt(byKey)
 		if byKey.State == Retry {
 			byKey.Deadline = a.Deadline
@@ -222,8 +222,8 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 		}
 		return byKey, again, nil
 	}
-	// Under another key it is still the same purchase.
-	if byRef != nil && byRef.State != Failed && byRef.State != Retry {
+	// Under another key it is still the same purchase, also if this key failed to buy it before.
+	if stands(byRef) {
 		if byRef.Hash != a.hash || byRef.System != a.System {
 			e := refuse(OtherUse, "reference %s was used for another request before (call %s)", a.reference, byRef.ID)
 			e.ID = byRef.ID
@@ -246,6 +246,11 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 	now := s.cfg.Now().UTC()
 	return &record{ID: id.String(), System: a.System, Kind: a.Kind, Plugin: a.Plugin, Operation: a.Operation, Reference: a.reference,
 		Key: a.Key, Hash: a.hash, Body: a.Body, Began: now, Asked: now, Deadline: a.Deadline}, true, nil
+}
+
+// stands says that there is a purchase, or may be one.
+func stands(bought *record) bool {
+	return bought != nil && bought.State != Failed && bought.State != Retry
 }
 
 // inDoubt says that a call's outcome can be found out now.

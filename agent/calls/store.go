@@ -110,7 +110,7 @@ func (s *store) begin(cfg *Config, lost bool) (err error) {
 		if err := s.load(tx, cfg.Site); err != nil {
 			return err
 		}
-		if lost || s.state.Epoch != 0 && s.state.Epoch != cfg.Epoch {
+		if lost || s.state.Epoch != cfg.Epoch && max(s.state.Epoch, cfg.Epoch) > 1 { // without a file it is the former data that is lost
 			s.state.Doubt = cfg.Now().Add(cfg.Retain)
 		}
 		s.state.Site, s.state.Epoch = cfg.Site, cfg.Epoch
@@ -119,6 +119,22 @@ func (s *store) begin(cfg *Config, lost bool) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("calls: %s: %w", cfg.Path, err), s.db.Close())
 	}
+	return nil
+}
+
+// doubt goes on in an epoch in which calls may have been made before that this file does not
+// know.
+func (s *store) doubt(epoch uint64, until time.Time) error {
+	s.mu.Lock()
+	next := s.state
+	s.mu.Unlock()
+	next.Epoch, next.Doubt = epoch, until
+	if err := s.db.Update(func(tx *bolt.Tx) error { return put(tx, bucketMeta, keyState, next) }); err != nil {
+		return fmt.Errorf("calls: %w", err)
+	}
+	s.mu.Lock()
+	s.state = next
+	s.mu.Unlock()
 	return nil
 }
 
