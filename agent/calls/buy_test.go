@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
@@ -356,4 +359,33 @@ func TestBoughtUnderAnotherKey(t *testing.T) {
 	r.reopen()
 	r.must(carrier.OpShip, "k1", shipment("R"))
 	r.boughtOnce("R")
+}
+
+// After a write that the disk did not take, nothing that is kept counts and nothing is bought.
+func TestFailedCommit(t *testing.T) {
+	r := newRig(t, nil)
+	r.must(carrier.OpShip, "k", shipment("R"))
+	db, other := r.store.db, filepath.Join(t.TempDir(), "other.db")
+	if err := db.View(func(tx *bolt.Tx) error { return tx.CopyFile(other, 0o600) }); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if r.store.db, err = bolt.Open(other, 0o600, &bolt.Options{ReadOnly: true}); err != nil { // each commit fails
+		t.Fatal(err)
+	}
+	r.refusedWith(CallFailed, carrier.OpShip, "k2", shipment("R2"))
+	if err := r.store.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.store.db = db
+	r.refusedWith(NotKept, carrier.OpShip, "k2", shipment("R2"))
+	r.refusedWith(NotKept, carrier.OpShip, "k", shipment("R"))
+	if n := r.shop.bought("R2"); n != 0 {
+		t.Errorf("bought %d times", n)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := r.Run(ctx); !errors.Is(err, ErrDisk) {
+		t.Errorf("it ends with %v", err)
+	}
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/agent/fulldisk"
 )
 
 // The file. Every value stands behind a checksum over its bucket, key and content: bbolt does
@@ -31,6 +33,9 @@ var (
 	castagnoli   = crc32.MakeTable(crc32.Castagnoli)
 	errDamaged   = errors.New("checksum")
 	errOtherSite = errors.New("it is another site's")
+
+	// ErrDisk ends a Service.
+	ErrDisk = errors.New("the disk did not take a write, and nobody knows what is on it now")
 )
 
 const (
@@ -49,18 +54,20 @@ type stateRecord struct {
 
 // store is the file, and what is looked up often.
 type store struct {
-	db  *bolt.DB
-	log *slog.Logger
+	db    *bolt.DB
+	log   *slog.Logger
+	ended chan struct{} // closed when broken is set
 
-	mu    sync.Mutex // guards what follows
-	state stateRecord
-	open  map[string]record // without what is large
-	ended int               // finished calls that are kept
-	bytes int64             // of them
+	mu     sync.Mutex // guards what follows
+	broken error      // a commit failed, and nobody knows what is on disk
+	state  stateRecord
+	open   map[string]record // without what is large
+	done   int               // finished calls that are kept
+	bytes  int64             // of them
 }
 
 func openStore(cfg *Config, log *slog.Logger) (*store, error) {
-	s := &store{log: log, open: map[string]record{}}
+	s := &store{log: log, open: map[string]record{}, ended: make(chan struct{})}
 	harm := s.harm(cfg)
 	if harm == nil {
 		err := s.begin(cfg, false)
@@ -80,7 +87,7 @@ func openStore(cfg *Config, log *slog.Logger) (*store, error) {
 		"what waited in it is not done, and what was asked for is looked for before it is bought again; look at the carrier's own list", harm, aside)
 	log.Error(text)
 	cfg.Alarm("calls-damaged", fmt.Sprint(cfg.Now().Unix()), text)
-	s.open, s.ended, s.bytes, s.state = map[string]record{}, 0, 0, stateRecord{}
+	s.open, s.done, s.bytes, s.state = map[string]record{}, 0, 0, stateRecord{}
 	if err := s.begin(cfg, true); err != nil {
 		return nil, err
 	}
@@ -122,6 +129,44 @@ func (s *store) begin(cfg *Config, lost bool) (err error) {
 	return nil
 }
 
+// update commits a change. One that fails for want of room, or by what it finds, has changed
+// nothing. Else nobody knows what is on disk, while the open file shows what was to be
+// written: nothing that it says counts any more, and the process has to end.
+func (s *store) update(change func(tx *bolt.Tx) error) error {
+	if err := s.why(); err != nil {
+		return err
+	}
+	var found error
+	err := s.db.Update(func(tx *bolt.Tx) error {
+		found = change(tx)
+		return found
+	})
+	if err == nil || found != nil || fulldisk.Is(err) {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken == nil {
+		s.broken = fmt.Errorf("%w: %w", ErrDisk, err)
+		close(s.ended)
+	}
+	return s.broken
+}
+
+// view reads.
+func (s *store) view(read func(tx *bolt.Tx) error) error {
+	if err := s.why(); err != nil {
+		return err
+	}
+	return s.db.View(read)
+}
+
+func (s *store) why() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken
+}
+
 // doubt goes on in an epoch in which calls may have been made before that this file does not
 // know.
 func (s *store) doubt(epoch uint64, until time.Time) error {
@@ -129,7 +174,7 @@ func (s *store) doubt(epoch uint64, until time.Time) error {
 	next := s.state
 	s.mu.Unlock()
 	next.Epoch, next.Doubt = epoch, until
-	if err := s.db.Update(func(tx *bolt.Tx) error { return put(tx, bucketMeta, keyState, next) }); err != nil {
+	if err := s.update(func(tx *bolt.Tx) error { return put(tx, bucketMeta, keyState, next) }); err != nil {
 		return fmt.Errorf("calls: %w", err)
 	}
 	s.mu.Lock()
@@ -163,7 +208,7 @@ func (s *store) load(tx *bolt.Tx, site string) error {
 		if err := parse(bucketEnded, k, value, &size); err != nil {
 			return err
 		}
-		s.ended++
+		s.done++
 		s.bytes += size
 		return nil
 	})
@@ -187,7 +232,7 @@ func endedName(r *record) []byte {
 
 // find gives the call that has a key, and the one that has a reference; nil: there is none.
 func (s *store) find(system, key, plugin, reference string) (byKey, byRef *record, err error) {
-	err = s.db.View(func(tx *bolt.Tx) (err error) {
+	err = s.view(func(tx *bolt.Tx) (err error) {
 		if id := tx.Bucket(bucketKeys).Get(keyName(system, key)); id != nil {
 			if byKey, err = get(tx, string(id)); err != nil {
 				return err
@@ -206,7 +251,7 @@ func (s *store) find(system, key, plugin, reference string) (byKey, byRef *recor
 
 // read gives a call, nil if there is none.
 func (s *store) read(id string) (r *record, err error) {
-	err = s.db.View(func(tx *bolt.Tx) error {
+	err = s.view(func(tx *bolt.Tx) error {
 		if tx.Bucket(bucketCalls).Get([]byte(id)) == nil {
 			return nil
 		}
@@ -219,7 +264,7 @@ func (s *store) read(id string) (r *record, err error) {
 // save writes a call as it stands now, and the events that leave with it, in one transaction.
 func (s *store) save(r *record, bought bool, events ...leaving) error {
 	var size, before int64
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.update(func(tx *bolt.Tx) error {
 		if r.State == Queued && r.Turn == 0 {
 			turn, err := tx.Bucket(bucketOpen).NextSequence()
 			if err != nil {
@@ -251,7 +296,7 @@ func (s *store) save(r *record, bought bool, events ...leaving) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if before > 0 {
-		s.ended--
+		s.done--
 		s.bytes -= before
 	}
 	if r.State.open() {
@@ -259,7 +304,7 @@ func (s *store) save(r *record, bought bool, events ...leaving) error {
 		return nil
 	}
 	delete(s.open, r.ID)
-	s.ended++
+	s.done++
 	s.bytes += size
 	return nil
 }
@@ -327,7 +372,7 @@ func (s *store) waiting() []record {
 func (s *store) count() (open, ended int, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.open), s.ended, s.bytes
+	return len(s.open), s.done, s.bytes
 }
 
 // queues says whether something waits for the line of a plugin.
@@ -351,7 +396,7 @@ func (s *store) doubts(now time.Time) bool {
 
 // finished lists finished calls that are wanted, the newest first.
 func (s *store) finished(most int, wanted func(*record) bool) (out []record, err error) {
-	err = s.db.View(func(tx *bolt.Tx) error {
+	err = s.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketEnded).Cursor()
 		for k, _ := c.Last(); k != nil && len(out) < most; k, _ = c.Prev() {
 			r, err := get(tx, string(k[8:]))
@@ -373,7 +418,7 @@ func (s *store) trim(before time.Time, most int64) (gone int, err error) {
 	excess := s.bytes - most
 	s.mu.Unlock()
 	var freed int64
-	err = s.db.Update(func(tx *bolt.Tx) error {
+	err = s.update(func(tx *bolt.Tx) error {
 		gone, freed = 0, 0
 		c := tx.Bucket(bucketEnded).Cursor()
 		var keys [][]byte
@@ -402,7 +447,7 @@ func (s *store) trim(before time.Time, most int64) (gone int, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended -= gone
+	s.done -= gone
 	s.bytes -= freed
 	return gone, nil
 }
@@ -431,7 +476,7 @@ func forget(tx *bolt.Tx, k []byte) error {
 
 // next gives the event that has waited longest to leave; nil: none does.
 func (s *store) next() (number []byte, e *leaving, err error) {
-	err = s.db.View(func(tx *bolt.Tx) error {
+	err = s.view(func(tx *bolt.Tx) error {
 		k, value := tx.Bucket(bucketLeave).Cursor().First()
 		if k == nil {
 			return nil
@@ -444,12 +489,12 @@ func (s *store) next() (number []byte, e *leaving, err error) {
 
 // gone forgets an event that has left.
 func (s *store) gone(number []byte) error {
-	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketLeave).Delete(number) })
+	return s.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketLeave).Delete(number) })
 }
 
 // leavings counts the events that wait to leave.
 func (s *store) leavings() (n int) {
-	_ = s.db.View(func(tx *bolt.Tx) error { // of a file that is closed there are none
+	_ = s.view(func(tx *bolt.Tx) error { // of a file that is closed there are none
 		c := tx.Bucket(bucketLeave).Cursor()
 		for k, _ := c.First(); k != nil && n < MaxOpen; k, _ = c.Next() {
 			n++
