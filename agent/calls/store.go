@@ -108,16 +108,17 @@ func (s *store) begin(cfg *Config, lost bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("calls: %s (is another process using it?): %w", cfg.Path, err)
 	}
+	var damaged []string
 	err = s.db.Update(func(tx *bolt.Tx) error {
 		for _, name := range allBuckets {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
 		}
-		if err := s.load(tx, cfg.Site); err != nil {
+		if damaged, err = s.load(tx, cfg.Site); err != nil {
 			return err
 		}
-		if lost || s.state.Epoch != cfg.Epoch && max(s.state.Epoch, cfg.Epoch) > 1 { // without a file it is the former data that is lost
+		if lost || len(damaged) > 0 || s.state.Epoch != cfg.Epoch && max(s.state.Epoch, cfg.Epoch) > 1 { // without a file it is the former data that is lost
 			s.state.Doubt = cfg.Now().Add(cfg.Retain)
 		}
 		s.state.Site, s.state.Epoch = cfg.Site, cfg.Epoch
@@ -125,6 +126,12 @@ func (s *store) begin(cfg *Config, lost bool) (err error) {
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("calls: %s: %w", cfg.Path, err), s.db.Close())
+	}
+	for _, id := range damaged {
+		text := fmt.Sprintf("call %s to a carrier or tax engine was not done yet and cannot be read any more: it is given up, and what was asked for is looked for before it is bought; "+
+			"look at the carrier's own list, and ask the site's systems what they wait for", id)
+		s.log.Error(text)
+		cfg.Alarm("call-damaged", id, text)
 	}
 	return nil
 }
@@ -183,35 +190,85 @@ func (s *store) doubt(epoch uint64, until time.Time) error {
 	return nil
 }
 
-func (s *store) load(tx *bolt.Tx, site string) error {
+// load reads what is looked up often. A call that cannot be read is given up, and named; its
+// record stays for people.
+func (s *store) load(tx *bolt.Tx, site string) (damaged []string, err error) {
 	if value := tx.Bucket(bucketMeta).Get(keyState); value != nil {
 		if err := parse(bucketMeta, keyState, value, &s.state); err != nil {
-			return err
+			return nil, err
 		}
 		if s.state.Site != site {
-			return fmt.Errorf("%w: of %s", errOtherSite, s.state.Site)
+			return nil, fmt.Errorf("%w: of %s", errOtherSite, s.state.Site)
 		}
 	}
-	err := tx.Bucket(bucketOpen).ForEach(func(id, _ []byte) error {
+	err = tx.Bucket(bucketOpen).ForEach(func(id, _ []byte) error {
 		r, err := get(tx, string(id))
-		if err != nil {
-			return err
+		if errors.Is(err, errDamaged) {
+			damaged = append(damaged, string(id))
+			return nil
 		}
-		s.open[r.ID] = r.light()
-		return nil
+		if err == nil {
+			s.open[r.ID] = r.light()
+		}
+		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return tx.Bucket(bucketEnded).ForEach(func(k, value []byte) error {
+	for _, id := range damaged {
+		if err := disown(tx, id); err != nil {
+			return nil, err
+		}
+	}
+	return damaged, s.loadEnded(tx)
+}
+
+// loadEnded adds up what is finished. A size that cannot be read is found out again.
+func (s *store) loadEnded(tx *bolt.Tx) error {
+	ended, sizes := tx.Bucket(bucketEnded), map[string]int64{}
+	err := ended.ForEach(func(k, value []byte) error {
 		var size int64
-		if err := parse(bucketEnded, k, value, &size); err != nil {
+		if err := parse(bucketEnded, k, value, &size); errors.Is(err, errDamaged) && len(k) > 8 {
+			size = int64(len(tx.Bucket(bucketCalls).Get(k[8:])))
+			sizes[string(k)] = size
+		} else if err != nil {
 			return err
 		}
 		s.done++
 		s.bytes += size
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for k, size := range sizes {
+		if err := put(tx, bucketEnded, []byte(k), size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// disown takes a call from those that are open, and its key and reference from it.
+func disown(tx *bolt.Tx, id string) error {
+	for _, bucket := range []*bolt.Bucket{tx.Bucket(bucketKeys), tx.Bucket(bucketRefs)} {
+		var names [][]byte
+		err := bucket.ForEach(func(name, of []byte) error {
+			if string(of) == id {
+				names = append(names, slices.Clone(name)) // never deleted through a cursor
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := bucket.Delete(name); err != nil {
+				return err
+			}
+		}
+	}
+	return tx.Bucket(bucketOpen).Delete([]byte(id))
 }
 
 func (s *store) close() error { return s.db.Close() }

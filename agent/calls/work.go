@@ -224,6 +224,7 @@ func (s *Service) tryQueued(call *record, a *asked) bool {
 	switch {
 	case err == nil:
 		s.finish(call, a, Done, answer, nil)
+	case s.life.Err() != nil: // the agent stops: that is nobody's failure
 	case class == sdk.Unavailable, class == sdk.Throttled:
 		s.watchFor(call, min(time.Duration(failureOf(err).RetryAfter), maxRetryAfter))
 	case class == sdk.Auth || doubtful(class):
