@@ -148,6 +148,32 @@ func TestDamageIsSaid(t *testing.T) {
 	}
 }
 
+// Who reads a damaged file for long does not set aside what was put in its place meanwhile.
+func TestLateFinderOfDamage(t *testing.T) {
+	s := newShop(t, newNet(), "eu")
+	want := text(1, 100)
+	sum := s.put(t, want)
+	if err := os.WriteFile(s.path(sum), []byte("damage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(s.path(sum))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow, err := f.Stat()
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.get(sum); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+	s.put(t, want)
+	s.damaged(sum, "", slow, ErrDamaged)
+	if got, err := s.get(sum); err != nil || got != string(want) {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 // A document goes when its time is over and all events that were there then are done with;
 // one that is named later, or waits parked, stays.
 func TestRetention(t *testing.T) {
