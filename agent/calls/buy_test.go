@@ -285,6 +285,32 @@ func TestUnderstand(t *testing.T) {
 	}
 }
 
+// What was bought is told to who bought it, whatever the policy says by now; nothing else is.
+func TestPolicyTakesAPluginAway(t *testing.T) {
+	r := newRig(t, nil)
+	r.must(carrier.OpShip, "k", shipment("R"))
+	r.shop.failing(carrier.OpShip, sdk.Errorf(sdk.Unavailable, "down"))
+	r.refusedWith(CallFailed, carrier.OpShip, "failed", shipment("R2"))
+	r.shop.failing(carrier.OpShip, nil)
+	for code, take := range map[Code]func(){
+		NotAllowed: func() { r.Service.cfg.MayCall = func(string, string) bool { return false } },
+		NoSuch:     func() { delete(r.host.carriers, "shop") },
+	} {
+		take()
+		r.must(carrier.OpShip, "k", shipment("R"))
+		r.refusedWith(OtherBody, carrier.OpShip, "k", shipment("R2"))
+		r.refusedWith(code, carrier.OpShip, "failed", shipment("R2"))
+		r.refusedWith(code, carrier.OpShip, "another", shipment("R"))
+		var refusal *Refusal
+		if _, err := r.Do(t.Context(), Request{System: "wms", Kind: carrier.Kind, Plugin: "none", Operation: carrier.OpShip, Key: "k", Body: []byte(shipment("R"))}); !errors.As(err, &refusal) || refusal.Code == OtherBody {
+			t.Errorf("of another carrier: %v", err)
+		}
+		r.Service.cfg.MayCall = nil
+		r.host.carriers["shop"] = r.shop
+	}
+	r.boughtOnce("R")
+}
+
 // hangs sells and never answers.
 type hangs struct {
 	*shop

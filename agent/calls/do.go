@@ -84,7 +84,9 @@ func (s *Service) understand(r Request) (*asked, error) {
 	}
 	a := &asked{Request: r, op: op}
 	if a.Plugin, err = s.target(r); err != nil {
-		return nil, err
+		if a.Plugin = s.madeAt(r); a.Plugin == "" {
+			return nil, err
+		}
 	}
 	switch {
 	case op.keyed && r.Key == "":
@@ -131,6 +133,16 @@ func (s *Service) target(r Request) (plugin string, err error) {
 		return "", refuse(NotAllowed, "the policy does not let system %s call plugin %s", r.System, plugin)
 	}
 	return plugin, nil
+}
+
+// madeAt names the plugin of a call that was made under this key: its system hears what came of
+// it though the policy lets it make no more.
+func (s *Service) madeAt(r Request) string {
+	call, _, err := s.store.find(r.System, r.Key, "", "")
+	if err != nil || call == nil || call.State == Retry || call.Kind != r.Kind || r.Kind == carrier.Kind && call.Plugin != r.Plugin {
+		return ""
+	}
+	return call.Plugin
 }
 
 func (s *Service) taxOrder() []string {
