@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,10 +99,11 @@ type ownEvents struct{ agent *Agent }
 var _ calls.Events = ownEvents{}
 
 func (o ownEvents) Publish(ctx context.Context, e *event.Event, papers []string) error {
-	if len(papers) > 0 {
-		e.Extensions = map[string]string{documents.Attribute: strings.Join(papers, ",")}
+	err := o.publish(ctx, e, papers)
+	if errors.Is(err, intake.ErrNoDocument) { // damaged meanwhile, say; what was bought is told without it
+		o.agent.log.Error("a paper of a call is not here any more; its event leaves without it", "event", e.ID, "err", err)
+		err = o.publish(ctx, e, slices.DeleteFunc(slices.Clone(papers), func(sum string) bool { return !o.agent.documents.Has(sum) }))
 	}
-	err := o.agent.intake.Publish(ctx, e)
 	var final interface{ Permanent() bool }
 	switch {
 	case errors.Is(err, intake.ErrNoContract):
@@ -110,6 +112,14 @@ func (o ownEvents) Publish(ctx context.Context, e *event.Event, papers []string)
 		return fmt.Errorf("%w: %w", calls.ErrRefused, err)
 	}
 	return err
+}
+
+func (o ownEvents) publish(ctx context.Context, e *event.Event, papers []string) error {
+	e.Extensions = nil
+	if len(papers) > 0 {
+		e.Extensions = map[string]string{documents.Attribute: strings.Join(papers, ",")}
+	}
+	return o.agent.intake.Publish(ctx, e)
 }
 
 // caller lets systems of the site make calls.

@@ -11,12 +11,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/crossdock/crossdock/agent/calls"
+	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/intake"
 	"github.com/crossdock/crossdock/agent/journal"
 	"github.com/crossdock/crossdock/agent/numbers"
@@ -28,6 +30,7 @@ import (
 	"github.com/crossdock/crossdock/plugins/sdk/tax"
 	"github.com/crossdock/crossdock/plugins/sdk/tax/taxtest"
 	"github.com/crossdock/crossdock/plugins/tax-table/table"
+	"github.com/crossdock/crossdock/protocol/event"
 	"github.com/crossdock/crossdock/protocol/policy"
 )
 
@@ -267,5 +270,29 @@ func (s *site) checkEvents() {
 		calls.TypeProvisional: 1, calls.TypeFinalised: 1, calls.TypeTaxVoided: 1}
 	if err != nil || !maps.Equal(got, want) {
 		s.t.Fatalf("got %v, %v, want %v", got, err, want)
+	}
+}
+
+// A label that is gone before its event could leave holds back that label only.
+func TestEventLeavesWithoutALostPaper(t *testing.T) {
+	s := newSite(t)
+	s.log = slog.New(slog.DiscardHandler)
+	s.documents = must[*documents.Store](t)(documents.Open(documents.Config{Dir: filepath.Join(t.TempDir(), "documents"), Agent: "here", Quota: 1 << 20}))
+	set := callingPolicy(t)
+	s.intake = must[*intake.Service](t)(intake.New(intake.Config{Site: "eu"}, intake.Parts{Policy: fixed{set}, Journal: submitter{journal: s.journal},
+		Secrets: wmsToken{}, Documents: shelf{s.documents}, NewRouter: func(set *policy.Set) intake.Router { return routing.New(set, "eu") }}))
+	kept := must[documents.Reference](t)(s.documents.Put(t.Context(), "application/pdf", strings.NewReader("label")))
+	e := &event.Event{ID: "c1.done", Source: "/sites/eu/calls", Type: calls.TypeVoided, Time: time.Now(), DataContentType: event.JSONType,
+		Data: []byte(`{"reference":"R","call":"c1","carrier":"zone","accepted":true}`)}
+	if err := (ownEvents{s.Agent}).Publish(t.Context(), e, []string{strings.Repeat("0", 64), kept.SHA256}); err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	err := s.journal.Scan(t.Context(), 0, func(item journal.ScanItem) bool {
+		named = append(named, must[*event.Event](t)(event.Unmarshal(item.Event)).Extensions[documents.Attribute])
+		return true
+	})
+	if err != nil || !slices.Equal(named, []string{kept.SHA256}) {
+		t.Errorf("got %q, %v", named, err)
 	}
 }

@@ -28,6 +28,9 @@ func (a *Agent) beginEpoch(epoch uint64, why string) error {
 	if err := a.numbers.Begin(epoch); err != nil { // first: a copy may give what is held here
 		return err
 	}
+	if err := a.calls.Begin(epoch); err != nil { // likewise: it may have bought what is not known here
+		return err
+	}
 	if err := a.identity.SetEpoch(epoch); err != nil {
 		return err
 	}

@@ -64,6 +64,24 @@ func TestOutboxBeginsAnEpoch(t *testing.T) {
 	}
 }
 
+// What this data does not know, a newer copy of it may have bought.
+func TestCallsAreInDoubtFromANewEpochOn(t *testing.T) {
+	s := newSite(t)
+	b := openBooks(t, t.TempDir(), 1)
+	s.identity, s.log, s.queue, s.outbox = &identity.Identity{}, slog.New(slog.DiscardHandler), b.log, newOutbox(b.Journal, b.log, 1)
+	s.alarms = newAlarms("here", s.log)
+	if s.calls.Status().Doubt {
+		t.Fatal("in doubt before")
+	}
+	t.Chdir(t.TempDir()) // an identity without a directory writes here
+	if err := s.beginEpoch(2, "an old copy"); err != nil {
+		t.Fatal(err)
+	}
+	if !s.calls.Status().Doubt {
+		t.Error("what is bought in the new epoch is not looked for first")
+	}
+}
+
 // People learn of an epoch that began with an enrolment, once, and since when events may
 // be missing; the first epoch of a new agent is no news.
 func TestNewEpochIsTold(t *testing.T) {

@@ -96,7 +96,8 @@ func (s *Service) equip(call *record, a *asked, d *carrier.Description) bool {
 		if count == 0 {
 			continue // the carrier says what it thinks of that
 		}
-		numbers, err := s.take(r.Name, call.Plugin+"/"+call.Reference, count)
+		// One that failed may come again with other parcels, for which others are taken.
+		numbers, err := s.take(r.Name, fmt.Sprintf("%s/%s/%d", call.Plugin, call.Reference, count), count)
 		if err != nil {
 			call.State = Retry
 			call.Failure = &sdk.Error{Class: noNumbers, Fault: sdk.FaultCaller, Message: fmt.Sprintf("range %s: %v", r.Name, err)}

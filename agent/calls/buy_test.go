@@ -4,9 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
@@ -200,15 +205,28 @@ func TestLostJournal(t *testing.T) {
 	}{
 		{"damaged", func(r *rig) { r.cfg.Check = func(string) error { return errDamaged } }},
 		{"another epoch", func(r *rig) { r.cfg.Epoch = 2 }},
+		{"enrolled again with nothing", func(r *rig) {
+			r.cfg.Epoch = 2
+			if err := os.Remove(r.cfg.Path); err != nil {
+				r.t.Fatal(err)
+			}
+		}},
+		{"a new epoch while it runs", nil},
 	} {
 		t.Run(lose.name, func(t *testing.T) {
 			r := newRig(t, nil)
 			if err := r.shop.sell("R"); err != nil { // by the journal that is gone
 				t.Fatal(err)
 			}
-			r.close()
-			lose.do(r)
-			r.open()
+			if lose.do == nil {
+				if err := r.Begin(2); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				r.close()
+				lose.do(r)
+				r.open()
+			}
 			if a := r.must(carrier.OpShip, "k", shipment("R")); a.State != Done {
 				t.Fatalf("got %+v", a)
 			}
@@ -233,9 +251,13 @@ func TestNumbers(t *testing.T) {
 	if err != nil || len(call.Numbers["tracking"]) != 1 || len(call.Numbers["label"]) != 1 {
 		t.Fatalf("got %+v, %v", call, err)
 	}
-	if pool.taken["tracking shop/R"] != 1 {
+	if pool.taken["tracking shop/R/1"] != 1 {
 		t.Fatalf("got %v", pool.taken)
 	}
+	r.shop.failing(carrier.OpShip, sdk.Errorf(sdk.Validation, "too heavy for one"))
+	r.refusedWith(CallFailed, carrier.OpShip, "heavy", shipment("R3"))
+	r.shop.failing(carrier.OpShip, nil)
+	r.must(carrier.OpShip, "shared out", strings.Replace(shipment("R3"), `[{`, `[{"weight":{"value":"1","unit":"kg"}},{`, 1))
 	own := shipment("R2")[:len(shipment("R2"))-1] + `,"numbers":{"tracking":["7"]}}`
 	r.refusedWith(Invalid, carrier.OpShip, "k2", own)
 }
@@ -251,6 +273,9 @@ func (p *pool) Take(name, reference string, count int) ([]string, error) {
 	}
 	if p.taken == nil {
 		p.taken = map[string]int{}
+	}
+	if before, has := p.taken[name+" "+reference]; has && before != count {
+		return nil, fmt.Errorf("%w: %s had %d", ErrNoNumbers, reference, before)
 	}
 	p.taken[name+" "+reference] = count
 	return make([]string, count), nil
@@ -281,6 +306,32 @@ func TestUnderstand(t *testing.T) {
 	if asks := r.shop.asks(); len(asks) > 0 {
 		t.Errorf("asked %v", asks)
 	}
+}
+
+// What was bought is told to who bought it, whatever the policy says by now; nothing else is.
+func TestPolicyTakesAPluginAway(t *testing.T) {
+	r := newRig(t, nil)
+	r.must(carrier.OpShip, "k", shipment("R"))
+	r.shop.failing(carrier.OpShip, sdk.Errorf(sdk.Unavailable, "down"))
+	r.refusedWith(CallFailed, carrier.OpShip, "failed", shipment("R2"))
+	r.shop.failing(carrier.OpShip, nil)
+	for code, take := range map[Code]func(){
+		NotAllowed: func() { r.Service.cfg.MayCall = func(string, string) bool { return false } },
+		NoSuch:     func() { delete(r.host.carriers, "shop") },
+	} {
+		take()
+		r.must(carrier.OpShip, "k", shipment("R"))
+		r.refusedWith(OtherBody, carrier.OpShip, "k", shipment("R2"))
+		r.refusedWith(code, carrier.OpShip, "failed", shipment("R2"))
+		r.refusedWith(code, carrier.OpShip, "another", shipment("R"))
+		var refusal *Refusal
+		if _, err := r.Do(t.Context(), Request{System: "wms", Kind: carrier.Kind, Plugin: "none", Operation: carrier.OpShip, Key: "k", Body: []byte(shipment("R"))}); !errors.As(err, &refusal) || refusal.Code == OtherBody {
+			t.Errorf("of another carrier: %v", err)
+		}
+		r.Service.cfg.MayCall = nil
+		r.host.carriers["shop"] = r.shop
+	}
+	r.boughtOnce("R")
 }
 
 // hangs sells and never answers.
@@ -338,4 +389,52 @@ func TestStoppedMeanwhile(t *testing.T) {
 	until(t, "the purchase to be found", func() bool { open, _, _ := r.store.count(); return open == 0 })
 	r.must(carrier.OpShip, "k", shipment("R"))
 	r.boughtOnce("R")
+}
+
+// A key whose purchase did not come about finds what was bought under its reference since,
+// under another key.
+func TestBoughtUnderAnotherKey(t *testing.T) {
+	r := newRig(t, nil)
+	r.shop.failing(carrier.OpShip, sdk.Errorf(sdk.Unavailable, "down"))
+	if e := r.refusedWith(CallFailed, carrier.OpShip, "k1", shipment("R")); e.ID == "" {
+		t.Fatalf("the call is not kept: %+v", e)
+	}
+	r.shop.failing(carrier.OpShip, nil)
+	second := r.must(carrier.OpShip, "k2", shipment("R"))
+	if first := r.must(carrier.OpShip, "k1", shipment("R")); first.ID != second.ID {
+		t.Errorf("got call %s, want %s", first.ID, second.ID)
+	}
+	r.boughtOnce("R")
+	r.reopen()
+	r.must(carrier.OpShip, "k1", shipment("R"))
+	r.boughtOnce("R")
+}
+
+// After a write that the disk did not take, nothing that is kept counts and nothing is bought.
+func TestFailedCommit(t *testing.T) {
+	r := newRig(t, nil)
+	r.must(carrier.OpShip, "k", shipment("R"))
+	db, other := r.store.db, filepath.Join(t.TempDir(), "other.db")
+	if err := db.View(func(tx *bolt.Tx) error { return tx.CopyFile(other, 0o600) }); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if r.store.db, err = bolt.Open(other, 0o600, &bolt.Options{ReadOnly: true}); err != nil { // each commit fails
+		t.Fatal(err)
+	}
+	r.refusedWith(CallFailed, carrier.OpShip, "k2", shipment("R2"))
+	if err := r.store.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.store.db = db
+	r.refusedWith(NotKept, carrier.OpShip, "k2", shipment("R2"))
+	r.refusedWith(NotKept, carrier.OpShip, "k", shipment("R"))
+	if n := r.shop.bought("R2"); n != 0 {
+		t.Errorf("bought %d times", n)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := r.Run(ctx); !errors.Is(err, ErrDisk) {
+		t.Errorf("it ends with %v", err)
+	}
 }

@@ -188,6 +188,12 @@ func Open(cfg Config) (*Service, error) {
 	return s, nil
 }
 
+// Begin goes on in an epoch that was granted since this data is an old copy: what was bought
+// before by the newer one is looked for first.
+func (s *Service) Begin(epoch uint64) error {
+	return s.store.doubt(epoch, s.cfg.Now().Add(s.cfg.Retain))
+}
+
 // stop ends calls in flight, whose outcome is found out at the next start.
 func (s *Service) stop() {
 	s.mu.Lock()

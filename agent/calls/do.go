@@ -84,7 +84,9 @@ func (s *Service) understand(r Request) (*asked, error) {
 	}
 	a := &asked{Request: r, op: op}
 	if a.Plugin, err = s.target(r); err != nil {
-		return nil, err
+		if a.Plugin = s.madeAt(r); a.Plugin == "" {
+			return nil, err
+		}
 	}
 	switch {
 	case op.keyed && r.Key == "":
@@ -131,6 +133,16 @@ func (s *Service) target(r Request) (plugin string, err error) {
 		return "", refuse(NotAllowed, "the policy does not let system %s call plugin %s", r.System, plugin)
 	}
 	return plugin, nil
+}
+
+// madeAt names the plugin of a call that was made under this key: its system hears what came of
+// it though the policy lets it make no more.
+func (s *Service) madeAt(r Request) string {
+	call, _, err := s.store.find(r.System, r.Key, "", "")
+	if err != nil || call == nil || call.State == Retry || call.Kind != r.Kind || r.Kind == carrier.Kind && call.Plugin != r.Plugin {
+		return ""
+	}
+	return call.Plugin
 }
 
 func (s *Service) taxOrder() []string {
@@ -207,12 +219,12 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 	if err != nil {
 		return nil, false, s.unkept(err)
 	}
-	if byKey != nil {
-		if byKey.Hash != a.hash {
-			e := refuse(OtherBody, "key %q came with another request before (call %s)", a.Key, byKey.ID)
-			e.ID = byKey.ID
-			return nil, false, e
-		}
+	if byKey != nil && byKey.Hash != a.hash {
+		e := refuse(OtherBody, "key %q came with another request before (call %s)", a.Key, byKey.ID)
+		e.ID = byKey.ID
+		return nil, false, e
+	}
+	if byKey != nil && (byKey.State != Retry || !stands(byRef)) {
 		again := byKey.State == Retry || s.inDoubt(byKey)
 		if byKey.State == Retry {
 			byKey.Deadline = a.Deadline
@@ -222,8 +234,8 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 		}
 		return byKey, again, nil
 	}
-	// Under another key it is still the same purchase.
-	if byRef != nil && byRef.State != Failed && byRef.State != Retry {
+	// Under another key it is still the same purchase, also if this key failed to buy it before.
+	if stands(byRef) {
 		if byRef.Hash != a.hash || byRef.System != a.System {
 			e := refuse(OtherUse, "reference %s was used for another request before (call %s)", a.reference, byRef.ID)
 			e.ID = byRef.ID
@@ -246,6 +258,11 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 	now := s.cfg.Now().UTC()
 	return &record{ID: id.String(), System: a.System, Kind: a.Kind, Plugin: a.Plugin, Operation: a.Operation, Reference: a.reference,
 		Key: a.Key, Hash: a.hash, Body: a.Body, Began: now, Asked: now, Deadline: a.Deadline}, true, nil
+}
+
+// stands says that there is a purchase, or may be one.
+func stands(bought *record) bool {
+	return bought != nil && bought.State != Failed && bought.State != Retry
 }
 
 // inDoubt says that a call's outcome can be found out now.

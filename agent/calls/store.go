@@ -14,6 +14,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/agent/fulldisk"
 )
 
 // The file. Every value stands behind a checksum over its bucket, key and content: bbolt does
@@ -31,6 +33,9 @@ var (
 	castagnoli   = crc32.MakeTable(crc32.Castagnoli)
 	errDamaged   = errors.New("checksum")
 	errOtherSite = errors.New("it is another site's")
+
+	// ErrDisk ends a Service.
+	ErrDisk = errors.New("the disk did not take a write, and nobody knows what is on it now")
 )
 
 const (
@@ -49,18 +54,20 @@ type stateRecord struct {
 
 // store is the file, and what is looked up often.
 type store struct {
-	db  *bolt.DB
-	log *slog.Logger
+	db    *bolt.DB
+	log   *slog.Logger
+	ended chan struct{} // closed when broken is set
 
-	mu    sync.Mutex // guards what follows
-	state stateRecord
-	open  map[string]record // without what is large
-	ended int               // finished calls that are kept
-	bytes int64             // of them
+	mu     sync.Mutex // guards what follows
+	broken error      // a commit failed, and nobody knows what is on disk
+	state  stateRecord
+	open   map[string]record // without what is large
+	done   int               // finished calls that are kept
+	bytes  int64             // of them
 }
 
 func openStore(cfg *Config, log *slog.Logger) (*store, error) {
-	s := &store{log: log, open: map[string]record{}}
+	s := &store{log: log, open: map[string]record{}, ended: make(chan struct{})}
 	harm := s.harm(cfg)
 	if harm == nil {
 		err := s.begin(cfg, false)
@@ -80,7 +87,7 @@ func openStore(cfg *Config, log *slog.Logger) (*store, error) {
 		"what waited in it is not done, and what was asked for is looked for before it is bought again; look at the carrier's own list", harm, aside)
 	log.Error(text)
 	cfg.Alarm("calls-damaged", fmt.Sprint(cfg.Now().Unix()), text)
-	s.open, s.ended, s.bytes, s.state = map[string]record{}, 0, 0, stateRecord{}
+	s.open, s.done, s.bytes, s.state = map[string]record{}, 0, 0, stateRecord{}
 	if err := s.begin(cfg, true); err != nil {
 		return nil, err
 	}
@@ -101,16 +108,17 @@ func (s *store) begin(cfg *Config, lost bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("calls: %s (is another process using it?): %w", cfg.Path, err)
 	}
+	var damaged []string
 	err = s.db.Update(func(tx *bolt.Tx) error {
 		for _, name := range allBuckets {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
 		}
-		if err := s.load(tx, cfg.Site); err != nil {
+		if damaged, err = s.load(tx, cfg.Site); err != nil {
 			return err
 		}
-		if lost || s.state.Epoch != 0 && s.state.Epoch != cfg.Epoch {
+		if lost || len(damaged) > 0 || s.state.Epoch != cfg.Epoch && max(s.state.Epoch, cfg.Epoch) > 1 { // without a file it is the former data that is lost
 			s.state.Doubt = cfg.Now().Add(cfg.Retain)
 		}
 		s.state.Site, s.state.Epoch = cfg.Site, cfg.Epoch
@@ -119,38 +127,148 @@ func (s *store) begin(cfg *Config, lost bool) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("calls: %s: %w", cfg.Path, err), s.db.Close())
 	}
+	for _, id := range damaged {
+		text := fmt.Sprintf("call %s to a carrier or tax engine was not done yet and cannot be read any more: it is given up, and what was asked for is looked for before it is bought; "+
+			"look at the carrier's own list, and ask the site's systems what they wait for", id)
+		s.log.Error(text)
+		cfg.Alarm("call-damaged", id, text)
+	}
 	return nil
 }
 
-func (s *store) load(tx *bolt.Tx, site string) error {
+// update commits a change. One that fails for want of room, or by what it finds, has changed
+// nothing. Else nobody knows what is on disk, while the open file shows what was to be
+// written: nothing that it says counts any more, and the process has to end.
+func (s *store) update(change func(tx *bolt.Tx) error) error {
+	if err := s.why(); err != nil {
+		return err
+	}
+	var found error
+	err := s.db.Update(func(tx *bolt.Tx) error {
+		found = change(tx)
+		return found
+	})
+	if err == nil || found != nil || fulldisk.Is(err) {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken == nil {
+		s.broken = fmt.Errorf("%w: %w", ErrDisk, err)
+		close(s.ended)
+	}
+	return s.broken
+}
+
+// view reads.
+func (s *store) view(read func(tx *bolt.Tx) error) error {
+	if err := s.why(); err != nil {
+		return err
+	}
+	return s.db.View(read)
+}
+
+func (s *store) why() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken
+}
+
+// doubt goes on in an epoch in which calls may have been made before that this file does not
+// know.
+func (s *store) doubt(epoch uint64, until time.Time) error {
+	s.mu.Lock()
+	next := s.state
+	s.mu.Unlock()
+	next.Epoch, next.Doubt = epoch, until
+	if err := s.update(func(tx *bolt.Tx) error { return put(tx, bucketMeta, keyState, next) }); err != nil {
+		return fmt.Errorf("calls: %w", err)
+	}
+	s.mu.Lock()
+	s.state = next
+	s.mu.Unlock()
+	return nil
+}
+
+// load reads what is looked up often. A call that cannot be read is given up, and named; its
+// record stays for people.
+func (s *store) load(tx *bolt.Tx, site string) (damaged []string, err error) {
 	if value := tx.Bucket(bucketMeta).Get(keyState); value != nil {
 		if err := parse(bucketMeta, keyState, value, &s.state); err != nil {
-			return err
+			return nil, err
 		}
 		if s.state.Site != site {
-			return fmt.Errorf("%w: of %s", errOtherSite, s.state.Site)
+			return nil, fmt.Errorf("%w: of %s", errOtherSite, s.state.Site)
 		}
 	}
-	err := tx.Bucket(bucketOpen).ForEach(func(id, _ []byte) error {
+	err = tx.Bucket(bucketOpen).ForEach(func(id, _ []byte) error {
 		r, err := get(tx, string(id))
-		if err != nil {
+		if errors.Is(err, errDamaged) {
+			damaged = append(damaged, string(id))
+			return nil
+		}
+		if err == nil {
+			s.open[r.ID] = r.light()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range damaged {
+		if err := disown(tx, id); err != nil {
+			return nil, err
+		}
+	}
+	return damaged, s.loadEnded(tx)
+}
+
+// loadEnded adds up what is finished. A size that cannot be read is found out again.
+func (s *store) loadEnded(tx *bolt.Tx) error {
+	ended, sizes := tx.Bucket(bucketEnded), map[string]int64{}
+	err := ended.ForEach(func(k, value []byte) error {
+		var size int64
+		if err := parse(bucketEnded, k, value, &size); errors.Is(err, errDamaged) && len(k) > 8 {
+			size = int64(len(tx.Bucket(bucketCalls).Get(k[8:])))
+			sizes[string(k)] = size
+		} else if err != nil {
 			return err
 		}
-		s.open[r.ID] = r.light()
+		s.done++
+		s.bytes += size
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return tx.Bucket(bucketEnded).ForEach(func(k, value []byte) error {
-		var size int64
-		if err := parse(bucketEnded, k, value, &size); err != nil {
+	for k, size := range sizes {
+		if err := put(tx, bucketEnded, []byte(k), size); err != nil {
 			return err
 		}
-		s.ended++
-		s.bytes += size
-		return nil
-	})
+	}
+	return nil
+}
+
+// disown takes a call from those that are open, and its key and reference from it.
+func disown(tx *bolt.Tx, id string) error {
+	for _, bucket := range []*bolt.Bucket{tx.Bucket(bucketKeys), tx.Bucket(bucketRefs)} {
+		var names [][]byte
+		err := bucket.ForEach(func(name, of []byte) error {
+			if string(of) == id {
+				names = append(names, slices.Clone(name)) // never deleted through a cursor
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := bucket.Delete(name); err != nil {
+				return err
+			}
+		}
+	}
+	return tx.Bucket(bucketOpen).Delete([]byte(id))
 }
 
 func (s *store) close() error { return s.db.Close() }
@@ -171,7 +289,7 @@ func endedName(r *record) []byte {
 
 // find gives the call that has a key, and the one that has a reference; nil: there is none.
 func (s *store) find(system, key, plugin, reference string) (byKey, byRef *record, err error) {
-	err = s.db.View(func(tx *bolt.Tx) (err error) {
+	err = s.view(func(tx *bolt.Tx) (err error) {
 		if id := tx.Bucket(bucketKeys).Get(keyName(system, key)); id != nil {
 			if byKey, err = get(tx, string(id)); err != nil {
 				return err
@@ -190,7 +308,7 @@ func (s *store) find(system, key, plugin, reference string) (byKey, byRef *recor
 
 // read gives a call, nil if there is none.
 func (s *store) read(id string) (r *record, err error) {
-	err = s.db.View(func(tx *bolt.Tx) error {
+	err = s.view(func(tx *bolt.Tx) error {
 		if tx.Bucket(bucketCalls).Get([]byte(id)) == nil {
 			return nil
 		}
@@ -203,7 +321,7 @@ func (s *store) read(id string) (r *record, err error) {
 // save writes a call as it stands now, and the events that leave with it, in one transaction.
 func (s *store) save(r *record, bought bool, events ...leaving) error {
 	var size, before int64
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.update(func(tx *bolt.Tx) error {
 		if r.State == Queued && r.Turn == 0 {
 			turn, err := tx.Bucket(bucketOpen).NextSequence()
 			if err != nil {
@@ -235,7 +353,7 @@ func (s *store) save(r *record, bought bool, events ...leaving) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if before > 0 {
-		s.ended--
+		s.done--
 		s.bytes -= before
 	}
 	if r.State.open() {
@@ -243,7 +361,7 @@ func (s *store) save(r *record, bought bool, events ...leaving) error {
 		return nil
 	}
 	delete(s.open, r.ID)
-	s.ended++
+	s.done++
 	s.bytes += size
 	return nil
 }
@@ -311,7 +429,7 @@ func (s *store) waiting() []record {
 func (s *store) count() (open, ended int, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.open), s.ended, s.bytes
+	return len(s.open), s.done, s.bytes
 }
 
 // queues says whether something waits for the line of a plugin.
@@ -335,7 +453,7 @@ func (s *store) doubts(now time.Time) bool {
 
 // finished lists finished calls that are wanted, the newest first.
 func (s *store) finished(most int, wanted func(*record) bool) (out []record, err error) {
-	err = s.db.View(func(tx *bolt.Tx) error {
+	err = s.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketEnded).Cursor()
 		for k, _ := c.Last(); k != nil && len(out) < most; k, _ = c.Prev() {
 			r, err := get(tx, string(k[8:]))
@@ -357,7 +475,7 @@ func (s *store) trim(before time.Time, most int64) (gone int, err error) {
 	excess := s.bytes - most
 	s.mu.Unlock()
 	var freed int64
-	err = s.db.Update(func(tx *bolt.Tx) error {
+	err = s.update(func(tx *bolt.Tx) error {
 		gone, freed = 0, 0
 		c := tx.Bucket(bucketEnded).Cursor()
 		var keys [][]byte
@@ -386,7 +504,7 @@ func (s *store) trim(before time.Time, most int64) (gone int, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended -= gone
+	s.done -= gone
 	s.bytes -= freed
 	return gone, nil
 }
@@ -415,7 +533,7 @@ func forget(tx *bolt.Tx, k []byte) error {
 
 // next gives the event that has waited longest to leave; nil: none does.
 func (s *store) next() (number []byte, e *leaving, err error) {
-	err = s.db.View(func(tx *bolt.Tx) error {
+	err = s.view(func(tx *bolt.Tx) error {
 		k, value := tx.Bucket(bucketLeave).Cursor().First()
 		if k == nil {
 			return nil
@@ -428,12 +546,12 @@ func (s *store) next() (number []byte, e *leaving, err error) {
 
 // gone forgets an event that has left.
 func (s *store) gone(number []byte) error {
-	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketLeave).Delete(number) })
+	return s.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketLeave).Delete(number) })
 }
 
 // leavings counts the events that wait to leave.
 func (s *store) leavings() (n int) {
-	_ = s.db.View(func(tx *bolt.Tx) error { // of a file that is closed there are none
+	_ = s.view(func(tx *bolt.Tx) error { // of a file that is closed there are none
 		c := tx.Bucket(bucketLeave).Cursor()
 		for k, _ := c.First(); k != nil && n < MaxOpen; k, _ = c.Next() {
 			n++

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
 	"github.com/crossdock/crossdock/plugins/sdk/tax"
@@ -52,6 +54,68 @@ func TestVoidWaitsInOrder(t *testing.T) {
 		t.Fatalf("got %+v", done)
 	}
 	until(t, "the events", func() bool { return len(r.out.ofType(TypeVoided)) == 2 && len(r.out.ofType(TypeManifested)) == 1 })
+}
+
+// hangsUp answers no void before it is called off.
+type hangsUp struct {
+	*shop
+	asked chan struct{}
+}
+
+func (h hangsUp) Void(ctx context.Context, _ *carrier.VoidRequest) (*carrier.Voided, error) {
+	h.asked <- struct{}{}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// What the agent breaks off since it stops is no failure of the call.
+func TestStopIsNoStrike(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	r := newRig(t, func(r *rig) { r.host.carriers["shop"] = hangsUp{r.shop, asked} })
+	r.host.set("shop", true)
+	id := r.must(carrier.OpVoid, "k", void("R")).ID
+	r.host.set("shop", false)
+	r.run()
+	<-asked
+	r.reopen()
+	if call, err := r.store.read(id); err != nil || call.State != Queued || call.Strikes != 0 {
+		t.Errorf("got %+v, %v", call, err)
+	}
+}
+
+// One record that cannot be read costs that call only: people are told, and what it may have
+// bought is looked for.
+func TestDamagedRecord(t *testing.T) {
+	r := newRig(t, nil)
+	r.must(carrier.OpShip, "kept", shipment("R0"))
+	r.shop.sales["R1"] = []error{sdk.Errorf(sdk.UnknownOutcome, "no answer")}
+	r.shop.failing(carrier.OpGetByReference, down)
+	bought := r.refusedWith(InDoubt, carrier.OpShip, "k1", shipment("R1")).ID
+	r.shop.failing(carrier.OpVoid, down)
+	waits := r.must(carrier.OpVoid, "k2", void("R2")).ID
+	err := r.store.db.Update(func(tx *bolt.Tx) error {
+		k, _ := tx.Bucket(bucketEnded).Cursor().First()
+		return errors.Join(tx.Bucket(bucketCalls).Put([]byte(bought), []byte("damage")), tx.Bucket(bucketEnded).Put(slices.Clone(k), []byte("damage")))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, before := r.store.count()
+	r.reopen()
+	if open, ended, bytes := r.store.count(); open != 1 || ended != 1 || bytes != before {
+		t.Errorf("%d open, %d finished of %d bytes, want %d", open, ended, bytes, before)
+	}
+	if call, err := r.store.read(waits); err != nil || call.State != Queued {
+		t.Errorf("got %+v, %v", call, err)
+	}
+	if !r.out.told("call-damaged") || r.out.told("calls-damaged") {
+		t.Errorf("told %q", r.out.alarms)
+	}
+	r.shop.failing(carrier.OpGetByReference, nil)
+	r.must(carrier.OpShip, "k1", shipment("R1"))
+	r.boughtOnce("R1")
+	r.must(carrier.OpShip, "kept", shipment("R0"))
+	r.boughtOnce("R0")
 }
 
 // One plugin that is away holds up no other.

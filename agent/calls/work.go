@@ -65,11 +65,14 @@ func (s *Service) retryAfter(id string) time.Duration {
 	return time.Second
 }
 
-// Run finds out what is unknown and does what waits, until ctx ends.
+// Run finds out what is unknown and does what waits, until ctx ends. ErrDisk: the process has
+// to end too.
 func (s *Service) Run(ctx context.Context) error {
 	var leaving sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
 	leaving.Go(func() { s.runLeaving(ctx) })
 	defer leaving.Wait()
+	defer cancel()
 	defer s.stop()
 	look := time.NewTicker(s.cfg.LookEvery)
 	defer look.Stop()
@@ -82,6 +85,8 @@ func (s *Service) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.store.ended:
+			return fmt.Errorf("calls: %w", s.store.why())
 		case <-s.look:
 		case <-soon:
 		case <-look.C:
@@ -219,6 +224,7 @@ func (s *Service) tryQueued(call *record, a *asked) bool {
 	switch {
 	case err == nil:
 		s.finish(call, a, Done, answer, nil)
+	case s.life.Err() != nil: // the agent stops: that is nobody's failure
 	case class == sdk.Unavailable, class == sdk.Throttled:
 		s.watchFor(call, min(time.Duration(failureOf(err).RetryAfter), maxRetryAfter))
 	case class == sdk.Auth || doubtful(class):

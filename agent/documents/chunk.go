@@ -292,24 +292,29 @@ func (s *Store) assemble(ctx context.Context, k partKey, p *part) error {
 	var pieces []io.Reader
 	for offset := int64(0); offset < p.size || offset == 0; offset += ChunkSize {
 		text, err := os.ReadFile(filepath.Join(s.dir(k), strconv.FormatInt(offset, 10)))
-		if err != nil {
-			return fmt.Errorf("documents: %w", err)
+		if err != nil { // the disk does not give it back, and all that comes would wait for it
+			return s.spoilt(k, err)
 		}
 		pieces = append(pieces, bytes.NewReader(text))
 	}
 	// The pieces count until the whole is there; it may then be above the quota for a moment.
 	_, err := s.write(ctx, k.sum, header{Type: p.kind, From: k.from}, io.MultiReader(pieces...), 2)
 	if errors.Is(err, ErrDamaged) {
-		s.cfg.Metrics.damaged.Inc()
-		s.cfg.Alarm("document-damaged", k.sum, fmt.Sprintf("document %s, as agent %s sent it to agent %s, is another one: %v; it is asked for again if an event names it",
-			k.sum, k.from, s.cfg.Agent, err))
-		return s.drop(k)
+		return s.spoilt(k, err)
 	}
 	if err != nil {
 		return err
 	}
 	s.cfg.Metrics.received.Inc()
 	s.cfg.Hook("document-received")
+	return s.drop(k)
+}
+
+// spoilt gives up a part, and tells people.
+func (s *Store) spoilt(k partKey, err error) error {
+	s.cfg.Metrics.damaged.Inc()
+	s.cfg.Alarm("document-damaged", k.sum, fmt.Sprintf("document %s cannot be put together at agent %s of what agent %s sent: %v; it is asked for again if an event names it",
+		k.sum, s.cfg.Agent, k.from, err))
 	return s.drop(k)
 }
 

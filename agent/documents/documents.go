@@ -37,11 +37,13 @@ const (
 	MaxNamed     = 31        // by one event: so many have room in an attribute
 	ChunkSize    = 160 << 10 // with base64 it stays below what an event may have
 	PutLevel     = 0.90      // part of the quota from which nothing is put; the rest is for what comes from other sites
+	OverLevel    = 0.75      // part of the quota from which documents go before their time
 
-	MinFree      = 64 << 20 // bytes of the disk that documents leave free
-	submitChunks = 32       // in one commit
-	maxSent      = 1 << 16  // documents remembered as sent
-	maxWanted    = 4096     // documents that are missing and asked for
+	MinRetain    = time.Hour // that a document stays however full it is, as the event that names it comes later
+	MinFree      = 64 << 20  // bytes of the disk that documents leave free
+	submitChunks = 32        // in one commit
+	maxSent      = 1 << 16   // documents remembered as sent
+	maxWanted    = 4096      // documents that are missing and asked for
 )
 
 // What callers tell apart with errors.Is.

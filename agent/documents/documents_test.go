@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -147,6 +148,32 @@ func TestDamageIsSaid(t *testing.T) {
 	}
 }
 
+// Who reads a damaged file for long does not set aside what was put in its place meanwhile.
+func TestLateFinderOfDamage(t *testing.T) {
+	s := newShop(t, newNet(), "eu")
+	want := text(1, 100)
+	sum := s.put(t, want)
+	if err := os.WriteFile(s.path(sum), []byte("damage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(s.path(sum))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow, err := f.Stat()
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.get(sum); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+	s.put(t, want)
+	s.damaged(sum, "", slow, ErrDamaged)
+	if got, err := s.get(sum); err != nil || got != string(want) {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 // A document goes when its time is over and all events that were there then are done with;
 // one that is named later, or waits parked, stays.
 func TestRetention(t *testing.T) {
@@ -185,6 +212,54 @@ func TestRetention(t *testing.T) {
 	s.open(t)
 	if st := s.Status(); st.Count != 0 || st.Bytes != 0 {
 		t.Errorf("after a restart: %+v", st)
+	}
+}
+
+// Near the quota documents go before their time, the oldest first, but for those that an
+// event waits for, may still name, or was just to name.
+func TestPressure(t *testing.T) {
+	s := newShop(t, newNet(), "eu", func(c *Config) { c.Quota = 1 << 20 })
+	var sums []string
+	for i := range 9 {
+		sums = append(sums, s.put(t, text(i, 100<<10)))
+		s.set(func() { s.clock = s.clock.Add(20 * time.Minute) })
+	}
+	e := &event.Event{ID: "1", Source: "x", Type: "y", Extensions: map[string]string{Attribute: sums[0]}}
+	waits, err := e.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := func() (out []int) {
+		t.Helper()
+		if err := s.sweepOnce(); err != nil {
+			t.Fatal(err)
+		}
+		for i, sum := range sums {
+			s.Store.mu.Lock()
+			if s.held[sum] != nil {
+				out = append(out, i)
+			}
+			s.Store.mu.Unlock()
+		}
+		return out
+	}
+	s.set(func() { s.position, s.needed, s.waiting = 100, 99, [][]byte{waits} })
+	if got := left(); len(got) != 9 {
+		t.Errorf("left %v before the events there were done with", got)
+	}
+	s.set(func() { s.needed = 100 })
+	if got := left(); !slices.Equal(got, []int{0, 3, 4, 5, 6, 7, 8}) {
+		t.Errorf("left %v", got)
+	}
+	if !strings.Contains(s.told("documents-cut"), "so 2 that") {
+		t.Errorf("told %q", s.told("documents-cut"))
+	}
+	if got := left(); len(got) != 7 {
+		t.Errorf("left %v without pressure", got)
+	}
+	s.Store.cfg.Quota = 1 << 10
+	if got := left(); !slices.Equal(got, []int{0, 6, 7, 8}) {
+		t.Errorf("left %v under great pressure", got)
 	}
 }
 

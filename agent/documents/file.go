@@ -344,9 +344,10 @@ func (s *Store) Get(sum string) (*Document, error) {
 	}
 	h, err := check(f, sum)
 	if err != nil {
-		f.Close() // opened for reading
+		was, _ := f.Stat() // nil, and it is set aside whatever it is
+		f.Close()          // opened for reading, and to be closed before it can be set aside
 		if errors.Is(err, ErrDamaged) {
-			s.damaged(sum, h.From, err)
+			s.damaged(sum, h.From, was, err)
 		}
 		return nil, fmt.Errorf("document %s: %w", sum, err)
 	}
@@ -387,9 +388,14 @@ func check(f *os.File, sum string) (h header, err error) {
 	return h, nil
 }
 
-// damaged sets a file aside, so that the document is missing from now on.
-func (s *Store) damaged(sum, from string, cause error) {
+// damaged sets a file aside, so that the document is missing from now on, unless another has
+// taken its place since it was opened.
+func (s *Store) damaged(sum, from string, was fs.FileInfo, cause error) {
 	s.mu.Lock()
+	if is, err := os.Stat(s.path(sum)); err == nil && was != nil && !os.SameFile(was, is) {
+		s.mu.Unlock()
+		return
+	}
 	if h := s.held[sum]; h != nil {
 		aside := filepath.Join(s.cfg.Dir, damagedDir, sum)
 		now := s.cfg.Now() // from when on it is kept for people

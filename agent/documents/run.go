@@ -230,16 +230,22 @@ func (s *Store) sweepOnce() error {
 	if err != nil {
 		return err
 	}
+	waiting := map[string]bool{} // read after needed, which has passed these
+	if err := s.cfg.Waiting(func(text []byte) { noteNames(text, waiting) }); err != nil {
+		return err
+	}
 	var over []string
 	var stale []partKey
 	s.mu.Lock()
+	pressed := s.pressedLocked(limit, waiting)
 	for sum, h := range s.held {
 		switch {
-		case !h.named.Before(limit):
+		case !h.named.Before(pressed):
+			h.doomed = 0
 		case h.doomed == 0:
 			h.doomed = position
 		}
-		if h.doomed > 0 && h.doomed <= needed {
+		if h.doomed > 0 && h.doomed <= needed && !waiting[sum] {
 			over = append(over, sum)
 		}
 	}
@@ -254,15 +260,35 @@ func (s *Store) sweepOnce() error {
 			return err
 		}
 	}
-	if err := s.clearAside(limit); err != nil || len(over) == 0 {
-		return err
+	return errors.Join(s.clearAside(limit), s.remove(over, limit))
+}
+
+// pressedLocked is limit, or later if the quota is under pressure: then documents go before
+// their time, those first that were not named for longest. Else what comes would wait for
+// them, and the journal for what comes, until nothing is accepted here any more.
+func (s *Store) pressedLocked(limit time.Time, waiting map[string]bool) time.Time {
+	excess := s.bytes - int64(OverLevel*float64(s.cfg.Quota))
+	if excess <= 0 {
+		return limit
 	}
-	waiting := map[string]bool{}
-	if err := s.cfg.Waiting(func(text []byte) { noteNames(text, waiting) }); err != nil {
-		return err
+	var oldest []*held
+	for sum, h := range s.held {
+		if !waiting[sum] {
+			oldest = append(oldest, h)
+		}
 	}
-	over = slices.DeleteFunc(over, func(sum string) bool { return waiting[sum] })
-	return s.remove(over)
+	slices.SortFunc(oldest, func(a, b *held) int { return a.named.Compare(b.named) })
+	latest := s.cfg.Now().Add(-MinRetain)
+	for _, h := range oldest {
+		if excess <= 0 || !h.named.Before(latest) {
+			break
+		}
+		excess -= h.size
+		if h.named.After(limit) {
+			limit = h.named.Add(1)
+		}
+	}
+	return limit
 }
 
 // clearAside removes damaged files that people have had their time to look at.
@@ -293,9 +319,11 @@ func noteNames(text []byte, into map[string]bool) {
 	}
 }
 
-func (s *Store) remove(sums []string) error {
+// remove lets documents go, and tells of those that were named after a limit.
+func (s *Store) remove(sums []string, limit time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	early := 0
 	for _, sum := range sums {
 		h := s.held[sum]
 		if h == nil || h.doomed == 0 {
@@ -306,8 +334,16 @@ func (s *Store) remove(sums []string) error {
 		}
 		s.bytes -= h.size
 		delete(s.held, sum)
+		if !h.named.Before(limit) {
+			early++
+		}
 	}
 	s.measureLocked()
+	if early > 0 {
+		s.cfg.Alarm("documents-cut", s.cfg.Now().UTC().Format(time.DateOnly), fmt.Sprintf(
+			"more than %.0f %% of the quota of documents is used at agent %s, so %d that no event waits for were let go before documents.retain (%s) is over: raise documents.quota or give the disk more space",
+			OverLevel*100, s.cfg.Agent, early, s.cfg.Retain))
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package documents
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -213,6 +214,37 @@ func TestFullDestinationWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "there is room, and it comes", func() bool { return hq.Has(sum) })
+}
+
+// A piece that the disk does not give back holds up nothing: what it is of is asked for again.
+func TestLostPiece(t *testing.T) {
+	n, eu, hq := pair(t)
+	sum, next := eu.put(t, text(1, ChunkSize+1)), eu.put(t, text(2, 10))
+	for _, one := range []string{sum, next} {
+		if err := eu.Send(t.Context(), one, []string{"hq"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := hq.handle(t.Context(), &n.mail["hq"][0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(hq.dir(partKey{sum, "eu"}), "0")); err != nil {
+		t.Fatal(err)
+	}
+	hq.Store.cursor = 2
+	hq.run(t)
+	eu.run(t)
+	await(t, "what comes behind it", func() bool { return hq.Has(next) })
+	if hq.told("document-damaged") == "" {
+		t.Error("nobody is told")
+	}
+	await(t, "it comes again", func() bool { return hq.Lacking(sum, "eu") == "" || moved(hq) })
+}
+
+// moved lets the time pass after which what is missing is asked for.
+func moved(s *shop) bool {
+	s.set(func() { s.clock = s.clock.Add(time.Second) })
+	return false
 }
 
 // Parts of which no more comes go when their time is over.

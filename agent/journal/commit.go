@@ -483,7 +483,7 @@ func (c *commit) takeOver(events []*pending, first, end uint64) {
 		for _, n := range e.numbers {
 			j.addIndex(n.Agent, n.Seq, pos)
 		}
-		j.noteInternal(&e.head, e.numbers)
+		j.noteInternal(&e.head, e.numbers, pos)
 		if len(e.numbers) > 0 {
 			j.noteRevision(e.head.Revision, pos)
 		}

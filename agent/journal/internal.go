@@ -33,36 +33,43 @@ func (j *Journal) internalIn(heads []block.Head, r *record) (n int) {
 	return n
 }
 
-// span is a row of numbers of a lane.
-type span struct{ first, last uint64 }
+// span is a row of numbers of a lane, and where in the journal the last stands.
+type span struct{ first, last, pos uint64 }
 
 // noteInternal remembers the numbers of an internal event; j.mu is held, except by Open.
-func (j *Journal) noteInternal(h *block.Head, numbers []block.Number) {
+func (j *Journal) noteInternal(h *block.Head, numbers []block.Number, pos uint64) {
 	if !internal(h) {
 		return
 	}
 	for _, n := range numbers {
 		spans := j.inner[n.Agent]
 		if i := len(spans) - 1; i >= 0 && spans[i].last+1 == n.Seq {
-			spans[i].last = n.Seq
+			spans[i].last, spans[i].pos = n.Seq, pos
 			continue
 		}
-		j.inner[n.Agent] = append(spans, span{n.Seq, n.Seq})
+		j.inner[n.Agent] = append(spans, span{n.Seq, n.Seq, pos})
 	}
 }
 
 // Internal counts the internal events on the lane to an agent behind a number that the relay
-// has taken, up to another. What lies before the first is forgotten.
+// has taken, up to another.
 func (j *Journal) Internal(dest string, taken, last uint64) (n uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.inner[dest] = slices.DeleteFunc(j.inner[dest], func(s span) bool { return s.last <= taken })
 	for _, s := range j.inner[dest] {
-		if s.first <= last {
+		if s.first <= last && s.last > taken {
 			n += min(s.last, last) - max(s.first-1, taken)
 		}
 	}
 	return n
+}
+
+// forgetInternal forgets numbers of which nothing is in the journal any more; j.mu is held. What
+// the relay has taken it may ask for again, after it was restored.
+func (j *Journal) forgetInternal(first uint64) {
+	for dest, spans := range j.inner {
+		j.inner[dest] = slices.DeleteFunc(spans, func(s span) bool { return s.pos < first })
+	}
 }
 
 // ScanInternal calls fn for the internal events that were sent from here since a position.

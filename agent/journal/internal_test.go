@@ -94,6 +94,9 @@ func TestInternalEventsAreApart(t *testing.T) {
 			t.Errorf("%d internal events behind %d, want %d", got, taken, want)
 		}
 	}
+	if got := source.Internal("muc", 0, 4); got != 3 { // the relay was restored and goes back
+		t.Errorf("%d internal events after the relay has gone back, want 3", got)
+	}
 	for last, want := range []uint64{0, 1} {
 		if got := source.Internal("ber", 0, uint64(last)); got != want {
 			t.Errorf("%d internal events for ber up to %d, want %d", got, last, want)

@@ -164,7 +164,7 @@ func (j *Journal) replayOne(pos uint64, r record, from uint64) {
 			j.out[n.Agent] = max(j.out[n.Agent], n.Seq)
 			j.addIndex(n.Agent, n.Seq, pos)
 		}
-		j.noteInternal(&r.entry.Head, r.entry.Numbers)
+		j.noteInternal(&r.entry.Head, r.entry.Numbers, pos)
 		if len(r.entry.Numbers) > 0 {
 			j.noteRevision(r.entry.Revision, pos)
 		}
@@ -298,6 +298,7 @@ func (j *Journal) Trim(before uint64, olderThan time.Time) (dropped uint64, err 
 		i, _ := slices.BinarySearchFunc(points, first, func(p lanePoint, pos uint64) int { return cmp.Compare(p.pos, pos) })
 		j.index[dest] = slices.Clone(points[i:])
 	}
+	j.forgetInternal(first)
 	j.forget(first)
 	return dropped, err
 }

@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/crossdock/crossdock/controlplane/gateway"
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/syncpb"
@@ -532,7 +533,7 @@ func TestEnrollAfterRotation(t *testing.T) {
 // A generation that one agent has raised ends the streams of the others: they learn it by a
 // new session.
 func TestRaisedGenerationEndsStreams(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, func(c *gateway.Config) { c.BeatEvery = time.Hour }) // no beat wakes the stream
 	n.activate("policy", "berlin", "paris")
 	berlin, paris := n.join("berlin"), n.join("paris")
 	paris.mustOpen(opening(1, 1, 1))
