@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/intake"
@@ -54,6 +55,7 @@ type Agent struct {
 	journal  *journal.Journal
 	delivery *delivery.Engine
 	numbers  *numbers.Store
+	calls    *calls.Service
 	drivers  *drivers
 	intake   *intake.Service
 	outbox   *outbox
@@ -81,7 +83,7 @@ func New(cfg Config) (*Agent, error) {
 		a.log = slog.New(slog.DiscardHandler)
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, open := range []func() error{a.openIdentity, a.openStores, a.openNumbers, a.openDelivery, a.openIntake, a.openUplink, a.openOps} {
+	for _, open := range []func() error{a.openIdentity, a.openStores, a.openNumbers, a.openCalls, a.openDelivery, a.openIntake, a.openUplink, a.openOps} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
 		}
@@ -165,7 +167,8 @@ func (a *Agent) openIntake() (err error) {
 		config.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
 	}
 	a.intake, err = intake.New(config, intake.Parts{
-		Policy: policyOf{a.revision}, Journal: submitter{a.journal}, Secrets: a.secretStore(), Numbers: printer{a.numbers}, Logger: a.log,
+		Policy: policyOf{a.revision}, Journal: submitter{a.journal}, Secrets: a.secretStore(), Numbers: printer{a.numbers},
+		Calls: caller{a.calls}, Logger: a.log,
 		Metrics:   intake.NewMetrics(a.registry),
 		NewRouter: func(set *policy.Set) intake.Router { return routing.New(set, a.identity.Site) },
 	})
@@ -241,7 +244,7 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 
 func (a *Agent) openOps() (err error) {
 	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
-		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Vouch: a.vouch})
+		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.openCallsList, Vouch: a.vouch})
 	return listening("ops.listen", err)
 }
 
@@ -263,6 +266,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { a.log.Info("stopping") })()
 	err = runParts(ctx, []part{
 		{"intake", a.intake.Run},     // first: nothing new is accepted
+		{"calls", a.calls.Run},       // who asked has been answered; what is being made is broken off and found out later
 		{"delivery", a.delivery.Run}, // attempts in flight finish while their drivers are open
 		{"drivers", a.runDrivers},    // publishers stop handing in
 		{"uplink", a.uplink.Run},     // what is committed could still be taken until here
@@ -296,6 +300,9 @@ func (a *Agent) Close() error {
 	var errs []error
 	if a.ops != nil {
 		errs = append(errs, a.ops.Close())
+	}
+	if a.calls != nil {
+		errs = append(errs, a.calls.Close())
 	}
 	if a.delivery != nil {
 		errs = append(errs, a.delivery.Close())

@@ -15,6 +15,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/uplink"
 )
 
@@ -27,6 +28,7 @@ type Config struct {
 	Intake       Intake       `yaml:"intake"`
 	Ops          Ops          `yaml:"ops"`
 	Journal      Journal      `yaml:"journal"`
+	Calls        Calls        `yaml:"calls"`
 	Log          Log          `yaml:"log"`
 
 	// What follows is for programs that embed the agent; it has no place in the file.
@@ -34,7 +36,12 @@ type Config struct {
 	Logger  *slog.Logger      `yaml:"-"`
 	Hook    func(step string) `yaml:"-"` // called at the steps of journal and delivery, for crash tests
 	Tuning  Tuning            `yaml:"-"`
-	Dialer  uplink.Dialer     `yaml:"-"` // opens the sessions with the control plane; nil: over the network, as ControlPlane says
+	// Plugins are what can be called, TaxOrder names the tax engines; nil: there are none. MayCall
+	// says who may call what; nil: everybody everything.
+	Plugins  calls.Plugins                    `yaml:"-"`
+	MayCall  func(system, plugin string) bool `yaml:"-"`
+	TaxOrder func() []string                  `yaml:"-"`
+	Dialer   uplink.Dialer                    `yaml:"-"` // opens the sessions with the control plane; nil: over the network, as ControlPlane says
 }
 
 // ControlPlane says how to reach it.
@@ -61,6 +68,13 @@ type Journal struct {
 	Quota   Bytes         `yaml:"quota"`   // of the whole journal; less if the disk has less
 	Segment Bytes         `yaml:"segment"` // of one file
 	Retain  time.Duration `yaml:"retain"`  // how long delivered events stay for trace, replay and recovery
+}
+
+// Calls bounds the calls to carriers and tax engines.
+type Calls struct {
+	Deadline time.Duration `yaml:"deadline"` // of a call that waits for the line, where the caller names none
+	Retain   time.Duration `yaml:"retain"`   // how long finished calls are kept, to answer repeats
+	Quota    Bytes         `yaml:"quota"`    // of the finished calls; the oldest are let go first
 }
 
 // Log says what is written to standard error.
@@ -115,6 +129,7 @@ func DefaultConfig() Config {
 		Intake:       Intake{Listen: "127.0.0.1:7080"},
 		Ops:          Ops{Listen: "127.0.0.1:7090"},
 		Journal:      Journal{Quota: 10 << 30, Segment: 64 << 20, Retain: 7 * 24 * time.Hour},
+		Calls:        Calls{Deadline: 12 * time.Hour, Retain: 30 * 24 * time.Hour, Quota: 1 << 30},
 		Log:          Log{Level: "info", Format: "text"},
 	}
 }
@@ -185,6 +200,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Journal.Quota < 1<<20 || c.Journal.Segment < 64<<10 || c.Journal.Retain < 0 {
 		fault("journal: quota is at least 1MB, segment at least 64KB, retain not negative")
+	}
+	if c.Calls.Deadline <= 0 || c.Calls.Retain <= 0 || c.Calls.Quota < 1<<20 {
+		fault("calls: deadline and retain are positive, quota is at least 1MB")
 	}
 	if _, err := c.level(); err != nil {
 		fault("log.level: %w", err)

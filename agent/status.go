@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/protocol/block"
@@ -25,6 +26,7 @@ type Status struct {
 	Queue       QueueStatus     `json:"queue"`
 	Systems     []SystemStatus  `json:"systems"`
 	Numbers     []NumbersStatus `json:"numbers,omitempty"`
+	Calls       calls.Status    `json:"calls"`
 }
 
 // PolicyStatus is the revision in force.
@@ -67,6 +69,7 @@ func (a *Agent) Status() Status {
 		s.Systems = append(s.Systems, SystemStatus{system, closed[system.System]})
 	}
 	s.Numbers = a.numbersStatus()
+	s.Calls = a.calls.Status()
 	s.Generation, _ = a.identity.Known()
 	if held := a.revision.Held(); held != (block.Revision{}) {
 		s.Policy.Revision = held.String()

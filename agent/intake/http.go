@@ -53,6 +53,12 @@ func (s *Service) routes() http.Handler {
 	if s.parts.Numbers != nil {
 		e.POST("/v1/numbers/:range", s.authenticated(s.takeNumbers), limit)
 	}
+	if s.parts.Calls != nil {
+		e.POST("/v1/carriers/:name/:operation", s.authenticated(s.callCarrier), limit)
+		e.POST("/v1/tax/:operation", s.authenticated(s.callTax), limit)
+		e.GET("/v1/calls", s.authenticated(s.listCalls), limit)
+		e.GET("/v1/calls/:id", s.authenticated(s.showCall), limit)
+	}
 	return e
 }
 

@@ -457,7 +457,7 @@ func TestContracts(t *testing.T) {
 	r := newRig(t)
 	a := r.do(t, http.MethodGet, "/v1/contracts", "")
 	var got []contractView
-	if err := json.Unmarshal(a.body, &got); err != nil || len(got) != 2 {
+	if err := json.Unmarshal(a.body, &got); err != nil || len(got) != 3 {
 		t.Fatalf("got %s, %v", a.body, err)
 	}
 	if c := got[0]; c.Name != "order.captured" || !c.Publish || c.Key != ".orderId" || len(c.Versions) != 4 ||

@@ -1,6 +1,7 @@
 // Package intake owns the door of a site: it takes events from the site's systems, over
 // HTTP or from a driver in the same process, authenticates, limits, validates and routes
-// them, and hands them to the journal. Through the same door systems take numbers to print.
+// them, and hands them to the journal. Through the same door systems take numbers to print, and
+// call carriers and tax engines.
 //
 // It refuses to know how the journal stores, how events travel and what a delivery is.
 // Its invariant: an event is answered as accepted only after the journal said that it is
@@ -121,12 +122,13 @@ func (c *Config) setDefaults() {
 	}
 }
 
-// Parts are what intake works with. All but Numbers, Logger, Metrics and Now are required.
+// Parts are what intake works with. All but Numbers, Calls, Logger, Metrics and Now are required.
 type Parts struct {
 	Policy    Policy
 	Journal   Journal
 	Secrets   Secrets
 	Numbers   Numbers                  // nil: none are given
+	Calls     Calls                    // nil: none are made
 	NewRouter func(*policy.Set) Router // called once for each revision
 	Logger    *slog.Logger
 	Metrics   *Metrics

@@ -35,6 +35,17 @@ const (
 	CodeInvalidRequest  Code = "invalid-request"
 	CodeReference       Code = "reference-conflict"
 	CodeNoNumbers       Code = "no-numbers"
+	CodeNotCaller       Code = "not-caller"
+	CodeNoKey           Code = "idempotency-key-required"
+	CodeOtherBody       Code = "idempotency-key-reused"
+	CodeOtherUse        Code = "reference-used"
+	CodeInDoubt         Code = "outcome-unknown"
+	CodeCallRefused     Code = "call-refused"
+	CodeCallConflict    Code = "call-conflict"
+	CodeCallNotFound    Code = "call-not-found"
+	CodeCallUnavailable Code = "provider-unavailable"
+	CodeCallFailed      Code = "provider-failed"
+	CodeCallsBusy       Code = "calls-busy"
 )
 
 type kind struct {
@@ -65,6 +76,17 @@ var kinds = map[Code]kind{
 	CodeInvalidRequest:  {400, "The request cannot be read", false},
 	CodeReference:       {409, "The reference was given another count of numbers", false},
 	CodeNoNumbers:       {503, "There are no numbers to give now", true},
+	CodeNotCaller:       {403, "This system may not call this carrier or tax engine", false},
+	CodeNoKey:           {400, "The call needs an Idempotency-Key", false},
+	CodeOtherBody:       {422, "The Idempotency-Key came before with another request", false},
+	CodeOtherUse:        {409, "The reference was used for something else", false},
+	CodeInDoubt:         {503, "Whether it was done is not known yet", true},
+	CodeCallRefused:     {422, "The carrier or tax engine does not do this", false},
+	CodeCallConflict:    {409, "It contradicts what was done before", false},
+	CodeCallNotFound:    {404, "The carrier or tax engine knows nothing of it", false},
+	CodeCallUnavailable: {503, "The carrier or tax engine cannot be reached now; nothing was done", true},
+	CodeCallFailed:      {502, "The carrier or tax engine failed", true},
+	CodeCallsBusy:       {503, "No call can be made now; nothing was done", true},
 	CodeQueueFull:       {507, "The agent's journal is full", true},
 }
 
@@ -77,6 +99,9 @@ type Problem struct {
 	Detail string       `json:"detail,omitempty"`
 	Code   Code         `json:"code"`
 	Errors []FieldError `json:"errors,omitempty"`
+
+	Call    string `json:"call,omitempty"`    // to a carrier or tax engine, that it is about
+	Failure any    `json:"failure,omitempty"` // what the carrier or tax engine said
 
 	retryAfter int // seconds; 0: not said
 	event      int // of a batch, from 1; 0: not about one of them

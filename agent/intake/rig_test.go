@@ -155,6 +155,17 @@ spec:
     - {version: 1.0.0, state: active, schema: any.json}
 ---
 apiVersion: crossdock/v1
+kind: Contract
+metadata: {name: tag.made}
+spec:
+  owner: logistics
+  authority: agent
+  key: .reference
+  compatibility: none
+  versions:
+    - {version: 1.0.0, state: active, schema: tag.json}
+---
+apiVersion: crossdock/v1
 kind: System
 metadata: {name: shop}
 spec:
@@ -197,6 +208,7 @@ func compilePolicy(t testing.TB) *policy.Set {
 		"policy.yaml":    []byte(testPolicy),
 		"order-1.0.json": []byte(fmt.Sprintf(orderSchema, "")),
 		"order-1.1.json": []byte(fmt.Sprintf(orderSchema, `,"lines"`)),
+		"tag.json":       []byte(`{"properties":{"reference":{"type":"string"}}}`),
 		"any.json":       []byte(`{"properties":{"slow":{"pattern":"^(a+)+$"}}}`),
 	})
 	if set == nil {
@@ -219,20 +231,21 @@ type rig struct {
 	policy  *holder
 	secrets *secrets
 	numbers *pool
+	desk    *desk
 	clock   *clock
 	url     string
 }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{journal: &journal{}, numbers: &pool{}, policy: &holder{}, clock: &clock{}, secrets: &secrets{texts: map[string]string{
+	r := &rig{journal: &journal{}, numbers: &pool{}, desk: &desk{}, policy: &holder{}, clock: &clock{}, secrets: &secrets{texts: map[string]string{
 		"file:shop.token": "shop-secret\n", "file:wms.token": "wms-secret", "file:shop-hq.token": "hq-secret",
 	}}}
 	r.clock.advance(time.Hour * 24 * 365 * 56)
 	r.policy.p.Store(compilePolicy(t))
 	var err error
 	r.Service, err = New(Config{Site: "eu"}, Parts{
-		Policy: r.policy, Journal: r.journal, Secrets: r.secrets, Numbers: r.numbers, Now: r.clock.now,
+		Policy: r.policy, Journal: r.journal, Secrets: r.secrets, Numbers: r.numbers, Calls: r.desk, Now: r.clock.now,
 		NewRouter: func(*policy.Set) Router { return toERP{} },
 	})
 	if err != nil {

@@ -58,7 +58,8 @@ type Config struct {
 	Status    func() any
 	Ready     func() error
 	Queue     Queue
-	Vouch     func() error // for the numbers that are held; ErrConflict
+	Calls     func(state string) (any, error) // to carriers and tax engines; of no state those that are open
+	Vouch     func() error                    // for the numbers that are held; ErrConflict
 }
 
 // Server is the door. New binds the port; Run serves.
@@ -138,6 +139,10 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /v1/deadletters/retry", s.guarded(func(w http.ResponseWriter, r *http.Request) {
 		err := s.cfg.Queue.Retry(r.Context(), r.URL.Query().Get("id"), r.URL.Query().Get("confirm") == "true")
 		answer(w, map[string]string{"state": "replaying"}, err)
+	}))
+	mux.HandleFunc("GET /v1/calls", s.guarded(func(w http.ResponseWriter, r *http.Request) {
+		list, err := s.cfg.Calls(r.URL.Query().Get("state"))
+		answer(w, list, err)
 	}))
 	mux.HandleFunc("POST /v1/numbers/vouch", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, map[string]string{"state": "vouched"}, s.cfg.Vouch())

@@ -19,7 +19,7 @@ func TestConfigurations(t *testing.T) {
 	// Every value in the file but these two is the default that it claims to be.
 	want := agent.DefaultConfig()
 	want.Secrets, want.ControlPlane.Addresses = a.Secrets, a.ControlPlane.Addresses
-	if a.Data != want.Data || a.Intake != want.Intake || a.Ops != want.Ops || a.Journal != want.Journal || a.Log != want.Log ||
+	if a.Data != want.Data || a.Intake != want.Intake || a.Ops != want.Ops || a.Journal != want.Journal || a.Calls != want.Calls || a.Log != want.Log ||
 		a.ControlPlane.Transport != want.ControlPlane.Transport {
 		t.Errorf("agent.yaml says %+v, the defaults are %+v", a, want)
 	}
@@ -57,13 +57,15 @@ func TestThreeNodes(t *testing.T) {
 	}
 }
 
-func TestHelloPolicyIsClean(t *testing.T) {
-	bundle, err := policy.ReadBundle(os.DirFS("hello"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, problems := policy.Compile(bundle)
-	if set == nil || len(problems) > 0 {
-		t.Errorf("problems: %v", problems)
+func TestPoliciesAreClean(t *testing.T) {
+	for _, dir := range []string{"hello", "calls"} {
+		bundle, err := policy.ReadBundle(os.DirFS(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, problems := policy.Compile(bundle)
+		if set == nil || len(problems) > 0 {
+			t.Errorf("%s: problems: %v", dir, problems)
+		}
 	}
 }

@@ -45,7 +45,7 @@ func (c *compiler) contract(meta Meta, o *object) {
 	c.set.Contracts[k.Name] = k
 	c.after(func() {
 		c.compatible(k, places)
-		if authority.set && !slices.ContainsFunc(slices.Collect(maps.Values(c.set.Systems)), func(s *System) bool {
+		if authority.set && k.Authority != AgentRole && !slices.ContainsFunc(slices.Collect(maps.Values(c.set.Systems)), func(s *System) bool {
 			return s.Name == k.Authority || s.Role == k.Authority
 		}) {
 			c.warnAt(authority.place, "give a system this role, or name another authority", "no system has the name or role %s", quoted(k.Authority))

@@ -86,6 +86,10 @@ func (s *Set) Route(name string) (*Route, bool) {
 // MayPublish says whether the system publishes a contract.
 func (s *System) MayPublish(contract string) bool { return slices.Contains(s.Publishes, contract) }
 
+// AgentRole is the authority of contracts whose events the agent of a site publishes itself,
+// such as what came of its calls to carriers.
+const AgentRole = "agent"
+
 // From says whether the system is the source of truth for the contract, by name or role.
 func (c *Contract) From(s *System) bool { return c.Authority == s.Name || c.Authority == s.Role }
 

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
 )
 
@@ -189,6 +192,7 @@ func printStatus(w io.Writer, s agent.Status) {
 	fmt.Fprintf(t, "queue\t%d accepted, %d received, %d to be sent; %.1f of %.1f MB\n",
 		s.Queue.Accepted, s.Queue.Received, s.Queue.Outgoing, megabytes(s.Queue.Bytes), megabytes(s.Queue.Quota))
 	_ = t.Flush() // standard output
+	printOpenCalls(t, s.Calls)
 	printNumbers(t, s.Numbers)
 	if len(s.Systems) == 0 {
 		return
@@ -198,6 +202,17 @@ func printStatus(w io.Writer, s agent.Status) {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", y.System, state(y), y.Delivered, y.Pending, y.Parked, y.DeadLetters, oneLine(lastError(y)))
 	}
 	_ = t.Flush()
+}
+
+// printOpenCalls says what waits, and what events of calls have no contract to leave by.
+func printOpenCalls(t *tabwriter.Writer, c calls.Status) {
+	if c.Queued+c.Unknown+c.Begun > 0 {
+		fmt.Fprintf(t, "calls\t%d queued (%d late), %d in doubt, %d being made\n", c.Queued, c.Late, c.Unknown, c.Begun)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(c.Unpublished)) {
+		fmt.Fprintf(t, "no contract\t%d events %s of calls did not leave: the policy has no such contract with authority agent\n", c.Unpublished[kind], kind)
+	}
+	_ = t.Flush() // standard output
 }
 
 func printNumbers(t *tabwriter.Writer, list []agent.NumbersStatus) {

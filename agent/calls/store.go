@@ -1,0 +1,468 @@
+package calls
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// The file. Every value stands behind a checksum over its bucket, key and content: bbolt does
+// not notice a bit that has turned.
+var (
+	bucketMeta   = []byte("meta")
+	bucketCalls  = []byte("calls") // id -> record
+	bucketKeys   = []byte("keys")  // system, 0, key -> id
+	bucketRefs   = []byte("refs")  // plugin, 0, reference of what is bought -> id
+	bucketOpen   = []byte("open")  // id -> nothing; its sequence gives the turns
+	bucketEnded  = []byte("ended") // time, id -> size of the record, the oldest first
+	bucketLeave  = []byte("leave") // number -> event
+	keyState     = []byte("state")
+	allBuckets   = [][]byte{bucketMeta, bucketCalls, bucketKeys, bucketRefs, bucketOpen, bucketEnded, bucketLeave}
+	castagnoli   = crc32.MakeTable(crc32.Castagnoli)
+	errDamaged   = errors.New("checksum")
+	errOtherSite = errors.New("it is another site's")
+)
+
+const (
+	lockTimeout = 2 * time.Second
+	trimAtOnce  = 500 // finished calls that are forgotten in one transaction
+)
+
+// stateRecord is what the file says of itself.
+type stateRecord struct {
+	Site  string `json:"site"`
+	Epoch uint64 `json:"epoch"`
+	// Doubt is until when calls may have been made that this file does not know: it took the
+	// place of a damaged one, or is a copy that was put back.
+	Doubt time.Time `json:"doubt,omitzero"`
+}
+
+// store is the file, and what is looked up often.
+type store struct {
+	db  *bolt.DB
+	log *slog.Logger
+
+	mu    sync.Mutex // guards what follows
+	state stateRecord
+	open  map[string]record // without what is large
+	ended int               // finished calls that are kept
+	bytes int64             // of them
+}
+
+func openStore(cfg *Config, log *slog.Logger) (*store, error) {
+	s := &store{log: log, open: map[string]record{}}
+	harm := s.harm(cfg)
+	if harm == nil {
+		err := s.begin(cfg, false)
+		if err == nil {
+			return s, nil
+		}
+		if !errors.Is(err, errDamaged) && !errors.Is(err, errOtherSite) {
+			return nil, err
+		}
+		harm = err
+	}
+	aside := fmt.Sprintf("%s.damaged-%d", cfg.Path, cfg.Now().UnixNano())
+	if err := os.Rename(cfg.Path, aside); err != nil {
+		return nil, fmt.Errorf("calls: set a damaged file aside: %w", err)
+	}
+	text := fmt.Sprintf("the journal of calls to carriers and tax engines cannot be used (%v) and is set aside as %s: "+
+		"what waited in it is not done, and what was asked for is looked for before it is bought again; look at the carrier's own list", harm, aside)
+	log.Error(text)
+	cfg.Alarm("calls-damaged", fmt.Sprint(cfg.Now().Unix()), text)
+	s.open, s.ended, s.bytes, s.state = map[string]record{}, 0, 0, stateRecord{}
+	if err := s.begin(cfg, true); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// harm says what is wrong with the pages of a file that is there.
+func (s *store) harm(cfg *Config) error {
+	if _, err := os.Stat(cfg.Path); errors.Is(err, fs.ErrNotExist) || cfg.Check == nil {
+		return nil
+	}
+	return cfg.Check(cfg.Path)
+}
+
+// begin opens the file. Another copy of this agent may have made calls in another epoch.
+func (s *store) begin(cfg *Config, lost bool) (err error) {
+	s.db, err = bolt.Open(cfg.Path, 0o600, &bolt.Options{Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return fmt.Errorf("calls: %s (is another process using it?): %w", cfg.Path, err)
+	}
+	err = s.db.Update(func(tx *bolt.Tx) error {
+		for _, name := range allBuckets {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		if err := s.load(tx, cfg.Site); err != nil {
+			return err
+		}
+		if lost || s.state.Epoch != 0 && s.state.Epoch != cfg.Epoch {
+			s.state.Doubt = cfg.Now().Add(cfg.Retain)
+		}
+		s.state.Site, s.state.Epoch = cfg.Site, cfg.Epoch
+		return put(tx, bucketMeta, keyState, s.state)
+	})
+	if err != nil {
+		return errors.Join(fmt.Errorf("calls: %s: %w", cfg.Path, err), s.db.Close())
+	}
+	return nil
+}
+
+func (s *store) load(tx *bolt.Tx, site string) error {
+	if value := tx.Bucket(bucketMeta).Get(keyState); value != nil {
+		if err := parse(bucketMeta, keyState, value, &s.state); err != nil {
+			return err
+		}
+		if s.state.Site != site {
+			return fmt.Errorf("%w: of %s", errOtherSite, s.state.Site)
+		}
+	}
+	err := tx.Bucket(bucketOpen).ForEach(func(id, _ []byte) error {
+		r, err := get(tx, string(id))
+		if err != nil {
+			return err
+		}
+		s.open[r.ID] = r.light()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bucketEnded).ForEach(func(k, value []byte) error {
+		var size int64
+		if err := parse(bucketEnded, k, value, &size); err != nil {
+			return err
+		}
+		s.ended++
+		s.bytes += size
+		return nil
+	})
+}
+
+func (s *store) close() error { return s.db.Close() }
+
+// light is a record without what is large.
+func (r *record) light() record {
+	out := *r
+	out.Body, out.Answer, out.Provisional, out.Numbers = nil, nil, nil, nil
+	return out
+}
+
+func keyName(system, key string) []byte       { return []byte(system + "\x00" + key) }
+func refName(plugin, reference string) []byte { return []byte(plugin + "\x00" + reference) }
+
+func endedName(r *record) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, uint64(r.Ended.UnixNano())), r.ID...)
+}
+
+// find gives the call that has a key, and the one that has a reference; nil: there is none.
+func (s *store) find(system, key, plugin, reference string) (byKey, byRef *record, err error) {
+	err = s.db.View(func(tx *bolt.Tx) (err error) {
+		if id := tx.Bucket(bucketKeys).Get(keyName(system, key)); id != nil {
+			if byKey, err = get(tx, string(id)); err != nil {
+				return err
+			}
+		}
+		if reference == "" {
+			return nil
+		}
+		if id := tx.Bucket(bucketRefs).Get(refName(plugin, reference)); id != nil {
+			byRef, err = get(tx, string(id))
+		}
+		return err
+	})
+	return byKey, byRef, err
+}
+
+// read gives a call, nil if there is none.
+func (s *store) read(id string) (r *record, err error) {
+	err = s.db.View(func(tx *bolt.Tx) error {
+		if tx.Bucket(bucketCalls).Get([]byte(id)) == nil {
+			return nil
+		}
+		r, err = get(tx, id)
+		return err
+	})
+	return r, err
+}
+
+// save writes a call as it stands now, and the events that leave with it, in one transaction.
+func (s *store) save(r *record, bought bool, events ...leaving) error {
+	var size, before int64
+	err := s.db.Update(func(tx *bolt.Tx) error {
+		if r.State == Queued && r.Turn == 0 {
+			turn, err := tx.Bucket(bucketOpen).NextSequence()
+			if err != nil {
+				return err
+			}
+			r.Turn = turn
+		}
+		var err error
+		if before, err = unend(tx, r.ID); err != nil {
+			return err
+		}
+		if size, err = write(tx, r, bought); err != nil {
+			return err
+		}
+		for _, e := range events {
+			number, err := tx.Bucket(bucketLeave).NextSequence()
+			if err != nil {
+				return err
+			}
+			if err := put(tx, bucketLeave, binary.BigEndian.AppendUint64(nil, number), e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("calls: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if before > 0 {
+		s.ended--
+		s.bytes -= before
+	}
+	if r.State.open() {
+		s.open[r.ID] = r.light()
+		return nil
+	}
+	delete(s.open, r.ID)
+	s.ended++
+	s.bytes += size
+	return nil
+}
+
+func write(tx *bolt.Tx, r *record, bought bool) (size int64, err error) {
+	id := []byte(r.ID)
+	if err := put(tx, bucketCalls, id, r); err != nil {
+		return 0, err
+	}
+	if err := tx.Bucket(bucketKeys).Put(keyName(r.System, r.Key), id); err != nil {
+		return 0, err
+	}
+	if bought {
+		if err := tx.Bucket(bucketRefs).Put(refName(r.Plugin, r.Reference), id); err != nil {
+			return 0, err
+		}
+	}
+	if r.State.open() {
+		return 0, tx.Bucket(bucketOpen).Put(id, nil)
+	}
+	size = int64(len(tx.Bucket(bucketCalls).Get(id)))
+	if err := tx.Bucket(bucketOpen).Delete(id); err != nil {
+		return 0, err
+	}
+	return size, put(tx, bucketEnded, endedName(r), size)
+}
+
+// unend takes a call that is made again from the finished ones, and gives its size there.
+func unend(tx *bolt.Tx, id string) (size int64, err error) {
+	if tx.Bucket(bucketCalls).Get([]byte(id)) == nil {
+		return 0, nil
+	}
+	old, err := get(tx, id)
+	if err != nil || old.State.open() {
+		return 0, err
+	}
+	k := endedName(old)
+	if err := parse(bucketEnded, k, tx.Bucket(bucketEnded).Get(k), &size); err != nil {
+		return 0, err
+	}
+	return size, tx.Bucket(bucketEnded).Delete(k)
+}
+
+// waiting lists the calls that somebody still has to do something about, the oldest first.
+func (s *store) waiting() []record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]record, 0, len(s.open))
+	for _, r := range s.open {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b record) int {
+		if d := a.Began.Compare(b.Began); d != 0 {
+			return d
+		}
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+// count says how many calls are open, finished, and how large the finished ones are.
+func (s *store) count() (open, ended int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open), s.ended, s.bytes
+}
+
+// queues says whether something waits for the line of a plugin.
+func (s *store) queues(plugin string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.open {
+		if r.State == Queued && r.Plugin == plugin {
+			return true
+		}
+	}
+	return false
+}
+
+// doubts says whether calls may have been made that this file does not know.
+func (s *store) doubts(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return now.Before(s.state.Doubt)
+}
+
+// finished lists finished calls that are wanted, the newest first.
+func (s *store) finished(most int, wanted func(*record) bool) (out []record, err error) {
+	err = s.db.View(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketEnded).Cursor()
+		for k, _ := c.Last(); k != nil && len(out) < most; k, _ = c.Prev() {
+			r, err := get(tx, string(k[8:]))
+			if err != nil {
+				return err
+			}
+			if wanted(r) {
+				out = append(out, r.light())
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// trim forgets finished calls that ended before a time, and the oldest beyond a size.
+func (s *store) trim(before time.Time, most int64) (gone int, err error) {
+	s.mu.Lock()
+	excess := s.bytes - most
+	s.mu.Unlock()
+	var freed int64
+	err = s.db.Update(func(tx *bolt.Tx) error {
+		gone, freed = 0, 0
+		c := tx.Bucket(bucketEnded).Cursor()
+		var keys [][]byte
+		for k, value := c.First(); k != nil && len(keys) < trimAtOnce; k, value = c.Next() {
+			ended := time.Unix(0, int64(binary.BigEndian.Uint64(k)))
+			if !ended.Before(before) && freed >= excess {
+				break
+			}
+			var size int64
+			if err := parse(bucketEnded, k, value, &size); err != nil {
+				return err
+			}
+			freed += size
+			keys = append(keys, slices.Clone(k)) // never deleted through a cursor
+		}
+		for _, k := range keys {
+			if err := forget(tx, k); err != nil {
+				return err
+			}
+		}
+		gone = len(keys)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("calls: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended -= gone
+	s.bytes -= freed
+	return gone, nil
+}
+
+// forget removes a finished call, and its key and reference if no other has taken them since.
+func forget(tx *bolt.Tx, k []byte) error {
+	id := k[8:]
+	r, err := get(tx, string(id))
+	if err != nil && !errors.Is(err, errDamaged) {
+		return err
+	}
+	for bucket, name := range map[*bolt.Bucket][]byte{
+		tx.Bucket(bucketKeys): keyName(r.System, r.Key), tx.Bucket(bucketRefs): refName(r.Plugin, r.Reference),
+	} {
+		if string(bucket.Get(name)) == string(id) {
+			if err := bucket.Delete(name); err != nil {
+				return err
+			}
+		}
+	}
+	if err := tx.Bucket(bucketCalls).Delete(id); err != nil {
+		return err
+	}
+	return tx.Bucket(bucketEnded).Delete(k)
+}
+
+// next gives the event that has waited longest to leave; nil: none does.
+func (s *store) next() (number []byte, e *leaving, err error) {
+	err = s.db.View(func(tx *bolt.Tx) error {
+		k, value := tx.Bucket(bucketLeave).Cursor().First()
+		if k == nil {
+			return nil
+		}
+		number, e = slices.Clone(k), &leaving{}
+		return parse(bucketLeave, k, value, e)
+	})
+	return number, e, err
+}
+
+// gone forgets an event that has left.
+func (s *store) gone(number []byte) error {
+	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketLeave).Delete(number) })
+}
+
+// leavings counts the events that wait to leave.
+func (s *store) leavings() (n int) {
+	_ = s.db.View(func(tx *bolt.Tx) error { // of a file that is closed there are none
+		c := tx.Bucket(bucketLeave).Cursor()
+		for k, _ := c.First(); k != nil && n < MaxOpen; k, _ = c.Next() {
+			n++
+		}
+		return nil
+	})
+	return n
+}
+
+func get(tx *bolt.Tx, id string) (*record, error) {
+	r := new(record)
+	return r, parse(bucketCalls, []byte(id), tx.Bucket(bucketCalls).Get([]byte(id)), r)
+}
+
+func sum(bucket, k, body []byte) uint32 {
+	return crc32.Update(crc32.Update(crc32.Checksum(bucket, castagnoli), castagnoli, k), castagnoli, body)
+}
+
+func put(tx *bolt.Tx, bucket, k []byte, value any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bucket).Put(k, append(binary.BigEndian.AppendUint32(nil, sum(bucket, k, body)), body...))
+}
+
+func parse(bucket, k, value []byte, out any) error {
+	if len(value) < 4 || sum(bucket, k, value[4:]) != binary.BigEndian.Uint32(value) {
+		return fmt.Errorf("%s %q: %w", bucket, k, errDamaged)
+	}
+	return json.Unmarshal(value[4:], out)
+}
