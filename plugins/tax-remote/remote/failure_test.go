@@ -44,48 +44,52 @@ func known() *tax.Document {
 
 func adjusted() *tax.Document { return sale("DE", "DE", "EUR", "80.00 standard") }
 
+const refusal = `"fault":"plugin","message":"no","retryable":false}`
+
+// failures are what can become of a call on its way, and the class that it ends with.
+var failures = []struct {
+	what   string
+	before http.HandlerFunc
+	after  http.HandlerFunc
+	looks  sdk.Class // of what leaves no mark
+	marks  sdk.Class
+}{
+	{what: "cut before it was taken", before: cut, looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "cut after it was taken", after: cut, looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "cut within the answer", after: says(200, `{"reference"`, "Content-Length", "1000"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "an empty answer", after: says(200, ""), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "an empty object", after: says(200, "{}"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "a page", after: says(200, "<html>welcome</html>"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "a list", after: says(200, "[]"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "an error as if it were a result", after: says(200, `{"class":"validation",`+refusal), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "an endless answer", after: says(200, strings.Repeat(" ", maxAnswer+1)), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "no content", after: says(204, ""), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "created", after: says(201, "{}"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "a gateway's 500", after: says(500, "oops"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "a gateway's 502", before: says(502, "bad gateway"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "a gateway's 503, which passed it on", after: says(503, "busy"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "a gateway's 504", after: says(504, "late"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "a gateway's 404", before: says(404, "not found"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "a gateway's 400", before: says(400, "what?"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "a class that nobody knows", after: says(400, `{"class":"odd",`+refusal), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "a fault over there", after: says(500, `{"class":"internal",`+refusal), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "an unknown outcome over there", after: says(504, `{"class":"unknown_outcome",`+refusal), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
+	{what: "surely not done", before: says(503, `{"class":"unavailable",`+refusal), looks: sdk.Unavailable, marks: sdk.Unavailable},
+	{what: "too many calls", before: says(429, `{"class":"throttled",`+refusal), looks: sdk.Throttled, marks: sdk.Throttled},
+	{what: "a gateway's 429", before: says(429, "slow down"), looks: sdk.Throttled, marks: sdk.Throttled},
+	{what: "a gateway's 401", before: says(401, "who?"), looks: sdk.Auth, marks: sdk.Auth},
+	{what: "a gateway's 403", before: says(403, "no"), looks: sdk.Auth, marks: sdk.Auth},
+	{what: "not allowed over there", before: says(403, `{"class":"auth",`+refusal), looks: sdk.Auth, marks: sdk.Auth},
+	{what: "a gateway's 413", before: says(413, "large"), looks: sdk.Validation, marks: sdk.Validation},
+	{what: "wrong, and nobody says where", before: says(400, `{"class":"validation",`+refusal), looks: sdk.Validation, marks: sdk.Validation},
+	{what: "a contradiction", before: says(409, `{"class":"conflict",`+refusal), looks: sdk.Conflict, marks: sdk.Conflict},
+	{what: "not offered", before: says(501, `{"class":"not_supported",`+refusal), looks: sdk.NotSupported, marks: sdk.NotSupported},
+}
+
 // A failure means the same for each operation, but for those that leave a mark. After it, the
 // same call is one thing with the one that failed.
 func TestFailures(t *testing.T) {
-	const refusal = `"fault":"plugin","message":"no","retryable":false}`
-	for _, c := range []struct {
-		what   string
-		before http.HandlerFunc
-		after  http.HandlerFunc
-		looks  sdk.Class // of what leaves no mark
-		marks  sdk.Class
-	}{
-		{what: "cut before it was taken", before: cut, looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "cut after it was taken", after: cut, looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "cut within the answer", after: says(200, `{"reference"`, "Content-Length", "1000"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "an empty answer", after: says(200, ""), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "an empty object", after: says(200, "{}"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "a page", after: says(200, "<html>welcome</html>"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "a list", after: says(200, "[]"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "an error as if it were a result", after: says(200, `{"class":"validation",`+refusal), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "an endless answer", after: says(200, strings.Repeat(" ", maxAnswer+1)), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "no content", after: says(204, ""), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "created", after: says(201, "{}"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "a gateway's 500", after: says(500, "oops"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "a gateway's 502", before: says(502, "bad gateway"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "a gateway's 503, which passed it on", after: says(503, "busy"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "a gateway's 504", after: says(504, "late"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "a gateway's 404", before: says(404, "not found"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "a gateway's 400", before: says(400, "what?"), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "a class that nobody knows", after: says(400, `{"class":"odd",`+refusal), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "a fault over there", after: says(500, `{"class":"internal",`+refusal), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "an unknown outcome over there", after: says(504, `{"class":"unknown_outcome",`+refusal), looks: sdk.Unavailable, marks: sdk.UnknownOutcome},
-		{what: "surely not done", before: says(503, `{"class":"unavailable",`+refusal), looks: sdk.Unavailable, marks: sdk.Unavailable},
-		{what: "too many calls", before: says(429, `{"class":"throttled",`+refusal), looks: sdk.Throttled, marks: sdk.Throttled},
-		{what: "a gateway's 429", before: says(429, "slow down"), looks: sdk.Throttled, marks: sdk.Throttled},
-		{what: "a gateway's 401", before: says(401, "who?"), looks: sdk.Auth, marks: sdk.Auth},
-		{what: "a gateway's 403", before: says(403, "no"), looks: sdk.Auth, marks: sdk.Auth},
-		{what: "not allowed over there", before: says(403, `{"class":"auth",`+refusal), looks: sdk.Auth, marks: sdk.Auth},
-		{what: "a gateway's 413", before: says(413, "large"), looks: sdk.Validation, marks: sdk.Validation},
-		{what: "wrong, and nobody says where", before: says(400, `{"class":"validation",`+refusal), looks: sdk.Validation, marks: sdk.Validation},
-		{what: "a contradiction", before: says(409, `{"class":"conflict",`+refusal), looks: sdk.Conflict, marks: sdk.Conflict},
-		{what: "not offered", before: says(501, `{"class":"not_supported",`+refusal), looks: sdk.NotSupported, marks: sdk.NotSupported},
-	} {
+	for _, c := range failures {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
 			f := newFar(t)
