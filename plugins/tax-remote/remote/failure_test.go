@@ -151,6 +151,35 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// Whose fault it is tells a host whether the line or the call is to blame.
+func TestWhoseFault(t *testing.T) {
+	f := newFar(t)
+	for _, c := range []struct {
+		what   string
+		answer http.HandlerFunc
+		want   sdk.Fault
+	}{
+		{"cut", cut, sdk.FaultNetwork},
+		{"a gateway's 502", says(502, ""), sdk.FaultNetwork},
+		{"a gateway's 503", says(503, ""), sdk.FaultNetwork},
+		{"a gateway's 504", says(504, ""), sdk.FaultNetwork},
+		{"a 500", says(500, ""), sdk.FaultProvider},
+		{"a page", says(200, "<html>"), sdk.FaultProvider},
+		{"not let in", says(401, ""), sdk.FaultCaller},
+		{"a line over there", says(504, `{"class":"unknown_outcome","fault":"network","message":"no","retryable":true}`), sdk.FaultNetwork},
+		{"a provider over there", says(504, `{"class":"unknown_outcome","fault":"provider","message":"no","retryable":true}`), sdk.FaultProvider},
+		{"a plugin over there", says(500, `{"class":"internal","fault":"plugin","message":"no","retryable":false}`), sdk.FaultProvider},
+		{"somebody over there", says(409, `{"class":"conflict","fault":"gremlins","message":"no","retryable":false}`), sdk.FaultProvider},
+		{"the caller", says(400, `{"class":"validation","fault":"caller","message":"no","field":"date","retryable":false}`), sdk.FaultCaller},
+	} {
+		f.fail(fault{op: tax.OpFinalise, before: c.answer})
+		_, err := f.open().Finalise(t.Context(), known())
+		if err == nil || sdk.AsError(err).Fault != c.want {
+			t.Errorf("%s: %+v, want the fault with the %s", c.what, err, c.want)
+		}
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	f := newFar(t)
 	e := f.open()

@@ -49,8 +49,8 @@ func (k *call) said(e *sdk.Error, after sdk.Span) *sdk.Error {
 	case e.Class == sdk.Validation && e.Field == "":
 		e.Field = k.field
 	}
-	if e.Fault != sdk.FaultCaller {
-		e.Fault = sdk.FaultProvider // whatever it is to the other side
+	if e.Fault != sdk.FaultCaller && e.Fault != sdk.FaultNetwork {
+		e.Fault = sdk.FaultProvider // who is behind it over there
 	}
 	e.Retryable = e.Retryable || sdk.Errorf(e.Class, "").Retryable
 	e.RetryAfter = max(e.RetryAfter, after)
@@ -76,12 +76,17 @@ func (k *call) unsaid(status int, text []byte, after sdk.Span) *sdk.Error {
 	if class == sdk.Validation {
 		e.Field = k.field
 	}
-	if e.Fault == sdk.FaultNetwork {
+	if e.Fault == sdk.FaultNetwork && !gateway(status) {
 		e.Fault = sdk.FaultProvider
 	}
 	e.RetryAfter = after
 	e.Provider = sdk.Provider{Code: "HTTP " + strconv.Itoa(status), Text: string(text[:min(len(text), sdk.MaxProviderText)])}
 	return e.Bounded()
+}
+
+// gateway tells whether it is the way to the engine that is at fault, not the engine.
+func gateway(status int) bool {
+	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
 }
 
 // retryAfter reads the header of that name: seconds, or a date.
