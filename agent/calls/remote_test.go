@@ -109,6 +109,34 @@ func TestTablesStandInForTheRemoteEngine(t *testing.T) {
 	}
 }
 
+// However long a gateway has nobody behind it, what was accepted waits. An engine that answers,
+// and never with a result, does not hold up what comes behind.
+func TestTheRemoteEngineIsAwayForLong(t *testing.T) {
+	p := newPair(t)
+	down := saying(http.StatusBadGateway, "bad gateway")
+	p.line.Store(&down)
+	_, a, err := p.tax(tax.OpFinalise, "k1", invoice)
+	if err != nil || a.State != Queued {
+		t.Fatalf("got %+v, %v", a, err)
+	}
+	p.run()
+	until(t, "many tries", func() bool { return p.asked.Load() > 2*maxStrikes })
+	if v, err := p.Call("erp", a.ID); err != nil || v.State != Queued {
+		t.Fatalf("after many tries: %+v, %v", v, err)
+	}
+	p.line.Store(nil)
+	until(t, "the final event", func() bool { return len(p.out.ofType(TypeFinalised)) == 1 })
+	odd := saying(http.StatusOK, "<html>")
+	p.line.Store(&odd)
+	if _, a, err = p.tax(tax.OpFinalise, "k2", strings.Replace(invoice, "I-1", "I-2", 1)); err != nil || a.State != Queued {
+		t.Fatalf("got %+v, %v", a, err)
+	}
+	until(t, "people to be told", func() bool { return p.out.told(alarmFailed) })
+	if v, err := p.Call("erp", a.ID); err != nil || v.State != Retry {
+		t.Fatalf("after many answers: %+v, %v", v, err)
+	}
+}
+
 // What the remote engine refuses is not gone round: its word counts.
 func TestTheRemoteEngineRefuses(t *testing.T) {
 	p := newPair(t)
