@@ -225,8 +225,66 @@ func TestAnswersThatAreNone(t *testing.T) {
 			t.Errorf("%s: the fault is with the %s", c.what, got)
 		}
 	}
+	text, err := json.Marshal(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.fail(fault{op: tax.OpFinalise, before: says(http.StatusOK, string(text)+strings.Repeat(" ", maxAnswer-len(text)))},
+		fault{op: tax.OpFinalise, before: says(http.StatusOK, string(text)+strings.Repeat(" ", maxAnswer-len(text)+1))})
+	if _, err := f.open().Finalise(t.Context(), d); err != nil {
+		t.Errorf("an answer of the largest size: %v", err)
+	}
+	_, err = f.open().Finalise(t.Context(), d)
+	sdktest.Fails(t, "an answer that is larger", err, sdk.UnknownOutcome)
 	if got, err := f.open().Finalise(t.Context(), d); err != nil || !got.Final.Equal(good.Final) {
 		t.Errorf("the good one: %+v, %v", got, err)
+	}
+}
+
+// The same holds for what is looked up, estimated or known of a number.
+func TestOtherAnswersThatAreNone(t *testing.T) {
+	f := newFar(t)
+	good, err := f.engine.Finalise(t.Context(), known())
+	if err != nil {
+		t.Fatal(err)
+	}
+	estimate, err := f.engine.Estimate(t.Context(), known())
+	if err != nil {
+		t.Fatal(err)
+	}
+	advice := tax.TaxIDAdvice{ID: sdk.TaxID{Country: "DE", Number: "DE136695976"}, Status: tax.IDValid, Checked: "format"}
+	for _, c := range []struct {
+		what, op string
+		answer   func() any
+	}{
+		{"another reference", tax.OpGetByReference, func() any { r := copied(t, good); r.Reference = "R2"; return r }},
+		{"an estimate", tax.OpGetByReference, func() any { return estimate }},
+		{"nothing final", tax.OpGetByReference, func() any { r := copied(t, good); r.Final = time.Time{}; return r }},
+		{"a sum that is none", tax.OpGetByReference, func() any { r := copied(t, good); r.Net = decimal.Zero; return r }},
+		{"something final", tax.OpEstimate, func() any { return good }},
+		{"something voided", tax.OpEstimate, func() any { r := copied(t, estimate); r.Voided = true; return r }},
+		{"another reference", tax.OpVoid, func() any { return &tax.Voided{Reference: "R2"} }},
+		{"no country", tax.OpValidateTaxID, func() any { a := advice; a.ID.Country = ""; return &a }},
+		{"no number", tax.OpValidateTaxID, func() any { a := advice; a.ID.Number = ""; return &a }},
+		{"a status that nobody knows", tax.OpValidateTaxID, func() any { a := advice; a.Status = "likely"; return &a }},
+		{"a look that nobody knows", tax.OpValidateTaxID, func() any { a := advice; a.Checked = "guess"; return &a }},
+	} {
+		text, err := json.Marshal(c.answer())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range calls {
+			if k.op != c.op {
+				continue
+			}
+			want := sdk.Unavailable
+			if k.marks {
+				want = sdk.UnknownOutcome
+			}
+			f.fail(fault{op: k.op, before: says(http.StatusOK, string(text))})
+			_, err := k.do(t.Context(), f.open())
+			sdktest.Fails(t, k.op+", "+c.what, err, want)
+		}
 	}
 }
 
