@@ -58,11 +58,12 @@ func sale() *tax.Document {
 // The program goes through the proxy that its host names, and trusts the authority of the
 // settings.
 func TestProxy(t *testing.T) {
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	engine, err := table.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	far := httptest.NewTLSServer(reference.Handler(engine, func(token string) bool { return token == "s3cret" }, slog.New(slog.DiscardHandler)))
+	far := httptest.NewTLSServer(reference.Handler(engine, func(token string) bool { return token == "s3cret" }, log))
 	defer far.Close()
 	var tunnels atomic.Int64
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -44,6 +44,7 @@ func serve(args []string) error {
 	if token == "" {
 		return fmt.Errorf("%s is empty: set it to the token that callers have to bring", tokenVariable)
 	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	engine, err := table.New()
 	if err != nil {
 		return err
@@ -54,7 +55,6 @@ func serve(args []string) error {
 	if err := engine.Configure(ctx, sdk.Settings{"state": *state}); err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	allowed := func(brought string) bool { return subtle.ConstantTimeCompare([]byte(brought), []byte(token)) == 1 }
 	server := &http.Server{Handler: reference.Handler(engine, allowed, log), ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout}
 	at, err := net.Listen("tcp", *listen)

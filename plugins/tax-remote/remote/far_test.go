@@ -64,11 +64,13 @@ func newFarWith(t testing.TB, s sdk.Settings) *far {
 		t.Fatal(err)
 	}
 	f := &far{t: t, doc: doc, allowed: map[string]bool{theToken: true}, engine: newTable(t, s)}
-	f.inner = reference.Handler(f.engine, f.lets, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	f.inner = reference.Handler(f.engine, f.lets, logOf(t))
 	f.http = httptest.NewServer(f)
 	t.Cleanup(f.http.Close)
 	return f
 }
+
+func logOf(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
 
 func newTable(t testing.TB, s sdk.Settings) *table.Engine {
 	t.Helper()
@@ -180,7 +182,7 @@ func (f *far) settings() sdk.Settings { return sdk.Settings{setURL: f.http.URL, 
 
 func configured(t testing.TB, s sdk.Settings) *Engine {
 	t.Helper()
-	e := New(slog.New(slog.NewTextHandler(t.Output(), nil)))
+	e := New(logOf(t))
 	if err := e.Configure(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +208,7 @@ func says(status int, body string, headers ...string) http.HandlerFunc {
 
 // The remote engine keeps what every tax engine promises.
 func TestSuite(t *testing.T) {
-	open := func(t testing.TB) tax.Engine { return New(slog.New(slog.NewTextHandler(t.Output(), nil))) }
+	open := func(t testing.TB) tax.Engine { return New(logOf(t)) }
 	for name, extra := range map[string]sdk.Settings{"plain": nil, "with a cache": {setCache: "60s"}} {
 		t.Run(name, func(t *testing.T) {
 			taxtest.Run(t, taxtest.Config{
