@@ -55,7 +55,7 @@ func sale() *tax.Document {
 		ShipFrom: berlin, ShipTo: berlin, Lines: []tax.Line{{ID: "1", Amount: decimal.RequireFromString("100.00")}}}
 }
 
-// The program goes through the proxy that its host names, and trusts the authority of the
+// The program goes through the proxy that its host or the setting names, and trusts the authority of the
 // settings.
 func TestProxy(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -94,16 +94,19 @@ func TestProxy(t *testing.T) {
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: far.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	e := taxtest.Program(t, program(t, []string{"HTTPS_PROXY=" + proxy.URL}))
-	if err := e.Configure(t.Context(), sdk.Settings{"url": "https://example.com", "token": "s3cret", "ca-file": ca}); err != nil {
-		t.Fatal(err)
-	}
-	r, err := e.Estimate(t.Context(), sale())
-	if err != nil || r.Source != "live" || !r.Tax.Decimal.Equal(decimal.NewFromInt(19)) {
-		t.Fatalf("got %+v, %v", r, err)
-	}
-	if tunnels.Load() != 1 {
-		t.Errorf("there were %d tunnels", tunnels.Load())
+	var e tax.Engine
+	for i, named := range []struct{ environment, setting string }{{proxy.URL, ""}, {"http://127.0.0.1:1", proxy.URL}} {
+		e = taxtest.Program(t, program(t, []string{"HTTPS_PROXY=" + named.environment}))
+		if err := e.Configure(t.Context(), sdk.Settings{"url": "https://example.com", "token": "s3cret", "ca-file": ca, "proxy": named.setting}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := e.Estimate(t.Context(), sale())
+		if err != nil || r.Source != "live" || !r.Tax.Decimal.Equal(decimal.NewFromInt(19)) {
+			t.Fatalf("got %+v, %v", r, err)
+		}
+		if n := tunnels.Load(); n != int64(i+1) {
+			t.Errorf("there were %d tunnels", n)
+		}
 	}
 	proxy.Close()
 	far.CloseClientConnections()

@@ -47,13 +47,19 @@ type call struct {
 	field string // that is wrong when the other side does not say which
 }
 
-func newClient(base string, timeout time.Duration, trusted *x509.CertPool, s signIn, log *slog.Logger, now func() time.Time) *client {
+// way is how the other side is reached.
+type way struct {
+	proxy   func(*http.Request) (*url.URL, error)
+	trusted *x509.CertPool // nil: the system's
+}
+
+func newClient(base string, timeout time.Duration, w way, s signIn, log *slog.Logger, now func() time.Time) *client {
 	h := &http.Client{
 		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
+			Proxy:                  w.proxy,
 			DialContext:            (&net.Dialer{Timeout: connectTimeout}).DialContext,
 			ForceAttemptHTTP2:      true,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trusted},
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: w.trusted},
 			TLSHandshakeTimeout:    connectTimeout,
 			MaxIdleConnsPerHost:    8,
 			IdleConnTimeout:        idleTimeout,

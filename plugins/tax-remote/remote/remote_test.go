@@ -40,7 +40,7 @@ func TestSettings(t *testing.T) {
 	}
 	good := sdk.Settings{setURL: "https://tax.example/base", setToken: "t"}
 	for _, s := range []sdk.Settings{good, oauth, with(oauth, setScope, "a b"), with(good, setURL, "http://127.0.0.1:8085"), with(good, setURL, "http://[::1]:8085"),
-		with(good, setURL, "http://localhost"), with(good, setTimeout, "60s"), with(good, setCache, "3600s")} {
+		with(good, setURL, "http://localhost"), with(good, setTimeout, "60s"), with(good, setProxy, "http://proxy.example:3128"), with(good, setCache, "3600s")} {
 		if err := New(nil).Configure(t.Context(), s); err != nil {
 			t.Errorf("%v: %v", s, err)
 		}
@@ -56,6 +56,7 @@ func TestSettings(t *testing.T) {
 		{with(oauth, setTokenURL, ""), setTokenURL}, {with(oauth, setTokenURL, "http://id.example"), setTokenURL}, {with(oauth, setID, ""), setID},
 		{with(oauth, setSecret, ""), setSecret}, {with(good, setTimeout, "soon"), setTimeout}, {with(good, setTimeout, "0s"), setTimeout},
 		{with(good, setTimeout, "61s"), setTimeout}, {with(good, setCache, "3601s"), setCache}, {with(good, setCache, "-1s"), setCache},
+		{with(good, setProxy, "proxy.example:3128"), setProxy}, {with(good, setProxy, "http://u:hunter2@proxy.example"), setProxy}, {with(good, setProxy, "http://proxy.example/a"), setProxy},
 		{with(good, setCA, junk), setCA}, {with(good, setCA, junk+"none"), setCA},
 	} {
 		err := New(nil).Configure(t.Context(), c.s)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -24,6 +25,7 @@ const (
 	setSecret   = "client-secret"
 	setScope    = "scope"
 	setCA       = "ca-file"
+	setProxy    = "proxy"
 	setTimeout  = "timeout"
 	setCache    = "cache"
 )
@@ -36,6 +38,7 @@ var settings = []sdk.Setting{
 	{Name: setSecret, Secret: true, Help: "secret of the client credentials"},
 	{Name: setScope, Help: "scopes of the token, with spaces between them; empty: none"},
 	{Name: setCA, Help: "PEM file of authorities that are trusted besides the system's"},
+	{Name: setProxy, Help: "HTTP proxy on the way, such as http://proxy.example:3128; empty: the one in the environment that the host gives, if any"},
 	{Name: setTimeout, Help: "of one call with all that belongs to it, such as 10s, the default; at most 60s"},
 	{Name: setCache, Help: "age up to which the estimate of the same document is given again, such as 300s; at most 3600s; empty: never"},
 }
@@ -71,6 +74,10 @@ func (e *Engine) Configure(_ context.Context, s sdk.Settings) error {
 	if err != nil {
 		return err
 	}
+	proxy, err := proxyOf(s[setProxy])
+	if err != nil {
+		return err
+	}
 	signIn, err := signInOf(s)
 	if err != nil {
 		return err
@@ -80,7 +87,7 @@ func (e *Engine) Configure(_ context.Context, s sdk.Settings) error {
 	if e.client != nil {
 		return sdk.Errorf(sdk.Conflict, "the plugin is configured already").Suggest("start it anew")
 	}
-	e.client = newClient(base, timeout, trusted, signIn, e.log, e.now)
+	e.client = newClient(base, timeout, way{proxy, trusted}, signIn, e.log, e.now)
 	if age > 0 {
 		e.cache = newCache(age, e.now)
 	}
@@ -123,6 +130,18 @@ func spanOf(s sdk.Settings, name string, missing, most time.Duration) (time.Dura
 		return 0, wrong(name, "%s is not within 0s and %s", span, sdk.Span(most))
 	}
 	return time.Duration(span), nil
+}
+
+// proxyOf gives what chooses the proxy of a request.
+func proxyOf(address string) (func(*http.Request) (*url.URL, error), error) {
+	if address == "" {
+		return http.ProxyFromEnvironment, nil
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		return nil, wrong(setProxy, "it is no address such as http://proxy.example:3128") // not shown: it may hold a password
+	}
+	return http.ProxyURL(u), nil
 }
 
 // trust gives the authorities that are trusted; nil: the system's.
