@@ -82,7 +82,7 @@ func TestNothingChangesOnTheWay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want.Source = live; sdktest.Diff(got, want) != "" {
+		if want = copied(t, want); sdktest.Diff(got, want) != "" {
 			t.Fatalf("estimate: %s", sdktest.Diff(got, want))
 		}
 		got, err = e.Finalise(t.Context(), d)
@@ -94,7 +94,7 @@ func TestNothingChangesOnTheWay(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if want.Source = live; sdktest.Diff(got, want) != "" {
+		if want = copied(t, want); sdktest.Diff(got, want) != "" {
 			t.Fatalf("finalise: %s", sdktest.Diff(got, want))
 		}
 	})
@@ -185,8 +185,8 @@ func TestAnswersThatAreNone(t *testing.T) {
 		{"a credit", func(r *tax.Result) { r.Kind = tax.ResultCredit }},
 		{"not final", func(r *tax.Result) { r.Final = time.Time{} }},
 		{"voided", func(r *tax.Result) { r.Voided = true }},
-		{"provisional", func(r *tax.Result) { r.Provisional = true }},
 		{"a line less", func(r *tax.Result) { r.Lines = r.Lines[:2] }},
+		{"another line", func(r *tax.Result) { r.Lines[0].ID = "4" }},
 		{"lines in another order", func(r *tax.Result) { r.Lines[0], r.Lines[1] = r.Lines[1], r.Lines[0] }},
 		{"another net", func(r *tax.Result) { r.Net = r.Net.Add(decimal.New(1, -2)) }},
 		{"another net of a line", func(r *tax.Result) {
@@ -288,7 +288,8 @@ func TestOtherAnswersThatAreNone(t *testing.T) {
 	}
 }
 
-func copied(t *testing.T, r *tax.Result) *tax.Result {
+// copied gives a result as it is on the way, where nothing stands behind a null, from the far side.
+func copied(t rapid.TB, r *tax.Result) *tax.Result {
 	t.Helper()
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -298,6 +299,7 @@ func copied(t *testing.T, r *tax.Result) *tax.Result {
 	if err := json.Unmarshal(text, out); err != nil {
 		t.Fatal(err)
 	}
+	out.Source = live
 	return out
 }
 
