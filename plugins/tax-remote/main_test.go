@@ -59,7 +59,7 @@ func sale() *tax.Document {
 // settings.
 func TestProxy(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	engine, err := table.New()
+	engine, err := table.New(log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func serve(args []string) error {
 		return fmt.Errorf("%s is empty: set it to the token that callers have to bring", tokenVariable)
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	engine, err := table.New()
+	engine, err := table.New(log)
 	if err != nil {
 		return err
 	}

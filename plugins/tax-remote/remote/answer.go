@@ -64,15 +64,12 @@ func checkAnswer(d *tax.Document, r *tax.Result) error {
 		if err := same(fmt.Sprintf("lines[%d].id", i), got.ID, asked.ID); err != nil {
 			return err
 		}
-		net := asked.Amount
-		if got.Status == tax.NotCalculated {
-			continue // what is in the price is not known
-		}
+		net := decimal.NewNullDecimal(asked.Amount)
 		if asked.Included {
-			net = net.Sub(got.Tax.Decimal)
+			net = minus(net, got.Tax) // which is not known if the tax is not
 		}
-		if !got.Net.Equal(net) {
-			return fmt.Errorf("lines[%d].net is %s, and %s by the document", i, got.Net, net)
+		if !equal(got.Net, net) {
+			return fmt.Errorf("lines[%d].net is %s, and %s by the document", i, text(got.Net), text(net))
 		}
 	}
 	return checkTotals(r)
@@ -81,19 +78,20 @@ func checkAnswer(d *tax.Document, r *tax.Result) error {
 // checkTotals checks that a result adds up, and that nothing which is not calculated is a
 // number.
 func checkTotals(r *tax.Result) error {
-	var net, owed decimal.Decimal
+	net, owed := decimal.NewNullDecimal(decimal.Zero), decimal.Zero
 	calculated := true
 	for i := range r.Lines {
 		l := &r.Lines[i]
 		if err := checkLine(l); err != nil {
 			return fmt.Errorf("lines[%d]: %w", i, err)
 		}
-		net, owed = net.Add(l.Net), owed.Add(l.Tax.Decimal)
+		net = decimal.NullDecimal{Decimal: net.Decimal.Add(l.Net.Decimal), Valid: net.Valid && l.Net.Valid}
+		owed = owed.Add(l.Tax.Decimal)
 		calculated = calculated && l.Status == tax.Calculated
 	}
 	switch {
-	case !r.Net.Equal(net):
-		return fmt.Errorf("its net is %s, and the lines' %s", r.Net, net)
+	case !equal(r.Net, net):
+		return fmt.Errorf("its net is %s, and the lines' %s", text(r.Net), text(net))
 	case !calculated && (r.Status != tax.NotCalculated || r.Reason == "" || r.Tax.Valid || r.Gross.Valid):
 		return errors.New("a line is not calculated, so the document is not_calculated, with a reason and a null tax and gross")
 	case !calculated:
@@ -102,8 +100,8 @@ func checkTotals(r *tax.Result) error {
 		return errors.New("all lines are calculated, so the document is, with tax and gross")
 	case !r.Tax.Decimal.Equal(owed):
 		return fmt.Errorf("its tax is %s, and the lines' %s", r.Tax.Decimal, owed)
-	case !r.Gross.Decimal.Equal(net.Add(owed)):
-		return fmt.Errorf("its gross is %s, and net and tax come to %s", r.Gross.Decimal, net.Add(owed))
+	case !r.Net.Valid || !r.Gross.Decimal.Equal(net.Decimal.Add(owed)):
+		return fmt.Errorf("its gross is %s, and net and tax come to %s", r.Gross.Decimal, net.Decimal.Add(owed))
 	}
 	var summed decimal.Decimal
 	for _, s := range r.Summary {
@@ -113,6 +111,21 @@ func checkTotals(r *tax.Result) error {
 		return fmt.Errorf("its tax is %s, and the summary's %s", owed, summed)
 	}
 	return nil
+}
+
+func minus(a, b decimal.NullDecimal) decimal.NullDecimal {
+	return decimal.NullDecimal{Decimal: a.Decimal.Sub(b.Decimal), Valid: a.Valid && b.Valid}
+}
+
+func equal(a, b decimal.NullDecimal) bool {
+	return a.Valid == b.Valid && (!a.Valid || a.Decimal.Equal(b.Decimal))
+}
+
+func text(n decimal.NullDecimal) string {
+	if !n.Valid {
+		return "null"
+	}
+	return n.Decimal.String()
 }
 
 func checkLine(l *tax.LineResult) error {

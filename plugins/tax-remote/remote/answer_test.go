@@ -186,10 +186,13 @@ func TestAnswersThatAreNone(t *testing.T) {
 		{"a line less", func(r *tax.Result) { r.Lines = r.Lines[:2] }},
 		{"another line", func(r *tax.Result) { r.Lines[0].ID = "4" }},
 		{"lines in another order", func(r *tax.Result) { r.Lines[0], r.Lines[1] = r.Lines[1], r.Lines[0] }},
-		{"another net", func(r *tax.Result) { r.Net = r.Net.Add(decimal.New(1, -2)) }},
+		{"another net", func(r *tax.Result) { r.Net.Decimal = r.Net.Decimal.Add(decimal.New(1, -2)) }},
 		{"another net of a line", func(r *tax.Result) {
-			r.Lines[0].Net, r.Lines[1].Net = r.Lines[0].Net.Add(decimal.New(1, -2)), r.Lines[1].Net.Sub(decimal.New(1, -2))
+			a, b := &r.Lines[0].Net, &r.Lines[1].Net
+			a.Decimal, b.Decimal = a.Decimal.Add(decimal.New(1, -2)), b.Decimal.Sub(decimal.New(1, -2))
 		}},
+		{"no net", func(r *tax.Result) { r.Net.Valid = false }},
+		{"no net of a line", func(r *tax.Result) { r.Lines[0].Net.Valid, r.Net.Valid = false, false }},
 		{"another tax", func(r *tax.Result) {
 			r.Tax.Decimal, r.Gross.Decimal = r.Tax.Decimal.Add(decimal.New(1, -2)), r.Gross.Decimal.Add(decimal.New(1, -2))
 		}},
@@ -264,7 +267,7 @@ func TestOtherAnswersThatAreNone(t *testing.T) {
 		{"another reference", tax.OpGetByReference, func() any { r := copied(t, good); r.Reference = "R2"; return r }},
 		{"an estimate", tax.OpGetByReference, func() any { return estimate }},
 		{"nothing final", tax.OpGetByReference, func() any { r := copied(t, good); r.Final = time.Time{}; return r }},
-		{"a sum that is none", tax.OpGetByReference, func() any { r := copied(t, good); r.Net = decimal.Zero; return r }},
+		{"a sum that is none", tax.OpGetByReference, func() any { r := copied(t, good); r.Net.Decimal = decimal.Zero; return r }},
 		{"something final", tax.OpEstimate, func() any { return good }},
 		{"something voided", tax.OpEstimate, func() any { r := copied(t, estimate); r.Voided = true; return r }},
 		{"another reference", tax.OpVoid, func() any { return &tax.Voided{Reference: "R2"} }},

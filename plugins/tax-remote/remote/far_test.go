@@ -74,7 +74,7 @@ func logOf(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Ou
 
 func newTable(t testing.TB, s sdk.Settings) *table.Engine {
 	t.Helper()
-	e, err := table.New()
+	e, err := table.New(logOf(t))
 	if err != nil {
 		t.Fatal(err)
 	}
