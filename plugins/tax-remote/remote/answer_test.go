@@ -232,6 +232,19 @@ func TestAnswersThatAreNone(t *testing.T) {
 			t.Errorf("%s: the fault is with the %s", c.what, got)
 		}
 	}
+	if got, err := f.open().Finalise(t.Context(), d); err != nil || !got.Final.Equal(good.Final) {
+		t.Errorf("the good one: %+v, %v", got, err)
+	}
+}
+
+// An answer is read up to its limit, and one beyond it is none.
+func TestTheLargestAnswer(t *testing.T) {
+	f := newFar(t)
+	d := known()
+	good, err := f.engine.Finalise(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
 	text, err := json.Marshal(good)
 	if err != nil {
 		t.Fatal(err)
@@ -243,9 +256,6 @@ func TestAnswersThatAreNone(t *testing.T) {
 	}
 	_, err = f.open().Finalise(t.Context(), d)
 	sdktest.Fails(t, "an answer that is larger", err, sdk.UnknownOutcome)
-	if got, err := f.open().Finalise(t.Context(), d); err != nil || !got.Final.Equal(good.Final) {
-		t.Errorf("the good one: %+v, %v", got, err)
-	}
 }
 
 // The same holds for what is looked up, estimated or known of a number.
