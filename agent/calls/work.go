@@ -225,7 +225,8 @@ func (s *Service) tryQueued(call *record, a *asked) bool {
 	case err == nil:
 		s.finish(call, a, Done, answer, nil)
 	case s.life.Err() != nil: // the agent stops: that is nobody's failure
-	case class == sdk.Unavailable, class == sdk.Throttled:
+	case class == sdk.Unavailable, class == sdk.Throttled, class == sdk.UnknownOutcome && failureOf(err).Fault == sdk.FaultNetwork:
+		// A line that breaks within a call is as little the call's fault as one that is cut.
 		s.watchFor(call, min(time.Duration(failureOf(err).RetryAfter), maxRetryAfter))
 	case class == sdk.Auth || doubtful(class):
 		s.strike(call, a, failureOf(err))
