@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -44,9 +45,10 @@ func TestEventOfASystemElsewhereIsNotBelieved(t *testing.T) {
 	from("eu", "gone", "of-a-revision-not-held", func(h *block.Head) { h.Revision = revisionOf(2) })
 	rules.set.Contracts["stock.counted"] = &policy.Contract{Authority: "wms-eu"}
 	from("eu", "wms-eu", "another-type", func(h *block.Head) { h.Type = "stock.counted.v1" })
+	from("eu", "agent", "not-its-own", same)
 	causes := map[string]string{
 		"forged": "agent eu sent it as an event of system shop-na, which is at site na", "unknown": "no revision held here had that system",
-		"of-nobody": "as an event of no system", "not-listed": "let that system publish order.captured.v1",
+		"of-nobody": "as an event of no system", "not-its-own": "no revision held here had that system", "not-listed": "let that system publish order.captured.v1",
 		"no-authority": "let that system publish stock.counted.v1", "another-type": "is of type order.captured.v1, and its sender routed it as stock.counted.v1",
 	}
 	b.run(t)
@@ -61,6 +63,28 @@ func TestEventOfASystemElsewhereIsNotBelieved(t *testing.T) {
 		}
 	}
 	await(t, "they are delivered when somebody has looked", func() bool { return len(b.target.delivered("erp")) == 2+len(causes) })
+}
+
+// TestEventOfAnAgentItself: what an agent tells of its own calls is believed from every site,
+// by the revision that has a contract for it, also when a later one has none.
+func TestEventOfAnAgentItself(t *testing.T) {
+	rules := newRules([]string{"erp"})
+	first := rules.set
+	first.Revision = revisionOf(5)
+	first.Contracts["order.captured"] = &policy.Contract{Authority: policy.AgentRole}
+	b := newBench(t, rules)
+	b.journal.append(itemFrom("eu", policy.AgentRole, "label", 5, func(*block.Head) {}))
+	b.run(t)
+	b.awaitDelivered(t, "erp", "label")
+	b.stop()
+	later := *first
+	later.Revision = revisionOf(6)
+	later.Contracts = maps.Clone(first.Contracts)
+	later.Contracts["order.captured"] = &policy.Contract{Authority: "shop"}
+	rules.set = &later
+	b.journal.append(itemFrom("na", policy.AgentRole, "in-flight", 5, func(*block.Head) {}))
+	b.run(t)
+	b.awaitDelivered(t, "erp", "label", "in-flight")
 }
 
 // TestEventOfAnotherRevisionIsJudgedByIt: what a former revision allowed stays allowed, over a

@@ -20,6 +20,10 @@ var (
 	revisionsBucket = []byte("revisions") // those that the voices are of
 )
 
+// ownVoice is that of an agent itself, which tells what came of its calls. No system can be
+// called so.
+const ownVoice = "/" + policy.AgentRole
+
 // voice is what a system may say, by any revision that was held here. It is not changed
 // once it is made.
 type voice struct {
@@ -38,7 +42,12 @@ type claim struct {
 // keepVoices adds what a revision allows, and gives the index all that is known. e.mu is held.
 func (e *Engine) keepVoices(x *policyIndex, set *policy.Set) (ops []func(tx *bolt.Tx) error) {
 	last := !set.Revision.Less(e.revision)
-	for name, s := range set.Systems {
+	speakers := maps.Clone(set.Systems)
+	if speakers == nil {
+		speakers = map[string]*policy.System{}
+	}
+	speakers[ownVoice] = &policy.System{Role: policy.AgentRole, Publishes: slices.Sorted(maps.Keys(set.Contracts))}
+	for name, s := range speakers {
 		old := e.voices[name]
 		next := &voice{Site: s.Site}
 		if old != nil {
@@ -114,9 +123,11 @@ func (x *policyIndex) foreign(c *claim) (fault string, later bool) {
 	if c.System == "" {
 		return fmt.Sprintf("agent %s sent it as an event of no system: somebody may have taken that agent; look at it before this is replayed", c.Agent), false
 	}
-	v := x.voices[c.System]
+	v, own := x.voices[c.System], x.voices[ownVoice]
 	contract, _, _ := policy.ParseType(c.Type)
 	switch {
+	case c.System == policy.AgentRole && own != nil && slices.Contains(own.Contracts, contract):
+		return "", false // of itself, as every agent may
 	case v != nil && v.Site != c.Agent:
 		return fmt.Sprintf("agent %s sent it as an event of system %s, which is at site %s: somebody may have taken that agent; look at it before this is replayed",
 			c.Agent, c.System, v.Site), false
