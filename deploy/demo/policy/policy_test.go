@@ -72,9 +72,9 @@ func TestWholePolicy(t *testing.T) {
 		what      string
 		got, want int
 	}{
-		{"contracts", len(set.Contracts), 4}, {"sites", len(set.Sites), 4}, {"systems", len(set.Systems), 8},
-		{"routes", len(set.Routes), 8}, {"journeys", len(set.Journeys), 1},
-		{"milestones", len(set.Journeys["order"].Milestones), 5},
+		{"contracts", len(set.Contracts), 7}, {"sites", len(set.Sites), 4}, {"systems", len(set.Systems), 8},
+		{"routes", len(set.Routes), 11}, {"plugins", len(set.Plugins), 6}, {"ranges", len(set.Ranges), 1}, {"journeys", len(set.Journeys), 1},
+		{"milestones", len(set.Journeys["order"].Milestones), 7},
 	} {
 		if count.got != count.want {
 			t.Errorf("%s: got %d, want %d", count.what, count.got, count.want)
