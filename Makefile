@@ -38,9 +38,10 @@ TARGET  ?=
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-build: need-go ## both binaries and the demo into bin/
+build: need-go ## the programs, the plugins that the demo runs, and the demo into bin/
 	@mkdir -p $(BIN)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./controlplane/cmd/crossdock ./agent/cmd/crossdock-agent ./deploy/demo/cmd/crossdock-demo
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./controlplane/cmd/crossdock ./agent/cmd/crossdock-agent ./deploy/demo/cmd/crossdock-demo \
+	  ./plugins/carrier-zone ./plugins/tax-table
 
 run: build ## the demo: a control plane, four agents, real orders (NODES=3 UNTIL=done OUTAGE=eu:20s KILL=leader ORDERS=100)
 	@$(BIN)/crossdock-demo run --bin $(BIN) $(if $(NODES),--nodes $(NODES)) $(if $(UNTIL),--until $(UNTIL)) $(if $(OUTAGE),--outage $(OUTAGE)) \

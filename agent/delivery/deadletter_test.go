@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -65,6 +66,28 @@ func TestEventOfASystemElsewhereIsNotBelieved(t *testing.T) {
 		}
 	}
 	await(t, "they are delivered when somebody has looked", func() bool { return len(b.target.delivered("erp")) == 2+len(causes) })
+}
+
+// TestEventOfAnAgentItself: what an agent tells of its own calls is believed from every site,
+// by the revision that has a contract for it, also when a later one has none.
+func TestEventOfAnAgentItself(t *testing.T) {
+	rules := newRules([]string{"erp"})
+	first := rules.set
+	first.Revision = revisionOf(5)
+	first.Contracts["order.captured"] = &policy.Contract{Authority: policy.AgentRole}
+	b := newBench(t, rules)
+	b.journal.append(itemFrom("eu", policy.AgentRole, "label", 5, func(*block.Head) {}))
+	b.run(t)
+	b.awaitDelivered(t, "erp", "label")
+	b.stop()
+	later := *first
+	later.Revision = revisionOf(6)
+	later.Contracts = maps.Clone(first.Contracts)
+	later.Contracts["order.captured"] = &policy.Contract{Authority: "shop"}
+	rules.set = &later
+	b.journal.append(itemFrom("na", policy.AgentRole, "in-flight", 5, func(*block.Head) {}))
+	b.run(t)
+	b.awaitDelivered(t, "erp", "label", "in-flight")
 }
 
 // TestEventOfAnotherRevisionIsJudgedByIt: what a former revision allowed stays allowed, over a

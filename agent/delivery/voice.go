@@ -20,6 +20,10 @@ var (
 	revisionsBucket = []byte("revisions") // those that the voices are of
 )
 
+// ownVoice is that of agents themselves, which tell what came of their calls. No system can be
+// called so.
+const ownVoice = "/" + policy.AgentRole
+
 // voice is what a system may say, by any revision that was held here. It is not changed
 // once it is made.
 type voice struct {
@@ -38,8 +42,8 @@ type claim struct {
 // keepVoices adds what a revision allows, and gives the index all that is known. e.mu is held.
 func (e *Engine) keepVoices(x *policyIndex, set *policy.Set) (ops []func(tx *bolt.Tx) error) {
 	last := !set.Revision.Less(e.revision)
-	systems := maps.Clone(set.Systems)
-	systems[policy.AgentRole] = agents(set)
+	systems := map[string]*policy.System{ownVoice: agents(set)}
+	maps.Copy(systems, set.Systems)
 	for name, s := range systems {
 		old := e.voices[name]
 		next := &voice{Site: s.Site}
@@ -128,10 +132,14 @@ func (x *policyIndex) foreign(c *claim) (fault string, later bool) {
 	if c.System == "" {
 		return fmt.Sprintf("agent %s sent it as an event of no system: somebody may have taken that agent; look at it before this is replayed", c.Agent), false
 	}
-	v := x.voices[c.System]
+	name := c.System
+	if name == policy.AgentRole {
+		name = ownVoice
+	}
+	v := x.voices[name]
 	contract, _, _ := policy.ParseType(c.Type)
 	switch {
-	case v != nil && v.Site != c.Agent && c.System != policy.AgentRole:
+	case v != nil && v.Site != c.Agent && name != ownVoice:
 		return fmt.Sprintf("agent %s sent it as an event of system %s, which is at site %s: somebody may have taken that agent; look at it before this is replayed",
 			c.Agent, c.System, v.Site), false
 	case v != nil && slices.Contains(v.Contracts, contract):

@@ -189,6 +189,9 @@ type want struct {
 	asked time.Time
 	told  bool
 	seen  time.Time // when somebody wanted it last
+	// behind is where the journal ended when it was missed. While what came before that is not
+	// read, its pieces may lie there: after an outage that takes longer than AskAfter.
+	behind uint64
 }
 
 // Names splits the attribute's value.
@@ -244,6 +247,7 @@ func (s *Store) want(sum, from string) {
 	if from == s.cfg.Agent {
 		from = ""
 	}
+	behind := s.cfg.Position()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
@@ -252,7 +256,7 @@ func (s *Store) want(sum, from string) {
 		if len(s.wanted) >= maxWanted {
 			return // it is asked for once others are here
 		}
-		w = &want{from: from, since: now}
+		w = &want{from: from, since: now, behind: behind}
 		s.wanted[sum] = w
 	}
 	w.seen = now

@@ -169,7 +169,7 @@ func (s *Store) askOnce(ctx context.Context) (more bool) {
 			delete(s.wanted, sum)
 			continue
 		}
-		if w.from != "" && now.Sub(w.since) >= s.cfg.Tuning.AskAfter && (w.asked.IsZero() || now.Sub(w.asked) >= s.cfg.Tuning.AskAgain) {
+		if w.from != "" && s.cursor >= w.behind && now.Sub(w.since) >= s.cfg.Tuning.AskAfter && (w.asked.IsZero() || now.Sub(w.asked) >= s.cfg.Tuning.AskAgain) {
 			requests = append(requests, request{sum, w.from})
 		}
 		if !w.told && (now.Sub(w.since) >= tellAfter || w.from == "") {

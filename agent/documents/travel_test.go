@@ -167,6 +167,33 @@ func TestMissingIsAskedFor(t *testing.T) {
 	})
 }
 
+// What has come and is not read yet is not asked for, however long that takes.
+func TestArrivedIsNotAskedFor(t *testing.T) {
+	n, eu, hq := pair(t)
+	sum := eu.put(t, text(1, 2*ChunkSize))
+	if err := eu.Send(t.Context(), sum, []string{"hq"}); err != nil {
+		t.Fatal(err)
+	}
+	hq.set(func() { hq.position = uint64(n.sentTo("hq")) + 1 })
+	hq.Lacking(sum, "eu")
+	hq.set(func() { hq.clock = hq.clock.Add(time.Second) })
+	if hq.askOnce(t.Context()); n.sentTo("eu") > 0 {
+		t.Error("it is asked for before what came was read")
+	}
+	hq.run(t)
+	await(t, "it is here", func() bool { return hq.Lacking(sum, "eu") == "" })
+	if n.sentTo("eu") > 0 {
+		t.Error("it is asked for")
+	}
+	gone := strings.Repeat("b", 64)
+	hq.Lacking(gone, "eu")
+	await(t, "what has not come is asked for", func() bool {
+		hq.set(func() { hq.clock = hq.clock.Add(time.Second) })
+		hq.Lacking(gone, "eu")
+		return n.sentTo("eu") > 0
+	})
+}
+
 // What another agent sends under the same name spoils nothing, and is told.
 func TestForeignPiecesSpoilNothing(t *testing.T) {
 	n, eu, hq := pair(t)

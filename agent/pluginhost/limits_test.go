@@ -117,20 +117,6 @@ func TestANameIsOfOneProcessAtATime(t *testing.T) {
 	}
 }
 
-// A caller that comes before the host has looked at the policy is not sent away for good.
-func TestAPluginThatHasNotBegunIsUnavailable(t *testing.T) {
-	cfg := testConfig(t.TempDir())
-	cfg.Specs = func() []Spec { return []Spec{spec("one", "tame")} }
-	h, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = h.Carrier("one")
-	wantClass(t, "one of the policy", err, sdk.Unavailable)
-	_, err = h.Carrier("two")
-	wantClass(t, "one that it does not have", err, sdk.NotSupported)
-}
-
 func TestAPluginWithoutAHashIsNotRun(t *testing.T) {
 	s := spec("none", "tame")
 	s.SHA256 = ""

@@ -244,11 +244,10 @@ func (h *Host) plugin(name string) *plugin {
 // one run of the plugin only. Errors are *sdk.Error, of class Unavailable while it does not run.
 func (h *Host) Served(kind, name string) (any, error) {
 	p := h.plugin(name)
-	if p == nil && slices.ContainsFunc(h.cfg.Specs(), func(s Spec) bool { return s.Name == name }) {
-		// Who is told that there is no such plugin goes away for good.
-		return nil, sdk.Errorf(sdk.Unavailable, "plugin %s has not begun yet", name)
-	}
-	if p == nil {
+	switch {
+	case p == nil && slices.ContainsFunc(h.cfg.Specs(), func(s Spec) bool { return s.Name == name }):
+		return nil, sdk.Errorf(sdk.Unavailable, "plugin %s is not started yet", name)
+	case p == nil:
 		return nil, sdk.Errorf(sdk.NotSupported, "this site has no plugin %q: add it to the policy", name)
 	}
 	return p.served(kind)

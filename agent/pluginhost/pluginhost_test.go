@@ -274,6 +274,21 @@ func TestFloodsAreDropped(t *testing.T) {
 	}
 }
 
+// After a start, and after a revision, policy has plugins for a moment that the host has not
+// begun with: whoever calls one then should call again, and not give up.
+func TestAPluginThatIsNotBegunIsUnavailable(t *testing.T) {
+	cfg := testConfig("host")
+	cfg.Specs = func() []Spec { return []Spec{spec("zone", "tame")} }
+	h, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.Carrier("zone")
+	wantClass(t, "zone", err, sdk.Unavailable)
+	_, err = h.Carrier("other")
+	wantClass(t, "other", err, sdk.NotSupported)
+}
+
 func TestConfigIsChecked(t *testing.T) {
 	for what, spoil := range map[string]func(*Config){
 		"no directory":   func(c *Config) { c.Dir = "" },

@@ -22,9 +22,16 @@ func (c *compiler) system(meta Meta, o *object) {
 	site := o.required("site", "name the site that it is attached to")
 	publishes := o.texts("publishes")
 	replaces := o.text("replaces")
+	role := o.text("role")
 	s := &System{
-		Meta: meta, Owner: o.owner(), Site: site.str(), Role: o.text("role").str(), Replaces: replaces.str(),
+		Meta: meta, Owner: o.owner(), Site: site.str(), Role: role.str(), Replaces: replaces.str(),
 		Publishes: strs(publishes), Sandbox: o.bool("sandbox"),
+	}
+	if s.Name == AgentRole {
+		c.errorAt(o.at, "give it another name", "%s is what the agent of a site is called when it tells of its own calls", quoted(AgentRole))
+	}
+	if s.Role == AgentRole {
+		c.errorAt(role.place, "give it another role", "%s is the role of the agent of a site, which tells of its own calls", quoted(AgentRole))
 	}
 	token := c.intake(s, o)
 	batch := c.limits(s, o)

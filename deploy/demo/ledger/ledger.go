@@ -24,6 +24,7 @@ const (
 	Sent   Act = "sent"   // made an event; from here on it must arrive
 	Taken  Act = "taken"  // acted on an event
 	Repeat Act = "repeat" // recognised an event that it had acted on, and did nothing
+	Noted  Act = "noted"  // got an answer that leaves no event
 )
 
 // Entry is one line of a ledger.
@@ -36,6 +37,25 @@ type Entry struct {
 	Key    string    `json:"key"`
 	Region string    `json:"region,omitempty"`
 	Step   string    `json:"step,omitempty"`
+	Call   *Call     `json:"call,omitempty"` // nil: it has to do with no carrier and no tax engine
+}
+
+// Call is what the system saw of a call to a carrier or a tax engine.
+type Call struct {
+	Status      string   `json:"status,omitempty"` // of a tax: calculated or not_calculated
+	Provisional bool     `json:"provisional,omitempty"`
+	Amount      string   `json:"amount,omitempty"` // tax or freight; empty: not known, which is not zero
+	Currency    string   `json:"currency,omitempty"`
+	Numbers     []string `json:"numbers,omitempty"`   // of parcels
+	Shipments   []string `json:"shipments,omitempty"` // on a manifest
+	Papers      []Paper  `json:"papers,omitempty"`
+}
+
+// Paper is a document: the hash by which an event names it, and that of what was found there.
+type Paper struct {
+	Kind  string `json:"kind"`
+	Named string `json:"named"`
+	Found string `json:"found"`
 }
 
 // Ledger is one system's record, on disk as JSON Lines.

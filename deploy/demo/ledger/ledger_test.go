@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 )
@@ -61,6 +62,7 @@ func TestLedgerReadsBackWhatItWrote(t *testing.T) {
 		t.Fatal(err)
 	}
 	sent, _ := history()
+	sent[0].Call = &Call{Status: "calculated", Amount: "1.20", Currency: "USD", Numbers: []string{"NW1"}, Papers: []Paper{{"label", "a", "b"}}}
 	for _, e := range sent {
 		if err := l.Write(e); err != nil {
 			t.Fatal(err)
@@ -70,7 +72,7 @@ func TestLedgerReadsBackWhatItWrote(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := Read(path)
-	if err != nil || !slices.Equal(got, sent) || !slices.Equal(l.Entries(), sent) {
+	if err != nil || !reflect.DeepEqual(got, sent) || !reflect.DeepEqual(l.Entries(), sent) {
 		t.Errorf("got %v, %v", got, err)
 	}
 }

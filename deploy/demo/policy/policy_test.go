@@ -72,9 +72,9 @@ func TestWholePolicy(t *testing.T) {
 		what      string
 		got, want int
 	}{
-		{"contracts", len(set.Contracts), 4}, {"sites", len(set.Sites), 4}, {"systems", len(set.Systems), 8},
-		{"routes", len(set.Routes), 8}, {"journeys", len(set.Journeys), 1},
-		{"milestones", len(set.Journeys["order"].Milestones), 5},
+		{"contracts", len(set.Contracts), 7}, {"sites", len(set.Sites), 4}, {"systems", len(set.Systems), 8},
+		{"routes", len(set.Routes), 11}, {"plugins", len(set.Plugins), 6}, {"ranges", len(set.Ranges), 1}, {"journeys", len(set.Journeys), 1},
+		{"milestones", len(set.Journeys["order"].Milestones), 7},
 	} {
 		if count.got != count.want {
 			t.Errorf("%s: got %d, want %d", count.what, count.got, count.want)
@@ -273,6 +273,32 @@ func TestRouting(t *testing.T) {
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("order %s, %s from %s: got %v, want %v", order.OrderID, tt.typ, tt.system, got, tt.want)
 			}
+		}
+	}
+}
+
+// What a site's agent tells of its calls goes to the ERP, and an order's tax and label have
+// the key of the order.
+func TestRoutingOfCalls(t *testing.T) {
+	set := compiled(t)
+	papers := `"documents":[{"kind":"label","format":"zpl","sha256":"` + strings.Repeat("a", 64) + `","size":9}]`
+	for _, tt := range []struct{ contract, data, key, route string }{
+		{"tax.finalised", `{"reference":"10250","call":"c","engine":"tax-latam","status":"not_calculated","currency":"USD","net":"1552.60","tax":null,"gross":null,"adjusted":false}`,
+			"10250", "taxes-to-erp"},
+		{"shipment.label-created", `{"reference":"10250","call":"c","carrier":"fleet-latam","shipment":"NW000000001","service":"parcel","return":false,` +
+			`"parcels":[{"tracking":"NW000000001"}],"price":{"amount":"36.11","currency":"BRL"},` + papers + `}`, "10250", "labels-to-erp"},
+		{"shipment.manifested", `{"reference":"latam-0001","call":"c","carrier":"fleet-latam","manifest":"M1","shipments":["10250"],"parcels":1,` + papers + `}`,
+			"latam-0001", "manifests-to-erp"},
+	} {
+		decoded := valid(t, version(t, set, tt.contract, "1.0.0"), []byte(tt.data))
+		if got := key(t, set, tt.contract, decoded); got != tt.key {
+			t.Errorf("%s: key %q, want %q", tt.contract, got, tt.key)
+		}
+		own := &policy.System{Meta: policy.Meta{Name: policy.AgentRole}, Site: "latam", Role: policy.AgentRole, Publishes: []string{tt.contract}}
+		e := &event.Event{ID: "1", Source: "/sites/latam/calls", Type: tt.contract + ".v1", Data: []byte(tt.data)}
+		targets := routing.New(set, "latam").Decide(t.Context(), e, decoded, own)
+		if len(targets) != 1 || targets[0].Agent != "hq" || targets[0].System != "erp" || targets[0].Route != tt.route || targets[0].Fault != "" {
+			t.Errorf("%s: got %+v, want %s", tt.contract, targets, tt.route)
 		}
 	}
 }

@@ -2,10 +2,7 @@ package stage
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -66,33 +63,46 @@ func Flows() []ledger.Flow {
 				return e.Type == systems.ShipmentMilestone && e.Step == string(northwind.Shipping)
 			}},
 			ledger.Flow{Name: "stock", Source: warehouse, To: "erp", Owed: of(systems.InventoryPosition)},
+			ledger.Flow{Name: "taxes", Source: shop, To: "erp", Owed: of(systems.TaxFinalised)},
+			ledger.Flow{Name: "labels", Source: warehouse, To: "erp", Owed: of(systems.LabelCreated)},
+			ledger.Flow{Name: "manifests", Source: warehouse, To: "erp", Owed: of(systems.Manifested)},
 		)
 	}
 	return append(out, ledger.Flow{Name: "answers", Source: "erp", To: "crm", Owed: of(systems.OrderAccepted)})
 }
 
-// Reconcile compares the systems' records as they stand.
-func (s *Stage) Reconcile() []ledger.Outcome {
+// Records are the systems' own, as they stand.
+func (s *Stage) Records() map[string][]ledger.Entry {
 	entries := map[string][]ledger.Entry{}
 	for name, l := range s.ledgers {
 		entries[name] = l.Entries()
 	}
-	return ledger.Reconcile(entries, Flows())
+	return entries
 }
+
+// Reconcile compares the systems' records as they stand.
+func (s *Stage) Reconcile() []ledger.Outcome { return ledger.Reconcile(s.Records(), Flows()) }
 
 // Settled reports whether the business has come to rest: every order went its whole way
 // in the source systems' own records, and everything sent has been taken.
 func (s *Stage) Settled() bool {
 	expected := map[string]int{} // events that the data makes, by type
+	parcels := map[string]int{}  // by region
 	for i := range s.company.Orders {
 		o := &s.company.Orders[i]
 		expected[systems.OrderCaptured]++
 		expected[systems.OrderAccepted]++
+		expected[systems.TaxFinalised]++
 		expected[systems.ShipmentMilestone] += 2
 		if !o.Shipped.IsZero() {
 			expected[systems.ShipmentMilestone]++
 			expected[systems.InventoryPosition] += len(o.Lines)
+			expected[systems.LabelCreated]++
+			parcels[o.Region]++
 		}
+	}
+	for _, n := range parcels {
+		expected[systems.Manifested] += (n + systems.Truck - 1) / systems.Truck
 	}
 	sent := map[string]int{}
 	for _, l := range s.ledgers {
@@ -203,20 +213,6 @@ func (s *Stage) Table(ctx context.Context) []Row {
 }
 
 func fill(ctx context.Context, site *Site, row *Row) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+site.Ops+"/v1/status", nil)
-	if err != nil {
-		return err
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return errors.New(answer.Status)
-	}
 	var status struct {
 		Link struct {
 			Connected bool
@@ -228,7 +224,7 @@ func fill(ctx context.Context, site *Site, row *Row) error {
 			Parked, DeadLetters int
 		}
 	}
-	if err := json.NewDecoder(answer.Body).Decode(&status); err != nil {
+	if err := ask(ctx, site, &status); err != nil {
 		return err
 	}
 	row.Link = "alone"

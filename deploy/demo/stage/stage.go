@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,7 +24,6 @@ import (
 	"github.com/crossdock/crossdock/deploy/demo/ledger"
 	"github.com/crossdock/crossdock/deploy/demo/line"
 	"github.com/crossdock/crossdock/deploy/demo/northwind"
-	"github.com/crossdock/crossdock/deploy/demo/policy"
 	"github.com/crossdock/crossdock/deploy/demo/systems"
 )
 
@@ -152,6 +150,7 @@ func (s *Stage) SetUp(ctx context.Context) error {
 		{"enrol the agents", s.startAgents},
 		{"open the systems", s.openSystems},
 		{"wait for the policy at the agents", s.awaitAgents},
+		{"wait for the plugins and their numbers", s.awaitPlugins},
 	} {
 		if err := step.do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
@@ -197,7 +196,7 @@ func (s *Stage) await(ctx context.Context, url string, p *process) error {
 
 // approvePolicy has one person propose and another approve, as central IT would.
 func (s *Stage) approvePolicy(ctx context.Context) error {
-	if err := os.CopyFS(s.path("policy"), policyFiles()); err != nil {
+	if err := s.writePolicy(); err != nil {
 		return err
 	}
 	tokens := map[string]string{}
@@ -214,9 +213,6 @@ func (s *Stage) approvePolicy(ctx context.Context) error {
 	_, err := s.Crossdock(ctx, tokens["ben"], "policy", "approve", "1")
 	return err
 }
-
-// policyFiles is the demo's policy without the Go source beside it.
-func policyFiles() fs.FS { return policy.Files }
 
 func (s *Stage) startAgents(ctx context.Context) error {
 	names := SiteNames()
@@ -240,6 +236,9 @@ func (s *Stage) startAgents(ctx context.Context) error {
 
 func (s *Stage) enrol(ctx context.Context, site *Site) error {
 	if err := os.MkdirAll(filepath.Join(site.dir, "secrets"), 0o700); err != nil {
+		return err
+	}
+	if err := s.installPlugins(site); err != nil {
 		return err
 	}
 	var addresses []string
@@ -276,7 +275,7 @@ func (s *Stage) openSystems(ctx context.Context) error {
 		bySite[site.Name] = site
 	}
 	address := func(site *Site, name string, port int) (a systems.Address, l *ledger.Ledger, err error) {
-		a = systems.Address{Name: name, Listen: fmt.Sprintf("127.0.0.1:%d", port), Intake: "http://" + site.Intake + "/v1/events"}
+		a = systems.Address{Name: name, Listen: fmt.Sprintf("127.0.0.1:%d", port), Agent: "http://" + site.Intake}
 		if a.IntakeToken, err = s.secret(site, name+".token"); err != nil {
 			return a, nil, err
 		}
@@ -293,7 +292,7 @@ func (s *Stage) openSystems(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.Shops[r.name] = systems.NewShop(a, l, s.cfg.Logger)
+		s.Shops[r.name] = systems.NewShop(ctx, a, l, s.cfg.Logger)
 		if a, l, err = address(site, "wms-"+r.name, r.port+2); err != nil {
 			return err
 		}

@@ -28,7 +28,7 @@ import (
 type Address struct {
 	Name         string // such as wms-eu
 	Listen       string
-	Intake       string // URL of the agent's /v1/events; empty: the system sends nothing
+	Agent        string // URL of the site's agent
 	IntakeToken  string // that the system shows to the agent
 	DeliverToken string // that the agent shows to the system
 }
@@ -43,6 +43,9 @@ type Event struct {
 	ContentType string          `json:"datacontenttype"`
 	Data        json.RawMessage `json:"data"`
 }
+
+// laterError has an event offered again: what it takes is not to be had now.
+type laterError struct{ error }
 
 const (
 	maxBody  = 1 << 20
@@ -66,10 +69,14 @@ type System struct {
 	outMu  sync.Mutex // guards outbox
 	outbox []Event
 	more   chan struct{}
+
+	failed chan error    // one slot: why the system cannot go on
+	slots  chan struct{} // one for each call to a carrier or a tax engine at a time
 }
 
 func newSystem(a Address, l *ledger.Ledger, log *slog.Logger) *System {
 	return &System{Address: a, ledger: l, log: log.With("system", a.Name), seen: map[string]bool{}, more: make(chan struct{}, 1),
+		failed: make(chan error, 1), slots: make(chan struct{}, callers),
 		snapshot: func(string) (any, bool) { return nil, false }}
 }
 
@@ -139,6 +146,11 @@ func (s *System) take(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	entry, err := s.act(e)
+	var again *laterError
+	if errors.As(err, &again) {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return
@@ -203,6 +215,8 @@ func (s *System) Run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return nil
+			case err := <-s.failed:
+				return err
 			case <-s.more:
 			}
 			continue
@@ -226,7 +240,7 @@ func (s *System) post(ctx context.Context, batch []Event) error {
 	if err != nil {
 		return backoff.Permanent(err)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.Intake, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.Agent+"/v1/events", bytes.NewReader(body))
 	if err != nil {
 		return backoff.Permanent(err)
 	}
