@@ -241,6 +241,11 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 			e.ID = byRef.ID
 			return nil, false, e
 		}
+		if byRef.Voided != "" {
+			e := refuse(OtherUse, "what was bought for reference %s (call %s) was given back (call %s): buy under a new reference", a.reference, byRef.ID, byRef.Voided)
+			e.ID = byRef.ID
+			return nil, false, e
+		}
 		return byRef, s.inDoubt(byRef), nil
 	}
 	if open, _, _ := s.store.count(); open >= MaxOpen {
@@ -249,6 +254,12 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 	if a.Operation == carrier.OpVoid && a.Kind == carrier.Kind {
 		if e := s.undecided(a); e != nil {
 			return nil, false, e
+		}
+		switch void, err := s.given(a); {
+		case err != nil:
+			return nil, false, s.unkept(err)
+		case void != nil:
+			return void, false, nil
 		}
 	}
 	id, err := uuid.NewV7()

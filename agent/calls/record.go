@@ -58,6 +58,7 @@ type record struct {
 	Turn     uint64    `json:"turn,omitempty"` // place in its plugin's queue
 	Waited   bool      `json:"waited,omitempty"`
 
+	Voided  string          `json:"voided,omitempty"` // the call that gave back what this one bought
 	Answer  json.RawMessage `json:"answer,omitempty"`
 	Failure *sdk.Error      `json:"failure,omitempty"` // the last one, of an open call too
 

@@ -336,6 +336,11 @@ func (s *store) save(r *record, bought bool, events ...leaving) error {
 		if size, err = write(tx, r, bought); err != nil {
 			return err
 		}
+		if r.gaveBack() {
+			if err := markVoided(tx, r); err != nil {
+				return err
+			}
+		}
 		for _, e := range events {
 			number, err := tx.Bucket(bucketLeave).NextSequence()
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -367,4 +368,26 @@ func TestTaxAlone(t *testing.T) {
 	if _, _, err := r.tax(tax.OpEstimate, "", invoice); !errors.As(err, &refusal) || refusal.Code != NoSuch {
 		t.Fatalf("got %v", err)
 	}
+}
+
+// TestGivenBack: what was given back is not handed out again, and giving it back twice is one
+// thing.
+func TestGivenBack(t *testing.T) {
+	r := newRig(t, nil)
+	bought := r.must(carrier.OpShip, "k1", shipment("R"))
+	given := r.must(carrier.OpVoid, "v1", void("R"))
+	for range 2 {
+		e := r.refusedWith(OtherUse, carrier.OpShip, "k2", shipment("R"))
+		if e.ID != bought.ID || !strings.Contains(e.Detail, "new reference") {
+			t.Errorf("another key: %+v", e)
+		}
+		if again := r.must(carrier.OpShip, "k1", shipment("R")); again.ID != bought.ID {
+			t.Errorf("the same key is answered by call %s, want %s", again.ID, bought.ID)
+		}
+		if again := r.must(carrier.OpVoid, "v2", void("R")); again.ID != given.ID {
+			t.Errorf("given back again by call %s, want %s", again.ID, given.ID)
+		}
+		r.reopen()
+	}
+	r.boughtOnce("R")
 }

@@ -150,6 +150,7 @@ func TestWhatIsNotSent(t *testing.T) {
 		{"date", sdk.Validation, func(s *carrier.Shipment) { s.Date = "2026-05-03" }},
 		{"date", sdk.NotServiced, func(s *carrier.Shipment) { s.Date = "2026-06-03" }},
 		{"rateId", sdk.Validation, func(s *carrier.Shipment) { s.RateID = "7" }},
+		{"returnTo", sdk.Validation, func(s *carrier.Shipment) { s.ReturnTo = &s.From }},
 		{"from.phone", sdk.Validation, func(s *carrier.Shipment) { s.From.Phone = "" }},
 		{"to.name", sdk.Validation, func(s *carrier.Shipment) { s.To.Name = "" }},
 		{"to.lines", sdk.Validation, func(s *carrier.Shipment) { s.To.Lines = []string{" "} }},

@@ -191,6 +191,9 @@ func (c *Carrier) shipmentRequest(s *carrier.Shipment, back bool) (*shipmentRequ
 	if s.RateID != "" {
 		return nil, noRateID()
 	}
+	if s.ReturnTo != nil {
+		return nil, sdk.Errorf(sdk.Validation, "what DHL cannot deliver goes back to the sender").At("returnTo").Suggest("leave it out, or send from there")
+	}
 	if s.Date == "" {
 		return nil, sdk.Errorf(sdk.Validation, "the date is missing").At("date")
 	}
