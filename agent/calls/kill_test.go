@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,11 +53,11 @@ func (d diary) Publish(_ context.Context, e *event.Event, _ []string) error {
 // shipAndDie is one life of an agent: it finds out what an earlier one left, is asked for the
 // same label again, and waits until all is told.
 func shipAndDie(dir, at string) error {
-	step := 0
+	var steps atomic.Int64 // several parts of the service take them
 	die := func(name string) {
-		step++
+		step := steps.Add(1)
 		fmt.Println(name)
-		if strconv.Itoa(step) == at {
+		if strconv.FormatInt(step, 10) == at {
 			self, err := os.FindProcess(os.Getpid())
 			if err == nil {
 				err = self.Kill()

@@ -42,10 +42,10 @@ func newPantry(ids ...string) *pantry {
 func TestDeliveryWaitsForWhatItsEventNames(t *testing.T) {
 	p := newPantry("a1")
 	b := newBench(t, newRules([]string{"erp"}), func(c *Config) { c.Lacking, c.ParkAfter = p.lacking, time.Millisecond })
+	b.rules.set.Systems["shop"].Site = "madrid" // where its events say that they are from
 	b.run(t)
 	first := makeItem("a1", "a", to("erp")...)
 	first.Source = "madrid"
-	b.rules.set.Systems["shop"].Site = "madrid" // where it says that it is from
 	b.journal.append(first)
 	second, other := makeItem("a2", "a", to("erp")...), makeItem("b1", "b", to("erp")...)
 	second.Source, other.Source = "madrid", "madrid"

@@ -119,22 +119,28 @@ func TestSpoiledNodeGivesNoSnapshot(t *testing.T) {
 func TestOvertakenSnapshotIsNoDamage(t *testing.T) {
 	c := newCluster(t, nil)
 	f := c.followers()[0]
-	snap, err := fsm{f.Store}.Snapshot()
+	beside, err := state.Open(state.Config{Dir: t.TempDir()}) // the node's own has to keep what it applies
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer snap.Release()
-	theirs, err := f.machine.Snapshot()
-	if err != nil {
+	defer beside.Close()
+	if _, err := beside.Apply([]state.Entry{{Index: 1, Term: 1, Empty: true}}); err != nil {
 		t.Fatal(err)
+	}
+	of := func() *state.Snapshot {
+		s, err := beside.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Release)
+		return s
 	}
 	var text bytes.Buffer
-	_, err = theirs.WriteTo(&text)
-	theirs.Release()
-	if err != nil {
+	if _, err := of().WriteTo(&text); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.machine.Restore(&text); err != nil {
+	snap := snapshot{of(), f.Store}
+	if err := beside.Restore(&text); err != nil {
 		t.Fatal(err)
 	}
 	var sink memorySink
