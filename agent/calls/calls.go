@@ -27,6 +27,7 @@ const (
 	MaxOpen      = 10_000 // calls that wait or whose outcome is unknown
 	MaxInFlight  = 256    // calls that are being made for callers
 	MaxList      = 1000   // calls in one list
+	PageSize     = 100    // finished calls in one, unless it is said
 	maxDepth     = 64     // nesting of a request
 	maxRounds    = 2      // times that something is made while its caller waits
 	maxStrikes   = 20     // times that a waiting call fails without the line being at fault
@@ -90,6 +91,7 @@ type Config struct {
 	Alarm   func(kind, what, text string) // tells people; it must not block
 	Check   func(path string) error       // says whether a file can be opened
 	Now     func() time.Time
+	Uptime  func() time.Duration // since any moment, by a clock that never jumps
 	Logger  *slog.Logger
 	Metrics *Metrics
 	Hook    func(step string) // called at the steps of a call, for crash tests
@@ -120,6 +122,10 @@ func DefaultConfig() Config {
 func (c *Config) setDefaults() {
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Uptime == nil {
+		began := time.Now()
+		c.Uptime = func() time.Duration { return time.Since(began) }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -159,6 +165,9 @@ type Service struct {
 	life   context.Context // of calls to plugins; they outlive who asked
 	cancel context.CancelFunc
 
+	reach   time.Time     // what horizon gave last; of Run's goroutine
+	reached time.Duration // when that was, by Uptime
+
 	mu          sync.Mutex // guards what follows
 	closed      bool
 	inFlight    int
@@ -185,6 +194,10 @@ func Open(cfg Config) (*Service, error) {
 		s.cancel()
 		return nil, err
 	}
+	s.reach, s.reached = cfg.Now().Add(-cfg.Retain), s.cfg.Uptime()
+	if ended, ok := s.store.oldest(); ok {
+		s.reach = ended
+	}
 	return s, nil
 }
 
@@ -192,6 +205,12 @@ func Open(cfg Config) (*Service, error) {
 // before by the newer one is looked for first.
 func (s *Service) Begin(epoch uint64) error {
 	return s.store.doubt(epoch, s.cfg.Now().Add(s.cfg.Retain))
+}
+
+// Fenced says that another copy of this agent counts: what it buys is not known here, and is
+// looked for first.
+func (s *Service) Fenced() error {
+	return s.store.doubt(0, s.cfg.Now().Add(s.cfg.Retain))
 }
 
 // stop ends calls in flight, whose outcome is found out at the next start.

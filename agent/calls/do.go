@@ -138,7 +138,8 @@ func (s *Service) target(r Request) (plugin string, err error) {
 // madeAt names the plugin of a call that was made under this key: its system hears what came of
 // it though the policy lets it make no more.
 func (s *Service) madeAt(r Request) string {
-	call, _, err := s.store.find(r.System, r.Key, "", "")
+	was, err := s.store.find(r.System, r.Key, "", "")
+	call := was.byKey
 	if err != nil || call == nil || call.State == Retry || call.Kind != r.Kind || r.Kind == carrier.Kind && call.Plugin != r.Plugin {
 		return ""
 	}
@@ -215,10 +216,12 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 	if a.op.bought {
 		reference = a.reference
 	}
-	byKey, byRef, err := s.store.find(a.System, a.Key, a.Plugin, reference)
+	was, err := s.store.find(a.System, a.Key, a.Plugin, reference)
 	if err != nil {
 		return nil, false, s.unkept(err)
 	}
+	s.tellDamaged(was.damaged)
+	byKey, byRef, doubt := was.byKey, was.byRef, len(was.damaged) > 0
 	if byKey != nil && byKey.Hash != a.hash {
 		e := refuse(OtherBody, "key %q came with another request before (call %s)", a.Key, byKey.ID)
 		e.ID = byKey.ID
@@ -227,7 +230,7 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 	if byKey != nil && (byKey.State != Retry || !stands(byRef)) {
 		again := byKey.State == Retry || s.inDoubt(byKey)
 		if byKey.State == Retry {
-			byKey.Deadline = a.Deadline
+			byKey.Deadline, byKey.Doubt = a.Deadline, byKey.Doubt || doubt
 		}
 		if again {
 			byKey.Asked = s.cfg.Now().UTC()
@@ -268,7 +271,7 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 	}
 	now := s.cfg.Now().UTC()
 	return &record{ID: id.String(), System: a.System, Kind: a.Kind, Plugin: a.Plugin, Operation: a.Operation, Reference: a.reference,
-		Key: a.Key, Hash: a.hash, Body: a.Body, Began: now, Asked: now, Deadline: a.Deadline}, true, nil
+		Key: a.Key, Hash: a.hash, Body: a.Body, Began: now, Asked: now, Deadline: a.Deadline, Doubt: doubt}, true, nil
 }
 
 // stands says that there is a purchase, or may be one.
@@ -283,11 +286,11 @@ func (s *Service) inDoubt(call *record) bool {
 
 // undecided refuses to give back what may be bought a moment later.
 func (s *Service) undecided(a *asked) error {
-	_, bought, err := s.store.find(a.System, a.Key, a.Plugin, a.reference)
+	was, err := s.store.find(a.System, a.Key, a.Plugin, a.reference)
 	if err != nil {
 		return s.unkept(err)
 	}
-	if bought != nil && bought.State.open() {
+	if bought := was.byRef; bought != nil && bought.State.open() {
 		e := refuse(InDoubt, "whether %s was bought is being found out (call %s); send the same again", a.reference, bought.ID)
 		e.ID, e.RetryAfter = bought.ID, s.retryAfter(bought.ID)
 		return e
