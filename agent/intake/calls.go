@@ -90,10 +90,10 @@ func (s *Service) makeCall(c echo.Context, at session, call Call) error {
 	}
 	if text := header.Get(deadlineField); text != "" {
 		deadline, err := time.Parse(time.RFC3339, text)
-		if err != nil {
+		call.Deadline = deadline.UTC()
+		if year := call.Deadline.Year(); err != nil || year < 1970 || year > 9999 { // JSON has no other years
 			return problem(CodeInvalidRequest, "%s %q is no time such as 2026-05-04T17:00:00+02:00", deadlineField, text)
 		}
-		call.Deadline = deadline.UTC()
 	}
 	if call.Body, p = readBody(c.Request(), MaxBatchBytes); p != nil {
 		return p

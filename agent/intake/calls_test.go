@@ -84,6 +84,8 @@ func TestCallRefused(t *testing.T) {
 		{"two keys", nil, []string{"Idempotency-Key", "a", "Idempotency-Key", "b"}, 400, CodeInvalidRequest},
 		{"a blank in the key", nil, []string{"Idempotency-Key", "a b"}, 400, CodeInvalidRequest},
 		{"no deadline", nil, []string{"Crossdock-Deadline", "noon"}, 400, CodeInvalidRequest},
+		{"a deadline that JSON has not", nil, []string{"Crossdock-Deadline", "9999-12-31T23:00:00-14:00"}, 400, CodeInvalidRequest},
+		{"one before all time", nil, []string{"Crossdock-Deadline", "0000-01-01T00:00:00+14:00"}, 400, CodeInvalidRequest},
 		{"in doubt", &CallError{Code: CodeInDoubt, ID: "c", RetryAfter: 1500 * time.Millisecond}, nil, 503, CodeInDoubt},
 		{"other body", &CallError{Code: CodeOtherBody, ID: "c"}, nil, 422, CodeOtherBody},
 		{"anything", errors.New("secret"), nil, 500, CodeInternal},
