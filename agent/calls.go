@@ -145,6 +145,9 @@ func (c caller) Calls(system, state string, limit int, cursor string) (any, stri
 	return list, next, callError(err)
 }
 
+// Who calls has an answer while the door still writes one, though its request took a while to come.
+const _ = uint64(intake.DefaultWriteTimeout - 10*time.Second - calls.DefaultAnswerWithin)
+
 // callCodes are the answers to refusals, callClasses those to failures of the plugin.
 var (
 	callCodes = map[calls.Code]intake.Code{

@@ -32,6 +32,9 @@ const (
 	maxRounds    = 2      // times that something is made while its caller waits
 	maxStrikes   = 20     // times that a waiting call fails without the line being at fault
 
+	// DefaultAnswerWithin is Config.AnswerWithin unless it is said.
+	DefaultAnswerWithin = 45 * time.Second
+
 	maxRetryAfter = time.Hour // that a plugin can have what waits wait longer
 )
 
@@ -102,6 +105,7 @@ type Config struct {
 	Rebuy        time.Duration // since it was asked for, within which what was surely not bought is bought again unasked
 	Timeout      time.Duration // of one call to a plugin
 	Patience     time.Duration // of who asked: after this nothing more is begun while they wait
+	AnswerWithin time.Duration // of who asked: after this the call goes on without them
 	PauseMin     time.Duration // between two tries of the same; doubles
 	PauseMax     time.Duration
 	LookEvery    time.Duration // at what waits, for deadlines and retention
@@ -113,7 +117,7 @@ type Config struct {
 // DefaultConfig has every limit, and nothing else.
 func DefaultConfig() Config {
 	return Config{
-		Deadline: 12 * time.Hour, AlarmAt: 0.5, UnknownAfter: 2 * time.Minute, Rebuy: 10 * time.Minute, Timeout: 20 * time.Second, Patience: 30 * time.Second,
+		Deadline: 12 * time.Hour, AlarmAt: 0.5, UnknownAfter: 2 * time.Minute, Rebuy: 10 * time.Minute, Timeout: 20 * time.Second, Patience: 30 * time.Second, AnswerWithin: DefaultAnswerWithin,
 		PauseMin: time.Second, PauseMax: time.Minute, LookEvery: 5 * time.Second,
 		Retain: 30 * 24 * time.Hour, RetainBytes: 1 << 30,
 	}
@@ -145,7 +149,7 @@ func (c *Config) validate() error {
 	switch {
 	case c.Path == "" || c.Site == "":
 		return errors.New("calls: path and site are required")
-	case min(c.Deadline, c.UnknownAfter, c.Timeout, c.Patience, c.PauseMin, c.PauseMax, c.LookEvery, c.Retain) <= 0 || c.RetainBytes <= 0:
+	case min(c.Deadline, c.UnknownAfter, c.Timeout, c.Patience, c.AnswerWithin, c.PauseMin, c.PauseMax, c.LookEvery, c.Retain) <= 0 || c.RetainBytes <= 0:
 		return errors.New("calls: every duration and size has to be positive")
 	case c.AlarmAt <= 0 || c.AlarmAt > 1:
 		return errors.New("calls: the part of the time after which people are told lies between 0 and 1")

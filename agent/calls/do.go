@@ -43,12 +43,34 @@ type asked struct {
 }
 
 // Do makes a call, or gives what came of it before. Every error is a *Refusal. Who goes away
-// ends nothing.
+// ends nothing, nor does it that a call takes longer than its caller is let wait.
 func (s *Service) Do(ctx context.Context, r Request) (*Answer, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
-	defer s.left()
+	type outcome struct {
+		answer *Answer
+		err    error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		defer s.left()
+		answer, err := s.do(ctx, r)
+		done <- outcome{answer, err}
+	}()
+	limit := time.NewTimer(s.cfg.AnswerWithin)
+	defer limit.Stop()
+	select {
+	case o := <-done:
+		return o.answer, o.err
+	case <-limit.C:
+		e := refuse(InDoubt, "the call is being made and takes long; send the same again")
+		e.RetryAfter = time.Second
+		return nil, e
+	}
+}
+
+func (s *Service) do(ctx context.Context, r Request) (*Answer, error) {
 	a, err := s.understand(r)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package calls
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -221,4 +222,22 @@ func TestPages(t *testing.T) {
 	if list, next, err := r.Calls("wms", Done, Page{Cursor: "AAAA"}); err != nil || len(list) != 0 || next != "" {
 		t.Errorf("behind the oldest: %+v, %q, %v", list, next, err)
 	}
+}
+
+// A caller has an answer while somebody still hears it, and the call goes on.
+func TestAnswerInTime(t *testing.T) {
+	goes := make(chan struct{})
+	r := newRig(t, func(r *rig) {
+		r.cfg.AnswerWithin = 20 * time.Millisecond
+		r.shop.before = func(string) { <-goes }
+	})
+	if e := r.refusedWith(InDoubt, carrier.OpShip, "k", shipment("R")); e.RetryAfter <= 0 {
+		t.Errorf("got %+v", e)
+	}
+	close(goes)
+	until(t, "the answer", func() bool {
+		a, err := r.do(carrier.OpShip, "k", shipment("R"))
+		return err == nil && json.Valid(a.Body)
+	})
+	r.boughtOnce("R")
 }
