@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,7 +54,10 @@ func (d diary) Publish(_ context.Context, e *event.Event, _ []string) error {
 // same label again, and waits until all is told.
 func shipAndDie(dir, at string) error {
 	step := 0
+	var mu sync.Mutex // guards step: several goroutines come to steps
 	die := func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
 		step++
 		fmt.Println(name)
 		if strconv.Itoa(step) == at {
