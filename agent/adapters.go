@@ -41,7 +41,7 @@ func (s submitter) Submit(ctx context.Context, events []intake.Admitted) ([]inta
 	}
 	in := make([]journal.Admitted, len(events))
 	for i, e := range events {
-		in[i] = journal.Admitted{Event: e.Event, Encoded: e.Data, Key: e.Key, System: e.System, Revision: e.Revision, Targets: e.Targets}
+		in[i] = journal.Admitted{Event: e.Event, Encoded: e.Data, Key: e.Key, System: e.System, Revision: e.Revision, Targets: e.Targets, RepeatOnly: e.RepeatOnly}
 	}
 	receipts, err := s.journal.Submit(ctx, in)
 	if err != nil {
@@ -50,8 +50,11 @@ func (s submitter) Submit(ctx context.Context, events []intake.Admitted) ([]inta
 	out := make([]intake.Receipt, len(receipts))
 	for i, r := range receipts {
 		out[i] = intake.Receipt(r)
-		if errors.Is(r.Err, journal.ErrConflict) {
+		switch {
+		case errors.Is(r.Err, journal.ErrConflict):
 			out[i].Err = fmt.Errorf("%w: %w", intake.ErrConflict, r.Err)
+		case errors.Is(r.Err, journal.ErrNew):
+			out[i].Err = fmt.Errorf("%w: %w", intake.ErrNew, r.Err)
 		}
 	}
 	return out, nil

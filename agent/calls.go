@@ -140,10 +140,13 @@ func (c caller) Call(system, id string) (any, error) {
 	return call, callError(err)
 }
 
-func (c caller) Calls(system, state string) (any, error) {
-	list, err := c.service.Calls(system, calls.State(state))
-	return list, callError(err)
+func (c caller) Calls(system, state string, limit int, cursor string) (any, string, error) {
+	list, next, err := c.service.Calls(system, calls.State(state), calls.Page{Limit: limit, Cursor: cursor})
+	return list, next, callError(err)
 }
+
+// Who calls has an answer while the door still writes one, though its request took a while to come.
+const _ = uint64(intake.DefaultWriteTimeout - 10*time.Second - calls.DefaultAnswerWithin)
 
 // callCodes are the answers to refusals, callClasses those to failures of the plugin.
 var (
@@ -177,12 +180,21 @@ func callError(err error) error {
 	return e
 }
 
-// openCallsList lists what waits or is in doubt, for operators.
+// openCallsList lists calls for operators.
 func (a *Agent) openCallsList(state string) (any, error) {
-	list, err := a.calls.Calls("", calls.State(state))
-	var r *calls.Refusal
-	if errors.As(err, &r) && r.Code == calls.Invalid {
-		return nil, fmt.Errorf("%w: %s", ops.ErrConflict, r.Detail)
+	out := []calls.View{}
+	for page := (calls.Page{Limit: calls.MaxList}); ; {
+		list, next, err := a.calls.Calls("", calls.State(state), page)
+		var r *calls.Refusal
+		if errors.As(err, &r) && r.Code == calls.Invalid {
+			return nil, fmt.Errorf("%w: %s", ops.ErrConflict, r.Detail)
+		} else if err != nil {
+			return nil, err
+		}
+		out = append(out, list...)
+		if next == "" || len(out) == calls.MaxList {
+			return out, nil
+		}
+		page = calls.Page{Limit: calls.MaxList - len(out), Cursor: next}
 	}
-	return list, err
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -294,5 +295,35 @@ func TestEventLeavesWithoutALostPaper(t *testing.T) {
 	})
 	if err != nil || !slices.Equal(named, []string{kept.SHA256}) {
 		t.Errorf("got %q, %v", named, err)
+	}
+}
+
+// The repeat of an event is answered as the event was, though its paper is gone by now.
+func TestARepeatOutlivesItsPaper(t *testing.T) {
+	s := newSite(t)
+	dir := filepath.Join(t.TempDir(), "documents")
+	s.documents = must[*documents.Store](t)(documents.Open(documents.Config{Dir: dir, Agent: "here", Quota: 1 << 20}))
+	set := callingPolicy(t)
+	s.intake = must[*intake.Service](t)(intake.New(intake.Config{Site: "eu"}, intake.Parts{Policy: fixed{set}, Journal: submitter{"here", s.journal, s.documents},
+		Secrets: wmsToken{}, Documents: shelf{s.documents}, NewRouter: func(set *policy.Set) intake.Router { return routing.New(set, "eu") }}))
+	kept := must[documents.Reference](t)(s.documents.Put(t.Context(), "application/pdf", strings.NewReader("label")))
+	publish := func(id string) error {
+		return s.intake.Publish(t.Context(), &event.Event{ID: id, Source: "/sites/eu/calls", Type: calls.TypeVoided, Time: time.Unix(1, 0), DataContentType: event.JSONType,
+			Data: []byte(`{"reference":"R","call":"c1","carrier":"zone","accepted":true}`), Extensions: map[string]string{documents.Attribute: kept.SHA256}})
+	}
+	if err := publish("1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "whole", kept.SHA256[:2], kept.SHA256)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.documents.Get(kept.SHA256); !errors.Is(err, documents.ErrUnknown) {
+		t.Fatal(err)
+	}
+	if err := publish("1"); err != nil {
+		t.Errorf("the repeat: %v", err)
+	}
+	if err := publish("2"); !errors.Is(err, intake.ErrNoDocument) {
+		t.Errorf("another one: %v", err)
 	}
 }

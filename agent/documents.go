@@ -99,7 +99,7 @@ func (s internalSource) Wait(ctx context.Context, pos uint64) error {
 func (s submitter) carry(ctx context.Context, events []intake.Admitted) error {
 	for _, e := range events {
 		value := e.Event.Extensions[documents.Attribute]
-		if value == "" || s.documents == nil {
+		if value == "" || s.documents == nil || e.RepeatOnly {
 			continue
 		}
 		var to []string

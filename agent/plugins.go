@@ -41,11 +41,12 @@ type plugins struct {
 	log     *slog.Logger
 	alarms  *alarms
 	set     func() *policy.Set
-	host    *pluginhost.Host // nil: there is none, see fault
-	changed chan struct{}    // one slot
+	open    func() (*pluginhost.Host, error)
+	changed chan struct{} // one slot
 
-	mu    sync.Mutex
-	fault error // why no plugin can be run
+	mu    sync.Mutex       // guards what follows
+	host  *pluginhost.Host // nil: there is none, see fault
+	fault error            // why no plugin can be run
 }
 
 func (a *Agent) openPlugins() error {
@@ -57,7 +58,8 @@ func (a *Agent) openPlugins() error {
 	if err := os.MkdirAll(config.Programs, 0o755); err != nil { // people should find a place to put programs
 		a.log.Warn("the directory of plugin programs cannot be made", "err", err)
 	}
-	p.host, p.fault = pluginhost.New(config)
+	p.open = func() (*pluginhost.Host, error) { return pluginhost.New(config) }
+	p.retry()
 	a.plugins = p
 	return nil
 }
@@ -85,9 +87,9 @@ func pluginSpecs(set *policy.Set, site string) (out []pluginhost.Spec) {
 // run runs plugins until ctx ends.
 func (p *plugins) run(ctx context.Context) error {
 	for {
-		err := p.why()
-		if p.host != nil {
-			err = p.host.Run(ctx)
+		host, err := p.running()
+		if err == nil {
+			err = host.Run(ctx)
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -104,10 +106,11 @@ func (p *plugins) run(ctx context.Context) error {
 	}
 }
 
-func (p *plugins) why() error {
+// running gives the host, or why there is none that runs plugins.
+func (p *plugins) running() (*pluginhost.Host, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.fault
+	return p.host, p.fault
 }
 
 // failed notes that no plugin can be run, and tells it where there should be some.
@@ -125,8 +128,9 @@ func (p *plugins) failed(err error) {
 func (p *plugins) retry() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.host != nil {
-		p.fault = nil
+	p.fault = nil
+	if p.host == nil {
+		p.host, p.fault = p.open()
 	}
 }
 
@@ -169,9 +173,9 @@ func shownPlugin(words []string) string {
 
 // status lists the plugins by name.
 func (p *plugins) status() []PluginStatus {
-	fault := p.why()
+	host, fault := p.running()
 	if fault == nil {
-		return p.host.Status()
+		return host.Status()
 	}
 	var out []PluginStatus
 	for _, s := range p.specs() {
@@ -182,10 +186,11 @@ func (p *plugins) status() []PluginStatus {
 
 // activate starts a plugin that was given up.
 func (p *plugins) activate(name string) error {
-	if fault := p.why(); fault != nil {
+	host, fault := p.running()
+	if fault != nil {
 		return fmt.Errorf("%w: %w", ops.ErrConflict, fault)
 	}
-	err := p.host.Activate(name)
+	err := host.Activate(name)
 	if errors.Is(err, pluginhost.ErrNoPlugin) {
 		return fmt.Errorf("%w: %w", ops.ErrNotFound, err)
 	}
@@ -194,26 +199,28 @@ func (p *plugins) activate(name string) error {
 
 // Carrier gives a carrier. Ask anew for each call. Errors are *sdk.Error.
 func (p *plugins) Carrier(name string) (carrier.Carrier, error) {
-	if err := p.unavailable(); err != nil {
+	host, err := p.available()
+	if err != nil {
 		return nil, err
 	}
-	return p.host.Carrier(name)
+	return host.Carrier(name)
 }
 
 // Tax gives a tax engine. Ask anew for each call. Errors are *sdk.Error.
 func (p *plugins) Tax(name string) (tax.Engine, error) {
-	if err := p.unavailable(); err != nil {
+	host, err := p.available()
+	if err != nil {
 		return nil, err
 	}
-	return p.host.Tax(name)
+	return host.Tax(name)
 }
 
-func (p *plugins) unavailable() error {
-	fault := p.why()
+func (p *plugins) available() (*pluginhost.Host, error) {
+	host, fault := p.running()
 	if fault == nil {
-		return nil
+		return host, nil
 	}
 	e := sdk.Errorf(sdk.Unavailable, "this site runs no plugins: %v", fault)
 	e.Fault = sdk.FaultPlugin
-	return e
+	return nil, e
 }

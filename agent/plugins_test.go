@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -150,6 +151,36 @@ func TestAHostThatCannotBeHadIsNoEndOfTheAgent(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A host that could not be had at the start is tried again.
+func TestAHostIsHadLater(t *testing.T) {
+	a := pluginAgent(t, t.TempDir(), sumOf("x"))
+	p, whole := a.plugins, a.plugins.open
+	p.host, p.open = nil, func() (*pluginhost.Host, error) { return nil, errors.New("not now") }
+	p.retry()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.run(ctx) }()
+	<-a.alarms.wake // told: it waits for its next try
+	if _, err := p.running(); err == nil {
+		t.Error("there is a host")
+	}
+	p.mu.Lock()
+	p.open = whole
+	p.mu.Unlock()
+	p.PolicyChanged()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) { // between looks at a condition
+		if _, err := p.running(); err == nil {
+			break
+		} else if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

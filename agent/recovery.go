@@ -167,6 +167,9 @@ func (a *Agent) fenced(fenced bool, why string) {
 	if err := a.numbers.Fenced(); err != nil {
 		a.log.Error("it cannot be noted that another copy gives the numbers that were leased", "err", err)
 	}
+	if err := a.calls.Fenced(); err != nil {
+		a.log.Error("it cannot be noted that another copy may buy what is not known here", "err", err)
+	}
 	a.log.Error("this agent is fenced: it keeps what it accepts and sends nothing", "why", why)
 	a.alarms.raise("fenced", fmt.Sprint(a.identity.Epoch()), fmt.Sprintf("agent %s was fenced in epoch %d: %s", a.identity.Agent, a.identity.Epoch(), why))
 }

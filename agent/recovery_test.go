@@ -82,6 +82,21 @@ func TestCallsAreInDoubtFromANewEpochOn(t *testing.T) {
 	}
 }
 
+// So it is while another copy counts, before this one is let in again.
+func TestCallsAreInDoubtWhileFenced(t *testing.T) {
+	s := newSite(t)
+	s.identity, s.log = &identity.Identity{}, slog.New(slog.DiscardHandler)
+	s.alarms = newAlarms("here", s.log)
+	s.fenced(false, "")
+	if s.calls.Status().Doubt {
+		t.Error("in doubt before")
+	}
+	s.fenced(true, "another copy was let in")
+	if !s.calls.Status().Doubt {
+		t.Error("what the other copy buys is not looked for first")
+	}
+}
+
 // People learn of an epoch that began with an enrolment, once, and since when events may
 // be missing; the first epoch of a new agent is no news.
 func TestNewEpochIsTold(t *testing.T) {

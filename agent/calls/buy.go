@@ -21,7 +21,7 @@ func (s *Service) buy(call *record, a *asked) {
 			return
 		}
 		// A journal that was lost, or is an older copy, knows nothing of what it does not hold.
-		doubt = s.store.doubts(s.cfg.Now()) && call.Buys
+		doubt = call.Doubt || s.store.doubts(s.cfg.Now()) && call.Buys
 	}
 	shipment := a.what.(*carrier.Shipment)
 	shipment.Numbers = call.Numbers

@@ -247,8 +247,8 @@ func TestNumbers(t *testing.T) {
 	r.refusedWith(NoNumbers, carrier.OpShip, "k", shipment("R"))
 	pool.has = true
 	r.must(carrier.OpShip, "k", shipment("R"))
-	call, _, err := r.store.find("wms", "k", "shop", "R")
-	if err != nil || len(call.Numbers["tracking"]) != 1 || len(call.Numbers["label"]) != 1 {
+	was, err := r.store.find("wms", "k", "shop", "R")
+	if call := was.byKey; err != nil || len(call.Numbers["tracking"]) != 1 || len(call.Numbers["label"]) != 1 {
 		t.Fatalf("got %+v, %v", call, err)
 	}
 	if pool.taken["tracking shop/R/1"] != 1 {

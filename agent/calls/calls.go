@@ -27,9 +27,13 @@ const (
 	MaxOpen      = 10_000 // calls that wait or whose outcome is unknown
 	MaxInFlight  = 256    // calls that are being made for callers
 	MaxList      = 1000   // calls in one list
+	PageSize     = 100    // finished calls in one, unless it is said
 	maxDepth     = 64     // nesting of a request
 	maxRounds    = 2      // times that something is made while its caller waits
 	maxStrikes   = 20     // times that a waiting call fails without the line being at fault
+
+	// DefaultAnswerWithin is Config.AnswerWithin unless it is said.
+	DefaultAnswerWithin = 45 * time.Second
 
 	maxRetryAfter = time.Hour // that a plugin can have what waits wait longer
 )
@@ -90,6 +94,7 @@ type Config struct {
 	Alarm   func(kind, what, text string) // tells people; it must not block
 	Check   func(path string) error       // says whether a file can be opened
 	Now     func() time.Time
+	Uptime  func() time.Duration // since any moment, by a clock that never jumps
 	Logger  *slog.Logger
 	Metrics *Metrics
 	Hook    func(step string) // called at the steps of a call, for crash tests
@@ -100,6 +105,7 @@ type Config struct {
 	Rebuy        time.Duration // since it was asked for, within which what was surely not bought is bought again unasked
 	Timeout      time.Duration // of one call to a plugin
 	Patience     time.Duration // of who asked: after this nothing more is begun while they wait
+	AnswerWithin time.Duration // of who asked: after this the call goes on without them
 	PauseMin     time.Duration // between two tries of the same; doubles
 	PauseMax     time.Duration
 	LookEvery    time.Duration // at what waits, for deadlines and retention
@@ -111,7 +117,7 @@ type Config struct {
 // DefaultConfig has every limit, and nothing else.
 func DefaultConfig() Config {
 	return Config{
-		Deadline: 12 * time.Hour, AlarmAt: 0.5, UnknownAfter: 2 * time.Minute, Rebuy: 10 * time.Minute, Timeout: 20 * time.Second, Patience: 30 * time.Second,
+		Deadline: 12 * time.Hour, AlarmAt: 0.5, UnknownAfter: 2 * time.Minute, Rebuy: 10 * time.Minute, Timeout: 20 * time.Second, Patience: 30 * time.Second, AnswerWithin: DefaultAnswerWithin,
 		PauseMin: time.Second, PauseMax: time.Minute, LookEvery: 5 * time.Second,
 		Retain: 30 * 24 * time.Hour, RetainBytes: 1 << 30,
 	}
@@ -120,6 +126,10 @@ func DefaultConfig() Config {
 func (c *Config) setDefaults() {
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Uptime == nil {
+		began := time.Now()
+		c.Uptime = func() time.Duration { return time.Since(began) }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -139,7 +149,7 @@ func (c *Config) validate() error {
 	switch {
 	case c.Path == "" || c.Site == "":
 		return errors.New("calls: path and site are required")
-	case min(c.Deadline, c.UnknownAfter, c.Timeout, c.Patience, c.PauseMin, c.PauseMax, c.LookEvery, c.Retain) <= 0 || c.RetainBytes <= 0:
+	case min(c.Deadline, c.UnknownAfter, c.Timeout, c.Patience, c.AnswerWithin, c.PauseMin, c.PauseMax, c.LookEvery, c.Retain) <= 0 || c.RetainBytes <= 0:
 		return errors.New("calls: every duration and size has to be positive")
 	case c.AlarmAt <= 0 || c.AlarmAt > 1:
 		return errors.New("calls: the part of the time after which people are told lies between 0 and 1")
@@ -158,6 +168,9 @@ type Service struct {
 
 	life   context.Context // of calls to plugins; they outlive who asked
 	cancel context.CancelFunc
+
+	reach   time.Time     // what horizon gave last; of Run's goroutine
+	reached time.Duration // when that was, by Uptime
 
 	mu          sync.Mutex // guards what follows
 	closed      bool
@@ -185,6 +198,10 @@ func Open(cfg Config) (*Service, error) {
 		s.cancel()
 		return nil, err
 	}
+	s.reach, s.reached = cfg.Now().Add(-cfg.Retain), s.cfg.Uptime()
+	if ended, ok := s.store.oldest(); ok {
+		s.reach = ended
+	}
 	return s, nil
 }
 
@@ -192,6 +209,12 @@ func Open(cfg Config) (*Service, error) {
 // before by the newer one is looked for first.
 func (s *Service) Begin(epoch uint64) error {
 	return s.store.doubt(epoch, s.cfg.Now().Add(s.cfg.Retain))
+}
+
+// Fenced says that another copy of this agent counts: what it buys is not known here, and is
+// looked for first.
+func (s *Service) Fenced() error {
+	return s.store.doubt(0, s.cfg.Now().Add(s.cfg.Retain))
 }
 
 // stop ends calls in flight, whose outcome is found out at the next start.

@@ -43,12 +43,34 @@ type asked struct {
 }
 
 // Do makes a call, or gives what came of it before. Every error is a *Refusal. Who goes away
-// ends nothing.
+// ends nothing, nor does it that a call takes longer than its caller is let wait.
 func (s *Service) Do(ctx context.Context, r Request) (*Answer, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
-	defer s.left()
+	type outcome struct {
+		answer *Answer
+		err    error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		defer s.left()
+		answer, err := s.do(ctx, r)
+		done <- outcome{answer, err}
+	}()
+	limit := time.NewTimer(s.cfg.AnswerWithin)
+	defer limit.Stop()
+	select {
+	case o := <-done:
+		return o.answer, o.err
+	case <-limit.C:
+		e := refuse(InDoubt, "the call is being made and takes long; send the same again")
+		e.RetryAfter = time.Second
+		return nil, e
+	}
+}
+
+func (s *Service) do(ctx context.Context, r Request) (*Answer, error) {
 	a, err := s.understand(r)
 	if err != nil {
 		return nil, err
@@ -138,7 +160,8 @@ func (s *Service) target(r Request) (plugin string, err error) {
 // madeAt names the plugin of a call that was made under this key: its system hears what came of
 // it though the policy lets it make no more.
 func (s *Service) madeAt(r Request) string {
-	call, _, err := s.store.find(r.System, r.Key, "", "")
+	was, err := s.store.find(r.System, r.Key, "", "")
+	call := was.byKey
 	if err != nil || call == nil || call.State == Retry || call.Kind != r.Kind || r.Kind == carrier.Kind && call.Plugin != r.Plugin {
 		return ""
 	}
@@ -215,10 +238,12 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 	if a.op.bought {
 		reference = a.reference
 	}
-	byKey, byRef, err := s.store.find(a.System, a.Key, a.Plugin, reference)
+	was, err := s.store.find(a.System, a.Key, a.Plugin, reference)
 	if err != nil {
 		return nil, false, s.unkept(err)
 	}
+	s.tellDamaged(was.damaged)
+	byKey, byRef, doubt := was.byKey, was.byRef, len(was.damaged) > 0
 	if byKey != nil && byKey.Hash != a.hash {
 		e := refuse(OtherBody, "key %q came with another request before (call %s)", a.Key, byKey.ID)
 		e.ID = byKey.ID
@@ -227,7 +252,7 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 	if byKey != nil && (byKey.State != Retry || !stands(byRef)) {
 		again := byKey.State == Retry || s.inDoubt(byKey)
 		if byKey.State == Retry {
-			byKey.Deadline = a.Deadline
+			byKey.Deadline, byKey.Doubt = a.Deadline, byKey.Doubt || doubt
 		}
 		if again {
 			byKey.Asked = s.cfg.Now().UTC()
@@ -268,7 +293,7 @@ func (s *Service) resume(a *asked) (call *record, again bool, err error) {
 	}
 	now := s.cfg.Now().UTC()
 	return &record{ID: id.String(), System: a.System, Kind: a.Kind, Plugin: a.Plugin, Operation: a.Operation, Reference: a.reference,
-		Key: a.Key, Hash: a.hash, Body: a.Body, Began: now, Asked: now, Deadline: a.Deadline}, true, nil
+		Key: a.Key, Hash: a.hash, Body: a.Body, Began: now, Asked: now, Deadline: a.Deadline, Doubt: doubt}, true, nil
 }
 
 // stands says that there is a purchase, or may be one.
@@ -283,11 +308,11 @@ func (s *Service) inDoubt(call *record) bool {
 
 // undecided refuses to give back what may be bought a moment later.
 func (s *Service) undecided(a *asked) error {
-	_, bought, err := s.store.find(a.System, a.Key, a.Plugin, a.reference)
+	was, err := s.store.find(a.System, a.Key, a.Plugin, a.reference)
 	if err != nil {
 		return s.unkept(err)
 	}
-	if bought != nil && bought.State.open() {
+	if bought := was.byRef; bought != nil && bought.State.open() {
 		e := refuse(InDoubt, "whether %s was bought is being found out (call %s); send the same again", a.reference, bought.ID)
 		e.ID, e.RetryAfter = bought.ID, s.retryAfter(bought.ID)
 		return e

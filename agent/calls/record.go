@@ -47,6 +47,7 @@ type record struct {
 	Body    json.RawMessage     `json:"body"`
 	Numbers map[string][]string `json:"numbers,omitempty"` // of the site's ranges
 	Buys    bool                `json:"buys,omitempty"`    // as the plugin described it
+	Doubt   bool                `json:"doubt,omitempty"`   // it may be one that was made before and cannot be read any more
 
 	State    State     `json:"state"`
 	Attempts int       `json:"attempts"`

@@ -250,18 +250,21 @@ type rig struct {
 	host *host
 	out  *outside
 	now  *atomic.Int64 // added to the time
+	ran  *atomic.Int64 // added to the time that the process saw pass
 	end  func()
 }
 
 func newRig(t *testing.T, change func(*rig)) *rig {
 	t.Helper()
-	r := &rig{t: t, shop: newShop(t), out: &outside{events: map[string][]*event.Event{}}, now: new(atomic.Int64), end: func() {}}
+	r := &rig{t: t, shop: newShop(t), out: &outside{events: map[string][]*event.Event{}}, now: new(atomic.Int64), ran: new(atomic.Int64), end: func() {}}
 	r.host = &host{carriers: map[string]carrier.Carrier{"shop": r.shop}, engines: map[string]tax.Engine{}, down: map[string]bool{}}
 	r.cfg = DefaultConfig()
 	r.cfg.Path, r.cfg.Site, r.cfg.Epoch = filepath.Join(t.TempDir(), "calls.db"), "eu", 1
 	r.cfg.Plugins, r.cfg.Events, r.cfg.Alarm = r.host, r.out, r.out.alarm
 	r.cfg.PauseMin, r.cfg.PauseMax, r.cfg.LookEvery = time.Millisecond, 5*time.Millisecond, 2*time.Millisecond
 	r.cfg.Now = func() time.Time { return time.Now().Add(time.Duration(r.now.Load())) }
+	began := time.Now()
+	r.cfg.Uptime = func() time.Duration { return time.Since(began) + time.Duration(r.ran.Load()) }
 	r.cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	if change != nil {
 		change(r)

@@ -1,7 +1,9 @@
 package calls
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -47,7 +49,10 @@ func (s *Service) Call(system, id string) (*View, error) {
 	}
 	defer s.left()
 	r, err := s.store.read(id)
-	if err != nil {
+	if errors.Is(err, errDamaged) {
+		s.tellDamaged([]string{id})
+		return nil, refuse(NoSuch, "call %q cannot be read any more", id)
+	} else if err != nil {
 		return nil, s.unkept(err)
 	}
 	if r == nil || system != "" && r.System != system {
@@ -57,36 +62,50 @@ func (s *Service) Call(system, id string) (*View, error) {
 	return &v, nil
 }
 
-// Calls lists calls, those that are open first and the oldest of them first, then the newest
-// that are finished. With a state only those; with none what is open.
-func (s *Service) Calls(system string, state State) ([]View, error) {
+// Page is the part of a list that is wanted.
+type Page struct {
+	Limit  int    // of calls; 0: as many as a list may have of what is open, PageSize of what is finished
+	Cursor string // what the page before gave; empty: from the start
+}
+
+// Calls lists the calls in a state, what is open with the oldest first, what is finished with
+// the newest; of no state those that are open. next is the cursor of the next page; empty:
+// this is the last.
+func (s *Service) Calls(system string, state State, page Page) (out []View, next string, err error) {
 	if err := s.enter(); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer s.left()
-	if state != "" && !state.Known() {
-		return nil, refuse(Invalid, "a call is begun, unknown, queued, done, failed or retry")
+	switch {
+	case state != "" && !state.Known():
+		return nil, "", refuse(Invalid, "a call is begun, unknown, queued, done, failed or retry")
+	case page.Limit < 0 || page.Limit > MaxList:
+		return nil, "", refuse(Invalid, "a list has 1 to %d calls", MaxList)
 	}
-	out := []View{}
 	wanted := func(r *record) bool {
 		return (system == "" || r.System == system) && (state == "" || r.State == state)
 	}
-	for _, r := range s.store.waiting() {
-		if wanted(&r) && len(out) < MaxList {
-			out = append(out, s.view(&r))
-		}
-	}
+	out = []View{}
 	if state == "" || state.open() {
-		return out, nil
+		most := cmp.Or(page.Limit, MaxList)
+		for _, r := range s.store.waiting() {
+			if wanted(&r) && len(out) < most {
+				out = append(out, s.view(&r))
+			}
+		}
+		return out, "", nil
 	}
-	ended, err := s.store.finished(MaxList, wanted)
-	if err != nil {
-		return nil, s.unkept(err)
+	ended, next, err := s.store.finished(page.Cursor, cmp.Or(page.Limit, PageSize), wanted)
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		return nil, "", refusal
+	} else if err != nil {
+		return nil, "", s.unkept(err)
 	}
 	for i := range ended {
 		out = append(out, s.view(&ended[i]))
 	}
-	return out, nil
+	return out, next, nil
 }
 
 // Status is how the calls of a site stand.

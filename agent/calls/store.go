@@ -38,10 +38,7 @@ var (
 	ErrDisk = errors.New("the disk did not take a write, and nobody knows what is on it now")
 )
 
-const (
-	lockTimeout = 2 * time.Second
-	trimAtOnce  = 500 // finished calls that are forgotten in one transaction
-)
+const lockTimeout = 2 * time.Second
 
 // stateRecord is what the file says of itself.
 type stateRecord struct {
@@ -50,24 +47,27 @@ type stateRecord struct {
 	// Doubt is until when calls may have been made that this file does not know: it took the
 	// place of a damaged one, or is a copy that was put back.
 	Doubt time.Time `json:"doubt,omitzero"`
+	Alive int64     `json:"alive"` // seconds since 1970, when somebody worked with this file last
 }
 
 // store is the file, and what is looked up often.
 type store struct {
-	db    *bolt.DB
-	log   *slog.Logger
-	ended chan struct{} // closed when broken is set
+	db     *bolt.DB
+	log    *slog.Logger
+	retain time.Duration // of finished calls
+	ended  chan struct{} // closed when broken is set
 
 	mu     sync.Mutex // guards what follows
 	broken error      // a commit failed, and nobody knows what is on disk
 	state  stateRecord
+	noted  time.Time         // when the file said last that it is worked with
 	open   map[string]record // without what is large
 	done   int               // finished calls that are kept
 	bytes  int64             // of them
 }
 
 func openStore(cfg *Config, log *slog.Logger) (*store, error) {
-	s := &store{log: log, open: map[string]record{}, ended: make(chan struct{})}
+	s := &store{log: log, retain: cfg.Retain, open: map[string]record{}, ended: make(chan struct{})}
 	harm := s.harm(cfg)
 	if harm == nil {
 		err := s.begin(cfg, false)
@@ -121,7 +121,10 @@ func (s *store) begin(cfg *Config, lost bool) (err error) {
 		if lost || len(damaged) > 0 || s.state.Epoch != cfg.Epoch && max(s.state.Epoch, cfg.Epoch) > 1 { // without a file it is the former data that is lost
 			s.state.Doubt = cfg.Now().Add(cfg.Retain)
 		}
-		s.state.Site, s.state.Epoch = cfg.Site, cfg.Epoch
+		if s.state.Site != "" { // it was there before
+			s.examine(cfg.Now())
+		}
+		s.state.Site, s.state.Epoch, s.state.Alive = cfg.Site, cfg.Epoch, cfg.Now().Unix()
 		return put(tx, bucketMeta, keyState, s.state)
 	})
 	if err != nil {
@@ -131,7 +134,7 @@ func (s *store) begin(cfg *Config, lost bool) (err error) {
 		text := fmt.Sprintf("call %s to a carrier or tax engine was not done yet and cannot be read any more: it is given up, and what was asked for is looked for before it is bought; "+
 			"look at the carrier's own list, and ask the site's systems what they wait for", id)
 		s.log.Error(text)
-		cfg.Alarm("call-damaged", id, text)
+		cfg.Alarm(alarmDamaged, id, text)
 	}
 	return nil
 }
@@ -174,22 +177,6 @@ func (s *store) why() error {
 	return s.broken
 }
 
-// doubt goes on in an epoch in which calls may have been made before that this file does not
-// know.
-func (s *store) doubt(epoch uint64, until time.Time) error {
-	s.mu.Lock()
-	next := s.state
-	s.mu.Unlock()
-	next.Epoch, next.Doubt = epoch, until
-	if err := s.update(func(tx *bolt.Tx) error { return put(tx, bucketMeta, keyState, next) }); err != nil {
-		return fmt.Errorf("calls: %w", err)
-	}
-	s.mu.Lock()
-	s.state = next
-	s.mu.Unlock()
-	return nil
-}
-
 // load reads what is looked up often. A call that cannot be read is given up, and named; its
 // record stays for people.
 func (s *store) load(tx *bolt.Tx, site string) (damaged []string, err error) {
@@ -223,30 +210,23 @@ func (s *store) load(tx *bolt.Tx, site string) (damaged []string, err error) {
 	return damaged, s.loadEnded(tx)
 }
 
-// loadEnded adds up what is finished. A size that cannot be read is found out again.
+// loadEnded adds up what is finished.
 func (s *store) loadEnded(tx *bolt.Tx) error {
-	ended, sizes := tx.Bucket(bucketEnded), map[string]int64{}
-	err := ended.ForEach(func(k, value []byte) error {
-		var size int64
-		if err := parse(bucketEnded, k, value, &size); errors.Is(err, errDamaged) && len(k) > 8 {
-			size = int64(len(tx.Bucket(bucketCalls).Get(k[8:])))
-			sizes[string(k)] = size
-		} else if err != nil {
-			return err
-		}
+	return tx.Bucket(bucketEnded).ForEach(func(k, value []byte) error {
+		size, err := sizeOf(tx, k, value)
 		s.done++
 		s.bytes += size
-		return nil
-	})
-	if err != nil {
 		return err
+	})
+}
+
+// sizeOf is the size of a finished call. One that cannot be read is found out again.
+func sizeOf(tx *bolt.Tx, k, value []byte) (size int64, err error) {
+	err = parse(bucketEnded, k, value, &size)
+	if errors.Is(err, errDamaged) && len(k) > 8 {
+		return int64(len(tx.Bucket(bucketCalls).Get(k[8:]))), nil
 	}
-	for k, size := range sizes {
-		if err := put(tx, bucketEnded, []byte(k), size); err != nil {
-			return err
-		}
-	}
-	return nil
+	return size, err
 }
 
 // disown takes a call from those that are open, and its key and reference from it.
@@ -285,37 +265,6 @@ func refName(plugin, reference string) []byte { return []byte(plugin + "\x00" + 
 
 func endedName(r *record) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, uint64(r.Ended.UnixNano())), r.ID...)
-}
-
-// find gives the call that has a key, and the one that has a reference; nil: there is none.
-func (s *store) find(system, key, plugin, reference string) (byKey, byRef *record, err error) {
-	err = s.view(func(tx *bolt.Tx) (err error) {
-		if id := tx.Bucket(bucketKeys).Get(keyName(system, key)); id != nil {
-			if byKey, err = get(tx, string(id)); err != nil {
-				return err
-			}
-		}
-		if reference == "" {
-			return nil
-		}
-		if id := tx.Bucket(bucketRefs).Get(refName(plugin, reference)); id != nil {
-			byRef, err = get(tx, string(id))
-		}
-		return err
-	})
-	return byKey, byRef, err
-}
-
-// read gives a call, nil if there is none.
-func (s *store) read(id string) (r *record, err error) {
-	err = s.view(func(tx *bolt.Tx) error {
-		if tx.Bucket(bucketCalls).Get([]byte(id)) == nil {
-			return nil
-		}
-		r, err = get(tx, id)
-		return err
-	})
-	return r, err
 }
 
 // save writes a call as it stands now, and the events that leave with it, in one transaction.
@@ -404,7 +353,7 @@ func unend(tx *bolt.Tx, id string) (size int64, err error) {
 		return 0, err
 	}
 	k := endedName(old)
-	if err := parse(bucketEnded, k, tx.Bucket(bucketEnded).Get(k), &size); err != nil {
+	if size, err = sizeOf(tx, k, tx.Bucket(bucketEnded).Get(k)); err != nil {
 		return 0, err
 	}
 	return size, tx.Bucket(bucketEnded).Delete(k)
@@ -447,93 +396,6 @@ func (s *store) queues(plugin string) bool {
 		}
 	}
 	return false
-}
-
-// doubts says whether calls may have been made that this file does not know.
-func (s *store) doubts(now time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return now.Before(s.state.Doubt)
-}
-
-// finished lists finished calls that are wanted, the newest first.
-func (s *store) finished(most int, wanted func(*record) bool) (out []record, err error) {
-	err = s.view(func(tx *bolt.Tx) error {
-		c := tx.Bucket(bucketEnded).Cursor()
-		for k, _ := c.Last(); k != nil && len(out) < most; k, _ = c.Prev() {
-			r, err := get(tx, string(k[8:]))
-			if err != nil {
-				return err
-			}
-			if wanted(r) {
-				out = append(out, r.light())
-			}
-		}
-		return nil
-	})
-	return out, err
-}
-
-// trim forgets finished calls that ended before a time, and the oldest beyond a size.
-func (s *store) trim(before time.Time, most int64) (gone int, err error) {
-	s.mu.Lock()
-	excess := s.bytes - most
-	s.mu.Unlock()
-	var freed int64
-	err = s.update(func(tx *bolt.Tx) error {
-		gone, freed = 0, 0
-		c := tx.Bucket(bucketEnded).Cursor()
-		var keys [][]byte
-		for k, value := c.First(); k != nil && len(keys) < trimAtOnce; k, value = c.Next() {
-			ended := time.Unix(0, int64(binary.BigEndian.Uint64(k)))
-			if !ended.Before(before) && freed >= excess {
-				break
-			}
-			var size int64
-			if err := parse(bucketEnded, k, value, &size); err != nil {
-				return err
-			}
-			freed += size
-			keys = append(keys, slices.Clone(k)) // never deleted through a cursor
-		}
-		for _, k := range keys {
-			if err := forget(tx, k); err != nil {
-				return err
-			}
-		}
-		gone = len(keys)
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("calls: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.done -= gone
-	s.bytes -= freed
-	return gone, nil
-}
-
-// forget removes a finished call, and its key and reference if no other has taken them since.
-func forget(tx *bolt.Tx, k []byte) error {
-	id := k[8:]
-	r, err := get(tx, string(id))
-	if err != nil && !errors.Is(err, errDamaged) {
-		return err
-	}
-	for bucket, name := range map[*bolt.Bucket][]byte{
-		tx.Bucket(bucketKeys): keyName(r.System, r.Key), tx.Bucket(bucketRefs): refName(r.Plugin, r.Reference),
-	} {
-		if string(bucket.Get(name)) == string(id) {
-			if err := bucket.Delete(name); err != nil {
-				return err
-			}
-		}
-	}
-	if err := tx.Bucket(bucketCalls).Delete(id); err != nil {
-		return err
-	}
-	return tx.Bucket(bucketEnded).Delete(k)
 }
 
 // next gives the event that has waited longest to leave; nil: none does.

@@ -34,11 +34,16 @@ func markVoided(tx *bolt.Tx, void *record) error {
 // given finds what came of giving back the same purchase before, under another key; nil: it
 // was not given back.
 func (s *Service) given(a *asked) (*record, error) {
-	_, bought, err := s.store.find(a.System, a.Key, a.Plugin, a.reference)
+	was, err := s.store.find(a.System, a.Key, a.Plugin, a.reference)
+	bought := was.byRef
 	if err != nil || bought == nil || bought.Voided == "" || bought.System != a.System {
 		return nil, err
 	}
 	void, err := s.store.read(bought.Voided)
+	if errors.Is(err, errDamaged) {
+		s.tellDamaged([]string{bought.Voided})
+		return nil, nil // giving it back is harmless to repeat
+	}
 	if err != nil || void == nil || void.Hash != a.hash {
 		return nil, err
 	}

@@ -199,14 +199,14 @@ func TestCallsAreTheirSystems(t *testing.T) {
 	if _, err := r.Call("erp", a.ID); err == nil {
 		t.Error("another system sees it")
 	}
-	if list, err := r.Calls("erp", Done); err != nil || len(list) != 0 {
+	if list, _, err := r.Calls("erp", Done, Page{}); err != nil || len(list) != 0 {
 		t.Errorf("got %v, %v", list, err)
 	}
-	list, err := r.Calls("wms", Done)
+	list, _, err := r.Calls("wms", Done, Page{})
 	if err != nil || len(list) != 1 || list[0].ID != a.ID {
 		t.Errorf("got %v, %v", list, err)
 	}
-	if list, err := r.Calls("", ""); err != nil || len(list) != 0 {
+	if list, _, err := r.Calls("", "", Page{}); err != nil || len(list) != 0 {
 		t.Errorf("open: got %v, %v", list, err)
 	}
 	_, err = r.Do(t.Context(), Request{System: "erp", Kind: carrier.Kind, Plugin: "shop", Operation: carrier.OpShip, Key: "k", Body: []byte(shipment("R"))})
@@ -220,6 +220,7 @@ func TestRetention(t *testing.T) {
 	r := newRig(t, func(r *rig) { r.cfg.Retain = time.Hour })
 	r.must(carrier.OpShip, "k1", shipment("R1"))
 	r.now.Add(int64(2 * time.Hour))
+	r.ran.Add(int64(2 * time.Hour))
 	r.must(carrier.OpShip, "k2", shipment("R2"))
 	r.trim()
 	if _, kept, bytes := r.store.count(); kept != 1 || bytes <= 0 {

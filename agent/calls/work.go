@@ -92,6 +92,9 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-look.C:
 			s.tell()
 			s.trim()
+			if err := s.store.alive(s.cfg.Now()); err != nil {
+				s.log.Warn("it cannot be noted that the journal of calls is in use", "err", err)
+			}
 			s.measure()
 		}
 	}
@@ -259,6 +262,8 @@ const (
 	alarmWaits   = "call-waits"
 	alarmLate    = "call-late"
 	alarmFailed  = "call-failed"
+	alarmDamaged = "call-damaged"
+	alarmCut     = "calls-cut"
 )
 
 func (r *record) describe() string {
@@ -305,17 +310,4 @@ func (s *Service) tellFailed(call *record) {
 	text := fmt.Sprintf("%s was accepted while the line was cut, and now fails: %v", call.describe(), call.Failure)
 	s.log.Error(text)
 	s.cfg.Alarm(alarmFailed, call.ID, text)
-}
-
-// trim forgets finished calls that are old, or too many.
-func (s *Service) trim() {
-	for {
-		gone, err := s.store.trim(s.cfg.Now().Add(-s.cfg.Retain), s.cfg.RetainBytes)
-		if err != nil {
-			s.log.Error("finished calls cannot be forgotten", "err", err)
-		}
-		if gone < trimAtOnce {
-			return
-		}
-	}
 }

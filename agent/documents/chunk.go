@@ -222,6 +222,8 @@ func (s *Store) loadParts() error {
 
 // take keeps a piece, and puts the document together with the last.
 func (s *Store) take(ctx context.Context, from string, c *chunk) error {
+	s.joining.Lock()
+	defer s.joining.Unlock()
 	k := partKey{c.sum, from}
 	s.mu.Lock()
 	h, p := s.held[c.sum], s.parts[k]

@@ -7,7 +7,8 @@
 // the event that names it. So it is as durable, as ordered and as much held back as events
 // are, and no hop between needs to know of it. What this agent has sent to a site lately does
 // not travel again. Where a document is missing all the same, since it was damaged there or
-// its time was over, that site asks the one that the event came from, through the lanes too.
+// its time was over, that site asks those that events naming it came from, one after the
+// other, through the lanes too.
 //
 // The package refuses to know how a lane works, who delivers and what an HTTP request is; the
 // agent shows it Lanes, Source and what is still needed. Its invariant: what Put or Receive
@@ -20,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,6 +46,7 @@ const (
 	submitChunks = 32        // in one commit
 	maxSent      = 1 << 16   // documents remembered as sent
 	maxWanted    = 4096      // documents that are missing and asked for
+	maxAsked     = 8         // agents that one is asked for from
 )
 
 // What callers tell apart with errors.Is.
@@ -162,10 +165,13 @@ type Store struct {
 	cfg  Config
 	wake chan struct{} // there is something to ask for
 
+	joining sync.Mutex // held while parts grow or go; taken before mu
+
 	mu     sync.Mutex // guards what follows
 	held   map[string]*held
 	parts  map[partKey]*part
 	bytes  int64 // of whole documents and of parts
+	fresh  int64 // of what is being written
 	sent   map[sending]time.Time
 	wanted map[string]*want
 	cursor uint64
@@ -184,7 +190,8 @@ type sending struct{ sum, to string }
 
 // want is a document that an event names and that is not here.
 type want struct {
-	from  string // agent to ask; empty: it was put here
+	from  []string // agents to ask in turn; none: it was put here
+	next  int      // of from, whose turn it is
 	since time.Time
 	asked time.Time
 	told  bool
@@ -224,7 +231,7 @@ func (s *Store) Has(sum string) bool {
 }
 
 // Lacking says which of the documents that an event names are not here, empty if all are.
-// They are asked for from the agent that accepted the event.
+// They are asked for from the agents that accepted such events, one after the other.
 func (s *Store) Lacking(value, from string) string {
 	names, err := Names(value)
 	if err != nil {
@@ -256,12 +263,12 @@ func (s *Store) want(sum, from string) {
 		if len(s.wanted) >= maxWanted {
 			return // it is asked for once others are here
 		}
-		w = &want{from: from, since: now, behind: behind}
+		w = &want{since: now, behind: behind}
 		s.wanted[sum] = w
 	}
 	w.seen = now
-	if w.from == "" {
-		w.from = from
+	if from != "" && len(w.from) < maxAsked && !slices.Contains(w.from, from) {
+		w.from = append(w.from, from)
 	}
 	s.cfg.Metrics.wanted.Set(float64(len(s.wanted)))
 	select {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -80,6 +81,37 @@ func TestQuota(t *testing.T) {
 	s = newShop(t, newNet(), "eu", func(c *Config) { c.Free = func() int64 { return MinFree } })
 	if _, err := s.Put(t.Context(), "a/b", strings.NewReader("x")); !errors.Is(err, ErrFull) {
 		t.Errorf("on a disk that is nearly full: %v", err)
+	}
+}
+
+// What is being written counts from its start, so that what comes at once does not go beyond
+// the quota together; and no more once it is there or given up.
+func TestWhatIsBeingWrittenCounts(t *testing.T) {
+	s := newShop(t, newNet(), "eu", func(c *Config) { c.Quota = 1 << 20 })
+	fresh := func() int64 {
+		s.Store.mu.Lock()
+		defer s.Store.mu.Unlock()
+		return s.fresh
+	}
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := s.Put(t.Context(), "a/b", r)
+		ended <- err
+	}()
+	if _, err := w.Write(text(1, 600<<10)); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "it is read", func() bool { return fresh() == 600<<10 })
+	if _, err := s.Put(t.Context(), "a/b", bytes.NewReader(text(2, 500<<10))); !errors.Is(err, ErrFull) {
+		t.Errorf("a second one: %v", err)
+	}
+	if err := errors.Join(w.Close(), <-ended); err != nil {
+		t.Fatal(err)
+	}
+	s.put(t, text(3, 300<<10))
+	if got := fresh(); got != 0 {
+		t.Errorf("%d bytes are being written", got)
 	}
 }
 

@@ -191,11 +191,15 @@ func (s *Store) roomLocked(size int64, level float64) error {
 			return fmt.Errorf("%w: %d bytes of the disk are free, and %d are left for the journal", ErrFull, free, int64(MinFree))
 		}
 	}
-	if float64(s.bytes+size) < level*float64(s.cfg.Quota) {
+	return s.fitsLocked(size, level)
+}
+
+func (s *Store) fitsLocked(size int64, level float64) error {
+	if float64(s.bytes+s.fresh+size) < level*float64(s.cfg.Quota) {
 		return nil
 	}
 	return fmt.Errorf("%w: %d bytes of the quota of %d are used, this is refused from %.0f %% on; what is older than %s goes by itself, or raise documents.quota",
-		ErrFull, s.bytes, s.cfg.Quota, level*100, s.cfg.Retain)
+		ErrFull, s.bytes+s.fresh, s.cfg.Quota, level*100, s.cfg.Retain)
 }
 
 // write makes a whole document of r, which must be sum unless that is empty.
@@ -204,7 +208,11 @@ func (s *Store) write(ctx context.Context, sum string, h header, r io.Reader, le
 	if err != nil {
 		return ref, writing(err)
 	}
+	in := &filling{s: s, ctx: ctx, r: r, level: level}
 	defer func() {
+		s.mu.Lock()
+		in.emptyLocked()
+		s.mu.Unlock()
 		f.Close()           // closed already unless there is an error to tell
 		os.Remove(f.Name()) // likewise renamed
 	}()
@@ -212,7 +220,7 @@ func (s *Store) write(ctx context.Context, sum string, h header, r io.Reader, le
 	if _, err := f.Seek(headerSize, io.SeekStart); err != nil {
 		return ref, writing(err)
 	}
-	h.Size, err = io.Copy(io.MultiWriter(f, digest), io.LimitReader(&heeding{ctx, r}, MaxDocument+1))
+	h.Size, err = io.Copy(io.MultiWriter(f, digest), io.LimitReader(in, MaxDocument+1))
 	if err != nil {
 		return ref, writing(err)
 	}
@@ -238,7 +246,7 @@ func (s *Store) write(ctx context.Context, sum string, h header, r io.Reader, le
 	if s.whole(got) {
 		return Reference{SHA256: got, Size: h.Size, Type: h.Type}, nil
 	}
-	if err := s.name(got, f.Name(), h.Size+headerSize, level); err != nil {
+	if err := s.name(got, f.Name(), in); err != nil {
 		return ref, err
 	}
 	s.cfg.Hook("document-stored")
@@ -260,14 +268,14 @@ func (s *Store) whole(sum string) bool {
 
 // name gives a written file its place, durably. The lock is held so that the same document
 // is not removed meanwhile.
-func (s *Store) name(sum, fresh string, size int64, level float64) error {
+func (s *Store) name(sum, fresh string, in *filling) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := int64(0)
+	size, before := in.emptyLocked()+headerSize, int64(0)
 	if h := s.held[sum]; h != nil {
 		before = h.size
 	}
-	if err := s.roomLocked(size-before, level); err != nil {
+	if err := s.roomLocked(size-before, in.level); err != nil {
 		return err
 	}
 	path := s.path(sum)
@@ -300,17 +308,36 @@ func writing(err error) error {
 	return fmt.Errorf("documents: %w", err)
 }
 
-// heeding ends a read with its context.
-type heeding struct {
-	ctx context.Context
-	r   io.Reader
+// filling reads what is written as a document, and ends with its context. What has been read
+// counts against the quota, so that many that come at once do not go beyond it together.
+type filling struct {
+	s     *Store
+	ctx   context.Context
+	r     io.Reader
+	level float64
+	size  int64 // guarded by the store's lock, as part of its fresh
 }
 
-func (h *heeding) Read(p []byte) (int, error) {
-	if h.ctx.Err() != nil {
-		return 0, context.Cause(h.ctx)
+func (f *filling) Read(p []byte) (int, error) {
+	if f.ctx.Err() != nil {
+		return 0, context.Cause(f.ctx)
 	}
-	return h.r.Read(p)
+	n, err := f.r.Read(p)
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	if err := f.s.fitsLocked(int64(n), f.level); err != nil {
+		return 0, err
+	}
+	f.size += int64(n)
+	f.s.fresh += int64(n)
+	return n, err
+}
+
+// emptyLocked ends the counting, and gives the size.
+func (f *filling) emptyLocked() (size int64) {
+	size, f.size = f.size, 0
+	f.s.fresh -= size
+	return size
 }
 
 // Document is an open document, found whole. Close it.

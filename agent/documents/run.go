@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -161,7 +163,10 @@ func (s *Store) ask(ctx context.Context) {
 
 func (s *Store) askOnce(ctx context.Context) (more bool) {
 	now := s.cfg.Now()
-	type request struct{ sum, from string }
+	type request struct {
+		sum, from string
+		turn      int
+	}
 	var requests []request
 	s.mu.Lock()
 	for sum, w := range s.wanted {
@@ -169,10 +174,11 @@ func (s *Store) askOnce(ctx context.Context) (more bool) {
 			delete(s.wanted, sum)
 			continue
 		}
-		if w.from != "" && s.cursor >= w.behind && now.Sub(w.since) >= s.cfg.Tuning.AskAfter && (w.asked.IsZero() || now.Sub(w.asked) >= s.cfg.Tuning.AskAgain) {
-			requests = append(requests, request{sum, w.from})
+		if len(w.from) > 0 && s.cursor >= w.behind && now.Sub(w.since) >= s.cfg.Tuning.AskAfter && (w.asked.IsZero() || now.Sub(w.asked) >= s.cfg.Tuning.AskAgain) {
+			turn := w.next % len(w.from)
+			requests = append(requests, request{sum, w.from[turn], turn})
 		}
-		if !w.told && (now.Sub(w.since) >= tellAfter || w.from == "") {
+		if !w.told && (now.Sub(w.since) >= tellAfter || len(w.from) == 0) {
 			w.told = true
 			s.cfg.Alarm("document-missing", sum, fmt.Sprintf("an event at agent %s names document %s, which is not here since %s; its deliveries wait; %s",
 				s.cfg.Agent, sum, w.since.UTC().Format(time.RFC3339), remedy(w.from)))
@@ -188,18 +194,18 @@ func (s *Store) askOnce(ctx context.Context) (more bool) {
 		}
 		s.mu.Lock()
 		if w := s.wanted[r.sum]; w != nil {
-			w.asked = now
+			w.asked, w.next = now, r.turn+1
 		}
 		s.mu.Unlock()
 	}
 	return more
 }
 
-func remedy(from string) string {
-	if from == "" {
+func remedy(from []string) string {
+	if len(from) == 0 {
 		return "put it here again"
 	}
-	return "agent " + from + " is asked for it"
+	return "agent " + strings.Join(from, ", then ") + " is asked for it"
 }
 
 func (s *Store) askFor(ctx context.Context, sum, from string) error {
@@ -235,9 +241,9 @@ func (s *Store) sweepOnce() error {
 		return err
 	}
 	var over []string
-	var stale []partKey
 	s.mu.Lock()
-	pressed := s.pressedLocked(limit, waiting)
+	stale, excess := s.staleLocked(limit)
+	pressed := s.pressedLocked(limit, waiting, excess)
 	for sum, h := range s.held {
 		switch {
 		case !h.named.Before(pressed):
@@ -249,25 +255,53 @@ func (s *Store) sweepOnce() error {
 			over = append(over, sum)
 		}
 	}
-	for k, p := range s.parts {
-		if p.last.Before(limit) {
-			stale = append(stale, k)
-		}
-	}
 	s.mu.Unlock()
-	for _, k := range stale {
+	if err := s.dropStale(stale); err != nil {
+		return err
+	}
+	return errors.Join(s.clearAside(limit), s.remove(over, limit))
+}
+
+// dropStale forgets parts, but for those of which something has come meanwhile.
+func (s *Store) dropStale(stale map[partKey]time.Time) error {
+	s.joining.Lock()
+	defer s.joining.Unlock()
+	for k, last := range stale {
+		s.mu.Lock()
+		p := s.parts[k]
+		still := p != nil && p.last.Equal(last)
+		s.mu.Unlock()
+		if !still {
+			continue
+		}
 		if err := s.drop(k); err != nil {
 			return err
 		}
 	}
-	return errors.Join(s.clearAside(limit), s.remove(over, limit))
+	return nil
+}
+
+// staleLocked lists the parts whose time is over with when they grew last, and gives by how
+// much the quota is under pressure without them. Then parts go first of which nothing came
+// lately: what is whole is of more use, and what is not is asked for again if an event names it.
+func (s *Store) staleLocked(limit time.Time) (stale map[partKey]time.Time, excess int64) {
+	stale = map[partKey]time.Time{}
+	excess = s.bytes - int64(OverLevel*float64(s.cfg.Quota))
+	keys := slices.SortedFunc(maps.Keys(s.parts), func(a, b partKey) int { return s.parts[a].last.Compare(s.parts[b].last) })
+	latest := s.cfg.Now().Add(-MinRetain)
+	for _, k := range keys {
+		if p := s.parts[k]; p.last.Before(limit) || excess > 0 && p.last.Before(latest) {
+			stale[k] = p.last
+			excess -= p.bytes
+		}
+	}
+	return stale, excess
 }
 
 // pressedLocked is limit, or later if the quota is under pressure: then documents go before
 // their time, those first that were not named for longest. Else what comes would wait for
 // them, and the journal for what comes, until nothing is accepted here any more.
-func (s *Store) pressedLocked(limit time.Time, waiting map[string]bool) time.Time {
-	excess := s.bytes - int64(OverLevel*float64(s.cfg.Quota))
+func (s *Store) pressedLocked(limit time.Time, waiting map[string]bool, excess int64) time.Time {
 	if excess <= 0 {
 		return limit
 	}

@@ -292,6 +292,49 @@ func TestStaleParts(t *testing.T) {
 	}
 }
 
+// Under pressure parts of which nothing came lately go before what is whole.
+func TestPartsGoFirst(t *testing.T) {
+	n, eu, hq := pair(t, func(c *Config) { c.Quota = 1 << 20 })
+	for i := range 7 {
+		hq.put(t, text(i, 100<<10))
+	}
+	if err := eu.Send(t.Context(), eu.put(t, text(9, ChunkSize+1)), []string{"hq"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := hq.handle(t.Context(), &n.mail["hq"][0]); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		after    time.Duration
+		arriving int
+	}{{MinRetain / 2, 1}, {MinRetain, 0}} {
+		hq.set(func() { hq.clock, hq.position, hq.needed = hq.clock.Add(c.after), 100, 100 })
+		if err := hq.sweepOnce(); err != nil {
+			t.Fatal(err)
+		}
+		if st := hq.Status(); st.Count != 7 || st.Arriving != c.arriving {
+			t.Errorf("after %s more: %+v", c.after, st)
+		}
+	}
+}
+
+// Whoever named a missing document is asked for it in turn: the first may have lost it.
+func TestOthersAreAskedInTurn(t *testing.T) {
+	n, eu, hq := pair(t)
+	na := newShop(t, n, "na")
+	sum := na.put(t, text(1, 10))
+	for _, s := range []*shop{eu, na, hq} {
+		s.run(t)
+	}
+	await(t, "it comes from the second", func() bool {
+		moved(hq)
+		return hq.Lacking(sum, "eu") == "" || hq.Lacking(sum, "na") == ""
+	})
+	if eu.told("document-lost") == "" {
+		t.Error("the first was not asked")
+	}
+}
+
 // Whatever an event says of a piece, what is taken of it lies within the document's limits.
 func FuzzChunk(f *testing.F) {
 	good := chunk{sum: strings.Repeat("a", 64), kind: "a/b", size: 3, data: []byte("abc")}

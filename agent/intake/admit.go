@@ -27,6 +27,7 @@ type admission struct {
 	Admitted
 	contract *policy.Contract
 	version  *contract.Version
+	lacks    *Problem // the document that it names is not here; nil: all that it names are
 }
 
 // admitAll checks every event before any is submitted: one bad event refuses them all.
@@ -36,7 +37,7 @@ func (s *Service) admitAll(ctx context.Context, v *view, c *caller, events []eve
 	for i, e := range events {
 		a, p := v.admit(ctx, c.system, e)
 		if p == nil {
-			p = s.namesDocuments(e.Event)
+			p = s.namesDocuments(&a)
 		}
 		if p == nil && batch {
 			hash := e.Hash()
@@ -184,6 +185,9 @@ func (s *Service) submit(ctx context.Context, events []admission, batch bool) ([
 	if len(events) == 0 {
 		return nil, nil
 	}
+	if p := s.repeats(ctx, events, batch); p != nil {
+		return nil, p
+	}
 	in := make([]Admitted, len(events))
 	for i := range events {
 		in[i] = events[i].Admitted
@@ -217,6 +221,42 @@ func (s *Service) submit(ctx context.Context, events []admission, batch bool) ([
 		}
 	}
 	return receipts, refused
+}
+
+// repeats refuses events that name what is not here any more, unless they were accepted
+// before: then they are answered as they were. It leaves nothing behind.
+func (s *Service) repeats(ctx context.Context, events []admission, batch bool) *Problem {
+	var in []Admitted
+	var at []int
+	for i := range events {
+		if events[i].lacks != nil {
+			in, at = append(in, events[i].Admitted), append(at, i)
+		}
+	}
+	if len(in) == 0 {
+		return nil
+	}
+	receipts, err := s.parts.Journal.Submit(ctx, in)
+	if errors.Is(err, ErrFull) {
+		return nil // submit says so
+	}
+	if err != nil || len(receipts) != len(in) {
+		return problem(CodeUnavailable, "send the same again: a repeat does no harm").because(err)
+	}
+	for i, r := range receipts {
+		if r.Err == nil {
+			continue
+		}
+		p := events[at[i]].lacks
+		if !errors.Is(r.Err, ErrNew) {
+			p = receiptProblem(r.Err, false)
+		}
+		if batch {
+			p = p.within(at[i])
+		}
+		return p
+	}
+	return nil
 }
 
 // fullness says how full the journal is, if it said so.

@@ -65,8 +65,9 @@ type Calls interface {
 	Do(ctx context.Context, c Call) (*CallAnswer, error)
 	// Call shows a call of a system.
 	Call(system, id string) (any, error)
-	// Calls lists a system's calls in a state, an array; of no state those that are open.
-	Calls(system, state string) (any, error)
+	// Calls lists a system's calls in a state, an array of at most limit, 0: as many as it likes;
+	// of no state those that are open. next is the cursor of the next page; empty: there is none.
+	Calls(system, state string, limit int, cursor string) (list any, next string, err error)
 }
 
 func (s *Service) callCarrier(c echo.Context, at session) error {
@@ -89,10 +90,10 @@ func (s *Service) makeCall(c echo.Context, at session, call Call) error {
 	}
 	if text := header.Get(deadlineField); text != "" {
 		deadline, err := time.Parse(time.RFC3339, text)
-		if err != nil {
+		call.Deadline = deadline.UTC()
+		if year := call.Deadline.Year(); err != nil || year < 1970 || year > 9999 { // JSON has no other years
 			return problem(CodeInvalidRequest, "%s %q is no time such as 2026-05-04T17:00:00+02:00", deadlineField, text)
 		}
-		call.Deadline = deadline.UTC()
 	}
 	if call.Body, p = readBody(c.Request(), MaxBatchBytes); p != nil {
 		return p
@@ -192,11 +193,23 @@ func (s *Service) listCalls(c echo.Context, at session) error {
 	if p := s.paid(c, at); p != nil {
 		return p
 	}
-	calls, err := s.parts.Calls.Calls(at.caller.system.Name, c.QueryParam("state"))
+	limit := 0
+	if text := c.QueryParam("limit"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 31)
+		if err != nil || n == 0 {
+			return problem(CodeInvalidRequest, "limit %q is no number of calls", text)
+		}
+		limit = int(n)
+	}
+	calls, next, err := s.parts.Calls.Calls(at.caller.system.Name, c.QueryParam("state"), limit, c.QueryParam("cursor"))
 	if err != nil {
 		return s.callProblem(c, err)
 	}
-	return c.JSON(http.StatusOK, map[string]any{"calls": calls})
+	answer := map[string]any{"calls": calls}
+	if next != "" {
+		answer["next"] = next
+	}
+	return c.JSON(http.StatusOK, answer)
 }
 
 // ErrNoContract says that the policy has no live contract of the agent's own for an event.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"testing"
 	"time"
 
@@ -28,7 +29,9 @@ func (d *desk) Do(_ context.Context, c Call) (*CallAnswer, error) {
 
 func (d *desk) Call(system, id string) (any, error) { return map[string]string{system: id}, d.err }
 
-func (d *desk) Calls(system, state string) (any, error) { return []string{system, state}, d.err }
+func (d *desk) Calls(system, state string, limit int, cursor string) (any, string, error) {
+	return []string{system, state, strconv.Itoa(limit)}, cursor, d.err
+}
 
 func TestCallPasses(t *testing.T) {
 	r := newRig(t)
@@ -53,8 +56,18 @@ func TestCallPasses(t *testing.T) {
 	if a := r.do(t, http.MethodGet, "/v1/calls/c1", ""); a.status != http.StatusOK || string(a.body) != `{"shop":"c1"}`+"\n" {
 		t.Fatalf("got %d %s", a.status, a.body)
 	}
-	if a := r.do(t, http.MethodGet, "/v1/calls?state=queued", ""); string(a.body) != `{"calls":["shop","queued"]}`+"\n" {
-		t.Fatalf("got %d %s", a.status, a.body)
+	for query, want := range map[string]string{
+		"state=queued":                 `{"calls":["shop","queued","0"]}`,
+		"state=done&limit=7&cursor=at": `{"calls":["shop","done","7"],"next":"at"}`,
+	} {
+		if a := r.do(t, http.MethodGet, "/v1/calls?"+query, ""); string(a.body) != want+"\n" {
+			t.Errorf("%s: got %d %s", query, a.status, a.body)
+		}
+	}
+	for _, limit := range []string{"0", "-1", "many", "99999999999"} {
+		if a := r.do(t, http.MethodGet, "/v1/calls?limit="+limit, ""); a.status != http.StatusBadRequest || a.problem(t).Code != CodeInvalidRequest {
+			t.Errorf("limit %s: got %d %s", limit, a.status, a.body)
+		}
 	}
 }
 
@@ -71,6 +84,8 @@ func TestCallRefused(t *testing.T) {
 		{"two keys", nil, []string{"Idempotency-Key", "a", "Idempotency-Key", "b"}, 400, CodeInvalidRequest},
 		{"a blank in the key", nil, []string{"Idempotency-Key", "a b"}, 400, CodeInvalidRequest},
 		{"no deadline", nil, []string{"Crossdock-Deadline", "noon"}, 400, CodeInvalidRequest},
+		{"a deadline that JSON has not", nil, []string{"Crossdock-Deadline", "9999-12-31T23:00:00-14:00"}, 400, CodeInvalidRequest},
+		{"one before all time", nil, []string{"Crossdock-Deadline", "0000-01-01T00:00:00+14:00"}, 400, CodeInvalidRequest},
 		{"in doubt", &CallError{Code: CodeInDoubt, ID: "c", RetryAfter: 1500 * time.Millisecond}, nil, 503, CodeInDoubt},
 		{"other body", &CallError{Code: CodeOtherBody, ID: "c"}, nil, 422, CodeOtherBody},
 		{"anything", errors.New("secret"), nil, 500, CodeInternal},

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-
-	"github.com/crossdock/crossdock/protocol/event"
 )
 
 // DocumentsAttribute is the extension attribute in which an event names its documents.
@@ -47,16 +45,23 @@ type Documents interface {
 	Named(value string) error
 }
 
-// namesDocuments refuses an event that names what is not here: whoever gets it would wait in vain.
-func (s *Service) namesDocuments(e *event.Event) *Problem {
-	value, ok := e.Extensions[DocumentsAttribute]
+// namesDocuments refuses an event that names no documents. One that names what is not here is
+// taken only as a repeat: whoever gets it would wait in vain.
+func (s *Service) namesDocuments(a *admission) *Problem {
+	value, ok := a.Event.Extensions[DocumentsAttribute]
 	if !ok || s.parts.Documents == nil {
 		return nil
 	}
-	if err := s.parts.Documents.Named(value); err != nil {
-		return documentProblem(err).at("/"+DocumentsAttribute, "document", err.Error())
+	err := s.parts.Documents.Named(value)
+	if err == nil {
+		return nil
 	}
-	return nil
+	p := documentProblem(err).at("/"+DocumentsAttribute, "document", err.Error())
+	if errors.Is(err, ErrNoDocument) {
+		a.lacks, a.RepeatOnly = p, true
+		return nil
+	}
+	return p
 }
 
 // putDocument keeps a document; its name is in the answer once it is durable.

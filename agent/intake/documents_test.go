@@ -117,3 +117,31 @@ func TestEventsNameDocumentsThatAreHere(t *testing.T) {
 		t.Errorf("accepted %+v", held)
 	}
 }
+
+// The repeat of an event is answered as the event was, though its document is gone by now.
+// In a batch nothing is taken if another one names what is not here.
+func TestRepeatsOutliveTheirDocuments(t *testing.T) {
+	r := newRig(t)
+	r.shelf.text = []byte("label")
+	named := func(id, data string) string {
+		return strings.Replace(structured(id, data), `"data"`, fmt.Sprintf(`"documents":%q,"data"`, shelfName), 1)
+	}
+	one, many := []string{"Content-Type", "application/cloudevents+json"}, []string{"Content-Type", "application/cloudevents-batch+json"}
+	if a := r.send(t, named("1", goodData), one...); a.status != 202 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	r.shelf.text = nil
+	if a := r.send(t, named("1", goodData), one...); a.status != 202 || !strings.Contains(string(a.body), `"repeat":true`) {
+		t.Errorf("the repeat: %d %s", a.status, a.body)
+	}
+	if a := r.send(t, named("1", strings.Replace(goodData, "A-1", "A-2", 1)), one...); a.problem(t).Code != CodeConflict {
+		t.Errorf("another event under its name: %d %s", a.status, a.body)
+	}
+	a := r.send(t, "["+named("1", goodData)+","+structured("2", goodData)+","+named("3", goodData)+"]", many...)
+	if p := a.problem(t); p.Code != CodeNoDocument || p.Errors[0].Pointer != "/2/documents" || len(r.journal.held()) != 1 {
+		t.Errorf("a batch with another one: %d %+v, %d held", a.status, p, len(r.journal.held()))
+	}
+	if a := r.send(t, "["+named("1", goodData)+","+structured("2", goodData)+"]", many...); a.status != 202 || len(r.journal.held()) != 2 {
+		t.Errorf("a batch with the repeat: %d %s", a.status, a.body)
+	}
+}

@@ -34,10 +34,14 @@ const (
 	MaxErrors      = 100 // entries of errors in one problem
 )
 
+// DefaultWriteTimeout is Config.WriteTimeout unless it is said.
+const DefaultWriteTimeout = 60 * time.Second
+
 // What a Journal answers for an event that it does not take; adapters map their own.
 var (
 	ErrConflict = errors.New("the same source and id came before with other content")
 	ErrFull     = errors.New("the journal is full")
+	ErrNew      = errors.New("the event was not accepted before")
 )
 
 // FullError is ErrFull with how full the journal is, and from where on it refuses: parts
@@ -60,13 +64,15 @@ type Admitted struct {
 	Revision block.Revision
 	Targets  []block.Target
 	Data     []byte // the event's canonical encoding
+
+	RepeatOnly bool // it names a document that is gone: it is taken only if it was accepted before
 }
 
 // Receipt says what became of one admitted event.
 type Receipt struct {
 	Pos    uint64 // in the journal; the first one's for a repeat
 	Repeat bool
-	Err    error // ErrConflict: this event was not taken
+	Err    error // ErrConflict, ErrNew: this event was not taken
 }
 
 // Journal makes events durable.
@@ -99,7 +105,7 @@ type Config struct {
 	TLS               *tls.Config   // nil: plain HTTP
 	ReadHeaderTimeout time.Duration // default 5s
 	ReadTimeout       time.Duration // whole request; default 30s
-	WriteTimeout      time.Duration // whole answer; default 60s
+	WriteTimeout      time.Duration // whole answer; default DefaultWriteTimeout
 	IdleTimeout       time.Duration // default 60s
 	ShutdownTimeout   time.Duration // for requests in flight at the end; default 10s
 }
@@ -113,7 +119,7 @@ func (c *Config) setDefaults() {
 		value time.Duration
 	}{
 		{&c.ReadHeaderTimeout, 5 * time.Second}, {&c.ReadTimeout, 30 * time.Second},
-		{&c.WriteTimeout, 60 * time.Second}, {&c.IdleTimeout, 60 * time.Second},
+		{&c.WriteTimeout, DefaultWriteTimeout}, {&c.IdleTimeout, 60 * time.Second},
 		{&c.ShutdownTimeout, 10 * time.Second},
 	} {
 		if *d.field <= 0 {

@@ -67,6 +67,9 @@ func (j *journal) take(e Admitted) Receipt {
 		}
 		return Receipt{Pos: uint64(pos + 1), Repeat: true}
 	}
+	if e.RepeatOnly {
+		return Receipt{Err: fmt.Errorf("journal: %w", ErrNew)}
+	}
 	j.items = append(j.items, e)
 	return Receipt{Pos: uint64(len(j.items))}
 }

@@ -186,6 +186,10 @@ func (c *commit) admit(events []prepared) []Receipt {
 			receipt.Pos = pos
 			continue
 		}
+		if p.repeatOnly {
+			receipt.Err = fmt.Errorf("%w: id %q of source %q", ErrNew, p.event.ID, p.event.Source)
+			continue
+		}
 		if !c.j.enter(p.head.Revision) {
 			receipt.Err = fmt.Errorf("%w: revision %s", ErrOutdated, p.head.Revision)
 			continue

@@ -47,6 +47,7 @@ var (
 	ErrCorrupt  = block.ErrCorrupt
 	ErrSeek     = errors.New("scan began behind the wanted number; seek first")
 	ErrStopped  = errors.New("the journal has stopped")
+	ErrNew      = errors.New("the event was not accepted before")
 	ErrOutdated = errors.New("routed by a policy revision that has been replaced; hand the event in again")
 )
 
@@ -112,13 +113,15 @@ type Admitted struct {
 	System   string // that published it
 	Revision block.Revision
 	Targets  []block.Target // Agent empty means this agent
+
+	RepeatOnly bool // taken only if it was accepted before: ErrNew otherwise
 }
 
 // Receipt answers for one admitted event.
 type Receipt struct {
 	Pos    uint64
 	Repeat bool  // accepted before with the same content; Pos is the first one's
-	Err    error // ErrConflict, ErrInvalid, ErrOutdated: this event was not accepted
+	Err    error // ErrConflict, ErrInvalid, ErrNew, ErrOutdated: this event was not accepted
 }
 
 // Received answers for a block or a gap.

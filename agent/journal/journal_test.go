@@ -256,6 +256,27 @@ func TestManyCallersShareOneCommit(t *testing.T) {
 	}
 }
 
+// What is taken only as a repeat leaves nothing behind if it is none.
+func TestRepeatOnly(t *testing.T) {
+	s := started(t, options{})
+	again := func(id, text string) journal.Admitted {
+		a := admitted(id, "k", text, "ham")
+		a.RepeatOnly = true
+		return a
+	}
+	first := submit(t, s, admitted("1", "k", data(1), "ham"))
+	got := submit(t, s, again("1", data(1)), again("1", data(2)), again("2", data(1)))
+	if !got[0].Repeat || got[0].Err != nil || got[0].Pos != first[0].Pos {
+		t.Errorf("the repeat: %+v", got[0])
+	}
+	if !errors.Is(got[1].Err, journal.ErrConflict) || !errors.Is(got[2].Err, journal.ErrNew) {
+		t.Errorf("got %+v and %+v", got[1], got[2])
+	}
+	if held := history(t, s); len(held) != 1 {
+		t.Errorf("%d events are held", len(held))
+	}
+}
+
 func TestRepeatsInOneCommitAndAcrossRestarts(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, options{queue: queue.Config{Dir: dir}})

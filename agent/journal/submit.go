@@ -38,6 +38,7 @@ type prepared struct {
 	encoded      []byte
 	destinations []string // sorted, without this agent
 	set          string   // destinations as one comparable text
+	repeatOnly   bool
 	err          error
 }
 
@@ -82,7 +83,7 @@ func (j *Journal) isFact(p *prepared) bool {
 
 // prepare makes a ready for a commit, as p, which is empty.
 func (j *Journal) prepare(p *prepared, a *Admitted) {
-	p.event, p.key = a.Event, a.Key
+	p.event, p.key, p.repeatOnly = a.Event, a.Key, a.RepeatOnly
 	if a.Event == nil {
 		p.err = fmt.Errorf("%w: no event", ErrInvalid)
 		return

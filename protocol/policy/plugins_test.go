@@ -23,6 +23,35 @@ func plugged(t *testing.T, specs map[string]string) Bundle {
 	return b
 }
 
+// A system that only calls plugins, or only takes numbers, needs a token and no contract.
+func TestPureCallersNeedNoContract(t *testing.T) {
+	const packer = "apiVersion: crossdock/v1\nkind: System\nmetadata: {name: packer}\nspec: {owner: logistics, site: porto, %s}\n"
+	for name, c := range map[string]struct {
+		plugin, extra string
+		good          bool
+	}{
+		"every system of the site may call": {`kind: carrier, sites: [porto]`, "", true},
+		"it may":                            {`kind: carrier, sites: [porto], systems: [packer]`, "", true},
+		"another may":                       {`kind: carrier, sites: [porto], systems: [wms-eu]`, "", false},
+		"at another site":                   {`kind: carrier, sites: [hq]`, "", false},
+		"it may, but it feeds nothing":      {`kind: carrier, sites: [porto]`, `, file: {directory: /srv/in, publish: {pattern: "*.csv", format: csv, type: order.captured.v1}}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := plugged(t, map[string]string{"zone": c.plugin})
+			b["packer.yaml"] = fmt.Appendf(nil, packer, `intake: {token: "file:packer"}`+c.extra)
+			set, problems := Compile(b)
+			if got := !strings.Contains(problems.Error(), "publishes no contract"); got != c.good || c.good && set == nil {
+				t.Errorf("good %t, problems %v", got, problems)
+			}
+		})
+	}
+	b := ranged(t, map[string]string{"bins": `format: plain, prefix: WH1-, width: 4, from: 1, to: 9999`})
+	b["packer.yaml"] = fmt.Appendf(nil, packer, `intake: {token: "file:packer"}`)
+	if _, problems := Compile(b); strings.Contains(problems.Error(), "publishes no contract") {
+		t.Errorf("what takes numbers: %v", problems)
+	}
+}
+
 func TestPlugins(t *testing.T) {
 	b := plugged(t, map[string]string{
 		"zone": `kind: carrier, sites: [porto, hq], settings: {tables: /srv/tables, keep-days: 800, name: "", tokenizer: x}, ` +

@@ -46,14 +46,31 @@ func (c *compiler) system(meta Meta, o *object) {
 			c.checkPublishes(s, f)
 		}
 		c.checkReplaces(s, replaces)
-		feeds := token.set || s.HTTP != nil && s.HTTP.Publish != nil || s.File != nil && s.File.Publish != nil
+		brings := s.HTTP != nil && s.HTTP.Publish != nil || s.File != nil && s.File.Publish != nil
+		feeds := token.set || brings
 		if len(publishes) > 0 && !feeds {
 			c.warnAt(publishes[0].place, "give it an intake token, http.publish or file.publish", "nothing brings in what system %s publishes", s.Name)
 		}
-		if len(publishes) == 0 && feeds {
+		if len(publishes) == 0 && feeds && (brings || !c.asks(s)) {
 			c.errorAt(o.at, "write publishes: [contract, ...]", "system %s has an intake or a feed, but publishes no contract", s.Name)
 		}
 	})
+}
+
+// asks says whether a system has a use for its intake that publishes nothing: plugins that it
+// may call, or numbers that it may take.
+func (c *compiler) asks(s *System) bool {
+	for _, p := range c.set.Plugins {
+		if p.MayCall(s) {
+			return true
+		}
+	}
+	for _, r := range c.set.Ranges {
+		if slices.Contains(r.Sites, s.Site) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *compiler) checkPublishes(s *System, f field) {

@@ -71,7 +71,7 @@ type System struct {
 	Site      string
 	Role      string   // what contracts name as authority: shop, erp, wms ...
 	Replaces  string   // the system whose place it takes; deliveries to it wait until that one is done
-	Publishes []string // contracts; a system that publishes none has no intake
+	Publishes []string // contracts; a system that publishes none has an intake only to call plugins or take numbers
 	Sandbox   bool     // safe for shadow deliveries
 	Intake    Intake
 	Delivery  Limits
