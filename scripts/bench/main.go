@@ -1,5 +1,6 @@
 // Command bench measures the durable path side by side with what users would take instead:
-// NATS JetStream, as the same path or as the same journal, and the least file that could do.
+// NATS JetStream, as the same path or as the same journal, the least file that could do, and
+// a plugin that is called without an agent.
 //
 // It owns the sections and their interleaving, and refuses to know how one measures. Its
 // invariant: in each round every arm of a section is measured once, in an order that
@@ -43,7 +44,7 @@ type section struct {
 // sections in the order in which they run.
 func sections() []section {
 	return []section{intakeSection(), queueSection(), relaySection(), endToEndSection(), singleSection(), drainSection(),
-		footprintSection(), scaleSection(), slopeSection(), burstSection()}
+		pluginsSection(), footprintSection(), scaleSection(), slopeSection(), burstSection()}
 }
 
 // roles are what this program is when it is started by itself.
@@ -195,7 +196,7 @@ func measure(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	defer lines.Close()
-	head := report.NewHead(dir, "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go")
+	head := report.NewHead(dir, "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/hashicorp/go-plugin")
 	b := &bench{options: o, orders: material.NewOrders(1), book: report.NewBook(lines, head), out: io.MultiWriter(out, tables)}
 	fmt.Fprint(b.out, head)
 	if strings.HasSuffix(head.Disk, "tmpfs") {

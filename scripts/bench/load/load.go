@@ -111,7 +111,7 @@ func (p *Poster) send(ctx context.Context, kind string, body []byte) (status int
 // request, as fast as they are answered.
 func (p *Poster) All(ctx context.Context, clients, batch, first, count int) error {
 	var next atomic.Int64
-	return p.each(ctx, clients, func(ctx context.Context) (more bool, err error) {
+	return each(ctx, clients, func(ctx context.Context) (more bool, err error) {
 		at := int(next.Add(int64(batch))) - batch
 		if at >= count {
 			return false, nil
@@ -122,22 +122,31 @@ func (p *Poster) All(ctx context.Context, clients, batch, first, count int) erro
 
 // For posts for a while and says how many events were accepted in it.
 func (p *Poster) For(ctx context.Context, clients, batch, first int, lasts time.Duration) (accepted int, took time.Duration, err error) {
+	requests, took, err := For(ctx, clients, lasts, func(ctx context.Context, number int) error {
+		return p.Post(ctx, first+number*batch, batch)
+	})
+	return requests * batch, took, err
+}
+
+// For has so many clients ask one thing after the other for a while, the number of each from 0
+// on, and says how many were answered in it.
+func For(ctx context.Context, clients int, lasts time.Duration, ask func(ctx context.Context, number int) error) (answered int, took time.Duration, err error) {
 	var next, done atomic.Int64
 	begun := time.Now()
-	err = p.each(ctx, clients, func(ctx context.Context) (bool, error) {
+	err = each(ctx, clients, func(ctx context.Context) (bool, error) {
 		if time.Since(begun) >= lasts {
 			return false, nil
 		}
-		err := p.Post(ctx, first+int(next.Add(int64(batch)))-batch, batch)
+		err := ask(ctx, int(next.Add(1))-1)
 		if err == nil {
-			done.Add(int64(batch))
+			done.Add(1)
 		}
 		return true, err
 	})
 	return int(done.Load()), time.Since(begun), err
 }
 
-func (p *Poster) each(ctx context.Context, clients int, one func(context.Context) (more bool, err error)) error {
+func each(ctx context.Context, clients int, one func(context.Context) (more bool, err error)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var group sync.WaitGroup

@@ -275,8 +275,14 @@ func (a *Agent) Start(ctx context.Context) (err error) {
 
 // AgentStatus is what the benchmark wants to know of an agent's own status.
 type AgentStatus struct {
-	Link  struct{ Connected bool }
-	Queue struct{ Accepted, Received, Outgoing uint64 }
+	Link    struct{ Connected bool }
+	Queue   struct{ Accepted, Received, Outgoing uint64 }
+	Numbers []struct{ Left uint64 }
+	Calls   struct{ Leaving int } // events of calls that are not in the journal yet
+	Plugins []struct {
+		Plugin, State string
+		PID           int
+	}
 }
 
 // Status asks the agent how it is.

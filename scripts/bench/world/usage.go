@@ -24,16 +24,23 @@ type Usage struct {
 }
 
 // Usage reads what the process has used.
-func (p *Process) Usage() (u Usage, err error) {
-	dir := filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid))
+func (p *Process) Usage() (Usage, error) {
+	u, err := usageOf(p.Name, p.cmd.Process.Pid)
+	return u, errors.Join(err, p.Err())
+}
+
+func procDir(pid int) string { return filepath.Join("/proc", strconv.Itoa(pid)) }
+
+func usageOf(name string, pid int) (u Usage, err error) {
+	dir := procDir(pid)
 	stat, err1 := os.ReadFile(filepath.Join(dir, "stat"))
 	status, err2 := os.ReadFile(filepath.Join(dir, "status"))
 	io, err3 := os.ReadFile(filepath.Join(dir, "io"))
-	if err := errors.Join(err1, err2, err3, p.Err()); err != nil {
-		return u, fmt.Errorf("usage of %s: %w", p.Name, err)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return u, fmt.Errorf("usage of %s: %w", name, err)
 	}
 	if u.CPU, err = cpuOf(string(stat)); err != nil {
-		return u, fmt.Errorf("usage of %s: %w", p.Name, err)
+		return u, fmt.Errorf("usage of %s: %w", name, err)
 	}
 	for _, f := range []struct {
 		text, name string
@@ -46,7 +53,7 @@ func (p *Process) Usage() (u Usage, err error) {
 	} {
 		n, err := field(f.text, f.name)
 		if err != nil {
-			return u, fmt.Errorf("usage of %s: %w", p.Name, err)
+			return u, fmt.Errorf("usage of %s: %w", name, err)
 		}
 		*f.to = n * f.unit
 	}

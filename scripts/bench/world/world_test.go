@@ -170,3 +170,20 @@ func TestDataGoesWithTheProcesses(t *testing.T) {
 		t.Error("the data is still there")
 	}
 }
+
+func TestChildIsGoneWhenItIsKilled(t *testing.T) {
+	p, err := Start("sleeper", Edge, filepath.Join(t.TempDir(), "log"), "sleep", "600")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Child{Name: "sleeper", PID: p.cmd.Process.Pid}
+	if u, err := c.Usage(); err != nil || u.RSS == 0 {
+		t.Errorf("%+v, %v", u, err)
+	}
+	if err := c.Kill(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if u, err := c.Usage(); err == nil {
+		t.Errorf("a process that is gone has used %+v", u)
+	}
+}
