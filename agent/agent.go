@@ -56,6 +56,8 @@ type Agent struct {
 	journal   *journal.Journal
 	delivery  *delivery.Engine
 	numbers   *numbers.Store
+	documents *documents.Store
+	plugins   *plugins
 	calls     *calls.Service
 	drivers   *drivers
 	intake    *intake.Service
@@ -66,8 +68,6 @@ type Agent struct {
 	ops       *ops.Server
 	started   time.Time
 	flushing  flushing
-	documents *documents.Store
-	plugins   *plugins
 
 	dataUntil time.Time // when the journal was last written to before this start; zero: never
 
@@ -86,7 +86,9 @@ func New(cfg Config) (*Agent, error) {
 		a.log = slog.New(slog.DiscardHandler)
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, open := range []func() error{a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openIntake, a.openUplink, a.openOps} {
+	for _, open := range []func() error{
+		a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openIntake, a.openUplink, a.openOps,
+	} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
 		}
@@ -248,7 +250,7 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 
 func (a *Agent) openOps() (err error) {
 	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
-		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.openCallsList, Vouch: a.vouch,
+		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.listCalls, Vouch: a.vouch,
 		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate})
 	return listening("ops.listen", err)
 }

@@ -180,8 +180,8 @@ func callError(err error) error {
 	return e
 }
 
-// openCallsList lists calls for operators.
-func (a *Agent) openCallsList(state string) (any, error) {
+// listCalls lists calls for operators.
+func (a *Agent) listCalls(state string) (any, error) {
 	out := []calls.View{}
 	for page := (calls.Page{Limit: calls.MaxList}); ; {
 		list, next, err := a.calls.Calls("", calls.State(state), page)

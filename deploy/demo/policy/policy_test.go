@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net/url"
 	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -342,4 +344,54 @@ func mapped(t *testing.T, set *policy.Set, route, name string, data []byte) map[
 	}
 	t.Fatalf("no route %s", route)
 	return nil
+}
+
+// TestSchemasOfCalls: what agents tell of their calls has the schemas of the examples; the demo
+// adds where each field stands in UBL, and nothing else.
+func TestSchemasOfCalls(t *testing.T) {
+	const examples = "../../examples/calls"
+	read := func(path string) any {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var schema any
+		if err := json.Unmarshal(text, &schema); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		return plain(schema)
+	}
+	files, err := os.ReadDir("schemas")
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := 0
+	for _, f := range files {
+		if _, err := os.Stat(filepath.Join(examples, f.Name())); err != nil {
+			continue // the demo's own
+		}
+		both++
+		if ours, theirs := read(filepath.Join("schemas", f.Name())), read(filepath.Join(examples, f.Name())); !reflect.DeepEqual(ours, theirs) {
+			t.Errorf("schemas/%s differs from that in deploy/examples/calls", f.Name())
+		}
+	}
+	if both < 3 {
+		t.Errorf("%d schemas of calls were found in both places", both)
+	}
+}
+
+// plain is a schema without the notes for UBL.
+func plain(schema any) any {
+	switch v := schema.(type) {
+	case map[string]any:
+		delete(v, "x-ubl")
+		for k := range v {
+			v[k] = plain(v[k])
+		}
+	case []any:
+		for i := range v {
+			v[i] = plain(v[i])
+		}
+	}
+	return schema
 }
