@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -154,7 +153,7 @@ func (s *Service) callProblem(c echo.Context, err error) error {
 	if e.Field != "" {
 		pointer := ""
 		for _, step := range fieldStep.FindAllString(e.Field, -1) {
-			pointer += "/" + camel(step)
+			pointer += "/" + step
 		}
 		p = p.at(pointer, "", e.Detail)
 	}
@@ -165,17 +164,6 @@ func (s *Service) callProblem(c echo.Context, err error) error {
 		c.Response().Header().Set(callField, e.ID)
 	}
 	return p
-}
-
-// camel writes a name of a proto file as JSON has it.
-func camel(name string) string {
-	parts := strings.Split(name, "_")
-	for i, part := range parts {
-		if i > 0 && part != "" {
-			parts[i] = strings.ToUpper(part[:1]) + part[1:]
-		}
-	}
-	return strings.Join(parts, "")
 }
 
 func (s *Service) showCall(c echo.Context, at session) error {

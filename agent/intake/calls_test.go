@@ -99,7 +99,7 @@ func TestCallRefused(t *testing.T) {
 			t.Errorf("%s: got Retry-After %q", c.name, after)
 		}
 	}
-	r.desk.err = &CallError{Code: CodeCallRefused, Detail: "too heavy", Field: "parcels[1].label_dpi", Failure: map[string]string{"class": "validation"}}
+	r.desk.err = &CallError{Code: CodeCallRefused, Detail: "too heavy", Field: "parcels[1].labelDpi", Failure: map[string]string{"class": "validation"}}
 	a := r.do(t, http.MethodPost, "/v1/carriers/zone/ship", `{}`)
 	p := a.problem(t)
 	if a.status != 422 || p.Errors[0].Pointer != "/parcels/1/labelDpi" || p.Failure.(map[string]any)["class"] != "validation" {
