@@ -109,11 +109,11 @@ type Config struct {
 	Free     func() int64                      // bytes of the disk; nil: not looked at
 	Changed  func()                            // a document has come
 	Alarm    func(kind, what, text string)     // something that a person must look at
-	Logger   *slog.Logger                      //
-	Metrics  *Metrics                          //
-	Now      func() time.Time                  //
-	Tuning   Tuning                            // zero: the defaults
-	Hook     func(step string)                 // for crash tests
+	Logger   *slog.Logger
+	Metrics  *Metrics
+	Now      func() time.Time
+	Tuning   Tuning            // zero: the defaults
+	Hook     func(step string) // for crash tests
 }
 
 // Tuning shortens what tests would otherwise wait for.
