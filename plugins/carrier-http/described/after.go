@@ -9,6 +9,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/purchases"
 )
 
 // Void gives back what was bought. The record adds the provider's numbers where the caller does
@@ -45,7 +46,7 @@ func (c *Carrier) Void(ctx context.Context, r *carrier.VoidRequest) (*carrier.Vo
 		return readInto[carrier.Voided](x, m)
 	}
 	if find := c.d.operations[carrier.OpGetByReference]; find != nil && o.key == nil {
-		p.lookup = func(ctx context.Context, _ *state) (*carrier.Voided, error) {
+		p.lookup = func(ctx context.Context, _ purchases.State) (*carrier.Voided, error) {
 			found, err := c.find(ctx, find, r.Reference, nil, "label")
 			if err != nil || found == nil || !found.Voided {
 				return nil, err
@@ -58,11 +59,11 @@ func (c *Carrier) Void(ctx context.Context, r *carrier.VoidRequest) (*carrier.Vo
 
 // bought is a shipment that the record knows; nil: none.
 func (c *Carrier) bought(reference string) (*carrier.Shipped, error) {
-	s, err := c.record.find(keyOf(carrier.OpShip, reference))
-	if err != nil || s.phase != done {
+	s, err := c.record.Find(keyOf(carrier.OpShip, reference))
+	if err != nil || s.Phase != purchases.Done {
 		return nil, err
 	}
-	return answered[carrier.Shipped](c.record, &s)
+	return answered[carrier.Shipped](c.record, s)
 }
 
 // Pickup books, changes or cancels a collection.

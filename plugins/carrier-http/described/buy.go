@@ -9,6 +9,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/purchases"
 )
 
 const maxReference = 64 // bytes
@@ -27,7 +28,7 @@ type purchase[T any] struct {
 	read func(*exchange, map[string]any) (*T, error)
 	// lookup finds what came of a call whose answer was lost: nil: surely nothing. Nil where
 	// nothing can be looked up.
-	lookup func(context.Context, *state) (*T, error)
+	lookup func(context.Context, purchases.State) (*T, error)
 }
 
 func keyOf(operation, reference string) string { return operation + ":" + reference }
@@ -41,28 +42,28 @@ func checkReference(reference string) error {
 
 // do answers what was answered before, settles what has no outcome, or calls.
 func (p *purchase[T]) do(ctx context.Context) (*T, error) {
-	leave, err := p.c.inFlight.enter(ctx, p.key)
+	leave, err := p.c.record.Hold(ctx, p.key)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	s, err := p.c.record.find(p.key)
+	s, err := p.c.record.Find(p.key)
 	if err != nil {
 		return nil, err
 	}
-	if (s.phase == begun || s.phase == done) && s.digest != p.digest {
+	if (s.Phase == purchases.Begun || s.Phase == purchases.Done) && s.Digest != p.digest {
 		return nil, sdk.Errorf(sdk.Duplicate, "it was asked for with other contents under this reference").At("reference").
 			Suggest("take another reference, or send what was sent then")
 	}
-	switch s.phase {
-	case done:
-		out, err := answered[T](p.c.record, &s)
+	switch s.Phase {
+	case purchases.Done:
+		out, err := answered[T](p.c.record, s)
 		if err != nil {
 			return nil, unknown(err)
 		}
 		return out, nil
-	case begun:
-		out, err := p.settle(ctx, &s)
+	case purchases.Begun:
+		out, err := p.settle(ctx, s)
 		if err != nil || out != nil {
 			return out, err
 		}
@@ -71,21 +72,17 @@ func (p *purchase[T]) do(ctx context.Context) (*T, error) {
 }
 
 // answered reads what was answered.
-func answered[T any](r *record, s *state) (*T, error) {
-	l, err := r.at(s.place)
-	if err != nil {
-		return nil, err
-	}
+func answered[T any](r *purchases.Record, s purchases.State) (*T, error) {
 	out := new(T)
-	if err := json.Unmarshal(l.Answer, out); err != nil {
-		return nil, sdk.Errorf(sdk.Internal, "the record cannot be read: %v", err).Suggest("restore it from a backup")
+	if err := r.Answer(s, out); err != nil {
+		return nil, err
 	}
 	return out, nil
 }
 
 // settle finds out what came of a call whose answer was lost: nil and no error if it was surely
 // not done. While that is not known the outcome stays unknown, whatever else goes wrong.
-func (p *purchase[T]) settle(ctx context.Context, s *state) (*T, error) {
+func (p *purchase[T]) settle(ctx context.Context, s purchases.State) (*T, error) {
 	switch {
 	case p.lookup != nil:
 		out, err := p.lookup(ctx, s)
@@ -93,18 +90,18 @@ func (p *purchase[T]) settle(ctx context.Context, s *state) (*T, error) {
 			return nil, unknown(err)
 		}
 		if out == nil {
-			p.c.record.undone(p.key)
+			p.c.record.Undone(p.key)
 			return nil, nil
 		}
 		return p.keep(out)
-	case p.o.key != nil && p.c.now().Sub(s.since) < p.o.key.lasts:
+	case p.o.key != nil && p.c.now().Sub(s.Since) < p.o.key.lasts:
 		out, err := p.call(ctx, true)
 		if err != nil {
 			return nil, unknown(err)
 		}
 		return out, nil
 	}
-	return nil, sdk.Errorf(sdk.UnknownOutcome, "it was sent on %s, and its answer was lost", s.since.UTC().Format(time.DateTime)).
+	return nil, sdk.Errorf(sdk.UnknownOutcome, "it was sent on %s, and its answer was lost", s.Since.UTC().Format(time.DateTime)).
 		Suggest("ask the provider whether it has it; if not, ask for it under another reference")
 }
 
@@ -136,11 +133,11 @@ func (p *purchase[T]) call(ctx context.Context, repeated bool) (*T, error) {
 		if ctx.Err() != nil {
 			return nil, sdk.Errorf(sdk.Unavailable, "the caller is gone, and nothing was sent")
 		}
-		asked, err := json.Marshal(p.asked)
+		request, err := json.Marshal(p.asked)
 		if err != nil {
 			return nil, sdk.Errorf(sdk.Validation, "it cannot be written as JSON: %v", err).At(p.o.standardField())
 		}
-		if err := p.c.record.write(&line{Key: p.key, Phase: begun, Digest: p.digest, Asked: asked, Name: p.o.name}); err != nil {
+		if err := p.c.record.Begin(p.key, p.digest, &sending{Name: p.o.name, Request: request}); err != nil {
 			return nil, err
 		}
 	}
@@ -152,7 +149,7 @@ func (p *purchase[T]) call(ctx context.Context, repeated bool) (*T, error) {
 		}
 	}
 	if sdk.ClassOf(err) != sdk.UnknownOutcome && !repeated {
-		p.c.record.undone(p.key)
+		p.c.record.Undone(p.key)
 	}
 	return nil, err
 }
@@ -160,11 +157,7 @@ func (p *purchase[T]) call(ctx context.Context, repeated bool) (*T, error) {
 // keep writes down what is answered. What cannot be written is not answered: it is looked up,
 // or repeated, once it can.
 func (p *purchase[T]) keep(out *T) (*T, error) {
-	text, err := json.Marshal(out)
-	if err == nil {
-		err = p.c.record.write(&line{Key: p.key, Phase: done, Answer: text})
-	}
-	if err != nil {
+	if err := p.c.record.Done(p.key, out); err != nil {
 		return nil, sdk.Errorf(sdk.UnknownOutcome, "it is done, and cannot be written down: %v", err)
 	}
 	return out, nil
@@ -216,14 +209,14 @@ func (c *Carrier) shipping(o *operation, digest string, s *carrier.Shipment) *pu
 		return x.shipped(s.Reference, asked, m)
 	}
 	if find := c.d.operations[carrier.OpGetByReference]; find != nil {
-		p.lookup = func(ctx context.Context, st *state) (*carrier.Shipped, error) {
+		p.lookup = func(ctx context.Context, st purchases.State) (*carrier.Shipped, error) {
 			asked, err := c.shipment(o, s)
 			if err != nil {
 				return nil, err
 			}
 			out, err := c.find(ctx, find, s.Reference, asked, o.labelled)
 			if out == nil && err == nil {
-				if left := find.settled - c.now().Sub(st.since); left > 0 {
+				if left := find.settled - c.now().Sub(st.Since); left > 0 {
 					e := sdk.Errorf(sdk.Unavailable, "the provider does not find it, and its search may lag behind")
 					e.RetryAfter = sdk.Span(left)
 					return nil, e
@@ -272,24 +265,24 @@ func (c *Carrier) GetByReference(ctx context.Context, reference string) (*carrie
 		return nil, err
 	}
 	nothing := sdk.Errorf(sdk.NotFound, "nothing was bought under reference %q", reference)
-	s := state{}
+	var s purchases.State
 	if c.record != nil {
-		leave, err := c.inFlight.enter(ctx, keyOf(carrier.OpShip, reference))
+		leave, err := c.record.Hold(ctx, keyOf(carrier.OpShip, reference))
 		if err != nil {
 			return nil, sdk.Errorf(sdk.Unavailable, "it is being bought, and the caller is gone")
 		}
 		defer leave()
-		if s, err = c.record.find(keyOf(carrier.OpShip, reference)); err != nil {
+		if s, err = c.record.Find(keyOf(carrier.OpShip, reference)); err != nil {
 			return nil, err
 		}
 	}
 	var out *carrier.Shipped
 	var err error
 	switch {
-	case s.phase == done:
-		out, err = answered[carrier.Shipped](c.record, &s)
-	case s.phase == begun:
-		out, err = c.settleShipment(ctx, &s)
+	case s.Phase == purchases.Done:
+		out, err = answered[carrier.Shipped](c.record, s)
+	case s.Phase == purchases.Begun:
+		out, err = c.settleShipment(ctx, s)
 	case find != nil:
 		out, err = c.find(ctx, find, reference, nil, "label")
 	}
@@ -314,20 +307,19 @@ func notDone(err error) error {
 }
 
 // settleShipment finds out what came of a shipment, from what was written down of it.
-func (c *Carrier) settleShipment(ctx context.Context, s *state) (*carrier.Shipped, error) {
-	o, err := c.operation(s.name)
-	if err != nil {
-		return nil, sdk.Errorf(sdk.Unavailable, "the description no longer has %s, and what came of it cannot be told", s.name)
-	}
-	l, err := c.record.at(s.asked)
-	if err != nil {
+func (c *Carrier) settleShipment(ctx context.Context, s purchases.State) (*carrier.Shipped, error) {
+	was, shipment := &sending{}, &carrier.Shipment{}
+	if err := c.record.Asked(s, was); err != nil {
 		return nil, err
 	}
-	asked := &carrier.Shipment{}
-	if err := json.Unmarshal(l.Asked, asked); err != nil {
+	o, err := c.operation(was.Name)
+	if err != nil {
+		return nil, sdk.Errorf(sdk.Unavailable, "the description no longer has %s, and what came of it cannot be told", was.Name)
+	}
+	if err := json.Unmarshal(was.Request, shipment); err != nil {
 		return nil, sdk.Errorf(sdk.Internal, "the record cannot be read: %v", err)
 	}
-	out, err := c.shipping(o, s.digest, asked).settle(ctx, s)
+	out, err := c.shipping(o, s.Digest, shipment).settle(ctx, s)
 	if err != nil {
 		return nil, fmt.Errorf("lookup: %w", err)
 	}
@@ -339,11 +331,11 @@ func (c *Carrier) markVoided(s *carrier.Shipped) error {
 	if c.record == nil {
 		return nil
 	}
-	v, err := c.record.find(keyOf(carrier.OpVoid, s.Reference))
-	if err != nil || v.phase != done {
+	v, err := c.record.Find(keyOf(carrier.OpVoid, s.Reference))
+	if err != nil || v.Phase != purchases.Done {
 		return err
 	}
-	voided, err := answered[carrier.Voided](c.record, &v)
+	voided, err := answered[carrier.Voided](c.record, v)
 	if err != nil {
 		return err
 	}

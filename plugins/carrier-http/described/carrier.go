@@ -11,6 +11,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/purchases"
 )
 
 // Version is of this program.
@@ -27,11 +28,10 @@ type Carrier struct {
 	log *slog.Logger
 	now func() time.Time
 
-	mu       sync.RWMutex // of all below; they are set once
-	client   *client
-	record   *record // nil: nothing leaves a mark
-	visible  map[string]any
-	inFlight flights
+	mu      sync.RWMutex // of all below; they are set once
+	client  *client
+	record  *purchases.Record // nil: nothing leaves a mark
+	visible map[string]any
 }
 
 var _ carrier.Carrier = (*Carrier)(nil)
@@ -106,7 +106,7 @@ func (c *Carrier) Close() error {
 		c.client.close()
 	}
 	if c.record != nil {
-		return c.record.book.Close()
+		return c.record.Close()
 	}
 	return nil
 }

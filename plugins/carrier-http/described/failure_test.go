@@ -11,6 +11,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/purchases"
 	"github.com/crossdock/crossdock/plugins/sdk/sdktest"
 )
 
@@ -181,8 +182,8 @@ func TestRefusalsAreNotUnknown(t *testing.T) {
 			if e := sdk.AsError(err); c.class == sdk.Throttled && time.Duration(e.RetryAfter) != time.Minute {
 				t.Errorf("to be asked again after %s", e.RetryAfter)
 			}
-			if s, err := x.record.find("ship:A"); err != nil || s.phase != undone {
-				t.Errorf("it is %q in the record, %v", s.phase, err)
+			if s, err := x.record.Find("ship:A"); err != nil || s.Phase != purchases.Undone {
+				t.Errorf("it is %q in the record, %v", s.Phase, err)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package described
 
 import (
+	"errors"
 	"net/http"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/purchases"
 	"github.com/crossdock/crossdock/plugins/sdk/sdktest"
 )
 
@@ -76,7 +78,7 @@ func TestResultsAreLookedAt(t *testing.T) {
 func TestTheRecordForgets(t *testing.T) {
 	dir, at := t.TempDir(), &clock{at: time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)}
 	const keep = 24 * time.Hour
-	open := func() *record {
+	open := func() *purchases.Record {
 		r, err := openRecord(dir, keep, logger(t), at.now)
 		if err != nil {
 			t.Fatal(err)
@@ -84,27 +86,26 @@ func TestTheRecordForgets(t *testing.T) {
 		return r
 	}
 	r := open()
-	for _, l := range []line{{Key: "a", Phase: begun, Digest: "1"}, {Key: "a", Phase: done, Answer: []byte(`{"more":"than half of the record, so that it is worth while to write it anew"}`)}, {Key: "b", Phase: begun, Digest: "2"}} {
-		if err := r.write(&l); err != nil {
-			t.Fatal(err)
-		}
+	more := map[string]string{"more": "than half of the record, so that it is worth while to write it anew"}
+	if err := errors.Join(r.Begin("a", "1", nil), r.Done("a", more), r.Begin("b", "2", nil)); err != nil {
+		t.Fatal(err)
 	}
 	at.pass(2 * keep)
-	if err := r.write(&line{Key: "c", Phase: begun, Digest: "3"}); err != nil {
+	if err := r.Begin("c", "3", nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the second time it is read from what was written anew
-		if err := r.book.Close(); err != nil {
+		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
 		r = open()
-		for key, want := range map[string]string{"a": "", "b": begun, "c": begun} {
-			if s, err := r.find(key); err != nil || s.phase != want {
-				t.Errorf("%s is %q, want %q: %v", key, s.phase, want, err)
+		for key, want := range map[string]purchases.Phase{"a": "", "b": purchases.Begun, "c": purchases.Begun} {
+			if s, err := r.Find(key); err != nil || s.Phase != want {
+				t.Errorf("%s is %q, want %q: %v", key, s.Phase, want, err)
 			}
 		}
 	}
-	if err := r.book.Close(); err != nil {
+	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
 }

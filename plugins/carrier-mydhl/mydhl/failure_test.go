@@ -2,7 +2,10 @@ package mydhl
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -192,9 +195,9 @@ func TestADeathBeforeTheAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := begunOf(s, false, digest)
-	b.Key, b.Account = shipKey(s.Reference), m.account
-	if err := m.record.write(&line{Begun: b}); err != nil {
+	b := begunOf(s, false)
+	b.Account = m.account
+	if err := m.record.Begin(shipKey(s.Reference), digest, b); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Close(); err != nil {
@@ -234,6 +237,39 @@ func TestARestart(t *testing.T) {
 		if err != nil || sdktest.Diff(got, want) != "" {
 			t.Errorf("%s: %+v, %v, want %+v", what, got, err, want)
 		}
+	}
+}
+
+// What was ordered and cannot be read again is not to be ordered elsewhere.
+func TestARecordThatIsDamaged(t *testing.T) {
+	p := newDHL(t, at12)
+	dir := t.TempDir()
+	m := opened(t, p, dir, nil)
+	ask := func() error { _, err := m.Ship(t.Context(), order()); return err }
+	if err := ask(); err != nil {
+		t.Fatal(err)
+	}
+	damage(t, filepath.Join(dir, "orders.log"))
+	class(t, "ship", ask(), sdk.UnknownOutcome)
+	class(t, "lookup", lookup(t, m, "SO-1"), sdk.Unavailable)
+	if len(p.sales()) != 1 {
+		t.Errorf("%d are sold, want 1", len(p.sales()))
+	}
+}
+
+// damage changes the record behind the plugin's back.
+func damage(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := f.Stat()
+	if err == nil {
+		_, err = f.WriteAt([]byte("?"), info.Size()-2)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -47,7 +47,7 @@ func FuzzAnswers(f *testing.F) {
 		f.Add(status, text)
 	}
 	f.Add(201, []byte(`{"shipmentTrackingNumber":"1","packages":[{"trackingNumber":"a"},{"trackingNumber":"b","referenceNumber":2}],"documents":[{"typeCode":"label","imageFormat":"PDF","content":"JVBERg=="}],"shipmentCharges":[{"currencyType":"BILLC","priceCurrency":"EUR","price":3,"serviceBreakdown":[{"name":"x","price":1}]}]}`))
-	b := begunOf(s, false, "")
+	b := begunOf(s, false)
 	f.Fuzz(func(t *testing.T, status int, text []byte) {
 		k := &call{buys: true, fields: shipFields}
 		if err := k.refused(&http.Response{StatusCode: status, Header: http.Header{}}, text, noon); !sdk.ClassOf(err).Known() {

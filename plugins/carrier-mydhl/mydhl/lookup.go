@@ -9,6 +9,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/purchases"
 )
 
 // GetByReference finds what was ordered: in the record, and where that holds no outcome, in the
@@ -20,19 +21,19 @@ func (c *Carrier) GetByReference(ctx context.Context, reference string) (*carrie
 		return nil, err
 	}
 	key := shipKey(reference)
-	leave, err := c.inFlight.enter(ctx, key)
+	leave, err := c.record.Hold(ctx, key)
 	if err != nil {
 		return nil, sdk.Errorf(sdk.Unavailable, "the reference is being ordered by another call")
 	}
 	defer leave()
-	now, err := c.record.find(key)
+	now, err := c.record.Find(key)
 	if err != nil {
 		return nil, err
 	}
-	if now.phase != phaseBegun && now.phase != phaseDone {
+	if now.Phase != purchases.Begun && now.Phase != purchases.Done {
 		return nil, never(reference)
 	}
-	found, err := c.again(ctx, reference, &now)
+	found, err := c.again(ctx, reference, now)
 	if sdk.ClassOf(err) == sdk.UnknownOutcome && err != nil {
 		e := sdk.AsError(err)
 		e.Class = sdk.Unavailable
@@ -46,30 +47,37 @@ func never(reference string) error {
 }
 
 // again answers with what was ordered before.
-func (c *Carrier) again(ctx context.Context, reference string, s *state) (*carrier.Shipped, error) {
-	if s.phase == phaseBegun {
-		return c.search(ctx, reference, s)
+func (c *Carrier) again(ctx context.Context, reference string, s purchases.State) (*carrier.Shipped, error) {
+	b, made := &begun{}, &sold{}
+	if err := c.record.Asked(s, b); err != nil {
+		return nil, unread(err)
 	}
-	l, err := c.record.outcome(s)
-	if err != nil {
-		return nil, err
+	if s.Phase == purchases.Begun {
+		return c.search(ctx, reference, s.Since, b)
 	}
-	if l.Sold == nil {
-		return nil, sdk.Errorf(sdk.Internal, "the record says nothing of the shipment").Suggest("restore it from a backup")
+	if err := c.record.Answer(s, made); err != nil {
+		return nil, unread(err)
 	}
-	return shippedOf(l.Sold, reference, &s.begun), nil
+	return shippedOf(made, reference, b), nil
+}
+
+// unread is the error for what was ordered, and cannot be read again: it is not to be ordered
+// elsewhere.
+func unread(err error) error {
+	e := *sdk.AsError(err)
+	e.Class = sdk.UnknownOutcome
+	return &e
 }
 
 // search looks in tracking for an order whose answer was lost.
-func (c *Carrier) search(ctx context.Context, reference string, s *state) (*carrier.Shipped, error) {
-	b := &s.begun
+func (c *Carrier) search(ctx context.Context, reference string, since time.Time, b *begun) (*carrier.Shipped, error) {
 	q := url.Values{"shipmentReference": {b.Mark}, "shipmentReferenceType": {"CU"}, "shipperAccountNumber": {b.Account},
-		"dateRangeFrom": {s.since.In(c.zone).AddDate(0, 0, -1).Format(day)}, "dateRangeTo": {c.now().In(c.zone).AddDate(0, 0, 1).Format(day)},
+		"dateRangeFrom": {since.In(c.zone).AddDate(0, 0, -1).Format(day)}, "dateRangeTo": {c.now().In(c.zone).AddDate(0, 0, 1).Format(day)},
 		"trackingView": {"all-checkpoints"}, "levelOfDetail": {"all"}}
 	var answer trackingAnswer
 	err := c.client.do(ctx, &call{method: http.MethodGet, path: []string{"tracking"}, query: q}, &answer)
 	if err != nil && sdk.ClassOf(err) != sdk.NotFound {
-		e := lost("the order", s.since)
+		e := lost("the order", since)
 		e.Provider, e.RetryAfter = sdk.AsError(err).Provider, sdk.AsError(err).RetryAfter
 		e.Message += "; tracking cannot be asked: " + clip(sdk.AsError(err).Message, 200)
 		return nil, e
@@ -81,29 +89,27 @@ func (c *Carrier) search(ctx context.Context, reference string, s *state) (*carr
 		}
 	}
 	if len(hits) == 0 {
-		return c.nowhere(reference, s)
+		return c.nowhere(reference, since)
 	}
 	made := recovered(hits, b)
-	c.addInvoice(ctx, made, s)
-	return shippedOf(c.keep(made), reference, b), nil
+	c.addInvoice(ctx, made, since, b)
+	return shippedOf(c.keep(shipKey(reference), made), reference, b), nil
 }
 
 // nowhere is for an order that tracking does not know.
-func (c *Carrier) nowhere(reference string, s *state) (*carrier.Shipped, error) {
-	if c.settle > 0 && c.now().Sub(s.since) >= c.settle {
-		if err := c.record.write(&line{Undone: s.begun.Key}); err != nil {
-			return nil, err
-		}
+func (c *Carrier) nowhere(reference string, since time.Time) (*carrier.Shipped, error) {
+	if c.settle > 0 && c.now().Sub(since) >= c.settle {
+		c.record.Undone(shipKey(reference))
 		return nil, never(reference)
 	}
-	return nil, lost("the order", s.since)
+	return nil, lost("the order", since)
 }
 
 // recovered is what tracking knows of a shipment. Its label cannot be had again.
 func recovered(hits []*trackedShipment, b *begun) *sold {
 	of := hits[0]
 	n := len(b.Parcels)
-	made := &sold{Key: b.Key, Shipment: of.ShipmentTrackingNumber, Tracking: make([]string, n), Labels: noLabels(n)}
+	made := &sold{Shipment: of.ShipmentTrackingNumber, Product: b.Product, Weight: b.Weight, Tracking: make([]string, n), Labels: noLabels(n)}
 	for i, p := range of.Pieces {
 		if at := indexOf(p.Number, n); at >= 0 {
 			i = at
@@ -125,15 +131,15 @@ func recovered(hits []*trackedShipment, b *begun) *sold {
 }
 
 // addInvoice fetches the invoice of a shipment that was found again, as far as DHL has it.
-func (c *Carrier) addInvoice(ctx context.Context, made *sold, s *state) {
-	if !s.begun.Customs {
+func (c *Carrier) addInvoice(ctx context.Context, made *sold, since time.Time, b *begun) {
+	if !b.Customs {
 		return
 	}
-	month := s.since.In(c.zone).Format("2006-01")
-	if on, err := time.Parse(day, s.begun.Date); err == nil {
+	month := since.In(c.zone).Format("2006-01")
+	if on, err := time.Parse(day, b.Date); err == nil {
 		month = on.Format("2006-01")
 	}
-	q := url.Values{"shipperAccountNumber": {s.begun.Account}, "typeCode": {"commercial-invoice"}, "pickupYearAndMonth": {month}, "encodingFormat": {"pdf"}}
+	q := url.Values{"shipperAccountNumber": {b.Account}, "typeCode": {"commercial-invoice"}, "pickupYearAndMonth": {month}, "encodingFormat": {"pdf"}}
 	var answer imageAnswer
 	err := c.client.do(ctx, &call{method: http.MethodGet, path: []string{"shipments", made.Shipment, "get-image"}, query: q}, &answer)
 	if err != nil {

@@ -84,8 +84,6 @@ type Carrier struct {
 	product   string
 	proof     bool
 	settle    time.Duration // 0: never
-
-	inFlight flights
 }
 
 var _ carrier.Carrier = (*Carrier)(nil)
@@ -249,7 +247,7 @@ func (c *Carrier) Close() error {
 		return nil
 	}
 	c.client.close()
-	return c.record.close()
+	return c.record.Close()
 }
 
 // ready refuses what comes too early or whose caller is gone.

@@ -206,12 +206,12 @@ func TestWhatIsNotSent(t *testing.T) {
 func TestPapersThatAreTooLarge(t *testing.T) {
 	p := newDHL(t, at12)
 	m := opened(t, p, t.TempDir(), nil)
-	made := &sold{Key: shipKey("big"), Shipment: "1234567890", Tracking: []string{"JD1"}, Labels: []int{0},
+	made := &sold{Shipment: "1234567890", Tracking: []string{"JD1"}, Labels: []int{0},
 		Documents: []document{{Kind: "label", Format: "pdf", Data: make([]byte, 4<<20)}}}
-	if err := m.record.write(&line{Begun: &begun{Key: made.Key, Product: "P", Parcels: []string{"a"}}}); err != nil {
+	if err := m.record.Begin(shipKey("big"), "", &begun{Product: "P", Parcels: []string{"a"}}); err != nil {
 		t.Fatal(err)
 	}
-	if got := m.keep(made); len(got.Documents) != 1 || len(got.Warnings) != 0 {
+	if got := m.keep(shipKey("big"), made); len(got.Documents) != 1 || len(got.Warnings) != 0 {
 		t.Errorf("the first answer has %d papers and the warnings %v", len(got.Documents), got.Warnings)
 	}
 	got, err := m.GetByReference(t.Context(), "big")

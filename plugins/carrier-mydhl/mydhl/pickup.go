@@ -12,6 +12,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/purchases"
 )
 
 const (
@@ -57,12 +58,12 @@ func (c *Carrier) Pickup(ctx context.Context, r *carrier.PickupRequest) (*carrie
 
 func (c *Carrier) book(ctx context.Context, r *carrier.PickupRequest) (*carrier.PickedUp, error) {
 	key := pickupKey(r.Reference)
-	leave, err := c.inFlight.enter(ctx, key)
+	leave, err := c.record.Hold(ctx, key)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	now, err := c.record.find(key)
+	now, err := c.record.Find(key)
 	if err != nil {
 		return nil, err
 	}
@@ -70,21 +71,21 @@ func (c *Carrier) book(ctx context.Context, r *carrier.PickupRequest) (*carrier.
 	if err != nil {
 		return nil, sdk.Errorf(sdk.Validation, "the collection cannot be told from others: %v", err).At("reference")
 	}
-	if now.phase == phaseBegun || now.phase == phaseDone {
-		return c.bookedBefore(r, &now, digest)
+	if now.Phase == purchases.Begun || now.Phase == purchases.Done {
+		return c.bookedBefore(r, now, digest)
 	}
 	request, notes, err := c.pickupRequest(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.record.write(&line{Begun: &begun{Key: key, Digest: digest, Date: r.Date, Account: c.account}}); err != nil {
+	if err := c.record.Begin(key, digest, &begun{Date: r.Date, Account: c.account}); err != nil {
 		return nil, err
 	}
 	var answer pickupAnswer
 	k := &call{method: http.MethodPost, path: []string{"pickups"}, body: request, buys: true, fields: pickupFields}
 	if err := c.client.do(ctx, k, &answer); err != nil {
 		if sdk.ClassOf(err) != sdk.UnknownOutcome {
-			c.record.undone(key)
+			c.record.Undone(key)
 		}
 		return nil, err
 	}
@@ -92,35 +93,32 @@ func (c *Carrier) book(ctx context.Context, r *carrier.PickupRequest) (*carrier.
 		return nil, k.unread(fmt.Errorf("it names no confirmation"))
 	}
 	made := pickedOf(r, &answer, answer.Numbers[0])
-	made.Key, made.Warnings = key, append(notes, made.Warnings...)
+	made.Warnings = append(notes, made.Warnings...)
 	for _, more := range answer.Numbers[1:] {
 		made.Warnings = append(made.Warnings, note{Code: "several", Text: "DHL confirmed it as " + clip(more, mostConfirmed) + " too, which is cancelled by itself"})
 	}
-	if err := c.record.write(&line{Picked: made}); err != nil {
+	if err := c.record.Done(key, made); err != nil {
 		c.log.Error("a collection was booked and cannot be written down", "confirmation", made.Confirmation, "error", err)
 		made.Warnings = append(made.Warnings, note{Code: "not_recorded", Text: "it is booked, and could not be written down"})
 	}
 	return pickedUp(made, r.Reference), nil
 }
 
-func (c *Carrier) bookedBefore(r *carrier.PickupRequest, s *state, digest string) (*carrier.PickedUp, error) {
-	if s.begun.Digest != digest {
+func (c *Carrier) bookedBefore(r *carrier.PickupRequest, s purchases.State, digest string) (*carrier.PickedUp, error) {
+	if s.Digest != digest {
 		return nil, sdk.Errorf(sdk.Duplicate, "reference %q was booked with other contents", r.Reference).At("reference").
 			Suggest("change the collection by its confirmation, or take another reference")
 	}
-	if s.phase == phaseBegun {
-		e := lost("the collection", s.since)
+	if s.Phase == purchases.Begun {
+		e := lost("the collection", s.Since)
 		e.Retryable = false
 		return nil, e
 	}
-	l, err := c.record.outcome(s)
-	if err != nil {
-		return nil, err
+	made := &picked{}
+	if err := c.record.Answer(s, made); err != nil {
+		return nil, unread(err)
 	}
-	if l.Picked == nil {
-		return nil, sdk.Errorf(sdk.Internal, "the record says nothing of the collection").Suggest("restore it from a backup")
-	}
-	return pickedUp(l.Picked, r.Reference), nil
+	return pickedUp(made, r.Reference), nil
 }
 
 func (c *Carrier) change(ctx context.Context, r *carrier.PickupRequest) (*carrier.PickedUp, error) {
@@ -152,17 +150,17 @@ func (c *Carrier) cancel(ctx context.Context, r *carrier.PickupRequest) (*carrie
 		return nil, sdk.Errorf(sdk.Validation, "the confirmation is missing").At("confirmation")
 	}
 	key := cancelKey(r.Confirmation)
-	leave, err := c.inFlight.enter(ctx, key)
+	leave, err := c.record.Hold(ctx, key)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	before, err := c.record.find(key)
+	before, err := c.record.Find(key)
 	if err != nil {
 		return nil, err
 	}
 	out := &carrier.PickedUp{Reference: r.Reference, Confirmation: r.Confirmation, Date: r.Date, Ready: r.Ready, Close: r.Close}
-	if before.phase == phaseDone {
+	if before.Phase == purchases.Done {
 		return out, nil
 	}
 	who := r.Place.Name
@@ -176,8 +174,8 @@ func (c *Carrier) cancel(ctx context.Context, r *carrier.PickupRequest) (*carrie
 	if why == "" {
 		why = "no longer needed"
 	}
-	if before.phase != phaseBegun {
-		if err := c.record.write(&line{Begun: &begun{Key: key, Date: r.Date, Account: c.account}}); err != nil {
+	if before.Phase != purchases.Begun {
+		if err := c.record.Begin(key, "", &begun{Date: r.Date, Account: c.account}); err != nil {
 			return nil, err
 		}
 	}
@@ -186,16 +184,16 @@ func (c *Carrier) cancel(ctx context.Context, r *carrier.PickupRequest) (*carrie
 	err = c.client.do(ctx, k, nil)
 	gone := err != nil && (sdk.ClassOf(err) == sdk.NotFound || sdk.ClassOf(err) == sdk.Conflict)
 	switch {
-	case err == nil, gone && before.phase == phaseBegun:
+	case err == nil, gone && before.Phase == purchases.Begun:
 	case sdk.ClassOf(err) == sdk.UnknownOutcome:
 		return nil, err
 	default:
-		if before.phase != phaseBegun {
-			c.record.undone(key)
+		if before.Phase != purchases.Begun {
+			c.record.Undone(key)
 		}
 		return nil, err
 	}
-	if err := c.record.write(&line{Dropped: key}); err != nil {
+	if err := c.record.Done(key, nil); err != nil {
 		c.log.Warn("a collection was cancelled and cannot be written down", "confirmation", r.Confirmation, "error", err)
 	}
 	return out, nil
@@ -264,14 +262,14 @@ func (c *Carrier) collectedOf(r *carrier.PickupRequest) (*collected, []note, err
 	out := &collected{ProductCode: c.product, UnitOfMeasurement: metric}
 	known, shipments, weight := map[string]bool{}, 0, decimal.Zero
 	for _, number := range r.Tracking {
-		key, s, found := c.record.ofTracking(number)
-		if !found || known[key] {
+		s, found := c.record.ofTracking(number)
+		if !found || known[s.shipment] {
 			continue
 		}
-		known[key] = true
+		known[s.shipment] = true
 		shipments++
-		out.ProductCode, out.ShipmentTrackingNumber = s.begun.Product, s.number
-		if w, err := decimal.NewFromString(s.begun.Weight); err == nil {
+		out.ProductCode, out.ShipmentTrackingNumber = s.product, s.shipment
+		if w, err := decimal.NewFromString(s.weight); err == nil {
 			weight = weight.Add(w)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/purchases"
 )
 
 // The provider's names of fields in orders of shipments.
@@ -69,12 +70,12 @@ func (c *Carrier) ship(ctx context.Context, s *carrier.Shipment, back bool) (*ca
 		return nil, sdk.Errorf(sdk.Validation, "a reference has 1 to %d bytes, and this one %d", maxReference, len(s.Reference)).At("reference")
 	}
 	key := shipKey(s.Reference)
-	leave, err := c.inFlight.enter(ctx, key)
+	leave, err := c.record.Hold(ctx, key)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	now, err := c.record.find(key)
+	now, err := c.record.Find(key)
 	if err != nil {
 		return nil, err
 	}
@@ -82,35 +83,36 @@ func (c *Carrier) ship(ctx context.Context, s *carrier.Shipment, back bool) (*ca
 	if err != nil {
 		return nil, err
 	}
-	if now.phase == phaseBegun || now.phase == phaseDone {
-		if now.begun.Digest != digest {
+	if now.Phase == purchases.Begun || now.Phase == purchases.Done {
+		if now.Digest != digest {
 			return nil, sdk.Errorf(sdk.Duplicate, "reference %q was ordered with other contents", s.Reference).At("reference").
 				Suggest("take another reference, or send what was sent then")
 		}
-		return c.again(ctx, s.Reference, &now)
+		return c.again(ctx, s.Reference, now)
 	}
 	request, err := c.shipmentRequest(s, back)
 	if err != nil {
 		return nil, err
 	}
-	b := begunOf(s, back, digest)
-	b.Key, b.Account = key, c.account
-	return c.order(ctx, s, request, b)
+	b := begunOf(s, back)
+	b.Account = c.account
+	return c.order(ctx, s, digest, request, b)
 }
 
 // order writes down that it begins, sends it, and writes down what came of it.
-func (c *Carrier) order(ctx context.Context, s *carrier.Shipment, request *shipmentRequest, b *begun) (*carrier.Shipped, error) {
+func (c *Carrier) order(ctx context.Context, s *carrier.Shipment, digest string, request *shipmentRequest, b *begun) (*carrier.Shipped, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, sdk.Errorf(sdk.Unavailable, "the caller is gone, and nothing was sent")
 	}
-	if err := c.record.write(&line{Begun: b}); err != nil {
+	key := shipKey(s.Reference)
+	if err := c.record.Begin(key, digest, b); err != nil {
 		return nil, err
 	}
 	var answer shipmentAnswer
 	k := &call{method: http.MethodPost, path: []string{"shipments"}, body: request, buys: true, fields: shipFields}
 	err := c.client.do(ctx, k, &answer)
 	if err != nil && sdk.ClassOf(err) != sdk.UnknownOutcome {
-		c.record.undone(b.Key)
+		c.record.Undone(key)
 		if sdk.ClassOf(err) == sdk.NotFound { // there is nothing in an order that could be found
 			err = noService(s, sdk.AsError(err).Provider)
 		}
@@ -123,19 +125,19 @@ func (c *Carrier) order(ctx context.Context, s *carrier.Shipment, request *shipm
 	if err != nil {
 		return nil, k.unread(err)
 	}
-	return shippedOf(c.keep(made), s.Reference, b), nil
+	return shippedOf(c.keep(key, made), s.Reference, b), nil
 }
 
 // keep writes down what was bought, without its papers if they are too large for that. What
 // cannot be written is answered all the same: it is bought, and the label is good. Whoever asks
 // for it again is told what DHL's tracking knows.
-func (c *Carrier) keep(made *sold) *sold {
-	err := c.record.write(&line{Sold: made})
+func (c *Carrier) keep(key string, made *sold) *sold {
+	err := c.record.Done(key, made)
 	if sdk.ClassOf(err) == sdk.Validation && err != nil {
 		bare := *made
 		bare.Documents, bare.Labels = nil, noLabels(len(made.Tracking))
 		bare.Warnings = append(slices.Clone(made.Warnings), note{Code: "label_lost", Text: "the papers were too large to be kept, and were given once"})
-		err = c.record.write(&line{Sold: &bare})
+		err = c.record.Done(key, &bare)
 	}
 	if err == nil {
 		return made
@@ -161,8 +163,8 @@ func digestOf(s *carrier.Shipment, back bool) (string, error) {
 }
 
 // begunOf is what is remembered of an order before it is sent.
-func begunOf(s *carrier.Shipment, back bool, digest string) *begun {
-	b := &begun{Digest: digest, Mark: markOf(s.Reference), Product: s.Service, Date: s.Date, Back: back, Customs: declarable(s)}
+func begunOf(s *carrier.Shipment, back bool) *begun {
+	b := &begun{Mark: markOf(s.Reference), Product: s.Service, Date: s.Date, Back: back, Customs: declarable(s)}
 	sum := decimal.Zero
 	for _, p := range s.Parcels {
 		b.Parcels = append(b.Parcels, p.Reference)
@@ -274,7 +276,7 @@ func soldOf(a *shipmentAnswer, b *begun, format string) (*sold, error) {
 		return nil, fmt.Errorf("it names no shipment")
 	}
 	n := len(b.Parcels)
-	out := &sold{Key: b.Key, Shipment: a.ShipmentTrackingNumber, Tracking: make([]string, n), Labels: noLabels(n)}
+	out := &sold{Shipment: a.ShipmentTrackingNumber, Product: b.Product, Weight: b.Weight, Tracking: make([]string, n), Labels: noLabels(n)}
 	if len(a.Packages) != n {
 		return nil, fmt.Errorf("it names %d parcels, and %d were ordered", len(a.Packages), n)
 	}

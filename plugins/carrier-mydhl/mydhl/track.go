@@ -120,7 +120,7 @@ func (c *Carrier) parcelOf(number string, found map[string]*way, since time.Time
 	p := carrier.TrackedParcel{Tracking: number, Status: carrier.StatusPending}
 	w := found[number]
 	if w == nil {
-		if _, _, ours := c.record.ofTracking(number); !ours {
+		if _, ours := c.record.ofTracking(number); !ours {
 			p.Status = carrier.StatusUnknown
 			p.Problem = sdk.Errorf(sdk.NotFound, "DHL knows nothing of this number")
 		}

@@ -255,7 +255,14 @@ func TestAManifestThatIsRefused(t *testing.T) {
 	_, err := c.Manifest(t.Context(), day("1"))
 	sdktest.FailsAt(t, "manifest of a label that is not eligible", err, "shipments")
 	p.with(func() { p.labels[one.Shipment].cancelled = false })
-	if _, err := c.Manifest(t.Context(), day("1")); err != nil {
+	two := shipped(t, c, "2")
+	p.with(func() { p.labels[two.Shipment].cancelled = true })
+	other := day("2")
+	other.Reference = "O"
+	_, err = c.Manifest(t.Context(), other)
+	sdktest.FailsAt(t, "another one", err, "shipments")
+	p.with(func() { p.labels[two.Shipment].cancelled = false })
+	if _, err := c.Manifest(t.Context(), day("1", "2")); err != nil { // one under its reference, one under another
 		t.Errorf("after it was put right: %v", err)
 	}
 	back, err := c.ShipReturn(t.Context(), parcel("back"))

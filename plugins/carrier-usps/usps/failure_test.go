@@ -253,7 +253,7 @@ func TestAnUnknownOutcomeIsAskedForAgainUnderItsKey(t *testing.T) {
 	sdktest.Fails(t, "ship", err, sdk.UnknownOutcome)
 	_, err = c.GetByReference(t.Context(), "S")
 	sdktest.Fails(t, "lookup of what never arrived", err, sdk.NotFound)
-	begin, err := c.book.read(c.book.shipment("S").begin)
+	begin, err := c.book.begun(c.book.shipment("S"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,8 +264,8 @@ func TestAnUnknownOutcomeIsAskedForAgainUnderItsKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.bought() != 1 || p.labels[got.Shipment].key != begin.Begun.Key {
-		t.Errorf("%d labels were bought, and %q has key %q, want 1 with key %q", p.bought(), got.Shipment, p.labels[got.Shipment].key, begin.Begun.Key)
+	if p.bought() != 1 || p.labels[got.Shipment].key != begin.Key {
+		t.Errorf("%d labels were bought, and %q has key %q, want 1 with key %q", p.bought(), got.Shipment, p.labels[got.Shipment].key, begin.Key)
 	}
 }
 

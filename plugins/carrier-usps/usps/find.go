@@ -9,6 +9,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/purchases"
 )
 
 // plainTracking is the form of the provider's numbers. Nothing else is put into a path.
@@ -23,43 +24,53 @@ func (c *Carrier) GetByReference(ctx context.Context, reference string) (*carrie
 	if err := lookReference(reference); err != nil {
 		return nil, err
 	}
-	free, err := c.busy.hold(ctx, shipmentName(reference))
+	free, err := c.book.Hold(ctx, shipmentKey(reference))
 	if err != nil {
 		e := sdk.AsError(err)
 		e.Class = sdk.Unavailable // nothing was looked up
 		return nil, e
 	}
 	defer free()
+	out, err := c.lookup(ctx, reference)
+	if err != nil && sdk.ClassOf(err) == sdk.UnknownOutcome {
+		e := *sdk.AsError(err)
+		e.Class = sdk.Unavailable // a lookup does nothing
+		return nil, &e
+	}
+	return out, err
+}
+
+func (c *Carrier) lookup(ctx context.Context, reference string) (*carrier.Shipped, error) {
 	e := c.book.shipment(reference)
 	switch {
-	case e == nil || e.state == refused:
+	case e == nil || e.Phase == purchases.Undone:
 		return nil, sdk.Errorf(sdk.NotFound, "nothing was bought under reference %q", reference).At("reference")
-	case e.state == done:
+	case e.Phase == purchases.Done:
 		return c.shipped(reference, e)
 	}
-	begin, err := c.book.read(e.begin)
+	begin, err := c.book.begun(e)
 	if err != nil {
 		return nil, err
 	}
-	return c.find(ctx, begin.Begun)
+	return c.find(ctx, begin)
 }
 
 // again comes back to a label of which nobody knows whether it was bought. What was sent is
 // sent once more only when the provider does not know its key, and under the same one, with
 // which the provider makes no second label.
 func (c *Carrier) again(ctx context.Context, e *entry) (*carrier.Shipped, error) {
-	begin, err := c.book.read(e.begin)
+	begin, err := c.book.begun(e)
 	if err != nil {
-		return nil, uncertain(err)
+		return nil, err
 	}
-	out, err := c.find(ctx, begin.Begun)
+	out, err := c.find(ctx, begin)
 	switch {
 	case err == nil:
 		return out, nil
 	case sdk.ClassOf(err) != sdk.NotFound:
 		return nil, uncertain(err)
 	}
-	return c.buy(ctx, begin.Begun, false)
+	return c.buy(ctx, begin, false)
 }
 
 // uncertain gives an error the class of what it leaves open.
@@ -118,11 +129,11 @@ func (c *Carrier) reprinted(ctx context.Context, reference string, e *entry, j *
 	if err != nil || out.Voided {
 		return out, err
 	}
-	begin, err := c.book.read(e.begin)
+	begin, err := c.book.begun(e)
 	if err != nil {
 		return nil, err
 	}
-	if begin.Begun.Image == j.image {
+	if begin.Image == j.image {
 		return out, nil
 	}
 	var got reprintAnswer
@@ -157,16 +168,16 @@ func (c *Carrier) Void(ctx context.Context, r *carrier.VoidRequest) (*carrier.Vo
 	if err != nil {
 		return nil, err
 	}
-	free, err := c.busy.hold(ctx, shipmentName(reference))
+	free, err := c.book.Hold(ctx, shipmentKey(reference))
 	if err != nil {
 		return nil, err
 	}
 	defer free()
 	e := c.book.shipment(reference)
 	switch {
-	case e == nil || e.state == refused:
+	case e == nil || e.Phase == purchases.Undone:
 		return nil, sdk.Errorf(sdk.NotFound, "nothing was bought under reference %q", reference).At("reference")
-	case e.state == asking:
+	case e.Phase == purchases.Begun:
 		return nil, sdk.Errorf(sdk.Conflict, "nobody knows yet whether %q was bought", reference).At("reference").Suggest("look it up first")
 	case r.Shipment != "" && r.Shipment != e.tracking:
 		return nil, sdk.Errorf(sdk.Validation, "%.40q is not the shipment of reference %q", r.Shipment, reference).At("shipment")
@@ -201,7 +212,7 @@ func (c *Carrier) void(ctx context.Context, reference string, e *entry) (*carrie
 		return nil, sdk.Errorf(sdk.Internal, "the provider gave the number %.40q, which cannot be asked for", e.tracking)
 	}
 	if !e.voiding {
-		if err := c.book.before(&line{Voiding: reference}); err != nil {
+		if err := c.book.Note(shipmentKey(reference), nil); err != nil {
 			return nil, err
 		}
 	}
@@ -210,13 +221,13 @@ func (c *Carrier) void(ctx context.Context, reference string, e *entry) (*carrie
 	if err == nil && out.Status != "CANCELED" && out.Status != "DISPUTED" {
 		err = sdk.Errorf(sdk.UnknownOutcome, "cancel: the provider answers with the status %.32q", out.Status)
 	}
-	v := &voided{Reference: reference, Accepted: out.Status == "CANCELED", Dispute: out.DisputeID}
+	v := &voided{Accepted: out.Status == "CANCELED", Dispute: out.DisputeID}
 	if err != nil {
-		if v, err = notVoided(reference, e.voiding, err); err != nil {
+		if v, err = notVoided(e.voiding, err); err != nil {
 			return nil, err
 		}
 	}
-	if err := c.book.after("the label was cancelled", &line{Voided: v}); err != nil {
+	if err := after("the label was cancelled", c.book.Note(shipmentKey(reference), v)); err != nil {
 		return nil, err
 	}
 	return c.voided(reference, c.book.shipment(reference))
@@ -224,15 +235,15 @@ func (c *Carrier) void(ctx context.Context, reference string, e *entry) (*carrie
 
 // notVoided reads why a label was not cancelled; asked: it was asked for before, and no answer
 // came.
-func notVoided(reference string, asked bool, err error) (*voided, error) {
+func notVoided(asked bool, err error) (*voided, error) {
 	e := sdk.AsError(err)
 	switch {
 	case e.Class != sdk.Validation && e.Class != sdk.NotFound && e.Class != sdk.Conflict:
 		return nil, e
 	case says(e, "already been submitted"):
-		return &voided{Reference: reference}, nil
+		return &voided{}, nil
 	case asked && (e.Class == sdk.NotFound || says(e, "not found", "already cancel")):
-		return &voided{Reference: reference, Accepted: true, Warnings: []warning{{Code: "unconfirmed", Message: "it was cancelled before without an answer, and the provider no longer knows it"}}}, nil
+		return &voided{Accepted: true, Warnings: []warning{{Code: "unconfirmed", Message: "it was cancelled before without an answer, and the provider no longer knows it"}}}, nil
 	case e.Class == sdk.NotFound || says(e, "not found"):
 		e.Class, e.Field = sdk.NotFound, "reference"
 	default:
@@ -252,11 +263,11 @@ func (c *Carrier) voided(reference string, e *entry) (*carrier.Voided, error) {
 		out.Warnings = append(out.Warnings, sdk.Warning{Code: "refund", Message: text})
 		return out, nil
 	}
-	result, err := c.book.read(e.result)
+	result, err := c.book.bought(e)
 	if err != nil {
 		return nil, err
 	}
-	rate, err := rateOfLine(e.service, result.Bought.Rate)
+	rate, err := rateOfLine(e.service, result.Rate)
 	if err != nil {
 		return nil, sdk.Errorf(sdk.Internal, "the book: %v", err)
 	}

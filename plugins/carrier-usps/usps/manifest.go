@@ -9,6 +9,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/purchases"
 )
 
 // maxClosed is how many shipments one SCAN form names here. The provider takes more.
@@ -23,11 +24,12 @@ func (c *Carrier) Manifest(ctx context.Context, r *carrier.ManifestRequest) (*ca
 	if err != nil {
 		return nil, err
 	}
-	names := []string{"manifest " + r.Reference}
+	key := manifestKey(r.Reference)
+	keys := []string{key}
 	for _, reference := range r.Shipments {
-		names = append(names, shipmentName(reference))
+		keys = append(keys, shipmentKey(reference))
 	}
-	free, err := c.busy.hold(ctx, names...)
+	free, err := c.book.Hold(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +53,7 @@ func (c *Carrier) Manifest(ctx context.Context, r *carrier.ManifestRequest) (*ca
 	}
 	m := &closing{Reference: r.Reference, Digest: digest, State: asking, Shipments: slices.Clone(r.Shipments)}
 	if before == nil {
-		if err := c.book.before(&line{Manifest: m}); err != nil {
+		if err := c.book.Begin(key, digest, m); err != nil {
 			return nil, err
 		}
 	}
@@ -97,9 +99,9 @@ func (c *Carrier) scanRequest(r *carrier.ManifestRequest, from *scanFrom) (*scan
 		field := fmt.Sprintf("shipments[%d]", i)
 		e := c.book.shipment(reference)
 		switch {
-		case e == nil || e.state == refused:
+		case e == nil || e.Phase == purchases.Undone:
 			return nil, sdk.Errorf(sdk.NotFound, "nothing was bought under reference %.64q", reference).At(field)
-		case e.state == asking:
+		case e.Phase == purchases.Begun:
 			return nil, sdk.Errorf(sdk.Conflict, "nobody knows yet whether %q was bought", reference).At(field).Suggest("look it up first")
 		case e.voided != nil:
 			return nil, sdk.Errorf(sdk.Conflict, "shipment %q is voided", reference).At(field).Suggest("leave it out")
@@ -140,10 +142,10 @@ func (c *Carrier) scan(ctx context.Context, m *closing, request *scanRequest, ag
 	}
 	if n := len(out.Image); n == 0 || n > maxImage {
 		m.Warnings = append(m.Warnings, warning{Code: "no_form", Message: "the provider sent no form that can be kept: print it at the provider"})
-	} else if err := c.book.after("the SCAN form was made", &line{Image: &image{Of: imageOfManifest(m.Reference), Kind: "manifest", Format: carrier.PDF, Data: out.Image}}); err != nil {
+	} else if err := after("the SCAN form was made", c.book.Done(imageKey(manifestKey(m.Reference)), &image{Kind: "manifest", Format: carrier.PDF, Data: out.Image})); err != nil {
 		return nil, err
 	}
-	if err := c.book.after("the SCAN form was made", &line{Manifest: m}); err != nil {
+	if err := after("the SCAN form was made", c.book.Done(manifestKey(m.Reference), m)); err != nil {
 		return nil, err
 	}
 	return c.manifested(m)
@@ -156,10 +158,7 @@ func (c *Carrier) notScanned(m *closing, again bool, e *sdk.Error) error {
 		return e.Suggest("look for the form in the account at the provider; a label that is on none can go into a manifest with another reference after the provider was asked")
 	}
 	if !again && e.Class != sdk.UnknownOutcome && (e.Class != sdk.Unavailable || e.Provider.Code == "") {
-		m.State = refused
-		if err := c.book.write(&line{Manifest: m}); err != nil {
-			c.log.Warn("the book does not say that a manifest was refused", "error", err)
-		}
+		c.book.Undone(manifestKey(m.Reference))
 	}
 	return e
 }
@@ -173,7 +172,7 @@ func scanField(parameter string) string {
 
 func (c *Carrier) manifested(m *closing) (*carrier.Manifested, error) {
 	out := &carrier.Manifested{Reference: m.Reference, Manifest: m.Number, Shipments: m.Shipments, Parcels: len(m.Shipments), Warnings: sdkWarnings(m.Warnings)}
-	picture, err := c.book.image(imageOfManifest(m.Reference))
+	picture, err := c.book.image(manifestKey(m.Reference))
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func (c *Carrier) Pickup(ctx context.Context, r *carrier.PickupRequest) (*carrie
 	if known != nil {
 		name = known.Reference
 	}
-	free, err := c.busy.hold(ctx, "pickup "+name)
+	free, err := c.book.Hold(ctx, pickupKey(name))
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (c *Carrier) bookPickup(ctx context.Context, r *carrier.PickupRequest, know
 	p := &collection{Reference: r.Reference, Digest: digest, State: asking, Date: r.Date, Warnings: warningsOf(warnings)}
 	switch {
 	case known == nil || known.State == refused:
-		if err := c.book.before(&line{Pickup: p}); err != nil {
+		if err := c.book.Begin(pickupKey(p.Reference), digest, p); err != nil {
 			return nil, err
 		}
 	case known.Digest != p.Digest:
@@ -94,10 +94,7 @@ func (c *Carrier) bookPickup(ctx context.Context, r *carrier.PickupRequest, know
 	if err != nil {
 		e := sdk.AsError(err)
 		if !p.Again && e.Class != sdk.UnknownOutcome && (e.Class != sdk.Unavailable || e.Provider.Code == "") {
-			p.State = refused
-			if err := c.book.write(&line{Pickup: p}); err != nil {
-				c.log.Warn("the book does not say that a pickup was refused", "error", err)
-			}
+			c.book.Undone(pickupKey(p.Reference))
 		}
 		return nil, dated(e)
 	}
@@ -105,7 +102,7 @@ func (c *Carrier) bookPickup(ctx context.Context, r *carrier.PickupRequest, know
 	if out.PickupDate != "" {
 		p.Date = out.PickupDate
 	}
-	if err := c.book.after("the pickup was booked", &line{Pickup: p}); err != nil {
+	if err := after("the pickup was booked", c.book.Done(pickupKey(p.Reference), p)); err != nil {
 		return nil, err
 	}
 	return p.answer(), nil
@@ -279,7 +276,7 @@ func (c *Carrier) changePickup(ctx context.Context, r *carrier.PickupRequest, kn
 	if out.PickupDate != "" {
 		known.Date = out.PickupDate
 	}
-	if err := c.book.after("the pickup was changed", &line{Pickup: known}); err != nil {
+	if err := after("the pickup was changed", c.book.Note(pickupKey(known.Reference), known)); err != nil {
 		return nil, err
 	}
 	return known.answer(), nil
@@ -332,7 +329,7 @@ func (c *Carrier) cancelPickup(ctx context.Context, known *collection) (*carrier
 	if err == nil {
 		if !asked {
 			known.State = cancelling
-			if err := c.book.before(&line{Pickup: known}); err != nil {
+			if err := c.book.Note(pickupKey(known.Reference), known); err != nil {
 				return nil, err
 			}
 		}
@@ -347,7 +344,7 @@ func (c *Carrier) cancelPickup(ctx context.Context, known *collection) (*carrier
 		known.Warnings = append(known.Warnings, warning{Code: "unconfirmed", Message: "it was cancelled before without an answer, and the provider takes no second cancellation: " + e.Provider.Text})
 	}
 	known.State = cancelled
-	if err := c.book.after("the pickup was cancelled", &line{Pickup: known}); err != nil {
+	if err := after("the pickup was cancelled", c.book.Note(pickupKey(known.Reference), known)); err != nil {
 		return nil, err
 	}
 	return known.answer(), nil

@@ -2,38 +2,41 @@ package usps
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
-	"github.com/crossdock/crossdock/plugins/sdk/book"
+	"github.com/crossdock/crossdock/plugins/sdk/purchases"
 )
+
+// recordVersion is of the types below, as this program writes them.
+const recordVersion = 1
 
 const (
-	recordVersion = 1
-	keepImages    = 30 * 24 * time.Hour  // labels and forms, which are most of the book
-	keepRest      = 400 * 24 * time.Hour // references and what became of them
+	keepImages = 30 * 24 * time.Hour  // labels and forms, which are most of the book
+	keepRest   = 400 * 24 * time.Hour // references and what became of them
 )
 
-// line is one record of the book. Exactly one of its parts is there.
-type line struct {
-	Time     time.Time   `json:"time"`
-	Begun    *begun      `json:"begun,omitempty"`
-	Bought   *bought     `json:"bought,omitempty"`
-	Refused  string      `json:"refused,omitempty"` // reference of a shipment that was surely not bought
-	Voiding  string      `json:"voiding,omitempty"` // reference of a shipment
-	Voided   *voided     `json:"voided,omitempty"`
-	Pickup   *collection `json:"pickup,omitempty"`
-	Manifest *closing    `json:"manifest,omitempty"`
-	Image    *image      `json:"image,omitempty"`
-}
+// The kinds of keys. Behind each stands a space and a reference, and behind that of an image
+// the key that it is of.
+const (
+	ofShipment = "shipment"
+	ofPickup   = "pickup"
+	ofManifest = "manifest"
+	ofImage    = "image"
+)
+
+func shipmentKey(reference string) string { return ofShipment + " " + reference }
+func pickupKey(reference string) string   { return ofPickup + " " + reference }
+func manifestKey(reference string) string { return ofManifest + " " + reference }
+func imageKey(of string) string           { return ofImage + " " + of }
 
 // begun is written before a label is asked for. The key is the provider's way to find it again.
 type begun struct {
 	Reference string          `json:"reference"`
-	Digest    string          `json:"digest"` // of what the host asked for
 	Key       string          `json:"key"`
 	Return    bool            `json:"return,omitempty"`
 	Service   string          `json:"service"`
@@ -48,10 +51,9 @@ type begun struct {
 
 // bought is what the provider answered.
 type bought struct {
-	Reference string    `json:"reference"`
-	Tracking  string    `json:"tracking"`
-	Rate      *rateLine `json:"rate,omitempty"`
-	Warnings  []warning `json:"warnings,omitempty"`
+	Tracking string    `json:"tracking"`
+	Rate     *rateLine `json:"rate,omitempty"`
+	Warnings []warning `json:"warnings,omitempty"`
 }
 
 type rateLine struct {
@@ -75,10 +77,9 @@ type warning struct {
 
 // voided is how the provider took a label back.
 type voided struct {
-	Reference string    `json:"reference"`
-	Accepted  bool      `json:"accepted"`
-	Dispute   string    `json:"dispute,omitempty"`
-	Warnings  []warning `json:"warnings,omitempty"`
+	Accepted bool      `json:"accepted"`
+	Dispute  string    `json:"dispute,omitempty"`
+	Warnings []warning `json:"warnings,omitempty"`
 }
 
 // The states of a pickup and of a manifest.
@@ -93,7 +94,7 @@ const (
 // collection is one pickup as it stands after a request.
 type collection struct {
 	Reference    string    `json:"reference"`
-	Digest       string    `json:"digest"` // of what was booked
+	Digest       string    `json:"-"` // of what was booked; the record has it
 	State        string    `json:"state"`
 	Confirmation string    `json:"confirmation,omitempty"`
 	Date         string    `json:"date"`
@@ -105,196 +106,159 @@ type collection struct {
 // closing is one manifest.
 type closing struct {
 	Reference string    `json:"reference"`
-	Digest    string    `json:"digest"`
+	Digest    string    `json:"-"` // the record has it
 	State     string    `json:"state"`
 	Shipments []string  `json:"shipments"` // references
 	Number    string    `json:"number,omitempty"`
 	Warnings  []warning `json:"warnings,omitempty"`
 }
 
-// image is a label or a form. It is a record of its own, so that it can be forgotten earlier.
+// image is a label or a form. It has a key of its own, so that it can be forgotten earlier.
 type image struct {
-	Of     string `json:"of"` // label of ... or manifest of ...
 	Kind   string `json:"kind"`
 	Format string `json:"format"`
 	Data   []byte `json:"data"`
 }
 
-func imageOfLabel(reference string) string    { return "label " + reference }
-func imageOfManifest(reference string) string { return "manifest " + reference }
-
 // entry is what is kept in memory of a shipment; the rest is read from the book.
 type entry struct {
-	begin    book.Place
-	result   book.Place // of bought
-	digest   string
+	purchases.State
 	returned bool
 	service  string
 	pounds   string
 	date     string
-	state    string // asking, refused or done
 	tracking string
-	voiding  bool
+	voiding  bool // it was asked for
 	voided   *voided
 	manifest string // reference of the manifest that names it and was not refused
 	closed   bool   // that manifest was made
 }
 
-// record is the book, and what memory knows of it.
+// record is the book, and what memory knows of it besides.
 type record struct {
-	now  func() time.Time
-	book *book.Book
+	*purchases.Record
 
-	mu        sync.Mutex // guards all below
+	mu        sync.Mutex // of all below, which are taken from the lines of the book
 	shipments map[string]*entry
 	numbers   map[string]string // tracking number to reference
 	pickups   map[string]*collection
 	confirmed map[string]string // confirmation to reference
 	manifests map[string]*closing
-	images    map[string]book.Place
-	size      int64 // of the records
-	old       int64 // of those that need not be kept
 }
 
 func openRecord(dir string, clock func() time.Time, log *slog.Logger) (*record, error) {
-	r := &record{now: clock}
-	now := clock()
-	take := func(b *book.Record) error { return r.load(b, now) }
-	r.empty()
-	b, err := book.Open(book.Config{Dir: dir, Name: "book", Kind: "usps", Version: recordVersion, Setting: setState, Log: log}, take)
-	if err != nil {
-		return nil, err
+	r := &record{}
+	keep := func(key string) time.Duration {
+		if strings.HasPrefix(key, ofImage) {
+			return keepImages
+		}
+		return keepRest
 	}
-	r.book = b
-	if r.old <= r.size/2 {
-		return r, nil
-	}
-	log.Info("the book is written anew without what is old", "bytes", r.size, "old", r.old)
-	r.empty()
-	err = b.Rewrite(func(b *book.Record) bool {
-		l, err := decodeLine(b)
-		return err != nil || !l.stale(now)
-	}, take)
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
+	var err error
+	r.Record, err = purchases.Open(purchases.Config{Dir: dir, Name: "book", Kind: "usps", Version: recordVersion, Setting: setState, Log: log, Now: clock,
+		Keep: keep, Index: r.index})
+	return r, err
 }
 
-func (r *record) empty() {
+func (r *record) index() func(*purchases.Line, purchases.State) error {
 	r.shipments, r.numbers = map[string]*entry{}, map[string]string{}
 	r.pickups, r.confirmed = map[string]*collection{}, map[string]string{}
-	r.manifests, r.images = map[string]*closing{}, map[string]book.Place{}
-	r.size, r.old = 0, 0
-}
-
-// stale tells whether a line need not be kept.
-func (l *line) stale(now time.Time) bool {
-	age := now.Sub(l.Time)
-	return age > keepRest || l.Image != nil && age > keepImages
-}
-
-func decodeLine(b *book.Record) (*line, error) {
-	l := &line{}
-	if err := json.Unmarshal(b.Body, l); err != nil {
-		return nil, err
+	r.manifests = map[string]*closing{}
+	return func(l *purchases.Line, s purchases.State) error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		kind, reference, _ := strings.Cut(l.Key, " ")
+		switch kind {
+		case ofShipment:
+			return r.takeShipment(reference, l, s)
+		case ofPickup:
+			return r.takePickup(reference, l, s)
+		case ofManifest:
+			return r.takeManifest(reference, l, s)
+		case ofImage:
+			return nil
+		}
+		return errors.New("the line says nothing that this program knows: use the newer program")
 	}
-	return l, nil
 }
 
-func (r *record) load(b *book.Record, now time.Time) error {
-	l, err := decodeLine(b)
-	if err != nil {
-		return err
+// takeShipment takes in a line of a shipment. A note says that it is to be taken back, and once
+// that has an answer, how it was.
+func (r *record) takeShipment(reference string, l *purchases.Line, s purchases.State) error {
+	if l.Phase == purchases.Begun {
+		var b begun
+		if err := json.Unmarshal(l.Body, &b); err != nil {
+			return err
+		}
+		r.shipments[reference] = &entry{State: s, returned: b.Return, service: b.Service, pounds: b.Pounds, date: b.Date}
+		return nil
 	}
-	r.size += int64(b.Place.Size())
-	if l.stale(now) {
-		r.old += int64(b.Place.Size())
+	e := r.shipments[reference]
+	if e == nil {
+		return errors.New("the shipment was never begun")
 	}
-	return r.take(l, b.Place)
-}
-
-// take brings memory up to a line that stands in the book. What a line builds on may have been
-// forgotten before it.
-func (r *record) take(l *line, place book.Place) error {
+	e.State = s
 	switch {
-	case l.Begun != nil:
-		b := l.Begun
-		r.shipments[b.Reference] = &entry{begin: place, digest: b.Digest, returned: b.Return, service: b.Service, pounds: b.Pounds, date: b.Date, state: asking}
-	case l.Bought != nil:
-		if e := r.shipments[l.Bought.Reference]; e != nil {
-			e.state, e.result, e.tracking = done, place, l.Bought.Tracking
-			r.numbers[e.tracking] = l.Bought.Reference
+	case l.Phase == purchases.Done:
+		var b bought
+		if err := json.Unmarshal(l.Body, &b); err != nil {
+			return err
 		}
-	case l.Refused != "":
-		if e := r.shipments[l.Refused]; e != nil {
-			e.state = refused
-		}
-	case l.Voiding != "":
-		if e := r.shipments[l.Voiding]; e != nil {
-			e.voiding = true
-		}
-	case l.Voided != nil:
-		if e := r.shipments[l.Voided.Reference]; e != nil {
-			e.voided = l.Voided
-		}
-	case l.Pickup != nil:
-		r.pickups[l.Pickup.Reference] = l.Pickup
-		if l.Pickup.Confirmation != "" {
-			r.confirmed[l.Pickup.Confirmation] = l.Pickup.Reference
-		}
-	case l.Manifest != nil:
-		r.takeManifest(l.Manifest)
-	case l.Image != nil:
-		r.images[l.Image.Of] = place
-	default:
-		return fmt.Errorf("the record says nothing that this program knows: use the newer program")
+		e.tracking = b.Tracking
+		r.numbers[b.Tracking] = reference
+	case l.Phase == purchases.Noted && l.Body == nil:
+		e.voiding = true
+	case l.Phase == purchases.Noted:
+		e.voided = &voided{}
+		return json.Unmarshal(l.Body, e.voided)
 	}
 	return nil
 }
 
-func (r *record) takeManifest(m *closing) {
-	r.manifests[m.Reference] = m
-	for _, reference := range m.Shipments {
-		e := r.shipments[reference]
+// takePickup takes in a pickup as it stands after a request. Notes are of what comes after the
+// booking.
+func (r *record) takePickup(reference string, l *purchases.Line, s purchases.State) error {
+	p := &collection{Reference: reference, State: refused}
+	if l.Phase != purchases.Undone {
+		if err := json.Unmarshal(l.Body, p); err != nil {
+			return err
+		}
+	}
+	p.Digest = s.Digest
+	r.pickups[reference] = p
+	if p.Confirmation != "" {
+		r.confirmed[p.Confirmation] = reference
+	}
+	return nil
+}
+
+func (r *record) takeManifest(reference string, l *purchases.Line, s purchases.State) error {
+	m := &closing{Reference: reference, State: refused}
+	if l.Phase != purchases.Undone {
+		if err := json.Unmarshal(l.Body, m); err != nil {
+			return err
+		}
+	} else if before := r.manifests[reference]; before != nil {
+		m.Shipments = before.Shipments
+	}
+	m.Digest = s.Digest
+	r.manifests[reference] = m
+	for _, shipment := range m.Shipments {
+		e := r.shipments[shipment]
 		switch {
-		case e == nil:
+		case e == nil: // it was forgotten
 		case m.State != refused:
-			e.manifest, e.closed = m.Reference, m.State == done
-		case e.manifest == m.Reference:
+			e.manifest, e.closed = reference, m.State == done
+		case e.manifest == reference:
 			e.manifest, e.closed = "", false
 		}
 	}
+	return nil
 }
 
-// write appends a line and takes it in.
-func (r *record) write(l *line) error {
-	l.Time = r.now().UTC()
-	text, err := json.Marshal(l)
-	if err != nil {
-		return sdk.Errorf(sdk.Internal, "the book: %v", err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	place, err := r.book.Append(recordVersion, text)
-	if err != nil {
-		return err
-	}
-	return r.take(l, place)
-}
-
-// before writes a line ahead of what is asked of the provider: when it fails nothing was done.
-func (r *record) before(l *line) error {
-	err := r.write(l)
-	if e := sdk.AsError(err); err != nil && e.Class == sdk.UnknownOutcome {
-		e.Class = sdk.Unavailable
-	}
-	return err
-}
-
-// after writes what the provider has done: when it fails, that is known to nobody.
-func (r *record) after(what string, l *line) error {
-	err := r.write(l)
+// after is the error of a line that says what the provider has done: when it is not written,
+// that is known to nobody.
+func after(what string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -349,37 +313,36 @@ func (r *record) manifest(reference string) *closing {
 	return &out
 }
 
-// read gives a line again.
-func (r *record) read(place book.Place) (*line, error) {
-	b, err := r.book.Read(place)
-	if err != nil {
-		return nil, err
+// begun reads again how a label was asked for. What cannot be read may be there all the same.
+func (r *record) begun(e *entry) (*begun, error) {
+	b := &begun{}
+	if err := r.Asked(e.State, b); err != nil {
+		return nil, uncertain(err)
 	}
-	l, err := decodeLine(b)
-	if err != nil {
-		return nil, sdk.Errorf(sdk.Internal, "the book has changed since it was read: %v", err)
-	}
-	return l, nil
+	return b, nil
 }
 
-// image gives a label or a form; nil: it is not kept any more.
+// bought reads again what the provider answered.
+func (r *record) bought(e *entry) (*bought, error) {
+	b := &bought{}
+	if err := r.Answer(e.State, b); err != nil {
+		return nil, uncertain(err)
+	}
+	return b, nil
+}
+
+// image gives a label or a form of what has a key; nil: it is not kept any more.
 func (r *record) image(of string) (*image, error) {
-	r.mu.Lock()
-	place, there := r.images[of]
-	r.mu.Unlock()
-	if !there {
-		return nil, nil
-	}
-	l, err := r.read(place)
-	if err != nil {
+	s, err := r.Find(imageKey(of))
+	if err != nil || s.Phase != purchases.Done {
 		return nil, err
 	}
-	return l.Image, nil
+	picture := &image{}
+	if err := r.Answer(s, picture); err != nil {
+		return nil, uncertain(err)
+	}
+	return picture, nil
 }
-
-func (r *record) usable() error { return r.book.Usable() }
-
-func (r *record) close() error { return r.book.Close() }
 
 func warningsOf(list []sdk.Warning) []warning {
 	var out []warning

@@ -2,11 +2,11 @@ package usps
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
@@ -42,18 +42,27 @@ func TestWhatIsOldIsForgotten(t *testing.T) {
 	c := openAt(t, settings, clock)
 	long := make([]byte, 20_000)
 	first := shipped(t, c, "S")
-	if err := c.book.write(&line{Image: &image{Of: imageOfLabel("S"), Kind: "label", Format: carrier.PDF, Data: long}}); err != nil {
+	if err := c.book.Done(imageKey(shipmentKey("S")), &image{Kind: "label", Format: carrier.PDF, Data: long}); err != nil {
 		t.Fatal(err)
 	}
-	before := size()
+	before, printed := size(), true
 	for _, k := range []struct {
 		later          time.Duration
 		known, printed bool
 	}{{keepImages - time.Hour, true, true}, {2 * time.Hour, true, false}, {keepRest, false, false}} {
-		if err := c.Close(); err != nil {
-			t.Fatal(err)
+		for _, ahead := range []time.Duration{2 * keepRest, 0} { // a clock alone makes nothing old
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			c = openAt(t, settings, func() time.Time { return now.Add(ahead) })
+		}
+		if got, err := c.GetByReference(t.Context(), "S"); k.known && (err != nil || (len(got.Documents) == 1) != printed) {
+			t.Errorf("before %s: %+v, %v", k.later, got, err)
 		}
 		now = now.Add(k.later)
+		if err := errors.Join(c.book.Note(pickupKey("later"), &collection{}), c.Close()); err != nil {
+			t.Fatal(err)
+		}
 		c = openAt(t, settings, clock)
 		got, err := c.GetByReference(t.Context(), "S")
 		if !k.known {
@@ -63,6 +72,7 @@ func TestWhatIsOldIsForgotten(t *testing.T) {
 		if err != nil || got.Shipment != first.Shipment || (len(got.Documents) == 1) != k.printed || warned(got.Warnings, "no_label") == k.printed {
 			t.Errorf("after %s: %+v, %v", k.later, got, err)
 		}
+		printed = k.printed
 	}
 	if after := size(); after > before/10 {
 		t.Errorf("the book has %d bytes, and had %d", after, before)
@@ -74,37 +84,6 @@ func TestTheBookIsOfOneProcess(t *testing.T) {
 	open(t, settings)
 	err := New(logTo(t)).Configure(t.Context(), maps.Clone(settings))
 	sdktest.Fails(t, "a second one", err, sdk.Unavailable)
-}
-
-// A call that waits for another one with its reference does not know what becomes of that.
-func TestWhoWaitsCanLeave(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBusy()
-		free, err := b.hold(t.Context(), "a", "b")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_, err = b.hold(ctx, "0", "b")
-		sdktest.Fails(t, "hold what is held", err, sdk.UnknownOutcome)
-		done := make(chan error)
-		go func() {
-			again, err := b.hold(t.Context(), "b", "0", "b")
-			if err == nil {
-				again()
-			}
-			done <- err
-		}()
-		synctest.Wait()
-		free()
-		if err := <-done; err != nil {
-			t.Errorf("hold what was freed: %v", err)
-		}
-		if len(b.held) != 0 {
-			t.Errorf("%d names are still held", len(b.held))
-		}
-	})
 }
 
 // A call that ends while the provider works has an unknown outcome; one that ends before has none.
@@ -124,5 +103,37 @@ func TestACallThatEndsEarly(t *testing.T) {
 	sdktest.Fails(t, "ship when nobody waits", err, sdk.Unavailable)
 	if p.bought() != 1 {
 		t.Errorf("%d labels were bought, want 1", p.bought())
+	}
+}
+
+// What was bought and cannot be read again is not to be bought elsewhere.
+func TestABookThatIsDamaged(t *testing.T) {
+	p := newProvider(t)
+	settings := settingsFor(t, p)
+	c := open(t, settings)
+	shipped(t, c, "S")
+	damage(t, filepath.Join(settings[setState], "book.log"))
+	_, err := c.Ship(t.Context(), parcel("S"))
+	sdktest.Fails(t, "ship", err, sdk.UnknownOutcome)
+	_, err = c.GetByReference(t.Context(), "S")
+	sdktest.Fails(t, "lookup", err, sdk.Unavailable)
+	if p.bought() != 1 {
+		t.Errorf("%d labels were bought, want 1", p.bought())
+	}
+}
+
+// damage changes the record behind the plugin's back.
+func damage(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := f.Stat()
+	if err == nil {
+		_, err = f.WriteAt([]byte("?"), info.Size()-2)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
 	}
 }

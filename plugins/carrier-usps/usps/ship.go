@@ -11,6 +11,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/purchases"
 )
 
 const (
@@ -44,7 +45,7 @@ func (c *Carrier) ship(ctx context.Context, s *carrier.Shipment, back bool) (*ca
 	if s.Date == "" {
 		return nil, sdk.Errorf(sdk.Validation, "the day on which it is handed over is missing").At("date")
 	}
-	free, err := c.busy.hold(ctx, shipmentName(s.Reference))
+	free, err := c.book.Hold(ctx, shipmentKey(s.Reference))
 	if err != nil {
 		return nil, err
 	}
@@ -54,27 +55,25 @@ func (c *Carrier) ship(ctx context.Context, s *carrier.Shipment, back bool) (*ca
 		return nil, err
 	}
 	e := c.book.shipment(s.Reference)
-	if e != nil && e.state != refused && e.digest != digest {
+	if e != nil && e.Phase != purchases.Undone && e.Digest != digest {
 		return nil, sdk.Errorf(sdk.Duplicate, "reference %q was bought with other contents, or may have been", s.Reference).At("reference").
 			Suggest("take another reference, or send what was sent then")
 	}
-	if e != nil && e.state == asking {
+	if e != nil && e.Phase == purchases.Begun {
 		return c.again(ctx, e)
 	}
-	if e != nil && e.state == done {
+	if e != nil && e.Phase == purchases.Done {
 		return c.reprinted(ctx, s.Reference, e, j)
 	}
-	b, err := c.plan(ctx, j, digest, back)
+	b, err := c.plan(ctx, j, back)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.book.before(&line{Begun: b}); err != nil {
+	if err := c.book.Begin(shipmentKey(s.Reference), digest, b); err != nil {
 		return nil, err
 	}
 	return c.buy(ctx, b, true)
 }
-
-func shipmentName(reference string) string { return "shipment " + reference }
 
 func lookReference(reference string) error {
 	if reference == "" || len(reference) > maxReference {
@@ -96,7 +95,7 @@ func digestOf(s *carrier.Shipment, back bool) (string, error) {
 }
 
 // plan finds how the label has to be asked for, and writes what is sent.
-func (c *Carrier) plan(ctx context.Context, j *job, digest string, back bool) (*begun, error) {
+func (c *Carrier) plan(ctx context.Context, j *job, back bool) (*begun, error) {
 	s := j.shipment
 	how, err := c.rateFor(ctx, j)
 	if err != nil {
@@ -124,7 +123,7 @@ func (c *Carrier) plan(ctx context.Context, j *job, digest string, back bool) (*
 	if err != nil {
 		return nil, sdk.Errorf(sdk.Internal, "there is no key for the label: %v", err)
 	}
-	return &begun{Reference: s.Reference, Digest: digest, Key: key.String(), Return: back, Service: how.mailClass, Parcel: s.Parcels[0].Reference,
+	return &begun{Reference: s.Reference, Key: key.String(), Return: back, Service: how.mailClass, Parcel: s.Parcels[0].Reference,
 		Format: j.format, Image: j.image, Date: s.Date, Pounds: j.weight.String(), Body: body, Warnings: warningsOf(j.warnings)}, nil
 }
 
@@ -218,16 +217,14 @@ func (c *Carrier) notBought(b *begun, first bool, e *sdk.Error) error {
 		sure = first
 	}
 	if sure {
-		if err := c.book.write(&line{Refused: b.Reference}); err != nil {
-			c.log.Warn("the book does not say that a label was refused; it will be looked for", "error", err)
-		}
+		c.book.Undone(shipmentKey(b.Reference))
 	}
 	return dated(e)
 }
 
 // keep writes down what was bought, and answers it.
 func (c *Carrier) keep(b *begun, m *labelMetadata, data []byte) (*carrier.Shipped, error) {
-	what := &bought{Reference: b.Reference, Tracking: m.TrackingNumber, Rate: rateOfLabel(m)}
+	key, what := shipmentKey(b.Reference), &bought{Tracking: m.TrackingNumber, Rate: rateOfLabel(m)}
 	for _, e := range m.ExtraServices {
 		for _, w := range e.Warnings {
 			what.Warnings = append(what.Warnings, warning{Code: "provider_" + w.Code, Message: w.Text})
@@ -243,12 +240,12 @@ func (c *Carrier) keep(b *begun, m *labelMetadata, data []byte) (*carrier.Shippe
 	case len(data) > maxImage:
 		what.Warnings = append(what.Warnings, warning{Code: "no_label", Message: fmt.Sprintf("the label has %d bytes and cannot be kept: print it at the provider", len(data))})
 	default:
-		picture := &image{Of: imageOfLabel(b.Reference), Kind: kind, Format: b.Format, Data: data}
-		if err := c.book.after("the label was bought", &line{Image: picture}); err != nil {
+		picture := &image{Kind: kind, Format: b.Format, Data: data}
+		if err := after("the label was bought", c.book.Done(imageKey(key), picture)); err != nil {
 			return nil, err
 		}
 	}
-	if err := c.book.after("the label was bought", &line{Bought: what}); err != nil {
+	if err := after("the label was bought", c.book.Done(key, what)); err != nil {
 		return nil, err
 	}
 	return c.shipped(b.Reference, c.book.shipment(b.Reference))
@@ -280,18 +277,18 @@ func rateOfLabel(m *labelMetadata) *rateLine {
 
 // shipped makes the answer from the book, so that the first is the same as all later ones.
 func (c *Carrier) shipped(reference string, e *entry) (*carrier.Shipped, error) {
-	result, err := c.book.read(e.result)
+	result, err := c.book.bought(e)
 	if err != nil {
 		return nil, err
 	}
-	begin, err := c.book.read(e.begin)
+	begin, err := c.book.begun(e)
 	if err != nil {
 		return nil, err
 	}
 	out := &carrier.Shipped{Reference: reference, Shipment: e.tracking, Service: e.service, Voided: e.voided != nil && e.voided.Accepted,
-		Parcels:  []carrier.ShippedParcel{{Reference: begin.Begun.Parcel, Tracking: e.tracking, Label: -1}},
-		Warnings: sdkWarnings(begin.Begun.Warnings, result.Bought.Warnings)}
-	picture, err := c.book.image(imageOfLabel(reference))
+		Parcels:  []carrier.ShippedParcel{{Reference: begin.Parcel, Tracking: e.tracking, Label: -1}},
+		Warnings: sdkWarnings(begin.Warnings, result.Warnings)}
+	picture, err := c.book.image(shipmentKey(reference))
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +298,7 @@ func (c *Carrier) shipped(reference string, e *entry) (*carrier.Shipped, error) 
 	} else if !slices.ContainsFunc(out.Warnings, func(w sdk.Warning) bool { return w.Code == "no_label" }) {
 		out.Warnings = append(out.Warnings, sdk.Warning{Code: "no_label", Message: "the label is not kept any more"})
 	}
-	if out.Rate, err = rateOfLine(e.service, result.Bought.Rate); err != nil {
+	if out.Rate, err = rateOfLine(e.service, result.Rate); err != nil {
 		return nil, sdk.Errorf(sdk.Internal, "the book: %v", err)
 	}
 	return out, nil

@@ -80,7 +80,6 @@ type Carrier struct {
 	// Set by Configure and never changed after it.
 	client  *client
 	book    *record
-	busy    *busy
 	prices  string
 	place   string
 	account string
@@ -89,7 +88,7 @@ type Carrier struct {
 var _ carrier.Carrier = (*Carrier)(nil)
 
 // New makes a carrier that is not configured yet.
-func New(log *slog.Logger) *Carrier { return &Carrier{log: log, now: time.Now, busy: newBusy()} }
+func New(log *slog.Logger) *Carrier { return &Carrier{log: log, now: time.Now} }
 
 // Describe tells what the carrier can do; it does not depend on the account.
 func (c *Carrier) Describe(context.Context) (*carrier.Description, error) {
@@ -195,7 +194,7 @@ func (c *Carrier) ready(ctx context.Context) error {
 	if c.client == nil {
 		return sdk.Errorf(sdk.Conflict, "the plugin is not configured").Suggest("call Configure first")
 	}
-	return c.book.usable()
+	return c.book.Usable()
 }
 
 // Close lets go of the book and of the connections.
@@ -204,5 +203,5 @@ func (c *Carrier) Close() error {
 		return nil
 	}
 	c.client.http.CloseIdleConnections()
-	return c.book.close()
+	return c.book.Close()
 }
