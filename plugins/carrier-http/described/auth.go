@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/strictyaml"
 	"github.com/crossdock/crossdock/protocol/expr"
 )
 
@@ -25,15 +26,15 @@ type auth struct {
 }
 
 func (a *auth) read(f *fields, settings []sdk.Setting) {
-	a.kind = f.oneOf("kind", true, "none", "basic", "header", "oauth2")
+	a.kind = f.OneOf("kind", true, "none", "basic", "header", "oauth2")
 	setting := func(name string) string {
-		text := f.text(name, true)
+		text := f.Text(name, true)
 		if text != "" && !slices.ContainsFunc(settings, func(s sdk.Setting) bool { return s.Name == text }) {
 			var names []string
 			for _, s := range settings {
 				names = append(names, s.Name)
 			}
-			f.r.refuse(f.line(name), "there is no setting %.40q; %s", text, instead(text, names))
+			f.Refuse(f.Line(name), "there is no setting %.40q; %s", text, strictyaml.Instead(text, names))
 		}
 		return text
 	}
@@ -41,16 +42,16 @@ func (a *auth) read(f *fields, settings []sdk.Setting) {
 	case "basic":
 		a.user, a.password = setting("user"), setting("password")
 	case "header":
-		a.header, a.prefix, a.value = f.text("header", true), f.text("prefix", false), setting("value")
+		a.header, a.prefix, a.value = f.Text("header", true), f.Text("prefix", false), setting("value")
 		if a.header != "" && !headerName.MatchString(a.header) {
-			f.r.refuse(f.line("header"), "%.40q is no name of a header", a.header)
+			f.Refuse(f.Line("header"), "%.40q is no name of a header", a.header)
 		}
 	case "oauth2":
 		a.clientID, a.clientSecret = setting("clientId"), setting("clientSecret")
-		a.token, a.scope, a.inBody = f.text("token", true), f.text("scope", false), f.oneOf("client", false, "basic", "body") == "body"
+		a.token, a.scope, a.inBody = f.Text("token", true), f.Text("scope", false), f.OneOf("client", false, "basic", "body") == "body"
 		if a.token != "" && a.token[0] != '/' {
 			if _, err := baseOf(a.token); err != nil {
-				f.r.refuse(f.line("token"), "field token is a path that begins with /, or %v", err)
+				f.Refuse(f.Line("token"), "field token is a path that begins with /, or %v", err)
 			}
 		}
 	}
