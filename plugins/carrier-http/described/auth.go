@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 	"github.com/crossdock/crossdock/plugins/sdk/strictyaml"
 	"github.com/crossdock/crossdock/protocol/expr"
 )
@@ -140,16 +141,16 @@ func (c *client) fetchToken(ctx context.Context) (string, time.Duration, error) 
 		return "", 0, sdk.Errorf(sdk.Unavailable, "no token: %v", err)
 	}
 	switch {
-	case got.status == http.StatusTooManyRequests:
+	case got.Status == http.StatusTooManyRequests:
 		e := sdk.Errorf(sdk.Throttled, "the provider gives no more tokens for now")
-		e.RetryAfter = sdk.Span(retryAfter(got.header, c.now()))
+		e.RetryAfter = httpcall.RetryAfter(got.Header, c.now())
 		return "", 0, e
-	case got.status >= 400 && got.status < 500:
-		return "", 0, sdk.Errorf(sdk.Auth, "the provider gives no token to this account (%d)", got.status).Suggest("look at the settings " + a.clientID + " and " + a.clientSecret)
-	case got.status != http.StatusOK:
-		return "", 0, sdk.Errorf(sdk.Unavailable, "the provider gives no token (%d)", got.status)
+	case got.Status >= 400 && got.Status < 500:
+		return "", 0, sdk.Errorf(sdk.Auth, "the provider gives no token to this account (%d)", got.Status).Suggest("look at the settings " + a.clientID + " and " + a.clientSecret)
+	case got.Status != http.StatusOK:
+		return "", 0, sdk.Errorf(sdk.Unavailable, "the provider gives no token (%d)", got.Status)
 	}
-	answer, _ := expr.Decode(got.body) // what is no JSON holds no token
+	answer, _ := expr.Decode(got.Body) // what is no JSON holds no token
 	fields, _ := answer.(map[string]any)
 	token, _ := fields["access_token"].(string)
 	if token == "" || strings.ContainsAny(token, "\r\n") {
