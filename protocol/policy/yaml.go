@@ -8,7 +8,9 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // Limits on one YAML file, looked at before anything is built from it.
@@ -55,7 +57,12 @@ func parseFile(file string, text []byte, problems *Problems) (docs []node) {
 		problems.add(Problem{File: file, Line: line, Message: "YAML nested too deep"})
 		return nil
 	}
-	parsed, err := parser.ParseBytes(text, 0)
+	tokens := lexer.Tokenize(string(text))
+	if line := nested(tokens); line > 0 {
+		problems.add(Problem{File: file, Line: line, Message: "YAML nested too deep"})
+		return nil
+	}
+	parsed, err := parser.Parse(tokens, 0)
 	if err != nil {
 		problems.add(syntaxProblem(file, err))
 		return nil
@@ -112,6 +119,23 @@ func tooDeep(text []byte) int {
 		}
 		if indicators > maxBrackets || brackets > maxBrackets {
 			return line
+		}
+	}
+	return 0
+}
+
+// nested is tooDeep of the brackets that are YAML's. One in quotes does not close another.
+func nested(tokens token.Tokens) int {
+	depth := 0
+	for _, t := range tokens {
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			depth++
+		case token.SequenceEndType, token.MappingEndType:
+			depth = max(depth-1, 0)
+		}
+		if depth > maxBrackets {
+			return t.Position.Line
 		}
 	}
 	return 0

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
+	"github.com/crossdock/crossdock/plugins/sdk/strictyaml"
 	"github.com/crossdock/crossdock/protocol/expr"
 )
 
@@ -25,15 +27,15 @@ type auth struct {
 }
 
 func (a *auth) read(f *fields, settings []sdk.Setting) {
-	a.kind = f.oneOf("kind", true, "none", "basic", "header", "oauth2")
+	a.kind = f.OneOf("kind", true, "none", "basic", "header", "oauth2")
 	setting := func(name string) string {
-		text := f.text(name, true)
+		text := f.Text(name, true)
 		if text != "" && !slices.ContainsFunc(settings, func(s sdk.Setting) bool { return s.Name == text }) {
 			var names []string
 			for _, s := range settings {
 				names = append(names, s.Name)
 			}
-			f.r.refuse(f.line(name), "there is no setting %.40q; %s", text, instead(text, names))
+			f.Refuse(f.Line(name), "there is no setting %.40q; %s", text, strictyaml.Instead(text, names))
 		}
 		return text
 	}
@@ -41,16 +43,16 @@ func (a *auth) read(f *fields, settings []sdk.Setting) {
 	case "basic":
 		a.user, a.password = setting("user"), setting("password")
 	case "header":
-		a.header, a.prefix, a.value = f.text("header", true), f.text("prefix", false), setting("value")
+		a.header, a.prefix, a.value = f.Text("header", true), f.Text("prefix", false), setting("value")
 		if a.header != "" && !headerName.MatchString(a.header) {
-			f.r.refuse(f.line("header"), "%.40q is no name of a header", a.header)
+			f.Refuse(f.Line("header"), "%.40q is no name of a header", a.header)
 		}
 	case "oauth2":
 		a.clientID, a.clientSecret = setting("clientId"), setting("clientSecret")
-		a.token, a.scope, a.inBody = f.text("token", true), f.text("scope", false), f.oneOf("client", false, "basic", "body") == "body"
+		a.token, a.scope, a.inBody = f.Text("token", true), f.Text("scope", false), f.OneOf("client", false, "basic", "body") == "body"
 		if a.token != "" && a.token[0] != '/' {
 			if _, err := baseOf(a.token); err != nil {
-				f.r.refuse(f.line("token"), "field token is a path that begins with /, or %v", err)
+				f.Refuse(f.Line("token"), "field token is a path that begins with /, or %v", err)
 			}
 		}
 	}
@@ -139,16 +141,16 @@ func (c *client) fetchToken(ctx context.Context) (string, time.Duration, error) 
 		return "", 0, sdk.Errorf(sdk.Unavailable, "no token: %v", err)
 	}
 	switch {
-	case got.status == http.StatusTooManyRequests:
+	case got.Status == http.StatusTooManyRequests:
 		e := sdk.Errorf(sdk.Throttled, "the provider gives no more tokens for now")
-		e.RetryAfter = sdk.Span(retryAfter(got.header, c.now()))
+		e.RetryAfter = httpcall.RetryAfter(got.Header, c.now())
 		return "", 0, e
-	case got.status >= 400 && got.status < 500:
-		return "", 0, sdk.Errorf(sdk.Auth, "the provider gives no token to this account (%d)", got.status).Suggest("look at the settings " + a.clientID + " and " + a.clientSecret)
-	case got.status != http.StatusOK:
-		return "", 0, sdk.Errorf(sdk.Unavailable, "the provider gives no token (%d)", got.status)
+	case got.Status >= 400 && got.Status < 500:
+		return "", 0, sdk.Errorf(sdk.Auth, "the provider gives no token to this account (%d)", got.Status).Suggest("look at the settings " + a.clientID + " and " + a.clientSecret)
+	case got.Status != http.StatusOK:
+		return "", 0, sdk.Errorf(sdk.Unavailable, "the provider gives no token (%d)", got.Status)
 	}
-	answer, _ := expr.Decode(got.body) // what is no JSON holds no token
+	answer, _ := expr.Decode(got.Body) // what is no JSON holds no token
 	fields, _ := answer.(map[string]any)
 	token, _ := fields["access_token"].(string)
 	if token == "" || strings.ContainsAny(token, "\r\n") {

@@ -12,6 +12,7 @@ import (
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
 	"github.com/crossdock/crossdock/plugins/sdk/purchases"
+	"github.com/crossdock/crossdock/plugins/sdk/strictyaml"
 )
 
 // Version is of this program.
@@ -92,7 +93,7 @@ func (c *Carrier) checkSettings(s sdk.Settings) error {
 	}
 	for name := range s {
 		if !slices.Contains(names, name) {
-			return sdk.Errorf(sdk.Validation, "carrier %s has no such setting; %s", c.d.name, instead(name, names)).At(name)
+			return sdk.Errorf(sdk.Validation, "carrier %s has no such setting; %s", c.d.name, strictyaml.Instead(name, names)).At(name)
 		}
 	}
 	return nil

@@ -16,18 +16,18 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
 	"github.com/shopspring/decimal"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/strictyaml"
 	"github.com/crossdock/crossdock/protocol/expr"
 )
 
 // example is a call that the file shows: what is asked for, what has to be sent, what comes
 // back, and what becomes of it.
 type example struct {
-	at       where
+	at       strictyaml.Place
 	op       string
 	settings sdk.Settings
 	request  []byte
@@ -51,35 +51,35 @@ type sent struct {
 type failure struct{ class, field, code string }
 
 func (d *Description) readExample(f *fields) {
-	e := example{at: f.at, settings: sdk.Settings{}, op: f.oneOf("operation", true, slices.Sorted(maps.Keys(known))...)}
+	e := example{at: f.At, settings: sdk.Settings{}, op: f.OneOf("operation", true, slices.Sorted(maps.Keys(known))...)}
 	if e.op != "" && d.operations[e.op] == nil {
-		f.r.refuse(f.line("operation"), "operation %s is not described", e.op)
+		f.Refuse(f.Line("operation"), "operation %s is not described", e.op)
 	}
 	maps.Copy(e.settings, f.pairs("settings"))
-	e.request = []byte(f.text("request", true))
+	e.request = []byte(f.Text("request", true))
 	f.json("request")
-	f.r.mapping(f.get("sends"), func(s *fields) {
-		e.sends = sent{method: s.text("method", false), path: s.text("path", false), headers: s.pairs("headers"), body: s.json("body")}
-		if s.has("query") {
+	f.r.mapping(f.Get("sends"), func(s *fields) {
+		e.sends = sent{method: s.Text("method", false), path: s.Text("path", false), headers: s.pairs("headers"), body: s.json("body")}
+		if s.Has("query") {
 			e.sends.query = s.pairs("query")
 		}
 	})
-	f.r.mapping(f.need("answer"), func(a *fields) {
+	f.r.mapping(f.Need("answer"), func(a *fields) {
 		e.status, e.header = http.StatusOK, http.Header{}
-		if text := a.text("status", false); text != "" {
-			e.status = f.r.status(a.line("status"), text)
+		if text := a.Text("status", false); text != "" {
+			e.status = f.r.status(a.Line("status"), text)
 		}
 		for name, value := range a.pairs("headers") {
 			e.header.Set(name, value)
 		}
-		e.body, e.document = a.text("body", false), a.text("document", false)
+		e.body, e.document = a.Text("body", false), a.Text("document", false)
 	})
 	e.gives = f.json("gives")
-	f.r.mapping(f.get("fails"), func(w *fields) {
-		e.fails = &failure{w.oneOf("class", true, classes...), w.text("field", false), w.text("code", false)}
+	f.r.mapping(f.Get("fails"), func(w *fields) {
+		e.fails = &failure{w.OneOf("class", true, classes...), w.Text("field", false), w.Text("code", false)}
 	})
 	if (e.gives == nil) == (e.fails == nil) {
-		f.r.refuse(f.at, "an example says what it gives, or how it fails")
+		f.Refuse(f.At, "an example says what it gives, or how it fails")
 	}
 	d.examples = append(d.examples, e)
 }
@@ -87,9 +87,9 @@ func (d *Description) readExample(f *fields) {
 // pairs are the texts of a mapping.
 func (f *fields) pairs(name string) map[string]string {
 	out := map[string]string{}
-	if inner := f.r.open(f.get(name)); inner != nil {
-		for _, key := range inner.names {
-			out[key] = inner.text(key, false)
+	if inner := f.r.open(f.Get(name)); inner != nil {
+		for _, key := range inner.Names {
+			out[key] = inner.Text(key, false)
 		}
 	}
 	return out
@@ -97,19 +97,17 @@ func (f *fields) pairs(name string) map[string]string {
 
 // json is a value written as JSON, in which a number keeps its digits; nil where it is missing.
 func (f *fields) json(name string) any {
-	n := f.get(name)
+	n := f.Get(name)
 	if n == nil {
 		return nil
 	}
-	switch n.(type) {
-	case *ast.StringNode, *ast.LiteralNode:
-	default:
-		f.r.refuse(f.line(name), "field %s is JSON as text; write it behind a |", name)
+	if !strictyaml.Written(n) {
+		f.Refuse(f.Line(name), "field %s is JSON as text; write it behind a |", name)
 		return nil
 	}
-	v, err := expr.Decode([]byte(f.text(name, true)))
+	v, err := expr.Decode([]byte(f.Text(name, true)))
 	if err != nil {
-		f.r.refuse(f.line(name), "field %s: %v", name, err)
+		f.Refuse(f.Line(name), "field %s: %v", name, err)
 	}
 	return v
 }

@@ -2,19 +2,13 @@ package described
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
-	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 )
 
 const (
@@ -37,25 +31,9 @@ type client struct {
 }
 
 func newClient(base, proxy *url.URL, a auth, settings sdk.Settings, log *slog.Logger, now func() time.Time) *client {
-	with := func(keepAlive bool) *http.Client {
-		return &http.Client{
-			// A redirect would carry the password, or an order, to somebody else.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport: &http.Transport{
-				Proxy:               http.ProxyURL(proxy),
-				DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
-				TLSHandshakeTimeout: dialTimeout,
-				DisableKeepAlives:   !keepAlive,
-				ForceAttemptHTTP2:   keepAlive,
-				MaxIdleConnsPerHost: 8,
-				IdleConnTimeout:     time.Minute,
-			},
-		}
-	}
-	// What buys has a connection of its own each time: so it is known whether anything was
-	// sent, and the transport has no dead connection on which it might send again.
+	way := httpcall.Way{Proxy: http.ProxyURL(proxy), Connect: dialTimeout}
 	return &client{base: base, auth: a, settings: settings, credential: credential{gate: make(chan struct{}, 1)}, log: log, now: now,
-		asking: with(true), buying: with(false)}
+		asking: way.Asking(), buying: way.Buying()}
 }
 
 func (c *client) close() {
@@ -63,42 +41,24 @@ func (c *client) close() {
 	c.buying.CloseIdleConnections()
 }
 
-// got is an answer.
-type got struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-// roundTrip sends a request and reads the answer. With an error, sent says whether anything
-// may have reached the provider.
-func (c *client) roundTrip(via *http.Client, r *http.Request, most int) (_ *got, sent bool, err error) {
-	var connected atomic.Bool
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
+// roundTrip sends a request and reads the answer. One that is not whole is none, unless it is a
+// refusal: the status says enough.
+func (c *client) roundTrip(via *http.Client, r *http.Request, most int) (*httpcall.Answer, bool, error) {
 	began := c.now()
-	response, err := via.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	a, sent, err := httpcall.Do(via, r, most)
 	if err != nil {
-		var cause *url.Error
-		if errors.As(err, &cause) {
-			err = cause.Err // without the address, in which there may be personal data
-		}
-		return nil, connected.Load(), err
+		return nil, sent, err
 	}
-	defer func() { _ = response.Body.Close() }() // it was read, or is not wanted
-	body, err := io.ReadAll(io.LimitReader(response.Body, int64(most)+1))
-	c.log.Debug("call", "method", r.Method, "status", response.StatusCode, "took", c.now().Sub(began).String())
-	if err == nil && len(body) > most {
-		err = fmt.Errorf("it is longer than %d bytes", most)
+	c.log.Debug("call", "method", r.Method, "status", a.Status, "took", c.now().Sub(began).String())
+	if a.Status < 300 && a.Cut != nil {
+		return nil, true, a.Cut
 	}
-	if err != nil && response.StatusCode < 300 {
-		return nil, true, err
-	}
-	return &got{status: response.StatusCode, header: response.Header, body: body}, true, nil
+	return a, true, nil
 }
 
 // send makes the call of an operation. Unless the class of an error is UnknownOutcome, the call
 // surely did nothing.
-func (c *client) send(ctx context.Context, o *operation, make func(context.Context) (*http.Request, error)) (*got, error) {
+func (c *client) send(ctx context.Context, o *operation, make func(context.Context) (*http.Request, error)) (*httpcall.Answer, error) {
 	refused := ""
 	for {
 		if ctx.Err() != nil {
@@ -122,22 +82,10 @@ func (c *client) send(ctx context.Context, o *operation, make func(context.Conte
 			return nil, sdk.Errorf(sdk.UnknownOutcome, "no answer that can be read: %v", err)
 		case err != nil:
 			return nil, sdk.Errorf(sdk.Unavailable, "the provider is not reached: %v", err)
-		case got.status == http.StatusUnauthorized && token != "" && refused == "":
+		case got.Status == http.StatusUnauthorized && token != "" && refused == "":
 			refused = token // it was withdrawn before its end, and nothing was done
 			continue
 		}
 		return got, nil
 	}
-}
-
-// retryAfter reads the header, in seconds or as a date.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	text := h.Get("Retry-After")
-	if n, err := strconv.ParseInt(text, 10, 32); err == nil {
-		return max(0, time.Duration(n)*time.Second)
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(0, at.Sub(now))
-	}
-	return 0
 }

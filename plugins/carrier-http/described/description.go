@@ -8,7 +8,6 @@
 package described
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -18,10 +17,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/strictyaml"
 )
 
 // The form of the file that this program reads.
@@ -60,7 +58,7 @@ type Description struct {
 // operation is one thing that the provider does.
 type operation struct {
 	name     string
-	at       where
+	at       strictyaml.Place
 	takes    []string
 	refuse   []rule
 	request  request
@@ -115,13 +113,13 @@ type idempotency struct {
 
 // Parse reads a description. An error names every fault by file and line.
 func Parse(file string, text []byte) (*Description, error) {
-	r := &reader{file: file}
+	r := newReader(file)
 	d := &Description{operations: map[string]*operation{}}
-	if top := r.document(text); top != nil {
+	if top := r.Document(text); top != nil {
 		r.mapping(top, d.read)
 	}
-	if len(r.problems) > 0 {
-		return nil, errors.New(strings.Join(r.problems, "\n"))
+	if err := r.Problems.Err(); err != nil {
+		return nil, err
 	}
 	return d, nil
 }
@@ -129,59 +127,59 @@ func Parse(file string, text []byte) (*Description, error) {
 var plainName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 
 func (f *fields) name(name string) string {
-	text := f.text(name, true)
+	text := f.Text(name, true)
 	if text != "" && !plainName.MatchString(text) {
-		f.r.refuse(f.line(name), "field %s is %.40q, and must be small letters, digits and hyphens", name, text)
+		f.Refuse(f.Line(name), "field %s is %.40q, and must be small letters, digits and hyphens", name, text)
 	}
 	return text
 }
 
 func (d *Description) read(f *fields) {
-	f.oneOf("apiVersion", true, APIVersion)
-	f.oneOf("kind", true, Kind)
-	d.name, d.version = f.name("name"), f.text("version", true)
-	if text := f.text("baseUrl", true); text != "" {
+	f.OneOf("apiVersion", true, APIVersion)
+	f.OneOf("kind", true, Kind)
+	d.name, d.version = f.name("name"), f.Text("version", true)
+	if text := f.Text("baseUrl", true); text != "" {
 		var err error
 		if d.base, err = baseOf(text); err != nil {
-			f.r.refuse(f.line("baseUrl"), "field baseUrl: %v", err)
+			f.Refuse(f.Line("baseUrl"), "field baseUrl: %v", err)
 		}
 	}
 	f.define("define")
-	f.r.list(f.get("settings"), func(n ast.Node) { f.r.mapping(n, d.readSetting) })
+	f.r.List(f.Get("settings"), func(n strictyaml.Node) { f.r.mapping(n, d.readSetting) })
 	d.auth = auth{kind: "none"}
-	if n := f.get("auth"); n != nil {
+	if n := f.Get("auth"); n != nil {
 		f.r.mapping(n, func(a *fields) { d.auth.read(a, d.settings) })
 	}
-	f.r.list(f.get("services"), func(n ast.Node) {
+	f.r.List(f.Get("services"), func(n strictyaml.Node) {
 		f.r.mapping(n, func(s *fields) {
-			v := carrier.Service{Code: s.text("code", true), Name: s.text("name", true)}
+			v := carrier.Service{Code: s.Text("code", true), Name: s.Text("name", true)}
 			if slices.ContainsFunc(d.services, func(o carrier.Service) bool { return o.Code == v.Code }) {
-				s.r.refuse(s.at, "service %s is there already; keep one", v.Code)
+				s.Refuse(s.At, "service %s is there already; keep one", v.Code)
 			}
 			d.services = append(d.services, v)
 		})
 	})
-	d.labels = f.texts("labels")
+	d.labels = f.Texts("labels", false)
 	for _, l := range d.labels {
 		if l != carrier.ZPL && l != carrier.PDF && l != carrier.PNG {
-			f.r.refuse(f.line("labels"), "nobody knows labels of format %.20q; take pdf, zpl or png", l)
+			f.Refuse(f.Line("labels"), "nobody knows labels of format %.20q; take pdf, zpl or png", l)
 		}
 	}
 	d.errors = f.rules("errors", true)
-	if all := f.r.open(f.need("operations")); all != nil {
-		for _, name := range all.names {
+	if all := f.r.open(f.Need("operations")); all != nil {
+		for _, name := range all.Names {
 			d.readOperation(all, name)
 		}
 		d.complete(all)
 	}
-	f.r.list(f.get("examples"), func(n ast.Node) { f.r.mapping(n, d.readExample) })
+	f.r.List(f.Get("examples"), func(n strictyaml.Node) { f.r.mapping(n, d.readExample) })
 }
 
 func (d *Description) readSetting(f *fields) {
-	s := sdk.Setting{Name: f.name("name"), Help: f.text("help", true), Required: f.flag("required"), Secret: f.flag("secret")}
+	s := sdk.Setting{Name: f.name("name"), Help: f.Text("help", true), Required: f.Flag("required"), Secret: f.Flag("secret")}
 	taken := slices.ContainsFunc(append(d.ownSettings(), d.settings...), func(o sdk.Setting) bool { return o.Name == s.Name })
 	if taken {
-		f.r.refuse(f.at, "setting %s is there already; give it another name", s.Name)
+		f.Refuse(f.At, "setting %s is there already; give it another name", s.Name)
 	}
 	d.settings = append(d.settings, s)
 }
@@ -219,12 +217,12 @@ const (
 )
 
 func (d *Description) readOperation(all *fields, name string) {
-	n := all.need(name)
+	n := all.Need(name)
 	if _, ok := known[name]; !ok {
-		all.r.refuse(all.line(name), "there is no operation %s; %s", name, instead(name, slices.Sorted(maps.Keys(known))))
+		all.Refuse(all.Line(name), "there is no operation %s; %s", name, strictyaml.Instead(name, slices.Sorted(maps.Keys(known))))
 		return
 	}
-	o := &operation{name: name, at: all.line(name), ofAll: d.errors, labelled: "label"}
+	o := &operation{name: name, at: all.Line(name), ofAll: d.errors, labelled: "label"}
 	if name == carrier.OpShipReturn {
 		o.labelled = "return-label"
 	}
@@ -233,10 +231,10 @@ func (d *Description) readOperation(all *fields, name string) {
 			o.readTakes(f)
 		}
 		o.refuse = f.rules("refuse", false)
-		f.r.mapping(f.need("request"), o.request.read)
-		f.r.mapping(f.need("answer"), o.answer.read)
+		f.r.mapping(f.Need("request"), o.request.read)
+		f.r.mapping(f.Need("answer"), o.answer.read)
 		if o.buys() {
-			if n := f.get("idempotency"); n != nil {
+			if n := f.Get("idempotency"); n != nil {
 				f.r.mapping(n, func(k *fields) { o.key = readKey(k, o) })
 			}
 		}
@@ -244,7 +242,7 @@ func (d *Description) readOperation(all *fields, name string) {
 			o.settled = f.span("settledAfter", 0, 24*time.Hour)
 		}
 		if name == carrier.OpTrack {
-			o.each = f.flag("each")
+			o.each = f.Flag("each")
 		}
 		o.timeout = f.span("timeout", standardTimeout, maxTimeout)
 	})
@@ -255,10 +253,10 @@ func (d *Description) readOperation(all *fields, name string) {
 var takable = []string{"insurance", "cod", "payer", "labelDpi", "rateId", "returnTo", "customs", "packaging"}
 
 func (o *operation) readTakes(f *fields) {
-	o.takes = f.texts("takes")
+	o.takes = f.Texts("takes", false)
 	for _, t := range o.takes {
 		if option, ok := strings.CutPrefix(t, "options."); !slices.Contains(takable, t) && (!ok || option == "") {
-			f.r.refuse(f.line("takes"), "%.40q is nothing that has to be taken; %s, or options.NAME", t, instead(t, takable))
+			f.Refuse(f.Line("takes"), "%.40q is nothing that has to be taken; %s, or options.NAME", t, strictyaml.Instead(t, takable))
 		}
 	}
 }
@@ -266,16 +264,16 @@ func (o *operation) readTakes(f *fields) {
 var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
 
 func (q *request) read(f *fields) {
-	q.method = f.oneOf("method", true, "GET", "POST", "PUT", "PATCH", "DELETE")
+	q.method = f.OneOf("method", true, "GET", "POST", "PUT", "PATCH", "DELETE")
 	params := f.programs("params")
-	path, used, at := f.text("path", true), map[string]bool{}, 0
+	path, used, at := f.Text("path", true), map[string]bool{}, 0
 	if path != "" && (path[0] != '/' || strings.ContainsAny(path, "?# \\") || strings.Contains(path, "..") || strings.Contains(path, "//")) {
-		f.r.refuse(f.line("path"), "field path is %.80q, and must begin with / and hold neither a query nor .. nor //", path)
+		f.Refuse(f.Line("path"), "field path is %.80q, and must begin with / and hold neither a query nor .. nor //", path)
 	}
 	for _, m := range placeholder.FindAllStringIndex(path, -1) {
 		name := path[m[0]+1 : m[1]-1]
 		if params[name] == nil {
-			f.r.refuse(f.line("path"), "{%s} has no expression; add it to params", name)
+			f.Refuse(f.Line("path"), "{%s} has no expression; add it to params", name)
 		}
 		q.path = append(q.path, segment{text: path[at:m[0]]}, segment{of: params[name], name: name})
 		used[name], at = true, m[1]
@@ -283,32 +281,32 @@ func (q *request) read(f *fields) {
 	q.path = append(q.path, segment{text: path[at:]})
 	for _, name := range slices.Sorted(maps.Keys(params)) {
 		if !used[name] {
-			f.r.refuse(f.line("params"), "parameter %s is not in the path; write {%s} there", name, name)
+			f.Refuse(f.Line("params"), "parameter %s is not in the path; write {%s} there", name, name)
 		}
 	}
 	q.query, q.headers, q.body = f.programs("query"), f.programs("headers"), f.program("body", false)
 	for name := range q.headers {
 		if !headerName.MatchString(name) || slices.Contains([]string{"host", "authorization", "content-length", "transfer-encoding", "connection"}, strings.ToLower(name)) {
-			f.r.refuse(f.line("headers"), "header %.40q cannot be set here; a credential belongs into auth", name)
+			f.Refuse(f.Line("headers"), "header %.40q cannot be set here; a credential belongs into auth", name)
 		}
 	}
 	if q.body != nil && q.method == "GET" {
-		f.r.refuse(f.line("body"), "a GET has no body")
+		f.Refuse(f.Line("body"), "a GET has no body")
 	}
 }
 
 var headerName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 
 func (a *answer) read(f *fields) {
-	f.r.list(f.get("success"), func(n ast.Node) {
-		if text, ok := f.r.scalar(n); ok {
-			a.success = append(a.success, f.r.status(f.r.at(n), text))
+	f.r.List(f.Get("success"), func(n strictyaml.Node) {
+		if text, ok := f.r.Scalar(n); ok {
+			a.success = append(a.success, f.r.status(f.r.At(n), text))
 		}
 	})
 	a.statuses = map[int]sdk.Class{}
-	if inner := f.r.open(f.get("statuses")); inner != nil {
-		for _, name := range inner.names {
-			a.statuses[f.r.status(inner.line(name), name)] = sdk.Class(inner.oneOf(name, true, classes...))
+	if inner := f.r.open(f.Get("statuses")); inner != nil {
+		for _, name := range inner.Names {
+			a.statuses[f.r.status(inner.Line(name), name)] = sdk.Class(inner.OneOf(name, true, classes...))
 		}
 	}
 	a.errors = f.rules("errors", true)
@@ -321,15 +319,15 @@ var classes = []string{string(sdk.Validation), string(sdk.Auth), string(sdk.NotS
 // rules reads a list of them; those of an answer say what the provider says.
 func (f *fields) rules(name string, answered bool) []rule {
 	var out []rule
-	f.r.list(f.get(name), func(n ast.Node) {
+	f.r.List(f.Get(name), func(n strictyaml.Node) {
 		f.r.mapping(n, func(f *fields) {
-			r := rule{when: f.program("when", true), class: sdk.Class(f.oneOf("class", true, classes...)), at: f.text("at", false),
-				message: f.text("message", !answered), field: f.program("field", false)}
+			r := rule{when: f.program("when", true), class: sdk.Class(f.OneOf("class", true, classes...)), at: f.Text("at", false),
+				message: f.Text("message", !answered), field: f.program("field", false)}
 			if answered {
 				r.code, r.text = f.program("code", false), f.program("text", false)
 			}
 			if r.class == sdk.Validation && r.at == "" && r.field == nil {
-				f.r.refuse(f.at, "an error of class validation names a field; add at with its path, or field with an expression that gives it")
+				f.Refuse(f.At, "an error of class validation names a field; add at with its path, or field with an expression that gives it")
 			}
 			out = append(out, r)
 		})
@@ -338,18 +336,18 @@ func (f *fields) rules(name string, answered bool) []rule {
 }
 
 func readKey(f *fields, o *operation) *idempotency {
-	k := &idempotency{header: f.text("header", false), field: f.text("field", false), lasts: f.span("lasts", 0, maxLasting)}
-	k.uuid = f.oneOf("form", false, "uuid", "text") == "uuid"
+	k := &idempotency{header: f.Text("header", false), field: f.Text("field", false), lasts: f.span("lasts", 0, maxLasting)}
+	k.uuid = f.OneOf("form", false, "uuid", "text") == "uuid"
 	switch {
 	case (k.header == "") == (k.field == ""):
-		f.r.refuse(f.at, "the key is sent in a header or in a field of the body; say which, and not both")
+		f.Refuse(f.At, "the key is sent in a header or in a field of the body; say which, and not both")
 	case k.header != "" && !headerName.MatchString(k.header):
-		f.r.refuse(f.line("header"), "%.40q is no name of a header", k.header)
+		f.Refuse(f.Line("header"), "%.40q is no name of a header", k.header)
 	case k.field != "" && o.request.body == nil:
-		f.r.refuse(f.line("field"), "the request has no body that the key could be in; take a header")
+		f.Refuse(f.Line("field"), "the request has no body that the key could be in; take a header")
 	}
-	if !f.has("lasts") {
-		f.r.refuse(f.at, "field lasts is missing; say how long the provider remembers the key, such as 24h")
+	if !f.Has("lasts") {
+		f.Refuse(f.At, "field lasts is missing; say how long the provider remembers the key, such as 24h")
 	}
 	return k
 }
@@ -362,22 +360,22 @@ func (d *Description) complete(all *fields) {
 		switch {
 		case !o.buys() || o.key != nil:
 		case !o.ships() && name != carrier.OpVoid:
-			all.r.refuse(o.at, "%s leaves a mark, and a call whose answer is lost cannot be looked up: it needs idempotency, the provider's own key that makes a repeat harmless", name)
+			all.Refuse(o.at, "%s leaves a mark, and a call whose answer is lost cannot be looked up: it needs idempotency, the provider's own key that makes a repeat harmless", name)
 		case find == nil:
-			all.r.refuse(o.at, "%s buys, and a call whose answer is lost would be made twice: describe get-by-reference, or idempotency if the provider has a key that makes a repeat harmless", name)
+			all.Refuse(o.at, "%s buys, and a call whose answer is lost would be made twice: describe get-by-reference, or idempotency if the provider has a key that makes a repeat harmless", name)
 		}
 		if (name == opChange || name == opCancel) && d.operations[carrier.OpPickup] == nil {
-			all.r.refuse(o.at, "%s needs pickup", name)
+			all.Refuse(o.at, "%s needs pickup", name)
 		}
 		if o.ships() && len(d.labels) == 0 {
-			all.r.refuse(o.at, "%s makes labels; add the field labels with their formats", name)
+			all.Refuse(o.at, "%s makes labels; add the field labels with their formats", name)
 		}
 		if (o.ships() || name == carrier.OpRate) && len(d.services) == 0 {
-			all.r.refuse(o.at, "%s has services; add the field services", name)
+			all.Refuse(o.at, "%s has services; add the field services", name)
 		}
 	}
 	if len(d.operations) == 0 {
-		all.r.refuse(all.at, "there is no operation")
+		all.Refuse(all.At, "there is no operation")
 	}
 }
 

@@ -16,7 +16,7 @@ func TestMistakes(t *testing.T) {
 		{"kind: HTTPCarrier\n", "", "field kind is missing"},
 		{"baseUrl: https", "baseUrl: http", "is not encrypted"},
 		{"baseUrl:", "baseURL:", "did you mean baseUrl?"},
-		{"name: wheels\n", "name: wheels\nname: wheels\n", "already defined at [3:1]"},
+		{"name: wheels\n", "name: wheels\nname: wheels\n", "f.yaml:4: field name stands twice, first in line 3"},
 		{"value: api-key", "value: apikey", "did you mean api-key?"},
 		{"{name: account, help", "{name: state, help", "setting state is there already"},
 		{"labels: [pdf", "labels: [papyrus", "nobody knows labels"},

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 	"github.com/crossdock/crossdock/protocol/expr"
 )
 
@@ -207,8 +208,8 @@ func (k *idempotency) text(operation, reference string) string {
 }
 
 // read makes a result or an error of an answer.
-func (x *exchange) read(ctx context.Context, g *got) (map[string]any, error) {
-	seen, succeeded := x.answered(g), x.o.answer.succeeds(g.status)
+func (x *exchange) read(ctx context.Context, g *httpcall.Answer) (map[string]any, error) {
+	seen, succeeded := x.answered(g), x.o.answer.succeeds(g.Status)
 	if e, err := x.recognised(ctx, g, seen, succeeded); e != nil || err != nil {
 		if err != nil {
 			return nil, x.unread(err)
@@ -243,16 +244,16 @@ func (a *answer) succeeds(status int) bool {
 }
 
 // answered is an answer as expressions see it.
-func (x *exchange) answered(g *got) map[string]any {
+func (x *exchange) answered(g *httpcall.Answer) map[string]any {
 	headers := map[string]any{}
-	for name, values := range g.header {
+	for name, values := range g.Header {
 		headers[strings.ToLower(name)] = strings.Join(values, ", ")
 	}
-	seen := map[string]any{"status": g.status, "headers": headers, "request": x.input, "text": nil, "body": nil}
-	if body, err := expr.Decode(g.body); err == nil {
+	seen := map[string]any{"status": g.Status, "headers": headers, "request": x.input, "text": nil, "body": nil}
+	if body, err := expr.Decode(g.Body); err == nil {
 		seen["body"] = x.texts.answered(body)
-	} else if len(g.body) <= longText {
-		seen["text"] = strings.ToValidUTF8(string(g.body), "?")
+	} else if len(g.Body) <= longText {
+		seen["text"] = strings.ToValidUTF8(string(g.Body), "?")
 	}
 	return seen
 }
@@ -317,8 +318,8 @@ func (x *exchange) fetch(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if g.status != http.StatusOK || len(g.body) == 0 {
-		return nil, fmt.Errorf("the provider does not give it (%d)", g.status)
+	if g.Status != http.StatusOK || len(g.Body) == 0 {
+		return nil, fmt.Errorf("the provider does not give it (%d)", g.Status)
 	}
-	return g.body, nil
+	return g.Body, nil
 }

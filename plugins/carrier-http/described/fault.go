@@ -8,6 +8,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 )
 
 // standardField is where an error of class validation is that does not say where.
@@ -26,7 +27,7 @@ func (o *operation) standardField() string {
 // recognised finds the refusal that an answer is, by the rules of the operation and then those
 // of all; nil: it is none. What a rule cannot look at is none of its refusals, unless the status
 // says that the call succeeded: then nobody knows what it says.
-func (x *exchange) recognised(ctx context.Context, g *got, seen map[string]any, succeeded bool) (*sdk.Error, error) {
+func (x *exchange) recognised(ctx context.Context, g *httpcall.Answer, seen map[string]any, succeeded bool) (*sdk.Error, error) {
 	for _, rules := range [][]rule{x.o.answer.errors, x.o.ofAll} {
 		for i := range rules {
 			r := &rules[i]
@@ -43,7 +44,7 @@ func (x *exchange) recognised(ctx context.Context, g *got, seen map[string]any, 
 }
 
 // refusal makes the error of a rule that holds. What its expressions cannot find is left out.
-func (x *exchange) refusal(ctx context.Context, r *rule, g *got, seen map[string]any) *sdk.Error {
+func (x *exchange) refusal(ctx context.Context, r *rule, g *httpcall.Answer, seen map[string]any) *sdk.Error {
 	said := func(p *program) string {
 		if p == nil {
 			return ""
@@ -59,7 +60,7 @@ func (x *exchange) refusal(ctx context.Context, r *rule, g *got, seen map[string
 	message := r.message
 	if message == "" {
 		if message = text; message == "" {
-			message = "the provider refuses it (" + strconv.Itoa(g.status) + ")"
+			message = "the provider refuses it (" + strconv.Itoa(g.Status) + ")"
 		}
 	}
 	if field == "" {
@@ -69,7 +70,7 @@ func (x *exchange) refusal(ctx context.Context, r *rule, g *got, seen map[string
 }
 
 // said is an error in the provider's words.
-func (x *exchange) said(class sdk.Class, field, message string, g *got, p sdk.Provider) *sdk.Error {
+func (x *exchange) said(class sdk.Class, field, message string, g *httpcall.Answer, p sdk.Provider) *sdk.Error {
 	if class == sdk.UnknownOutcome && !x.o.buys() {
 		class = sdk.Unavailable
 	}
@@ -78,16 +79,16 @@ func (x *exchange) said(class sdk.Class, field, message string, g *got, p sdk.Pr
 		e.Field = x.o.standardField()
 	}
 	if class == sdk.Throttled || class == sdk.Unavailable {
-		e.RetryAfter = sdk.Span(retryAfter(g.header, x.c.now()))
+		e.RetryAfter = httpcall.RetryAfter(g.Header, x.c.now())
 	}
 	if class == sdk.Throttled || class == sdk.Unavailable || class == sdk.UnknownOutcome {
 		e.Fault = sdk.FaultProvider
 	}
 	if p.Code == "" {
-		p.Code = strconv.Itoa(g.status)
+		p.Code = strconv.Itoa(g.Status)
 	}
 	if p.Text == "" {
-		p.Text = strings.TrimSpace(string(g.body[:min(len(g.body), sdk.MaxProviderText)]))
+		p.Text = strings.TrimSpace(string(g.Body[:min(len(g.Body), sdk.MaxProviderText)]))
 	}
 	e.Provider = p
 	return e.Bounded()
@@ -96,10 +97,10 @@ func (x *exchange) said(class sdk.Class, field, message string, g *got, p sdk.Pr
 // byStatus makes an error of an answer that no rule recognises. Below 500 a refusal was surely
 // not done; a 404 may come from a wrong address as well, so it counts as an answer only where
 // nothing is bought for it.
-func (x *exchange) byStatus(g *got) *sdk.Error {
-	class, described := x.o.answer.statuses[g.status]
+func (x *exchange) byStatus(g *httpcall.Answer) *sdk.Error {
+	class, described := x.o.answer.statuses[g.Status]
 	message := "the provider refuses it"
-	switch s := g.status; {
+	switch s := g.Status; {
 	case described:
 	case s == http.StatusUnauthorized || s == http.StatusForbidden:
 		class, message = sdk.Auth, "the provider does not let this account in"
@@ -118,5 +119,5 @@ func (x *exchange) byStatus(g *got) *sdk.Error {
 	default:
 		class = sdk.Validation
 	}
-	return x.said(class, "", message+" ("+strconv.Itoa(g.status)+")", g, sdk.Provider{})
+	return x.said(class, "", message+" ("+strconv.Itoa(g.Status)+")", g, sdk.Provider{})
 }

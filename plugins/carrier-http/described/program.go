@@ -10,71 +10,67 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
 	"github.com/shopspring/decimal"
 
+	"github.com/crossdock/crossdock/plugins/sdk/strictyaml"
 	"github.com/crossdock/crossdock/protocol/expr"
 )
 
 // program is a jq expression of the file.
 type program struct {
-	at   where
+	at   strictyaml.Place
 	code *expr.Expr
 }
 
 // program compiles a field; nil when it is missing.
 func (f *fields) program(name string, required bool) *program {
-	n := f.get
-	if required {
-		n = f.need
-	}
-	value := n(name)
-	if value == nil {
+	n := f.Pick(name, required)
+	if n == nil {
 		return nil
 	}
-	return f.r.compile(value)
+	return f.r.compile(n)
 }
 
-func (r *reader) compile(n ast.Node) *program {
-	text, ok := r.scalar(n)
+func (r *reader) compile(n strictyaml.Node) *program {
+	text, ok := r.Scalar(n)
 	if !ok {
 		return nil
 	}
-	at := r.at(n)
 	code, err := expr.Compile(r.shared + text)
 	if err != nil {
-		r.refuseJQ(at, err)
+		r.refuseJQ(n, err)
 		return nil
 	}
-	return &program{at: at, code: code}
+	return &program{at: r.At(n), code: code}
 }
 
 // refuseJQ says what is wrong with a program that begins in a line of the file.
-func (r *reader) refuseJQ(at where, err error) {
+func (r *reader) refuseJQ(n strictyaml.Node, err error) {
+	at := r.At(n)
 	var syntax *expr.SyntaxError
 	message := err.Error()
 	if errors.As(err, &syntax) {
 		message = fmt.Sprintf("column %d: %s", syntax.Column, syntax.Message)
-		at.line += max(syntax.Line-1-strings.Count(r.shared, "\n"), 0)
-		if at.block {
-			at.line++
+		at.Line += max(syntax.Line-1-strings.Count(r.shared, "\n"), 0)
+		if strictyaml.Block(n) {
+			at.Line++
 		}
 	}
-	r.refuse(at, "jq: %s", message)
+	r.Refuse(at, "jq: %s", message)
 }
 
 // define takes functions that all programs of the file may use.
 func (f *fields) define(name string) {
-	n := f.get(name)
+	n := f.Get(name)
 	if n == nil {
 		return
 	}
-	text, ok := f.r.scalar(n)
+	text, ok := f.r.Scalar(n)
 	if !ok {
 		return
 	}
 	if _, err := expr.Compile(text + "\n."); err != nil {
-		f.r.refuseJQ(f.r.at(n), err)
+		f.r.refuseJQ(n, err)
 		return
 	}
 	f.r.shared = strings.TrimRight(text, "\n") + "\n"
@@ -83,8 +79,8 @@ func (f *fields) define(name string) {
 // programs compiles all fields of a mapping.
 func (f *fields) programs(name string) map[string]*program {
 	out := map[string]*program{}
-	if inner := f.r.open(f.get(name)); inner != nil {
-		for _, key := range inner.names {
+	if inner := f.r.open(f.Get(name)); inner != nil {
+		for _, key := range inner.Names {
 			if p := inner.program(key, true); p != nil {
 				out[key] = p
 			}

@@ -5,19 +5,15 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
-	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 )
 
 const (
@@ -50,24 +46,8 @@ type call struct {
 }
 
 func newClient(base, proxy *url.URL, user, password string, log *slog.Logger, now func() time.Time) *client {
-	with := func(keepAlive bool) *http.Client {
-		return &http.Client{
-			// A redirect would carry the password, or an order, to somebody else.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport: &http.Transport{
-				Proxy:               http.ProxyURL(proxy),
-				DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
-				TLSHandshakeTimeout: dialTimeout,
-				DisableKeepAlives:   !keepAlive,
-				ForceAttemptHTTP2:   keepAlive,
-				MaxIdleConnsPerHost: 8,
-				IdleConnTimeout:     time.Minute,
-			},
-		}
-	}
-	// What buys has a connection of its own each time: so it is known whether anything was
-	// sent, and the transport has no dead connection on which it might send again.
-	return &client{base: base, user: user, password: password, log: log, now: now, asking: with(true), buying: with(false)}
+	way := httpcall.Way{Proxy: http.ProxyURL(proxy), Connect: dialTimeout}
+	return &client{base: base, user: user, password: password, log: log, now: now, asking: way.Asking(), buying: way.Buying()}
 }
 
 func (c *client) close() {
@@ -83,9 +63,7 @@ func (c *client) do(ctx context.Context, k *call, out any) error {
 	if ctx.Err() != nil {
 		return sdk.Errorf(sdk.Unavailable, "the caller is gone, and nothing was sent")
 	}
-	var connected atomic.Bool
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
-	request, id, err := c.request(httptrace.WithClientTrace(ctx, trace), k)
+	request, id, err := c.request(ctx, k)
 	if err != nil {
 		return sdk.Errorf(sdk.Internal, "the request cannot be written: %v", err)
 	}
@@ -94,26 +72,20 @@ func (c *client) do(ctx context.Context, k *call, out any) error {
 		via = c.buying
 	}
 	began := c.now()
-	response, err := via.Do(request)
+	answer, sent, err := httpcall.Do(via, request, maxAnswer)
 	if err != nil {
-		return c.unanswered(k, connected.Load(), err)
+		return k.unanswered(sent, err)
 	}
-	defer func() { _ = response.Body.Close() }() // it was read, or is not wanted
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
-	c.log.Debug("call", "method", k.method, "path", request.URL.Path, "status", response.StatusCode, "message", id, "took", c.now().Sub(began).String())
-	if err != nil && response.StatusCode < 300 {
-		return c.unanswered(k, true, err)
-	}
-	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return k.refused(response, body, c.now())
-	}
-	if out == nil {
+	c.log.Debug("call", "method", k.method, "path", request.URL.Path, "status", answer.Status, "message", id, "took", c.now().Sub(began).String())
+	switch {
+	case answer.Status < 200 || answer.Status > 299:
+		return k.refused(answer, c.now())
+	case answer.Cut != nil:
+		return k.unread(answer.Cut)
+	case out == nil:
 		return nil
 	}
-	if len(body) > maxAnswer {
-		return k.unread(fmt.Errorf("it is longer than %d bytes", maxAnswer))
-	}
-	if err := json.Unmarshal(body, out); err != nil {
+	if err := json.Unmarshal(answer.Body, out); err != nil {
 		return k.unread(err)
 	}
 	return nil
@@ -157,12 +129,8 @@ func messageID() string {
 }
 
 // unanswered is a call without an answer. Without a connection nothing was sent.
-func (c *client) unanswered(k *call, connected bool, err error) error {
-	var cause *url.Error
-	if errors.As(err, &cause) {
-		err = cause.Err // without the address, in which there may be personal data
-	}
-	if k.buys && connected {
+func (k *call) unanswered(sent bool, err error) error {
+	if k.buys && sent {
 		return sdk.Errorf(sdk.UnknownOutcome, "no answer that can be read: %v", err)
 	}
 	return sdk.Errorf(sdk.Unavailable, "DHL is not reached: %v", err)
@@ -177,16 +145,4 @@ func (k *call) unread(err error) error {
 	e := sdk.Errorf(class, "the answer cannot be read: %v", err)
 	e.Fault = sdk.FaultProvider
 	return e
-}
-
-// retryAfter reads the header, in seconds or as a date.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	text := h.Get("Retry-After")
-	if n, err := strconv.ParseInt(text, 10, 32); err == nil {
-		return max(0, time.Duration(n)*time.Second)
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(0, at.Sub(now))
-	}
-	return 0
 }

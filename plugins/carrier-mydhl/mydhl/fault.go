@@ -12,18 +12,19 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 )
 
 // refused makes an error of an answer that is none of success. A status says whether the call
 // was done: below 500 surely not.
-func (k *call) refused(r *http.Response, body []byte, now time.Time) error {
+func (k *call) refused(a *httpcall.Answer, now time.Time) error {
 	var p problem
-	known := json.Unmarshal(body, &p) == nil && (p.Detail != "" || p.Title != "" || p.Message != "")
-	e := k.byStatus(r.StatusCode, &p, known)
+	known := json.Unmarshal(a.Body, &p) == nil && (p.Detail != "" || p.Title != "" || p.Message != "")
+	e := k.byStatus(a.Status, &p, known)
 	if e.Class == sdk.Throttled || e.Class == sdk.Unavailable {
-		e.RetryAfter = sdk.Span(retryAfter(r.Header, now))
+		e.RetryAfter = httpcall.RetryAfter(a.Header, now)
 	}
-	e.Provider = sdk.Provider{Code: strconv.Itoa(r.StatusCode), Text: strings.TrimSpace(string(body))}
+	e.Provider = sdk.Provider{Code: strconv.Itoa(a.Status), Text: strings.TrimSpace(string(a.Body))}
 	if known {
 		number, text := p.split()
 		if number != "" {

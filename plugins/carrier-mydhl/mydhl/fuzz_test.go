@@ -11,6 +11,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 )
 
 // Whatever the provider answers, it is read or refused, prices add up, and an error has a class.
@@ -50,7 +51,7 @@ func FuzzAnswers(f *testing.F) {
 	b := begunOf(s, false)
 	f.Fuzz(func(t *testing.T, status int, text []byte) {
 		k := &call{buys: true, fields: shipFields}
-		if err := k.refused(&http.Response{StatusCode: status, Header: http.Header{}}, text, noon); !sdk.ClassOf(err).Known() {
+		if err := k.refused(&httpcall.Answer{Status: status, Header: http.Header{}, Body: text}, noon); !sdk.ClassOf(err).Known() {
 			t.Errorf("the class of %v is unknown", err)
 		}
 		var rates rateAnswer

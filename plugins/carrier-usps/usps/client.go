@@ -3,24 +3,21 @@ package usps
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 )
 
 const (
 	callTimeout = 60 * time.Second // of one request, where the caller's deadline is later
+	dialTimeout = 10 * time.Second // to connect, and again for the handshake
 	maxAnswer   = 8 << 20          // bytes of an answer; images in it are base64
 )
 
@@ -37,11 +34,13 @@ type account struct {
 // client speaks HTTP with the API. It never sends again what may have been done.
 type client struct {
 	base    string // no slash at the end
-	http    *http.Client
 	account account
 	log     *slog.Logger
 	bearer  *credential
 	payment *credential
+
+	asking *http.Client
+	buying *http.Client
 }
 
 // call is one request.
@@ -62,23 +61,16 @@ type call struct {
 }
 
 func newClient(base string, a account, now func() time.Time, log *slog.Logger) *client {
-	c := &client{base: base, account: a, log: log, http: &http.Client{
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-			ForceAttemptHTTP2:      true,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:    10 * time.Second,
-			MaxIdleConnsPerHost:    8,
-			IdleConnTimeout:        30 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
-		// A redirect would take the tokens to another host.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	way := httpcall.Way{Proxy: http.ProxyFromEnvironment, Connect: dialTimeout}
+	c := &client{base: base, account: a, log: log, asking: way.Asking(), buying: way.Buying()}
 	c.bearer = newCredential(now, c.fetchBearer)
 	c.payment = newCredential(now, c.fetchPayment)
 	return c
+}
+
+func (c *client) close() {
+	c.asking.CloseIdleConnections()
+	c.buying.CloseIdleConnections()
 }
 
 // do makes a call, once more with new tokens when the provider no longer takes the old ones:
@@ -124,42 +116,37 @@ func (u *unauthorized) Error() string { return u.err.Error() }
 func (c *client) once(ctx context.Context, k *call, text []byte, bearer, payment string) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	var sent atomic.Bool
-	request, err := c.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}), k, text, bearer, payment)
+	request, err := c.request(ctx, k, text, bearer, payment)
 	if err != nil {
 		return nil, sdk.Errorf(sdk.Internal, "%s: %v", k.name, err)
 	}
-	began := time.Now()
-	response, err := c.http.Do(request)
-	if err != nil {
-		var outer *url.Error
-		if errors.As(err, &outer) {
-			err = outer.Err // the outer one shows the address
-		}
-		c.log.Warn("no answer", "call", k.name, "sent", sent.Load(), "error", err)
-		return nil, k.noAnswer(sent.Load(), err)
+	via := c.asking
+	if k.buys {
+		via = c.buying
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
-	c.log.Info("asked", "call", k.name, "status", response.StatusCode, "took", time.Since(began).Round(time.Millisecond))
+	began := time.Now()
+	answer, sent, err := httpcall.Do(via, request, maxAnswer)
+	if err != nil {
+		c.log.Warn("no answer", "call", k.name, "sent", sent, "error", err)
+		return nil, k.noAnswer(sent, err)
+	}
+	c.log.Info("asked", "call", k.name, "status", answer.Status, "took", time.Since(began).Round(time.Millisecond))
 	switch {
-	case response.StatusCode < 200 || response.StatusCode > 299:
-		e := c.fault(k, response.StatusCode, response.Header, body)
-		if response.StatusCode == http.StatusUnauthorized {
+	case answer.Status < 200 || answer.Status > 299:
+		e := c.fault(k, answer)
+		if answer.Status == http.StatusUnauthorized {
 			return nil, &unauthorized{e}
 		}
 		return nil, e
-	case err != nil:
-		return nil, k.unreadable(fmt.Errorf("the answer broke off: %w", err))
-	case len(body) > maxAnswer:
-		return nil, k.unreadable(fmt.Errorf("the answer has more than %d bytes", maxAnswer))
+	case answer.Cut != nil:
+		return nil, k.unreadable(answer.Cut)
 	case k.out == nil:
-		return response.Header, nil
+		return answer.Header, nil
 	}
-	if err := json.Unmarshal(body, k.out); err != nil {
+	if err := json.Unmarshal(answer.Body, k.out); err != nil {
 		return nil, k.unreadable(err)
 	}
-	return response.Header, nil
+	return answer.Header, nil
 }
 
 func (c *client) request(ctx context.Context, k *call, text []byte, bearer, payment string) (*http.Request, error) {

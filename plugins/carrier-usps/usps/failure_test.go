@@ -12,6 +12,7 @@ import (
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 	"github.com/crossdock/crossdock/plugins/sdk/sdktest"
 )
 
@@ -95,7 +96,7 @@ func TestTheProvidersWordsAreKept(t *testing.T) {
 	if e := sdk.AsError(err); e.Class != sdk.Throttled || e.RetryAfter != sdk.Span(30*time.Second) || !e.Retryable {
 		t.Errorf("throttled: %+v", e)
 	}
-	at := retryAfter(http.Header{"Retry-After": {"Fri, 27 Nov 2026 12:01:00 GMT"}}, time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC))
+	at := httpcall.RetryAfter(http.Header{"Retry-After": {"Fri, 27 Nov 2026 12:01:00 GMT"}}, time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC))
 	if at != sdk.Span(time.Minute) {
 		t.Errorf("a time in Retry-After is read as %s, want a minute", at)
 	}
@@ -180,8 +181,8 @@ func (u unreached) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestAProviderThatIsNotThereHasSoldNothing(t *testing.T) {
 	p := newProvider(t)
 	c := open(t, settingsFor(t, p))
-	reached := c.client.http.Transport
-	c.client.http.Transport = unreached{reached, labelPath}
+	reached := c.client.buying.Transport
+	c.client.buying.Transport = unreached{reached, labelPath}
 	_, err := c.Ship(t.Context(), parcel("S"))
 	sdktest.Fails(t, "ship to nobody", err, sdk.Unavailable)
 	_, err = c.GetByReference(t.Context(), "S")
@@ -189,7 +190,7 @@ func TestAProviderThatIsNotThereHasSoldNothing(t *testing.T) {
 	if p.count(onReprint) != 0 {
 		t.Error("the provider was asked for what was not sent to it")
 	}
-	c.client.http.Transport = reached
+	c.client.buying.Transport = reached
 	other := parcel("S")
 	other.To.Name = "Somebody Else"
 	if _, err := c.Ship(t.Context(), other); err != nil {

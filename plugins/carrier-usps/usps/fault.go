@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 )
 
 // maxPage is how much of an answer that is no error of the API is shown.
@@ -37,10 +38,11 @@ func (k *call) unreadable(err error) *sdk.Error {
 }
 
 // fault makes an error of an answer that is none of success.
-func (c *client) fault(k *call, status int, header http.Header, body []byte) *sdk.Error {
-	provider, parameters := c.said(status, body)
+func (c *client) fault(k *call, a *httpcall.Answer) *sdk.Error {
+	status := a.Status
+	said, parameters := c.said(status, a.Body)
 	e := sdk.Errorf(classOf(k, status), "%s: the provider answers %d %s", k.name, status, http.StatusText(status))
-	e.Provider = provider
+	e.Provider = said
 	switch e.Class {
 	case sdk.Validation:
 		e.Field = k.field
@@ -50,13 +52,13 @@ func (c *client) fault(k *call, status int, header http.Header, body []byte) *sd
 				break
 			}
 		}
-		if provider.Text != "" {
-			e.Message = k.name + ": " + provider.Text
+		if said.Text != "" {
+			e.Message = k.name + ": " + said.Text
 		}
 	case sdk.Throttled:
-		e.RetryAfter = retryAfter(header, time.Now())
+		e.RetryAfter = httpcall.RetryAfter(a.Header, time.Now())
 	case sdk.Unavailable, sdk.UnknownOutcome:
-		e.Fault, e.RetryAfter = sdk.FaultProvider, retryAfter(header, time.Now())
+		e.Fault, e.RetryAfter = sdk.FaultProvider, httpcall.RetryAfter(a.Header, time.Now())
 	case sdk.Auth:
 		e.Suggestion = "look at the settings of the account, and at what the application may do at the provider"
 	}
@@ -135,18 +137,6 @@ func (c *client) said(status int, body []byte) (sdk.Provider, []string) {
 // hide takes the secret out of a text that came from outside.
 func (c *client) hide(text string) string {
 	return strings.ReplaceAll(text, c.account.clientSecret, "***")
-}
-
-// retryAfter reads the header, which holds seconds or a time.
-func retryAfter(header http.Header, now time.Time) sdk.Span {
-	value := strings.TrimSpace(header.Get("Retry-After"))
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return sdk.Span(time.Duration(seconds) * time.Second)
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return sdk.Span(max(0, at.Sub(now)))
-	}
-	return 0
 }
 
 // says tells whether the provider's own text holds one of some words.

@@ -202,6 +202,6 @@ func (c *Carrier) Close() error {
 	if c.client == nil {
 		return nil
 	}
-	c.client.http.CloseIdleConnections()
+	c.client.close()
 	return c.book.Close()
 }

@@ -9,11 +9,12 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/strictyaml"
 )
 
 // place is one line of a list of places: a whole country, a city of it, or postal codes.
 type place struct {
-	at      where
+	at      strictyaml.Place
 	country string
 	city    string // normalised; empty: none
 	span    *span  // nil: none
@@ -171,7 +172,7 @@ func (t *places) holes() []error {
 		}
 		list := named[country]
 		slices.SortStableFunc(list, func(a, b *entry) int {
-			return cmp.Or(cmp.Compare(a.at.line, b.at.line), cmp.Compare(a.place.String(), b.place.String()))
+			return cmp.Or(cmp.Compare(a.at.Line, b.at.Line), cmp.Compare(a.place.String(), b.place.String()))
 		})
 		first, last := list[0], list[len(list)-1]
 		faults = append(faults, fmt.Errorf("%s: of %s only parts have a zone, from %s here to %s at %s: say what holds for the rest, with {country: %s} in a zone or in not_served",

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/strictyaml"
 )
 
 // maxTableFiles is how many files a directory of tables may hold.
@@ -30,31 +30,29 @@ func loadTables(dir string) (*tables, error) {
 	if err != nil {
 		return nil, err
 	}
-	hash, out, problems := sha256.New(), &tables{}, []string{}
+	hash, out := sha256.New(), &tables{}
+	var problems strictyaml.Problems
 	for _, name := range files {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			return nil, err
 		}
 		fmt.Fprintf(hash, "%d %s %d\n%s", len(name), name, len(text), text)
-		r := &reader{file: name}
+		r := newReader(name)
 		t := readTariff(r, text)
-		if t != nil && len(r.problems) == 0 {
-			r.problems = append(r.problems, checkTariff(t)...)
+		if t != nil && r.Problems.None() {
+			r.Problems.Add(checkTariff(t)...)
 		}
-		problems = append(problems, r.problems...)
+		problems.Join(&r.Problems)
 		if t != nil {
 			out.tariffs = append(out.tariffs, t)
 		}
 	}
-	if len(problems) == 0 {
-		problems = checkTogether(out.tariffs)
+	if problems.None() {
+		problems.Add(checkTogether(out.tariffs)...)
 	}
-	if len(problems) > 0 {
-		if more := len(problems) - maxProblems; more > 0 {
-			problems = append(problems[:maxProblems], fmt.Sprintf("and %d more", more))
-		}
-		return nil, errors.New(strings.Join(problems, "\n"))
+	if err := problems.Err(); err != nil {
+		return nil, err
 	}
 	out.version = "tables-" + hex.EncodeToString(hash.Sum(nil))[:16]
 	return out, nil
@@ -90,7 +88,7 @@ func tableFiles(dir string) ([]string, error) {
 // checkTariff finds what does not fit together in one file.
 func checkTariff(t *tariff) []string {
 	var out []string
-	tell := func(at where, format string, args ...any) {
+	tell := func(at strictyaml.Place, format string, args ...any) {
 		out = append(out, at.String()+": "+fmt.Sprintf(format, args...))
 	}
 	for _, faults := range [][]error{t.start.settle(), t.zones.settle(), t.remote.settle(), t.zones.holes()} {
@@ -108,7 +106,7 @@ func checkTariff(t *tariff) []string {
 		tell(t.at, "places are remote, and there is no surcharge remote; add it")
 	}
 	gone := map[string]bool{} // zones that a service goes to
-	codes := map[string]where{}
+	codes := map[string]strictyaml.Place{}
 	for _, s := range t.services {
 		if first, twice := codes[s.code]; twice {
 			tell(s.at, "service %s stands here and at %s; rename one", s.code, first)
@@ -137,10 +135,10 @@ func checkTariff(t *tariff) []string {
 }
 
 // zoneNames are the zones with the first place of each.
-func (t *tariff) zoneNames() map[string]where {
-	out := map[string]where{}
+func (t *tariff) zoneNames() map[string]strictyaml.Place {
+	out := map[string]strictyaml.Place{}
 	note := func(e *entry) {
-		if first, known := out[e.value]; !known || e.at.line < first.line {
+		if first, known := out[e.value]; !known || e.at.Line < first.Line {
 			out[e.value] = e.at
 		}
 	}
@@ -160,7 +158,7 @@ func (t *tariff) zoneNames() map[string]where {
 
 func checkService(s *service) []string {
 	var out []string
-	tell := func(at where, format string, args ...any) {
+	tell := func(at strictyaml.Place, format string, args ...any) {
 		out = append(out, at.String()+": "+fmt.Sprintf(format, args...))
 	}
 	if len(s.zones) == 0 || len(s.rows) == 0 {

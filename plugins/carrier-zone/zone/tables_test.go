@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/strictyaml"
 )
 
 // small is a whole tariff; tests change a line of it.
@@ -66,7 +67,7 @@ func TestWhatIsWrongInATableIsNamed(t *testing.T) {
 		{"currency: EUR", "currency: EUR\nfule: 3", "a.yaml:3: unknown field fule; known here are currency, from"},
 		{"currency: EUR\n", "", "a.yaml:1: field currency is missing"},
 		{"currency: EUR", "currency: Euro", `a.yaml:2: currency is "Euro"`},
-		{"currency: EUR", "currency: EUR\ncurrency: USD", "a.yaml:3: "},
+		{"currency: EUR", "currency: EUR\ncurrency: USD", "a.yaml:3: field currency stands twice, first in line 2"},
 		{"currency: EUR", "currency:", "a.yaml:2: field currency is empty"},
 		{"currency: EUR", "currency: [EUR]", "a.yaml:2: a plain value is wanted"},
 		{"currency: EUR", "currency: &c EUR", "a.yaml:2: a plain value is wanted"},
@@ -163,7 +164,7 @@ func TestTheMostSpecificPlaceWins(t *testing.T) {
 		{"US", "", "", "", "country"}, {"US", "Las Vegas", "", "", "city"}, {"US", "", "890", "898", "range"}, {"US", "", "891", "891", "prefix"},
 		{"US", "", "89101", "89109", "codes"}, {"US", "", "9", "9", "west"}, {"GB", "", "SW1A", "SW1A", "palace"}, {"JP", "", "100", "100", "tokyo"}, {"US", "", "8", "8", "eight"},
 	} {
-		e := place{at: where{"x", i}, country: p.country, city: cityName(p.city)}
+		e := place{at: strictyaml.Place{File: "x", Line: i}, country: p.country, city: cityName(p.city)}
 		if p.lo != "" {
 			e.span = &span{p.lo, p.hi}
 		}
@@ -223,12 +224,12 @@ func FuzzTables(f *testing.F) {
 		f.Add(string(text))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		r := &reader{file: "a.yaml"}
+		r := newReader("a.yaml")
 		got := readTariff(r, []byte(text))
-		if got == nil && len(r.problems) == 0 {
+		if got == nil && r.Problems.None() {
 			t.Fatal("no tariff and no reason")
 		}
-		if got == nil || len(r.problems) > 0 {
+		if got == nil || !r.Problems.None() {
 			return
 		}
 		if checkTariff(got) == nil && checkTogether([]*tariff{got}) == nil {

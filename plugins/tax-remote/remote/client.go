@@ -3,27 +3,19 @@ package remote
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptrace"
-	"net/url"
-	"sync/atomic"
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 	"github.com/crossdock/crossdock/plugins/sdk/tax"
 )
 
 const (
-	connectTimeout = 5 * time.Second  // also of the TLS handshake: a line that is cut is known soon
-	idleTimeout    = 30 * time.Second // after which a connection is closed, sooner than most servers do
+	connectTimeout = 5 * time.Second // also of the TLS handshake: a line that is cut is known soon
 	maxAnswer      = sdk.MaxMessageSize
 )
 
@@ -47,27 +39,9 @@ type call struct {
 	field string // that is wrong when the other side does not say which
 }
 
-// way is how the other side is reached.
-type way struct {
-	proxy   func(*http.Request) (*url.URL, error)
-	trusted *x509.CertPool // nil: the system's
-}
-
-func newClient(base string, timeout time.Duration, w way, s signIn, log *slog.Logger, now func() time.Time) *client {
-	h := &http.Client{
-		Transport: &http.Transport{
-			Proxy:                  w.proxy,
-			DialContext:            (&net.Dialer{Timeout: connectTimeout}).DialContext,
-			ForceAttemptHTTP2:      true,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: w.trusted},
-			TLSHandshakeTimeout:    connectTimeout,
-			MaxIdleConnsPerHost:    8,
-			IdleConnTimeout:        idleTimeout,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
-		// A redirect would take the token to another host.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+func newClient(base string, timeout time.Duration, w httpcall.Way, s signIn, log *slog.Logger, now func() time.Time) *client {
+	// What leaves a mark may be sent again by the transport: its reference makes that harmless.
+	h := w.Asking()
 	return &client{base: base, timeout: timeout, http: h, credential: newCredential(s, h, now), log: log, now: now}
 }
 
@@ -117,34 +91,24 @@ func (c *client) do(ctx context.Context, k *call) ([]byte, error) {
 
 // once makes one request. Status 0: no answer came.
 func (c *client) once(ctx context.Context, k *call, body []byte, token string) (text []byte, status int, err error) {
-	// Who has a connection may have sent something on it. Go's transport sends again by itself
-	// when a connection that idled turns out to be closed; so it is no proof that nothing was
-	// sent when the last try was not.
-	var connected atomic.Bool
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
-	request, err := c.request(httptrace.WithClientTrace(ctx, trace), k, body, token)
+	request, err := c.request(ctx, k, body, token)
 	if err != nil {
 		return nil, 0, err
 	}
 	began := c.now()
-	response, err := c.http.Do(request)
+	answer, sent, err := httpcall.Do(c.http, request, maxAnswer)
 	if err != nil {
-		err = withoutAddress(err)
-		c.log.Warn("no answer", "call", k.op, "connected", connected.Load(), "err", err)
-		return nil, 0, k.noAnswer(connected.Load(), err)
+		c.log.Warn("no answer", "call", k.op, "sent", sent, "err", err)
+		return nil, 0, k.noAnswer(sent, err)
 	}
-	defer response.Body.Close()
-	text, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
-	c.log.Info("asked", "call", k.op, "status", response.StatusCode, "took", c.now().Sub(began).Round(time.Millisecond))
+	c.log.Info("asked", "call", k.op, "status", answer.Status, "took", c.now().Sub(began).Round(time.Millisecond))
 	switch {
-	case response.StatusCode != http.StatusOK:
-		return nil, response.StatusCode, k.refused(response.StatusCode, text, retryAfter(response.Header, c.now()))
-	case err != nil:
-		return nil, http.StatusOK, k.unreadable(fmt.Errorf("it broke off: %w", err), nil)
-	case len(text) > maxAnswer:
-		return nil, http.StatusOK, k.unreadable(fmt.Errorf("it has more than %d bytes", maxAnswer), nil)
+	case answer.Status != http.StatusOK:
+		return nil, answer.Status, k.refused(answer.Status, answer.Body, httpcall.RetryAfter(answer.Header, c.now()))
+	case answer.Cut != nil:
+		return nil, http.StatusOK, k.unreadable(answer.Cut, nil)
 	}
-	return text, http.StatusOK, nil
+	return answer.Body, http.StatusOK, nil
 }
 
 func (c *client) request(ctx context.Context, k *call, body []byte, token string) (*http.Request, error) {
@@ -166,15 +130,6 @@ func (c *client) request(ctx context.Context, k *call, body []byte, token string
 		request.Header["Idempotency-Key"] = []string{}
 	}
 	return request, nil
-}
-
-// withoutAddress takes the address off an error of net/http.
-func withoutAddress(err error) error {
-	var outer *url.Error
-	if errors.As(err, &outer) {
-		return outer.Err
-	}
-	return err
 }
 
 func checkDescription(d *tax.Description) error {

@@ -3,7 +3,6 @@ package remote
 import (
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
 )
@@ -87,20 +86,4 @@ func (k *call) unsaid(status int, text []byte, after sdk.Span) *sdk.Error {
 // gateway tells whether it is the way to the engine that is at fault, not the engine.
 func gateway(status int) bool {
 	return status == http.StatusBadGateway || status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout
-}
-
-// retryAfter reads the header of that name: seconds, or a date.
-func retryAfter(h http.Header, now time.Time) sdk.Span {
-	value := h.Get("Retry-After")
-	if value == "" {
-		return 0
-	}
-	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil {
-		return sdk.Span(min(max(time.Duration(seconds)*time.Second, 0), sdk.MaxRetryAfter))
-	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	return sdk.Span(min(max(at.Sub(now), 0), sdk.MaxRetryAfter))
 }

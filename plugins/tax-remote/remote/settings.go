@@ -14,6 +14,7 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 )
 
 // The settings.
@@ -87,7 +88,7 @@ func (e *Engine) Configure(_ context.Context, s sdk.Settings) error {
 	if e.client != nil {
 		return sdk.Errorf(sdk.Conflict, "the plugin is configured already").Suggest("start it anew")
 	}
-	e.client = newClient(base, timeout, way{proxy, trusted}, signIn, e.log, e.now)
+	e.client = newClient(base, timeout, httpcall.Way{Proxy: proxy, Roots: trusted, Connect: connectTimeout}, signIn, e.log, e.now)
 	if age > 0 {
 		e.cache = newCache(age, e.now)
 	}

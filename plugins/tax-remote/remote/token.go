@@ -10,6 +10,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/crossdock/crossdock/plugins/sdk"
+	"github.com/crossdock/crossdock/plugins/sdk/httpcall"
 )
 
 // credential gives the token that the other side is asked with. One of client credentials is
@@ -58,7 +59,7 @@ func (c *credential) get(ctx context.Context, refused string) (string, error) {
 func (c *credential) refused(err error) *sdk.Error {
 	var answered *oauth2.RetrieveError
 	if !errors.As(err, &answered) || answered.Response == nil {
-		return sdk.Errorf(sdk.Unavailable, "no token was had, and nothing was asked: %v", withoutAddress(err))
+		return sdk.Errorf(sdk.Unavailable, "no token was had, and nothing was asked: %v", httpcall.WithoutAddress(err))
 	}
 	status := answered.Response.StatusCode
 	class := sdk.Unavailable
@@ -73,7 +74,7 @@ func (c *credential) refused(err error) *sdk.Error {
 	if e.Provider.Code == "" {
 		e.Provider.Code = "HTTP " + strconv.Itoa(status)
 	}
-	e.RetryAfter = retryAfter(answered.Response.Header, c.now())
+	e.RetryAfter = httpcall.RetryAfter(answered.Response.Header, c.now())
 	if class == sdk.Auth {
 		e.Suggestion = "look at token-url, client-id, client-secret and scope"
 	}
