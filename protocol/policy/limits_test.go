@@ -32,6 +32,7 @@ func TestWorkIsBounded(t *testing.T) {
 			"each counted as often as it is used"},
 		{"documents", documents(maxAllDocuments+1, "apiVersion: crossdock/v1\nkind: Site\nmetadata: {name: site%d}\nspec: {region: eu}\n---\n"),
 			"more than 10000 documents"},
+		{"brackets", Bundle{"x.yaml": []byte("a: " + strings.Repeat(`["]",`, maxBrackets+1))}, "YAML nested too deep"}, // those in quotes close nothing
 		{"expressions", documents(maxExpressions/100+1, strings.Replace(route(repeat(100, "    - {system: erp, when: true} # %d\n")), "wide", "wide%d", 1)+"---\n"),
 			"more than 10000 expressions"},
 	}
