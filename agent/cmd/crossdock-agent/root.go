@@ -67,6 +67,19 @@ func defaultConfigPath() string {
 
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	p := &program{in: in, out: out, err: errOut}
+	root := p.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(errOut, "crossdock-agent: %v\n", err)
+		return exitCode(err)
+	}
+	return 0
+}
+
+func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "crossdock-agent",
 		Short:         "The agent at a site: accepts, keeps, routes and delivers the events of the site's systems",
@@ -86,17 +99,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	flags.StringVarP(&p.config, "config", "c", os.Getenv("CROSSDOCK_AGENT_CONFIG"), "configuration file (default "+defaultConfigPath()+", if it is there)")
 	flags.StringVar(&p.data, "data", os.Getenv("CROSSDOCK_AGENT_DATA"), "data directory, instead of the configuration's")
 	flags.StringVarP(&p.output, "output", "o", "text", "text or json")
-	root.SetArgs(args)
-	root.SetIn(in)
-	root.SetOut(out)
-	root.SetErr(errOut)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(exitUsage, err) })
+	root.SetHelpCommand(p.helpCommand())
 	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.numbersCommand(), p.callsCommand(), p.documentsCommand(), p.pluginsCommand(), p.configCommand(), p.versionCommand())
-	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(errOut, "crossdock-agent: %v\n", err)
-		return exitCode(err)
-	}
-	return 0
+	return root
 }
 
 func exitCode(err error) int {

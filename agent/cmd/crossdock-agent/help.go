@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crossdock/crossdock/agent/calls"
+	"github.com/crossdock/crossdock/agent/documents"
+	"github.com/crossdock/crossdock/agent/numbers"
+	"github.com/crossdock/crossdock/agent/pluginhost"
+	"github.com/crossdock/crossdock/deploy/handbook"
+)
+
+// topics is what help knows besides the commands: the handbook, and what stands beside the code.
+func topics() []handbook.Topic {
+	all := append(handbook.Topics(),
+		handbook.NewTopic("calls", calls.README), handbook.NewTopic("documents", documents.README),
+		handbook.NewTopic("numbers", numbers.README), handbook.NewTopic("plugins", pluginhost.README))
+	slices.SortFunc(all, func(a, b handbook.Topic) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// helpCommand explains a command as cobra does, and a topic by its text. A topic that has a command's name is
+// shown below it.
+func (p *program) helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND | TOPIC]", Short: "Explain a command or a topic; without one, list both",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				if err := cmd.Root().Help(); err != nil {
+					return err
+				}
+				fmt.Fprint(p.out, "\nTopics of help:\n")
+				handbook.List(p.out, topics())
+				return nil
+			}
+			found, near := handbook.Find(topics(), args[0])
+			of, rest, err := cmd.Root().Find(args)
+			isCommand := err == nil && len(rest) == 0 && of != cmd.Root()
+			if isCommand {
+				if err := of.Help(); err != nil {
+					return err
+				}
+			}
+			switch {
+			case found.Name != "" && len(args) == 1:
+				if isCommand {
+					fmt.Fprintln(p.out)
+				}
+				fmt.Fprint(p.out, found.Text)
+			case isCommand:
+			case len(near) > 0:
+				return withCode(exitUsage, fmt.Errorf("no command or topic %q; did you mean %s?", strings.Join(args, " "), strings.Join(near, " or ")))
+			default:
+				return withCode(exitUsage, fmt.Errorf("no command or topic %q; crossdock-agent help lists them", strings.Join(args, " ")))
+			}
+			return nil
+		},
+	}
+}
