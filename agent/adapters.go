@@ -16,6 +16,7 @@ import (
 	"github.com/crossdock/crossdock/agent/journal"
 	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/agent/revision"
+	"github.com/crossdock/crossdock/agent/tracing"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/event"
@@ -31,6 +32,7 @@ type submitter struct {
 	agent     string
 	journal   *journal.Journal
 	documents *documents.Store // nil: events name none
+	tracer    *tracing.Tracer
 }
 
 var _ intake.Journal = submitter{}
@@ -50,6 +52,9 @@ func (s submitter) Submit(ctx context.Context, events []intake.Admitted) ([]inta
 	out := make([]intake.Receipt, len(receipts))
 	for i, r := range receipts {
 		out[i] = intake.Receipt(r)
+		if r.Err == nil && !r.Repeat {
+			s.tracer.Accepted(events[i].Event, events[i].System, events[i].Began, time.Now())
+		}
 		switch {
 		case errors.Is(r.Err, journal.ErrConflict):
 			out[i].Err = fmt.Errorf("%w: %w", intake.ErrConflict, r.Err)
@@ -261,6 +266,7 @@ func (o *outbox) needed() (uint64, error) {
 type inbox struct {
 	journal *journal.Journal
 	facts   *facts
+	tracer  *tracing.Tracer
 
 	alarms  *alarms            // may be nil
 	missing map[string]missing // by source; only the uplink's one stream touches it
@@ -281,7 +287,10 @@ const sessionsMissing = 3
 // Receive takes a block.
 func (i *inbox) Receive(ctx context.Context, text []byte, relayed time.Time) error {
 	return i.receive(ctx, func() error {
-		_, err := i.journal.Receive(ctx, text, relayed)
+		received, err := i.journal.Receive(ctx, text, relayed)
+		if err == nil && received.Count > 0 {
+			i.traced(text, relayed)
+		}
 		return err
 	})
 }

@@ -32,6 +32,7 @@ import (
 	"github.com/crossdock/crossdock/agent/routing"
 	"github.com/crossdock/crossdock/agent/systems"
 	"github.com/crossdock/crossdock/agent/systems/secrets"
+	"github.com/crossdock/crossdock/agent/tracing"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/protocol/policy"
 	"github.com/crossdock/crossdock/protocol/transport"
@@ -64,6 +65,7 @@ type Agent struct {
 	outbox    *outbox
 	facts     *facts
 	alarms    *alarms
+	tracer    *tracing.Tracer // nil: nothing is traced
 	uplink    *uplink.Uplink
 	ops       *ops.Server
 	started   time.Time
@@ -102,6 +104,10 @@ func (a *Agent) openIdentity() (err error) {
 		return err
 	}
 	a.log = a.log.With("agent", a.identity.Agent)
+	if a.tracer, err = tracing.New(tracing.Config{Endpoint: a.cfg.Tracing.Endpoint, Sample: a.cfg.Tracing.Sample,
+		Agent: a.identity.Agent, Version: a.cfg.Version, Logger: a.log}); err != nil {
+		return err
+	}
 	a.revision, err = revision.Open(filepath.Join(a.cfg.Data, "policy"), a.log)
 	return err
 }
@@ -150,7 +156,7 @@ func (a *Agent) openDelivery() (err error) {
 	a.drivers = &drivers{site: a.identity.Site, log: a.log, open: map[string]*attached{}, ready: make(chan struct{}),
 		options: systems.Options{Secrets: a.secretStore(), Logger: a.log, Metrics: systems.NewMetrics(a.registry)}}
 	a.delivery, err = delivery.Open(delivery.Config{
-		Agent: a.identity.Agent, Path: filepath.Join(a.cfg.Data, deliveryFile), Journal: a.identity.Agent, Source: localSource{a.journal}, Target: a.drivers,
+		Agent: a.identity.Agent, Path: filepath.Join(a.cfg.Data, deliveryFile), Journal: a.identity.Agent, Source: localSource{a.journal}, Target: traced{a.drivers, a.tracer},
 		Policy: a.revision.Set, Facts: a.facts, Logger: a.log,
 		Metrics: delivery.NewMetrics(a.registry), ParkAfter: a.cfg.Tuning.ParkAfter, Hook: a.cfg.Hook,
 		Check: queue.CheckPages, Salvage: queue.SalvagePages, Floor: a.queue.Cursor(settledCursor), OnDamage: a.deliveryDamaged,
@@ -173,7 +179,7 @@ func (a *Agent) openIntake() (err error) {
 		config.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
 	}
 	a.intake, err = intake.New(config, intake.Parts{
-		Policy: policyOf{a.revision}, Journal: submitter{a.identity.Agent, a.journal, a.documents}, Secrets: a.secretStore(), Numbers: printer{a.numbers},
+		Policy: policyOf{a.revision}, Journal: submitter{a.identity.Agent, a.journal, a.documents, a.tracer}, Secrets: a.secretStore(), Numbers: printer{a.numbers},
 		Calls: caller{a.calls}, Documents: shelf{a.documents}, Logger: a.log,
 		Metrics:   intake.NewMetrics(a.registry),
 		NewRouter: func(set *policy.Set) intake.Router { return routing.New(set, a.identity.Site) },
@@ -203,7 +209,7 @@ func (a *Agent) openUplink() error {
 	}
 	config := uplink.DefaultConfig()
 	config.Agent, config.Version = a.identity.Agent, a.cfg.Version
-	config.Dialer, config.Outbox, config.Inbox = dialer, a.outbox, &inbox{journal: a.journal, facts: a.facts, alarms: a.alarms}
+	config.Dialer, config.Outbox, config.Inbox = dialer, a.outbox, &inbox{journal: a.journal, facts: a.facts, alarms: a.alarms, tracer: a.tracer}
 	config.Policy, config.Identity = revisions{a.revision, a.delivery}, a.identity
 	config.Command, config.Status, config.Numbers = a.command, a.report, leases{a.numbers}
 	a.agree(&config)
@@ -323,5 +329,6 @@ func (a *Agent) Close() error {
 	if a.queue != nil {
 		errs = append(errs, a.queue.Close())
 	}
+	a.endTraces()
 	return errors.Join(errs...)
 }

@@ -304,7 +304,7 @@ func TestARepeatOutlivesItsPaper(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "documents")
 	s.documents = must[*documents.Store](t)(documents.Open(documents.Config{Dir: dir, Agent: "here", Quota: 1 << 20}))
 	set := callingPolicy(t)
-	s.intake = must[*intake.Service](t)(intake.New(intake.Config{Site: "eu"}, intake.Parts{Policy: fixed{set}, Journal: submitter{"here", s.journal, s.documents},
+	s.intake = must[*intake.Service](t)(intake.New(intake.Config{Site: "eu"}, intake.Parts{Policy: fixed{set}, Journal: submitter{"here", s.journal, s.documents, nil},
 		Secrets: wmsToken{}, Documents: shelf{s.documents}, NewRouter: func(set *policy.Set) intake.Router { return routing.New(set, "eu") }}))
 	kept := must[documents.Reference](t)(s.documents.Put(t.Context(), "application/pdf", strings.NewReader("label")))
 	publish := func(id string) error {

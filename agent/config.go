@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/crossdock/crossdock/agent/documents"
+	"github.com/crossdock/crossdock/agent/tracing"
 	"github.com/crossdock/crossdock/agent/uplink"
 )
 
@@ -31,6 +32,7 @@ type Config struct {
 	Journal      Journal      `yaml:"journal"`
 	Calls        Calls        `yaml:"calls"`
 	Documents    Documents    `yaml:"documents"`
+	Tracing      Tracing      `yaml:"tracing"`
 	Log          Log          `yaml:"log"`
 
 	// What follows is for programs that embed the agent; it has no place in the file.
@@ -83,6 +85,12 @@ type Calls struct {
 type Documents struct {
 	Quota  Bytes         `yaml:"quota"`  // of all
 	Retain time.Duration `yaml:"retain"` // how long one stays after an event has named it last
+}
+
+// Tracing sends the ways of events to an OpenTelemetry collector.
+type Tracing struct {
+	Endpoint string  `yaml:"endpoint"` // base address of its OTLP over HTTP, such as http://127.0.0.1:4318; empty: off
+	Sample   float64 `yaml:"sample"`   // part of the events without a sampled traceparent of their own, 0 to 1; the same at every agent
 }
 
 // Log says what is written to standard error.
@@ -140,6 +148,7 @@ func DefaultConfig() Config {
 		Journal:      Journal{Quota: 10 << 30, Segment: 64 << 20, Retain: 7 * 24 * time.Hour},
 		Calls:        Calls{Deadline: 12 * time.Hour, Retain: 30 * 24 * time.Hour, Quota: 1 << 30},
 		Documents:    Documents{Quota: 2 << 30, Retain: 30 * 24 * time.Hour},
+		Tracing:      Tracing{Sample: 0.01},
 		Log:          Log{Level: "info", Format: "text"},
 	}
 }
@@ -219,6 +228,12 @@ func (c *Config) Validate() error {
 	}
 	if c.Documents.Quota < 1<<20 || c.Documents.Retain < time.Minute {
 		fault("documents: quota is at least 1MB, retain at least 1m")
+	}
+	if err := tracing.CheckEndpoint(c.Tracing.Endpoint); c.Tracing.Endpoint != "" && err != nil {
+		fault("%w", err)
+	}
+	if !(c.Tracing.Sample >= 0 && c.Tracing.Sample <= 1) {
+		fault("tracing.sample: %v; it is a part between 0 and 1", c.Tracing.Sample)
 	}
 	if _, err := c.level(); err != nil {
 		fault("log.level: %w", err)

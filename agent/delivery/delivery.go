@@ -99,6 +99,7 @@ type Delivery struct {
 	Route          string
 	Attempt        int // from 1
 	Shadow         bool
+	TraceParent    string // W3C, of this attempt; empty: that of the event, if it has one
 }
 
 // Answer is what the system said.

@@ -62,6 +62,7 @@ func (s *Service) admitAll(ctx context.Context, v *view, c *caller, events []eve
 // admit checks one event against the policy and decides where it goes. The data is
 // decoded once, and that form serves contract, key and routing.
 func (v *view) admit(ctx context.Context, from *policy.System, e event.Parsed) (admission, *Problem) {
+	began := time.Now()
 	c, version, err := v.set.Resolve(e.Type, e.DataSchema)
 	if err != nil {
 		return admission{}, unresolved(e.Event, err)
@@ -111,7 +112,7 @@ func (v *view) admit(ctx context.Context, from *policy.System, e event.Parsed) (
 	}
 	return admission{contract: c, version: version, Admitted: Admitted{
 		Event: e.Event, Key: key, System: from.Name, Contract: c.Name, Revision: v.set.Revision,
-		Targets: v.router.Decide(ctx, e.Event, decoded, from), Data: encoded,
+		Targets: v.router.Decide(ctx, e.Event, decoded, from), Data: encoded, Began: began,
 	}}, nil
 }
 

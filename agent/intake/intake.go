@@ -63,7 +63,8 @@ type Admitted struct {
 	Contract string
 	Revision block.Revision
 	Targets  []block.Target
-	Data     []byte // the event's canonical encoding
+	Data     []byte    // the event's canonical encoding
+	Began    time.Time // when its validation began
 
 	RepeatOnly bool // it names a document that is gone: it is taken only if it was accepted before
 }

@@ -44,6 +44,7 @@ type Delivery struct {
 	Route          string
 	Attempt        int // from 1
 	Shadow         bool
+	TraceParent    string // W3C, of this attempt; empty: that of the event, if it has one
 }
 
 // Mapped gives the event as the system is to see it: with the mapped data, and then without

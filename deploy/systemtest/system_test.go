@@ -25,8 +25,9 @@ const orderCaptured = "order.captured.v1"
 type attempt struct {
 	key, id     string
 	idempotency string
-	number      int // of this event at this system, from 1
-	company     int // further events in the request
+	trace       string // traceparent of the request
+	number      int    // of this event at this system, from 1
+	company     int    // further events in the request
 	at          time.Time
 }
 
@@ -136,7 +137,7 @@ func (y *system) messages(r *http.Request, body []byte) (out []message, err erro
 			return nil, err
 		}
 		out = append(out, message{source: event.Source, data: data.Bytes(), body: part,
-			attempt: attempt{key: event.CrossdockKey, id: event.ID, idempotency: event.IdempotencyKey, company: len(parts) - 1, at: time.Now()}})
+			attempt: attempt{key: event.CrossdockKey, id: event.ID, idempotency: event.IdempotencyKey, company: len(parts) - 1, trace: r.Header.Get("traceparent"), at: time.Now()}})
 	}
 	return out, nil
 }

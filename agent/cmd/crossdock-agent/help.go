@@ -11,6 +11,7 @@ import (
 	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/numbers"
 	"github.com/crossdock/crossdock/agent/pluginhost"
+	"github.com/crossdock/crossdock/agent/tracing"
 	"github.com/crossdock/crossdock/deploy/handbook"
 )
 
@@ -18,7 +19,7 @@ import (
 func topics() []handbook.Topic {
 	all := append(handbook.Topics(),
 		handbook.NewTopic("calls", calls.README), handbook.NewTopic("documents", documents.README),
-		handbook.NewTopic("numbers", numbers.README), handbook.NewTopic("plugins", pluginhost.README))
+		handbook.NewTopic("numbers", numbers.README), handbook.NewTopic("plugins", pluginhost.README), handbook.NewTopic("tracing", tracing.README))
 	slices.SortFunc(all, func(a, b handbook.Topic) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

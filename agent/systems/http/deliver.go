@@ -1,6 +1,7 @@
 package httpdriver
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -128,7 +129,7 @@ func addHeaders(header http.Header, del systems.Delivery) {
 	if del.Shadow {
 		header.Set(HeaderShadow, "true")
 	}
-	if trace := del.Event.Extensions["traceparent"]; traceparent.MatchString(trace) {
+	if trace := cmp.Or(del.TraceParent, del.Event.Extensions["traceparent"]); traceparent.MatchString(trace) {
 		header.Set("traceparent", trace)
 		if state := del.Event.Extensions["tracestate"]; state != "" {
 			header.Set("tracestate", percent(state))
