@@ -102,7 +102,7 @@ directory alone the other nodes of its cluster are asked when that one does not 
 	flags.StringVar(&a.client.caFile, "ca-file", "", "file with the certificate of the control plane's CA, PEM")
 	flags.StringVar(&a.client.data, "data", "", "data directory of the control plane, on its node")
 	root.AddCommand(
-		a.serverCommand(), a.clusterCommand(), a.statusCommand(), a.tokenCommand(), a.agentsCommand(), a.principalsCommand(),
+		a.serverCommand(), a.configCommand(), a.clusterCommand(), a.statusCommand(), a.tokenCommand(), a.agentsCommand(), a.principalsCommand(),
 		a.policyCommand(), a.systemsCommand(), a.rangesCommand(), a.pluginCommand(), a.eventsCommand(), a.deadLettersCommand(), a.exceptionsCommand(), a.auditCommand(),
 		a.versionCommand(),
 	)
