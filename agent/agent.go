@@ -70,6 +70,7 @@ type Agent struct {
 	ops       *ops.Server
 	started   time.Time
 	flushing  flushing
+	reloads   *reloads
 
 	dataUntil time.Time // when the journal was last written to before this start; zero: never
 
@@ -83,7 +84,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, registry: prometheus.NewRegistry(), started: time.Now()}
+	a := &Agent{cfg: cfg, reloads: newReloads(cfg), log: cfg.Logger, registry: prometheus.NewRegistry(), started: time.Now()}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -148,8 +149,11 @@ func (a *Agent) openStores() (err error) {
 	return a.noteEpoch()
 }
 
-func (a *Agent) secretStore() *secrets.Store {
-	return secrets.New(secrets.Config{Directory: a.cfg.Secrets, AllowAbsolute: true})
+func (a *Agent) secretStore() *secrets.Store { return secretsOf(a.cfg) }
+
+// secretsOf resolves references the way the agent itself and its doctor do.
+func secretsOf(cfg Config) *secrets.Store {
+	return secrets.New(secrets.Config{Directory: cfg.Secrets, AllowAbsolute: true})
 }
 
 func (a *Agent) openDelivery() (err error) {
@@ -176,7 +180,10 @@ func (a *Agent) openIntake() (err error) {
 		if err != nil {
 			return fmt.Errorf("intake.certificate: %w", err)
 		}
-		config.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
+		a.reloads.certificate.Store(&certificate)
+		config.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return a.reloads.certificate.Load(), nil
+		}}
 	}
 	a.intake, err = intake.New(config, intake.Parts{
 		Policy: policyOf{a.revision}, Journal: submitter{a.identity.Agent, a.journal, a.documents, a.tracer}, Secrets: a.secretStore(), Numbers: printer{a.numbers},
@@ -204,7 +211,7 @@ func (a *Agent) openUplink() error {
 			return err
 		}
 		network.SetAddresses(a.identity.Nodes())
-		a.addresses = network.SetAddresses
+		a.addresses, a.reloads.dialer = network.SetAddresses, network
 		dialer = network
 	}
 	config := uplink.DefaultConfig()
@@ -242,22 +249,35 @@ func NewDialer(cfg Config, id *identity.Identity, log *slog.Logger) (*transport.
 	return transport.NewDialer(config)
 }
 
-// ProxyOf gives the proxy function of a configuration, nil for the environment's.
+// ProxyOf gives the proxy function of a configuration, nil for the environment's. The
+// password is looked up at every connection, so that a new one is used at once.
 func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 	if cfg.ControlPlane.Proxy == "" {
 		return nil, nil
 	}
 	proxy, err := url.Parse(cfg.ControlPlane.Proxy)
 	if err != nil {
-		return nil, fmt.Errorf("controlplane.proxy: %w", err)
+		return nil, errors.New("controlplane.proxy: it is not an address such as http://proxy.example.com:3128")
 	}
-	return func(*url.URL) (*url.URL, error) { return proxy, nil }, nil
+	store := secretsOf(cfg)
+	return func(*url.URL) (*url.URL, error) {
+		if cfg.ControlPlane.ProxyPassword == "" {
+			return proxy, nil
+		}
+		password, err := store.Resolve(cfg.ControlPlane.ProxyPassword)
+		if err != nil {
+			return nil, fmt.Errorf("controlplane.proxyPassword: %w", err)
+		}
+		whole := *proxy
+		whole.User = url.UserPassword(proxy.User.Username(), string(password))
+		return &whole, nil
+	}, nil
 }
 
 func (a *Agent) openOps() (err error) {
 	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
 		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.listCalls, Vouch: a.vouch,
-		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate})
+		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate, Reload: a.reloadForOps})
 	return listening("ops.listen", err)
 }
 

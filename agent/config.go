@@ -1,102 +1,107 @@
 package agent
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"os"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/tracing"
 	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/protocol/settings"
 )
 
-// Config is the agent's configuration file. Everything that the site's systems need is in
-// policy; here stands only what belongs to this one server.
+// Config is the agent's configuration. Everything that the site's systems need is in policy;
+// here stands only what belongs to this one server. What the tags say of a key is its
+// documentation: the example file and the reference are made of it (see settings.Key).
 type Config struct {
-	Data         string       `yaml:"data"`    // directory of queues, identity and policy
-	Secrets      string       `yaml:"secrets"` // directory that file: references are resolved in; default <data>/secrets
-	ControlPlane ControlPlane `yaml:"controlplane"`
-	Intake       Intake       `yaml:"intake"`
-	Ops          Ops          `yaml:"ops"`
-	Plugins      Plugins      `yaml:"plugins"`
-	Journal      Journal      `yaml:"journal"`
-	Calls        Calls        `yaml:"calls"`
-	Documents    Documents    `yaml:"documents"`
-	Tracing      Tracing      `yaml:"tracing"`
-	Log          Log          `yaml:"log"`
+	Data         string       `yaml:"data" doc:"directory of queues, identity and policy"`
+	Secrets      string       `yaml:"secrets" example:"/etc/crossdock-agent/secrets" doc:"where file: references are looked up; default <data>/secrets"`
+	ControlPlane ControlPlane `yaml:"controlplane" doc:"how to reach it"`
+	Intake       Intake       `yaml:"intake" doc:"the door for the site's systems"`
+	Ops          Ops          `yaml:"ops" doc:"the door for operators"`
+	Plugins      Plugins      `yaml:"plugins" doc:"carrier and tax programs"`
+	Journal      Journal      `yaml:"journal" doc:"events, accepted and received"`
+	Calls        Calls        `yaml:"calls" doc:"to carriers and tax engines"`
+	Documents    Documents    `yaml:"documents" doc:"labels, manifests, proofs: what is kept beside events"`
+	Tracing      Tracing      `yaml:"tracing" doc:"the ways of events, to an OpenTelemetry collector"`
+	Log          Log          `yaml:"log" doc:"what is written to standard error"`
 
 	// What follows is for programs that embed the agent; it has no place in the file.
 	Version string            `yaml:"-"`
 	Logger  *slog.Logger      `yaml:"-"`
+	Level   *slog.LevelVar    `yaml:"-"` // of Logger, where a reload may change it
+	Reread  Reread            `yaml:"-"` // reads the configuration again for a reload; nil: there is none
 	Hook    func(step string) `yaml:"-"` // called at the steps of journal and delivery, for crash tests
 	Tuning  Tuning            `yaml:"-"`
 	Dialer  uplink.Dialer     `yaml:"-"` // opens the sessions with the control plane; nil: over the network, as ControlPlane says
 }
 
+// Reread reads a configuration from where it was read first.
+type Reread func() (Config, error)
+
 // ControlPlane says how to reach it.
 type ControlPlane struct {
-	Addresses []string `yaml:"addresses"` // host:port of its nodes
-	Transport string   `yaml:"transport"` // auto, quic or tcp
-	Proxy     string   `yaml:"proxy"`     // http://host:port for TCP; empty: HTTPS_PROXY of the environment
+	Addresses     []string `yaml:"addresses" change:"reload" example:"[crossdock.example.com:7443]" doc:"required: host:port of its nodes, one port number for UDP and TCP"`
+	Transport     string   `yaml:"transport" doc:"auto, quic or tcp"`
+	Proxy         string   `yaml:"proxy" change:"reload" doc:"http://host:port or http://user@host:port for TCP; empty: HTTPS_PROXY of the environment"`
+	ProxyPassword string   `yaml:"proxyPassword" change:"reload" secret:"true" doc:"of the proxy's user, as file:NAME, env:NAME or cred:NAME"`
 }
 
 // Intake is the door for the site's systems.
 type Intake struct {
-	Listen      string `yaml:"listen"`
-	Certificate string `yaml:"certificate"` // PEM files; both empty: plain HTTP, on loopback only
-	Key         string `yaml:"key"`
+	Listen      string `yaml:"listen" doc:"systems post CloudEvents here"`
+	Certificate string `yaml:"certificate" change:"reload" doc:"PEM file; with key required to listen beyond this machine; a reload reads both files again"`
+	Key         string `yaml:"key" change:"reload" doc:"PEM file of the certificate's key"`
 }
 
 // Ops is the door for operators: metrics, health, status, queue commands.
 type Ops struct {
-	Listen string `yaml:"listen"`
+	Listen string `yaml:"listen" doc:"/metrics, /healthz, /readyz, and what the commands ask; on this machine only"`
 }
 
 // Plugins says where the programs are that policy may have run.
 type Plugins struct {
-	Dir string `yaml:"dir"` // the directory that plugin programs are put into; default <data>/plugins
+	Dir string `yaml:"dir" example:"/var/lib/crossdock-agent/plugins" doc:"programs that policy names; default <data>/plugins"`
 }
 
 // Journal bounds what is kept.
 type Journal struct {
-	Quota   Bytes         `yaml:"quota"`   // of the whole journal; less if the disk has less
-	Segment Bytes         `yaml:"segment"` // of one file
-	Retain  time.Duration `yaml:"retain"`  // how long delivered events stay for trace, replay and recovery
+	Quota   Bytes         `yaml:"quota" change:"reload" doc:"of the whole, less if the disk has less; intake answers 507 at 90 percent of it"`
+	Segment Bytes         `yaml:"segment" doc:"of one file of the journal"`
+	Retain  time.Duration `yaml:"retain" change:"reload" doc:"delivered events stay for trace, replay and recovery"`
 }
 
 // Calls bounds the calls to carriers and tax engines.
 type Calls struct {
-	Deadline time.Duration `yaml:"deadline"` // of a call that waits for the line, where the caller names none
-	Retain   time.Duration `yaml:"retain"`   // how long finished calls are kept, to answer repeats
-	Quota    Bytes         `yaml:"quota"`    // of the finished calls; the oldest are let go first
+	Deadline time.Duration `yaml:"deadline" change:"reload" doc:"until when what waits for the line is to be done, where the caller does not say"`
+	Retain   time.Duration `yaml:"retain" doc:"finished calls stay, to answer who asks again"`
+	Quota    Bytes         `yaml:"quota" change:"reload" doc:"of finished calls; the oldest go first"`
 }
 
 // Documents bounds what is kept beside events: labels, manifests, proofs.
 type Documents struct {
-	Quota  Bytes         `yaml:"quota"`  // of all
-	Retain time.Duration `yaml:"retain"` // how long one stays after an event has named it last
+	Quota  Bytes         `yaml:"quota" change:"reload" doc:"of all; systems are answered 507 at 90 percent of it"`
+	Retain time.Duration `yaml:"retain" change:"reload" doc:"one goes when no event has named it for so long, and none that does is on its way"`
 }
 
 // Tracing sends the ways of events to an OpenTelemetry collector.
 type Tracing struct {
-	Endpoint string  `yaml:"endpoint"` // base address of its OTLP over HTTP, such as http://127.0.0.1:4318; empty: off
-	Sample   float64 `yaml:"sample"`   // part of the events without a sampled traceparent of their own, 0 to 1; the same at every agent
+	Endpoint string  `yaml:"endpoint" doc:"base address of its OTLP over HTTP, such as http://127.0.0.1:4318; empty: off"`
+	Sample   float64 `yaml:"sample" doc:"of events that bring no traceparent, 0 to 1; the same at every agent keeps traces whole"`
 }
 
 // Log says what is written to standard error.
 type Log struct {
-	Level  string `yaml:"level"`  // debug, info, warn, error
-	Format string `yaml:"format"` // text or json
+	Level  string `yaml:"level" change:"reload" doc:"debug, info, warn or error"`
+	Format string `yaml:"format" doc:"text or json"`
 }
 
 // Tuning shortens what tests would otherwise wait for. Zero fields keep the defaults.
@@ -138,6 +143,19 @@ func (b *Bytes) UnmarshalYAML(text []byte) error {
 	return nil
 }
 
+// String writes the size with the largest unit that leaves it whole.
+func (b Bytes) String() string {
+	for _, u := range []struct {
+		suffix string
+		unit   Bytes
+	}{{"TB", 1 << 40}, {"GB", 1 << 30}, {"MB", 1 << 20}, {"KB", 1 << 10}} {
+		if b != 0 && b%u.unit == 0 {
+			return strconv.FormatInt(int64(b/u.unit), 10) + u.suffix
+		}
+	}
+	return strconv.FormatInt(int64(b), 10)
+}
+
 // DefaultConfig is what holds for what the file leaves out.
 func DefaultConfig() Config {
 	return Config{
@@ -153,31 +171,36 @@ func DefaultConfig() Config {
 	}
 }
 
-// ReadConfig reads a file over the defaults and checks the whole.
-func ReadConfig(path string) (Config, error) {
-	cfg, err := ReadUnchecked(path)
-	if err != nil {
-		return cfg, err
+// VariablePrefix begins the environment variables that stand over the configuration file.
+const VariablePrefix = "CROSSDOCK_AGENT_"
+
+// Read takes the sources over the defaults. What is wrong in one of them is in the error,
+// and the rest is read all the same; the check of the whole is Validate's.
+func Read(sources settings.Sources) (Config, *settings.Values, error) {
+	cfg := DefaultConfig()
+	values, err := settings.Read(&cfg, sources)
+	if data, secrets := values.Origin("data"), values.Origin("secrets"); data.File == "" && data != (settings.Origin{}) && secrets.File != "" {
+		// Another directory was named beside the file: the file's secrets are another agent's.
+		cfg.Secrets = ""
+		values.Unsay("secrets")
 	}
-	if err := cfg.Validate(); err != nil {
-		return cfg, fmt.Errorf("%s: %w", path, err)
-	}
-	return cfg, nil
+	return cfg, values, err
 }
 
-// ReadUnchecked reads a file over the defaults, for who completes it and then calls
-// Validate. Unknown keys are errors with their place.
-func ReadUnchecked(path string) (Config, error) {
-	cfg := DefaultConfig()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return cfg, err
+// Example is a configuration file with every key.
+func Example() string {
+	return settings.Example(DefaultConfig(), `An agent's configuration, with every key and its default unless a comment says otherwise.
+What the site's systems need is in policy; here stands what belongs to this one server.
+`)
+}
+
+// ReadConfig reads a file over the defaults and checks the whole.
+func ReadConfig(path string) (Config, error) {
+	cfg, values, err := Read(settings.Sources{File: path})
+	if err == nil {
+		err = values.Locate(cfg.Validate())
 	}
-	decoder := yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField())
-	if err := decoder.Decode(&cfg); err != nil && !errors.Is(err, io.EOF) { // an empty file is all defaults
-		return cfg, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, true))
-	}
-	return cfg, nil
+	return cfg, err
 }
 
 // Validate fills what follows from other fields and reports everything that is wrong.
@@ -201,6 +224,7 @@ func (c *Config) Validate() error {
 			fault("controlplane.addresses: %q is not host:port, such as crossdock.example.com:7443", a)
 		}
 	}
+	c.validateProxy(fault)
 	switch c.ControlPlane.Transport {
 	case "auto", "quic", "tcp":
 	default:
@@ -244,6 +268,34 @@ func (c *Config) Validate() error {
 	return errors.Join(problems...)
 }
 
+// validateProxy never repeats the proxy: it may hold what it is refused for.
+func (c *Config) validateProxy(fault func(format string, args ...any)) {
+	password := c.ControlPlane.ProxyPassword
+	if password != "" && !settings.IsReference(password) {
+		fault("controlplane.proxyPassword: it looks like the password itself; put that into a file in the secrets directory, and write file:NAME")
+	}
+	if c.ControlPlane.Proxy == "" {
+		if password != "" {
+			fault("controlplane.proxyPassword: without controlplane.proxy it is of no use")
+		}
+		return
+	}
+	proxy, err := url.Parse(c.ControlPlane.Proxy)
+	switch {
+	case err != nil || proxy.Host == "" || proxy.Scheme != "http" && proxy.Scheme != "https":
+		fault("controlplane.proxy: it is not an address such as http://proxy.example.com:3128")
+	case secretIn(proxy):
+		fault("controlplane.proxy: it holds a password; put that into a file in the secrets directory, and name it in controlplane.proxyPassword, as file:NAME")
+	case password != "" && proxy.User == nil:
+		fault("controlplane.proxy: write the user of controlplane.proxyPassword into it, as http://user@host:port")
+	}
+}
+
+func secretIn(address *url.URL) bool {
+	_, ok := address.User.Password()
+	return ok
+}
+
 func (c *Config) level() (level slog.Level, err error) {
 	return level, level.UnmarshalText([]byte(c.Log.Level))
 }
@@ -255,6 +307,10 @@ func (c *Config) NewLogger(w io.Writer) *slog.Logger {
 		level = slog.LevelInfo // Validate has reported it
 	}
 	options := &slog.HandlerOptions{Level: level}
+	if c.Level != nil {
+		c.Level.Set(level)
+		options.Level = c.Level
+	}
 	if c.Log.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}

@@ -17,7 +17,6 @@ import (
 	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/agent/systems"
-	"github.com/crossdock/crossdock/agent/systems/secrets"
 	"github.com/crossdock/crossdock/protocol/block"
 )
 
@@ -61,6 +60,9 @@ func Examine(ctx context.Context, cfg Config, found Found) []doctor.Finding {
 func ExamineStatus(s Status) (findings []doctor.Finding) {
 	if s.Link.Fenced != "" {
 		findings = append(findings, doctor.Fenced(s.Link.Fenced))
+	}
+	if c := s.Config; c.Refused != "" || len(c.Restart) > 0 {
+		findings = append(findings, doctor.Configuration(c.Refused, c.RefusedAt, c.Restart))
 	}
 	for _, y := range s.Systems {
 		if y.Held != "" {
@@ -119,7 +121,7 @@ func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, log *
 			findings = append(findings, doctor.Held(h.System, h.Why()))
 		}
 	}
-	options := systems.Options{Logger: log, Secrets: secrets.New(secrets.Config{Directory: cfg.Secrets, AllowAbsolute: true})}
+	options := systems.Options{Logger: log, Secrets: secretsOf(cfg)}
 	findings = append(findings, examinePlugins(cfg, pluginSpecs(holder.Set(), id.Site), options.Secrets.Resolve)...)
 	for _, system := range holder.Set().SystemsAt(id.Site) {
 		driver, err := openDriver(system, options)

@@ -55,7 +55,8 @@ func (a *Agent) trim() error {
 		return err
 	}
 	needed = min(needed, a.delivery.MinCursor(), a.documents.Cursor())
-	r := retention{retain: a.cfg.Journal.Retain, level: a.queue.Level, trim: a.journal.Trim, one: a.queue.TrimOne, now: time.Now}
+	retain := a.reloads.now().Journal.Retain
+	r := retention{retain: retain, level: a.queue.Level, trim: a.journal.Trim, one: a.queue.TrimOne, now: time.Now}
 	dropped, cut, err := r.run(needed)
 	if err != nil {
 		return err
@@ -64,7 +65,7 @@ func (a *Agent) trim() error {
 		a.alarms.raise("retention-cut", time.Now().UTC().Format(time.DateOnly), fmt.Sprintf(
 			"more than %.0f %% of the journal's quota is used, so delivered history is let go before journal.retain (%s) is over, up to %s; "+
 				"if the control plane is restored from a backup that is older than that, what is gone cannot be sent again: raise journal.quota or give the disk more space",
-			overLevel*100, a.cfg.Journal.Retain, cut.UTC().Format(time.RFC3339)))
+			overLevel*100, retain, cut.UTC().Format(time.RFC3339)))
 	}
 	if dropped > 0 {
 		return a.delivery.ForgetBefore(a.journal.First())

@@ -31,6 +31,7 @@ type Status struct {
 	Numbers     []NumbersStatus  `json:"numbers,omitempty"`
 	Calls       calls.Status     `json:"calls"`
 	Documents   documents.Status `json:"documents"`
+	Config      ConfigStatus     `json:"config"`
 	Plugins     []PluginStatus   `json:"plugins,omitempty"`
 }
 
@@ -74,7 +75,7 @@ func (a *Agent) Status() Status {
 		s.Systems = append(s.Systems, SystemStatus{system, closed[system.System]})
 	}
 	s.Numbers, s.Plugins = a.numbersStatus(), a.plugins.status()
-	s.Calls, s.Documents = a.calls.Status(), a.documents.Status()
+	s.Calls, s.Documents, s.Config = a.calls.Status(), a.documents.Status(), a.reloads.status()
 	s.Generation, _ = a.identity.Known()
 	if held := a.revision.Held(); held != (block.Revision{}) {
 		s.Policy.Revision = held.String()

@@ -1,10 +1,11 @@
 package controlplane
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,28 +14,27 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/store"
+	"github.com/crossdock/crossdock/protocol/settings"
 )
 
 // nodeName is what can stand in a certificate.
 var nodeName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
-// maxConfig bounds a configuration file.
-const maxConfig = 1 << 20
-
-// Config is everything that a node can be told. NewConfig gives the defaults.
+// Config is everything that a node can be told. NewConfig gives the defaults. What the tags
+// say of a key is its documentation: the example file and the reference are made of it (see
+// settings.Key).
 type Config struct {
-	Data      string          `yaml:"data"`      // directory of everything that the node keeps
-	Node      string          `yaml:"node"`      // name of this node; it stays for the life of the data directory
-	Approvals model.Approvals `yaml:"approvals"` // dual or single; looked at when the cluster begins, and never changed later
-	Sync      SyncConfig      `yaml:"sync"`
-	API       APIConfig       `yaml:"api"`
-	Ops       OpsConfig       `yaml:"ops"`
-	Cluster   ClusterConfig   `yaml:"cluster"`
-	Limits    LimitsConfig    `yaml:"limits"`
+	Data      string          `yaml:"data" example:"/var/lib/crossdock" doc:"state, log, snapshots, CA"`
+	Node      string          `yaml:"node" doc:"the node's name; it stays for the life of the data"`
+	Approvals model.Approvals `yaml:"approvals" example:"dual" doc:"dual, or single for an installation of one person; fixed when the cluster begins; empty: dual"`
+	Sync      SyncConfig      `yaml:"sync" doc:"the door for agents"`
+	API       APIConfig       `yaml:"api" doc:"the door for people and programs"`
+	Ops       OpsConfig       `yaml:"ops" doc:"the door for monitoring"`
+	Cluster   ClusterConfig   `yaml:"cluster" doc:"the door for other nodes"`
+	Limits    LimitsConfig    `yaml:"limits" doc:"those of the relay are fixed when the cluster begins"`
+	Log       LogConfig       `yaml:"log" doc:"what is written to standard error"`
 
 	// Dial makes the connections to other nodes; nil: TCP. Tests cut nodes off here.
 	Dial func(ctx context.Context, node, address string) (net.Conn, error) `yaml:"-"`
@@ -42,46 +42,47 @@ type Config struct {
 	AgentLife time.Duration `yaml:"-"` // of agents' certificates; 0: the default. For tests
 	TrustAge  time.Duration `yaml:"-"` // for which an expired one may still be renewed; 0: the default. For tests
 
-	dataSaid bool                // the file says data
-	tune     func(*store.Config) // for tests of this package
+	tune func(*store.Config) // for tests of this package
 }
-
-// DataSaid reports whether the configuration comes from a file that names the data directory.
-func (c *Config) DataSaid() bool { return c.dataSaid }
 
 // SyncConfig is the door for agents: one port number, UDP and TCP.
 type SyncConfig struct {
-	Listen string   `yaml:"listen"`
-	Names  []string `yaml:"names"` // host names and addresses by which agents and people reach this node
+	Listen string   `yaml:"listen" doc:"QUIC on UDP, TLS on TCP"`
+	Names  []string `yaml:"names" example:"[crossdock.example.com]" doc:"by which agents and people reach this node, beside localhost and this host's name"`
 
-	// Advertise is what agents are told of this node, host:port, so that they find it when
-	// another one fails. Default: names, with the port of listen.
-	Advertise []string `yaml:"advertise"`
+	// Advertise is what agents are told of this node, so that they find it when another one fails.
+	Advertise []string `yaml:"advertise" doc:"host:port that agents are told; default: names with the port of listen; without names the address of listen, or this host's name where that is any address"`
 }
 
 // APIConfig is the door for people and programs, https.
 type APIConfig struct {
-	Listen string `yaml:"listen"`
+	Listen string `yaml:"listen" doc:"https"`
 }
 
 // OpsConfig is the door for monitoring, http: metrics, healthz, readyz.
 type OpsConfig struct {
-	Listen string `yaml:"listen"`
+	Listen string `yaml:"listen" doc:"/metrics, /healthz, /readyz"`
 }
 
 // ClusterConfig is the door for other nodes of the control plane, TLS. Without it the node
 // is alone.
 type ClusterConfig struct {
-	Listen  string `yaml:"listen"`
-	Address string `yaml:"address"` // host:port by which the others reach it; default: what it listens on, or this host's name
+	Listen  string `yaml:"listen" doc:"TLS, such as :7460; empty: this node is alone"`
+	Address string `yaml:"address" doc:"host:port by which they reach it; default: listen, or this host's name"`
 }
 
-// LimitsConfig bounds what the node does. Those of the relay are fixed when the cluster begins.
+// LimitsConfig bounds what the node does.
 type LimitsConfig struct {
-	MailboxBytes int64         `yaml:"mailboxBytes"` // waiting for one agent
-	RelayBytes   int64         `yaml:"relayBytes"`   // waiting for all agents
-	Start        time.Duration `yaml:"start"`        // until the store of a node that is alone must be ready
-	Shutdown     time.Duration `yaml:"shutdown"`     // for requests under way to finish
+	MailboxBytes int64         `yaml:"mailboxBytes" doc:"waiting for one agent"`
+	RelayBytes   int64         `yaml:"relayBytes" doc:"waiting for all agents"`
+	Start        time.Duration `yaml:"start" doc:"until the store of a node that is alone must be ready"`
+	Shutdown     time.Duration `yaml:"shutdown" doc:"for requests under way to finish"`
+}
+
+// LogConfig says what is written to standard error.
+type LogConfig struct {
+	Level  string `yaml:"level" change:"reload" doc:"debug, info, warn or error"`
+	Format string `yaml:"format" doc:"text or json"`
 }
 
 // NewConfig gives a configuration for one node that serves people on the same machine only.
@@ -96,6 +97,7 @@ func NewConfig() Config {
 			MailboxBytes: model.DefaultMailboxBytes, RelayBytes: model.DefaultRelayBytes,
 			Start: time.Minute, Shutdown: 10 * time.Second,
 		},
+		Log: LogConfig{Level: "info", Format: "text"},
 	}
 }
 
@@ -110,37 +112,44 @@ func DefaultData() string {
 // ErrConfig marks a configuration that cannot be used.
 var ErrConfig = errors.New("configuration")
 
-// LoadConfig reads a file over the defaults. A key that is not known is an error: it would
-// be a setting that somebody believes in.
-func LoadConfig(file string) (Config, error) {
+// VariablePrefix begins the environment variables that stand over the configuration file.
+const VariablePrefix = "CROSSDOCK_"
+
+// Read takes the sources over the defaults. What is wrong in one of them is in the error,
+// and the rest is read all the same; the check of the whole is Validate's. A key that is not
+// known is an error: it would be a setting that somebody believes in.
+func Read(sources settings.Sources) (Config, *settings.Values, error) {
 	config := NewConfig()
-	info, err := os.Stat(file)
+	values, err := settings.Read(&config, sources)
 	if err != nil {
-		return config, fmt.Errorf("%w: %w", ErrConfig, err)
+		err = fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	if info.Size() > maxConfig {
-		return config, fmt.Errorf("%w: %s has %d bytes, the limit is %d", ErrConfig, file, info.Size(), maxConfig)
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return config, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	if len(bytes.TrimSpace(text)) == 0 {
-		return config, nil
-	}
-	const unsaid = "\x00" // which no file can say
-	config.Data = unsaid
-	if err := yaml.UnmarshalWithOptions(text, &config, yaml.Strict()); err != nil {
-		return config, fmt.Errorf("%w: %s: %s", ErrConfig, file, strings.TrimSpace(yaml.FormatError(err, false, true)))
-	}
-	if config.dataSaid = config.Data != unsaid; !config.dataSaid {
-		config.Data = DefaultData()
-	}
-	return config, nil
+	return config, values, err
+}
+
+// Example is a configuration file with every key.
+func Example() string {
+	return settings.Example(NewConfig(), `A control-plane node's configuration, with every key and its default unless a comment
+says otherwise.
+`)
+}
+
+// LoadConfig reads a file over the defaults.
+func LoadConfig(file string) (Config, error) {
+	config, _, err := Read(settings.Sources{File: file})
+	return config, err
 }
 
 // Validate reports everything that is wrong, before anything is opened.
 func (c *Config) Validate() error {
+	if wrong := c.Faults(); wrong != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, wrong)
+	}
+	return nil
+}
+
+// Faults is everything that is wrong, each with its key before it.
+func (c *Config) Faults() error {
 	var wrong []error
 	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if c.Data == "" {
@@ -154,9 +163,9 @@ func (c *Config) Validate() error {
 	default:
 		refuse("approvals: %q is neither dual nor single", c.Approvals)
 	}
-	for name, address := range map[string]string{"sync.listen": c.Sync.Listen, "api.listen": c.API.Listen, "ops.listen": c.Ops.Listen} {
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			refuse("%s: %q is not an address such as 127.0.0.1:7480 or :7443", name, address)
+	for _, door := range []struct{ name, address string }{{"sync.listen", c.Sync.Listen}, {"api.listen", c.API.Listen}, {"ops.listen", c.Ops.Listen}} {
+		if _, _, err := net.SplitHostPort(door.address); err != nil {
+			refuse("%s: %q is not an address such as 127.0.0.1:7480 or :7443", door.name, door.address)
 		}
 	}
 	if _, _, err := net.SplitHostPort(c.Cluster.Listen); err != nil && c.Cluster.Listen != "" {
@@ -185,10 +194,36 @@ func (c *Config) Validate() error {
 	if c.Limits.Start <= 0 || c.Limits.Shutdown <= 0 {
 		refuse("limits: start and shutdown are durations such as 10s")
 	}
-	if len(wrong) > 0 {
-		return fmt.Errorf("%w: %w", ErrConfig, errors.Join(wrong...))
+	if _, err := c.Log.level(); err != nil {
+		refuse("log.level: %q is none of debug, info, warn, error", c.Log.Level)
 	}
-	return nil
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		refuse("log.format: %q is neither text nor json", c.Log.Format)
+	}
+	return errors.Join(wrong...)
+}
+
+func (c LogConfig) level() (level slog.Level, err error) {
+	return level, level.UnmarshalText([]byte(c.Level))
+}
+
+// NewLogger makes the logger that the configuration asks for. least is its level, which a
+// reload may change.
+func (c *Config) NewLogger(w io.Writer, least *slog.LevelVar) *slog.Logger {
+	c.SetLevel(least)
+	options := &slog.HandlerOptions{Level: least}
+	if c.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// SetLevel sets the level that the configuration asks for; of one that Validate refuses it
+// stays as it is.
+func (c *Config) SetLevel(least *slog.LevelVar) {
+	if level, err := c.Log.level(); err == nil {
+		least.Set(level)
+	}
 }
 
 // advertised is where other nodes will reach this one, before it listens.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/peer"
@@ -31,6 +32,7 @@ type ControlPlane struct {
 	log      *slog.Logger
 	fatal    func(error)
 	registry *prometheus.Registry
+	refused  prometheus.Gauge // 1: the configuration that was read last is refused
 	ready    chan struct{}
 
 	// Set by Run before ready.
@@ -69,7 +71,9 @@ func New(config Config, log *slog.Logger, fatal func(error)) (*ControlPlane, err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &ControlPlane{config: config, log: log, fatal: fatal, registry: registry, ready: make(chan struct{})}, nil
+	refused := promauto.With(registry).NewGauge(prometheus.GaugeOpts{Name: "crossdock_configuration_refused",
+		Help: "1 while the configuration as it was read last is refused, and the one before is in force."})
+	return &ControlPlane{config: config, log: log, fatal: fatal, registry: registry, refused: refused, ready: make(chan struct{})}, nil
 }
 
 // Ready is closed when the node serves.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
@@ -169,6 +170,8 @@ type Service struct {
 	life   context.Context // of calls to plugins; they outlive who asked
 	cancel context.CancelFunc
 
+	deadline, quota atomic.Int64 // see Limit
+
 	reach   time.Time     // what horizon gave last; of Run's goroutine
 	reached time.Duration // when that was, by Uptime
 
@@ -192,6 +195,7 @@ func Open(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, log: cfg.Logger.With("part", "calls"), claims: claims{held: map[string]chan struct{}{}},
 		leave: make(chan struct{}, 1), look: make(chan struct{}, 1), tries: map[string]*tries{}, workers: map[string]bool{},
 		told: map[string]bool{}, unpublished: map[string]uint64{}}
+	s.Limit(cfg.Deadline, cfg.RetainBytes)
 	s.life, s.cancel = context.WithCancel(context.Background())
 	var err error
 	if s.store, err = openStore(&s.cfg, s.log); err != nil {
@@ -203,6 +207,13 @@ func Open(cfg Config) (*Service, error) {
 		s.reach = ended
 	}
 	return s, nil
+}
+
+// Limit changes the deadline of calls that come to wait from now on, and the quota of
+// finished ones.
+func (s *Service) Limit(deadline time.Duration, quota int64) {
+	s.deadline.Store(int64(deadline))
+	s.quota.Store(quota)
 }
 
 // Begin goes on in an epoch that was granted since this data is an old copy: what was bought

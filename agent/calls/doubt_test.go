@@ -99,7 +99,7 @@ func TestClockThatJumpsAhead(t *testing.T) {
 func TestPushedOutEarly(t *testing.T) {
 	r := newRig(t, nil)
 	r.must(carrier.OpShip, "k", shipment("R"))
-	r.Service.cfg.RetainBytes = 1
+	r.Limit(r.cfg.Deadline, 1)
 	r.trim()
 	if _, kept, _ := r.store.count(); kept != 0 || !r.out.told(alarmCut) {
 		t.Fatalf("%d are kept, told %v", kept, r.out.alarms)
@@ -113,7 +113,7 @@ func TestPushedOutEarly(t *testing.T) {
 func TestPushedOutLater(t *testing.T) {
 	r := newRig(t, nil)
 	r.must(carrier.OpShip, "k", shipment("R"))
-	r.Service.cfg.RetainBytes = 1
+	r.Limit(r.cfg.Deadline, 1)
 	r.now.Add(int64(MinRetain + time.Second))
 	r.trim()
 	if _, kept, _ := r.store.count(); kept != 0 || r.out.told(alarmCut) {

@@ -131,7 +131,7 @@ func (s *Service) Status() Status {
 	}
 	defer s.left()
 	now := s.cfg.Now()
-	out := Status{KeptQuota: s.cfg.RetainBytes, Leaving: s.store.leavings(), Doubt: s.store.doubts(now)}
+	out := Status{KeptQuota: s.quota.Load(), Leaving: s.store.leavings(), Doubt: s.store.doubts(now)}
 	_, out.Kept, out.KeptBytes = s.store.count()
 	for _, r := range s.store.waiting() {
 		out.OldestMs = max(out.OldestMs, now.Sub(r.Began).Milliseconds())

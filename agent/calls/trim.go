@@ -37,13 +37,13 @@ func (s *Service) horizon() time.Time {
 func (s *Service) trim() {
 	before := s.horizon()
 	for {
-		gone, early, err := s.store.trim(before, s.cfg.RetainBytes)
+		gone, early, err := s.store.trim(before, s.quota.Load())
 		if err != nil {
 			s.log.Error("finished calls cannot be forgotten", "err", err)
 		}
 		if now := s.cfg.Now(); now.Sub(early) < MinRetain {
 			s.cfg.Alarm(alarmCut, now.UTC().Format(time.DateOnly), fmt.Sprintf("more than %d bytes of finished calls to carriers and tax engines are kept, so that one was let go that ended %s ago: "+
-				"who asks again for what it bought has it looked for at the carrier; raise calls.quota", s.cfg.RetainBytes, now.Sub(early).Round(time.Second)))
+				"who asks again for what it bought has it looked for at the carrier; raise calls.quota", s.quota.Load(), now.Sub(early).Round(time.Second)))
 		}
 		if gone < trimAtOnce {
 			return

@@ -59,7 +59,7 @@ func (s *Service) park(call *record, a *asked, failure *sdk.Error) {
 	var events []leaving
 	call.State, call.Failure, call.Waited = Queued, failure, true
 	if call.Deadline.IsZero() {
-		call.Deadline = call.Asked.Add(s.cfg.Deadline)
+		call.Deadline = call.Asked.Add(time.Duration(s.deadline.Load()))
 	}
 	if a.op.stands && call.Kind == tax.Kind && call.Provisional == nil {
 		s.provide(call, a, &events)

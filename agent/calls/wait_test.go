@@ -228,7 +228,7 @@ func TestRetention(t *testing.T) {
 	}
 	r.reopen()
 	_, kept, bytes := r.store.count()
-	r.cfg.RetainBytes, r.Service.cfg.RetainBytes = bytes-1, bytes-1
+	r.Limit(r.cfg.Deadline, bytes-1)
 	r.trim()
 	if _, now, left := r.store.count(); kept != 1 || now != 0 || left != 0 {
 		t.Fatalf("kept %d, then %d with %d bytes", kept, now, left)

@@ -103,7 +103,7 @@ func (s *Store) unsent(sum string, to []string) (out []string) {
 	defer s.mu.Unlock()
 	for _, agent := range to {
 		at, ok := s.sent[sending{sum, agent}]
-		if !ok || s.cfg.Now().Sub(at) > s.cfg.Retain/2 {
+		if !ok || s.cfg.Now().Sub(at) > s.retain()/2 {
 			out = append(out, agent)
 		}
 	}

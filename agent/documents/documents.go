@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/crossdock/crossdock/protocol/event"
@@ -160,10 +161,20 @@ func (c *Config) withDefaults() error {
 	return nil
 }
 
+// Limit changes quota and retain. Lower ones hold from the next look at what is kept.
+func (s *Store) Limit(quota int64, retain time.Duration) {
+	s.quota.Store(quota)
+	s.kept.Store(int64(retain))
+}
+
+func (s *Store) retain() time.Duration { return time.Duration(s.kept.Load()) }
+
 // Store is the open store. All methods are safe for concurrent use.
 type Store struct {
 	cfg  Config
 	wake chan struct{} // there is something to ask for
+
+	quota, kept atomic.Int64 // bytes; for how long, a duration
 
 	joining sync.Mutex // held while parts grow or go; taken before mu
 

@@ -289,7 +289,7 @@ func TestPressure(t *testing.T) {
 	if got := left(); len(got) != 7 {
 		t.Errorf("left %v without pressure", got)
 	}
-	s.Store.cfg.Quota = 1 << 10
+	s.Limit(1<<10, s.retain())
 	if got := left(); !slices.Equal(got, []int{0, 6, 7, 8}) {
 		t.Errorf("left %v under great pressure", got)
 	}

@@ -81,6 +81,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, wake: make(chan struct{}, 1), held: map[string]*held{}, parts: map[partKey]*part{},
 		sent: map[sending]time.Time{}, wanted: map[string]*want{}, cursor: max(cfg.Cursor, 1)}
+	s.Limit(cfg.Quota, cfg.Retain)
 	if err := os.RemoveAll(filepath.Join(cfg.Dir, freshDir)); err != nil {
 		return nil, fmt.Errorf("documents: %w", err)
 	}
@@ -195,11 +196,11 @@ func (s *Store) roomLocked(size int64, level float64) error {
 }
 
 func (s *Store) fitsLocked(size int64, level float64) error {
-	if float64(s.bytes+s.fresh+size) < level*float64(s.cfg.Quota) {
+	if float64(s.bytes+s.fresh+size) < level*float64(s.quota.Load()) {
 		return nil
 	}
 	return fmt.Errorf("%w: %d bytes of the quota of %d are used, this is refused from %.0f %% on; what is older than %s goes by itself, or raise documents.quota",
-		ErrFull, s.bytes+s.fresh, s.cfg.Quota, level*100, s.cfg.Retain)
+		ErrFull, s.bytes+s.fresh, s.quota.Load(), level*100, s.retain())
 }
 
 // write makes a whole document of r, which must be sum unless that is empty.

@@ -231,7 +231,7 @@ func (s *Store) sweep(ctx context.Context) {
 // the journal is then. It goes once all events before that position are done with, which
 // are all that can name it: one that names it later takes the doom away.
 func (s *Store) sweepOnce() error {
-	limit, position := s.cfg.Now().Add(-s.cfg.Retain), s.cfg.Position()
+	limit, position := s.cfg.Now().Add(-s.retain()), s.cfg.Position()
 	needed, err := s.cfg.Needed()
 	if err != nil {
 		return err
@@ -286,7 +286,7 @@ func (s *Store) dropStale(stale map[partKey]time.Time) error {
 // lately: what is whole is of more use, and what is not is asked for again if an event names it.
 func (s *Store) staleLocked(limit time.Time) (stale map[partKey]time.Time, excess int64) {
 	stale = map[partKey]time.Time{}
-	excess = s.bytes - int64(OverLevel*float64(s.cfg.Quota))
+	excess = s.bytes - int64(OverLevel*float64(s.quota.Load()))
 	keys := slices.SortedFunc(maps.Keys(s.parts), func(a, b partKey) int { return s.parts[a].last.Compare(s.parts[b].last) })
 	latest := s.cfg.Now().Add(-MinRetain)
 	for _, k := range keys {
@@ -376,7 +376,7 @@ func (s *Store) remove(sums []string, limit time.Time) error {
 	if early > 0 {
 		s.cfg.Alarm("documents-cut", s.cfg.Now().UTC().Format(time.DateOnly), fmt.Sprintf(
 			"more than %.0f %% of the quota of documents is used at agent %s, so %d that no event waits for were let go before documents.retain (%s) is over: raise documents.quota or give the disk more space",
-			OverLevel*100, s.cfg.Agent, early, s.cfg.Retain))
+			OverLevel*100, s.cfg.Agent, early, s.retain()))
 	}
 	return nil
 }
@@ -395,7 +395,7 @@ type Status struct {
 func (s *Store) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := Status{Count: len(s.held), Bytes: s.bytes, Quota: s.cfg.Quota, Arriving: len(s.parts), Missing: len(s.wanted)}
+	out := Status{Count: len(s.held), Bytes: s.bytes, Quota: s.quota.Load(), Arriving: len(s.parts), Missing: len(s.wanted)}
 	for _, h := range s.held {
 		if out.Oldest.IsZero() || h.named.Before(out.Oldest) {
 			out.Oldest = h.named
@@ -444,5 +444,5 @@ func (s *Store) measure() {
 func (s *Store) measureLocked() {
 	s.cfg.Metrics.held.Set(float64(len(s.held)))
 	s.cfg.Metrics.bytes.Set(float64(s.bytes))
-	s.cfg.Metrics.quota.Set(float64(s.cfg.Quota))
+	s.cfg.Metrics.quota.Set(float64(s.quota.Load()))
 }

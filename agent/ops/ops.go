@@ -38,6 +38,9 @@ var ErrNotFound = errors.New("not found")
 // ErrConflict is what a Queue answers for something that cannot be done as things are.
 var ErrConflict = errors.New("not possible as things are")
 
+// ErrInvalid is what Reload answers for a configuration that cannot be used.
+var ErrInvalid = errors.New("refused")
+
 // Queue is what the queue commands need.
 type Queue interface {
 	Inspect() (any, error)
@@ -63,6 +66,7 @@ type Config struct {
 	Documents func(ctx context.Context) (any, error)
 	// Activate starts a plugin that was given up; ErrNotFound, ErrConflict.
 	Activate func(plugin string) error
+	Reload   func() (any, error) // reads the configuration again; ErrInvalid
 }
 
 // Server is the door. New binds the port; Run serves.
@@ -157,6 +161,10 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /v1/plugins/activate", s.guarded(func(w http.ResponseWriter, r *http.Request) {
 		answer(w, map[string]string{"state": "activated"}, s.cfg.Activate(r.URL.Query().Get("name")))
 	}))
+	mux.HandleFunc("POST /v1/reload", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
+		done, err := s.cfg.Reload()
+		answer(w, done, err)
+	}))
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
@@ -212,6 +220,8 @@ func answer(w http.ResponseWriter, v any, err error) {
 		problem(w, http.StatusNotFound, err.Error())
 	case errors.Is(err, ErrConflict):
 		problem(w, http.StatusConflict, err.Error())
+	case errors.Is(err, ErrInvalid):
+		problem(w, http.StatusUnprocessableEntity, err.Error())
 	case err != nil:
 		problem(w, http.StatusInternalServerError, err.Error())
 	default:

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -22,6 +23,7 @@ type Log struct {
 	cfg      Config
 	log      *slog.Logger
 	readOnly bool
+	quota    atomic.Int64
 
 	appends sync.Mutex // held over a whole append, its fsync included; taken before mu
 	fatal   error      // guarded by appends: why nothing is written any more
@@ -149,7 +151,7 @@ func (l *Log) writable() (*segment, error) {
 	}
 	u := l.Usage()
 	if u.Bytes >= u.Quota {
-		return nil, fmt.Errorf("%w: %d bytes used in %s, the quota is %d and the disk has %d free", ErrFull, u.Bytes, l.cfg.Dir, l.cfg.Quota, u.Free)
+		return nil, fmt.Errorf("%w: %d bytes used in %s, the quota is %d and the disk has %d free", ErrFull, u.Bytes, l.cfg.Dir, l.quota.Load(), u.Free)
 	}
 	if newest != nil && newest.writes && newest.size < l.segmentBytes(u) {
 		return newest, nil
@@ -348,10 +350,14 @@ func (l *Log) dropOldest(before uint64) error {
 	return atomicfile.SyncDir(l.cfg.Dir)
 }
 
+// SetQuota changes the quota. A smaller one than is used drops nothing: it is full until
+// something is let go.
+func (l *Log) SetQuota(bytes int64) { l.quota.Store(bytes) }
+
 // Usage is what the log takes now.
 func (l *Log) Usage() Usage {
 	l.mu.RLock()
-	u := Usage{Quota: l.cfg.Quota}
+	u := Usage{Quota: l.quota.Load()}
 	for _, s := range l.row {
 		u.Bytes += s.size
 		u.Records += s.records

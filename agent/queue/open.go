@@ -55,11 +55,13 @@ func openReadOnly(dir string) (*Log, error) {
 }
 
 func newLog(cfg Config, readOnly bool) *Log {
-	return &Log{
+	l := &Log{
 		cfg: cfg, log: cfg.Logger, readOnly: readOnly, next: 1,
 		marks: map[string]uint64{}, cursors: map[string]uint64{}, unsaved: map[string]bool{},
 		changed: make(chan struct{}),
 	}
+	l.quota.Store(cfg.Quota)
+	return l
 }
 
 // openRow opens the files in order of position. What is known of the end of a lost file

@@ -210,7 +210,7 @@ func (p *Program) Misfits(doc *policy.Plugin, self *Self) (out []string) {
 		_, secret := doc.Secrets[s.Name]
 		switch {
 		case s.Secret && plain:
-			fault("setting %s is a secret: write it below secrets, as file:name or env:NAME", s.Name)
+			fault("setting %s is a secret: write it below secrets, as file:name, env:NAME or cred:name", s.Name)
 		case s.Required && !plain && !secret:
 			fault("setting %s is missing: %s", s.Name, s.Help)
 		}

@@ -135,11 +135,11 @@ func (c *compiler) checkBatch(s *System, f field) {
 	}
 }
 
-const secretHint = "refer to a secret of the agent: file:name or env:NAME"
+const secretHint = "refer to a secret of the agent: file:name, env:NAME or cred:name"
 
 var (
 	secretFile = regexp.MustCompile(`^file:[^\x00-\x20]+$`)
-	secretEnv  = regexp.MustCompile(`^env:[A-Za-z_][A-Za-z0-9_]*$`)
+	secretEnv  = regexp.MustCompile(`^(env:[A-Za-z_][A-Za-z0-9_]*|cred:[A-Za-z0-9_][A-Za-z0-9._-]*)$`) // what the agent's process was given
 )
 
 // secret takes a reference only. The value is never repeated in the message: it may be

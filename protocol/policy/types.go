@@ -82,7 +82,7 @@ type System struct {
 
 // Intake governs what a system posts to its agent.
 type Intake struct {
-	Token string  // secret reference: "file:name" or "env:NAME", resolved at the agent
+	Token string  // secret reference: "file:name", "env:NAME" or "cred:name", resolved at the agent
 	Rate  float64 // events a second; default 1000
 	Burst int     // default 2000
 }

@@ -55,10 +55,11 @@ type DialerConfig struct {
 
 // Dialer opens sessions: the first of QUIC and TCP that completes a hello.
 type Dialer struct {
-	cfg DialerConfig
+	cfg DialerConfig // but for Addresses and Proxy it never changes
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards what follows, and those two
 	addresses []string   // the configured ones, then those that SetAddresses gave
+	further   []string   // which that gave
 	next      int        // address to begin with
 	quick     time.Duration
 	avoid     time.Time // until then TCP goes first
@@ -70,13 +71,8 @@ func NewDialer(cfg DialerConfig) (*Dialer, error) {
 	if len(cfg.Addresses) == 0 || cfg.TLS == nil {
 		return nil, errors.New("sync dialer: addresses and TLS must be given")
 	}
-	for _, a := range cfg.Addresses {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			return nil, fmt.Errorf("sync dialer: address %q is not host:port: %w", a, err)
-		}
-	}
-	if len(cfg.Addresses) > maxAddresses {
-		return nil, fmt.Errorf("sync dialer: %d addresses, the limit is %d", len(cfg.Addresses), maxAddresses)
+	if err := checkAddresses(cfg.Addresses); err != nil {
+		return nil, err
 	}
 	switch cfg.Mode {
 	case "":
@@ -104,13 +100,56 @@ func NewDialer(cfg DialerConfig) (*Dialer, error) {
 	return &Dialer{cfg: cfg, addresses: slices.Clone(cfg.Addresses), next: rand.N(len(cfg.Addresses)), quick: quickAttempt}, nil
 }
 
+func checkAddresses(addresses []string) error {
+	for _, a := range addresses {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return fmt.Errorf("sync dialer: address %q is not host:port: %w", a, err)
+		}
+	}
+	if len(addresses) > maxAddresses {
+		return fmt.Errorf("sync dialer: %d addresses, the limit is %d", len(addresses), maxAddresses)
+	}
+	return nil
+}
+
+// Configure takes other addresses and another proxy from the next connection on; a proxy of
+// nil is that of the environment. Where it gives an error nothing has changed.
+func (d *Dialer) Configure(addresses []string, proxy func(*url.URL) (*url.URL, error)) error {
+	if len(addresses) == 0 {
+		return errors.New("sync dialer: addresses must be given")
+	}
+	if err := checkAddresses(addresses); err != nil {
+		return err
+	}
+	if proxy == nil {
+		proxy = httpproxy.FromEnvironment().ProxyFunc()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cfg.Addresses, d.cfg.Proxy = slices.Clone(addresses), proxy
+	d.arrangeLocked()
+	return nil
+}
+
+// proxy is the one in force.
+func (d *Dialer) proxy() func(*url.URL) (*url.URL, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cfg.Proxy
+}
+
 // SetAddresses tries further addresses behind the configured ones: those of nodes that the
 // control plane has told of. What is no address is passed over.
 func (d *Dialer) SetAddresses(further []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.further = slices.Clone(further)
+	d.arrangeLocked()
+}
+
+func (d *Dialer) arrangeLocked() {
 	addresses := slices.Clone(d.cfg.Addresses)
-	for _, a := range further {
+	for _, a := range d.further {
 		host, port, err := net.SplitHostPort(a)
 		if err == nil && host != "" && port != "" && len(addresses) < maxAddresses && !slices.Contains(addresses, a) {
 			addresses = append(addresses, a)
@@ -272,7 +311,7 @@ func (d *Dialer) open(ctx context.Context, transport Mode, address string, conf 
 	var err error
 	switch {
 	case transport == TCP:
-		p, err = dialTCP(ctx, address, conf, d.cfg.Proxy)
+		p, err = dialTCP(ctx, address, conf, d.proxy())
 	case d.cfg.Mode == QUIC:
 		p, err = dialQUIC(ctx, address, conf, handshakeIdle, d.cfg.Packets)
 	default:

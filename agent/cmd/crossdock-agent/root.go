@@ -6,15 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/crossdock/crossdock/agent"
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/protocol/settings"
 )
 
 // exitCodes is what the help says of them; the tests hold the commands to it.
@@ -54,9 +58,12 @@ type program struct {
 	in       io.Reader
 	out, err io.Writer
 	config   string // path; empty: the default file if it is there
-	data     string // overrides the configuration's
 	output   string // text or json
+	flags    *pflag.FlagSet
 }
+
+// configVariable names the configuration file where no flag does.
+const configVariable = "CROSSDOCK_AGENT_CONFIG"
 
 func defaultConfigPath() string {
 	if runtime.GOOS == "windows" {
@@ -96,12 +103,13 @@ func (p *program) root() *cobra.Command {
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVarP(&p.config, "config", "c", os.Getenv("CROSSDOCK_AGENT_CONFIG"), "configuration file (default "+defaultConfigPath()+", if it is there)")
-	flags.StringVar(&p.data, "data", os.Getenv("CROSSDOCK_AGENT_DATA"), "data directory, instead of the configuration's")
+	p.flags = flags
+	flags.StringVarP(&p.config, "config", "c", os.Getenv(configVariable), "configuration file (default "+defaultConfigPath()+", if it is there)")
+	flags.String("data", "", "data directory, instead of the configuration's")
 	flags.StringVarP(&p.output, "output", "o", "text", "text or json")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(exitUsage, err) })
 	root.SetHelpCommand(p.helpCommand())
-	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.numbersCommand(), p.callsCommand(), p.documentsCommand(), p.pluginsCommand(), p.configCommand(), p.versionCommand())
+	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.numbersCommand(), p.callsCommand(), p.documentsCommand(), p.pluginsCommand(), p.configCommand(), p.reloadCommand(), p.versionCommand())
 	return root
 }
 
@@ -144,46 +152,56 @@ func (p *program) versionCommand() *cobra.Command {
 	}
 }
 
-// load reads the configuration, applies the flags that stand above it and checks the file.
+// load reads the configuration and checks it, unless there is no file.
 func (p *program) load() (agent.Config, error) {
-	cfg, path, err := p.loadUnchecked()
-	if err != nil || path == "" {
-		return cfg, err
+	cfg, values, path, err := p.read()
+	if err == nil && path != "" {
+		err = values.Locate(cfg.Validate())
 	}
-	if err := cfg.Validate(); err != nil {
-		return cfg, withCode(exitUsage, fmt.Errorf("%s: %w", path, err))
+	return cfg, withCode(exitUsage, err)
+}
+
+// loadRunning is for commands that ask the running agent: that one goes on by the
+// configuration before, so that a file that is wrong is no reason not to ask.
+func (p *program) loadRunning() agent.Config {
+	cfg, _, _, err := p.read()
+	if err != nil {
+		fmt.Fprintf(p.err, "crossdock-agent: the configuration is wrong: %v\n", err)
 	}
-	return cfg, nil
+	return cfg
 }
 
 // loadWhole is for commands that need all of it, where there is no file too.
 func (p *program) loadWhole() (agent.Config, error) {
-	cfg, err := p.load()
+	cfg, values, _, err := p.read()
 	if err == nil {
-		err = withCode(exitUsage, cfg.Validate())
+		err = values.Locate(cfg.Validate())
 	}
-	return cfg, err
+	return cfg, withCode(exitUsage, err)
 }
 
 // loadUnchecked leaves the check to a command whose own flags complete the configuration.
 // path is the file, empty if there is none.
 func (p *program) loadUnchecked() (cfg agent.Config, path string, err error) {
-	cfg, path = agent.DefaultConfig(), p.config
-	if path == "" {
+	cfg, _, path, err = p.read()
+	return cfg, path, withCode(exitUsage, err)
+}
+
+// read reads the file, the fragments beside it, the environment and the flags.
+func (p *program) read() (agent.Config, *settings.Values, string, error) {
+	sources := settings.Sources{
+		File: p.config, Prefix: agent.VariablePrefix, Apart: []string{configVariable},
+		Flags: p.flags, Keys: map[string]string{"data": "data"},
+	}
+	if sources.File == "" {
+		sources.Dir = filepath.Dir(defaultConfigPath())
 		if _, err := os.Stat(defaultConfigPath()); err == nil {
-			path = defaultConfigPath()
+			sources.File = defaultConfigPath()
 		}
 	}
-	if path != "" {
-		if cfg, err = agent.ReadUnchecked(path); err != nil {
-			return cfg, path, withCode(exitUsage, err)
-		}
-	}
-	if p.data != "" {
-		cfg.Data, cfg.Secrets = p.data, ""
-	}
+	cfg, values, err := agent.Read(sources)
 	cfg.Version = version
-	return cfg, path, nil
+	return cfg, values, sources.File, err
 }
 
 // print writes v as JSON, or as the text that the command makes of it.
@@ -205,29 +223,15 @@ func (p *program) runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			cfg.Level = new(slog.LevelVar)
 			cfg.Logger = cfg.NewLogger(p.err)
+			cfg.Reread = func() (agent.Config, error) { return p.loadWhole() }
 			a, err := agent.New(cfg)
 			if err != nil {
 				return err
 			}
+			defer reloadOnHangup(a, cfg.Logger)()
 			return a.Run(cmd.Context())
 		},
 	}
-}
-
-func (p *program) configCommand() *cobra.Command {
-	config := &cobra.Command{RunE: p.group, Use: "config", Short: "Look at the configuration"}
-	config.AddCommand(&cobra.Command{
-		Use: "check", Short: "Say what is wrong with the configuration", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if _, err := p.loadWhole(); err != nil {
-				return err
-			}
-			valid := struct {
-				Valid bool `json:"valid"`
-			}{true}
-			return p.print(valid, func(w io.Writer) { fmt.Fprintln(w, "the configuration is valid") })
-		},
-	})
-	return config
 }

@@ -81,7 +81,7 @@ func (l *local) call(ctx context.Context, method, path string, query url.Values)
 	if err := json.NewDecoder(io.LimitReader(answer.Body, 64<<10)).Decode(&problem); err != nil || problem.Detail == "" {
 		problem.Detail = answer.Status
 	}
-	codes := map[int]int{http.StatusUnauthorized: exitDenied, http.StatusConflict: exitConflict}
+	codes := map[int]int{http.StatusUnauthorized: exitDenied, http.StatusConflict: exitConflict, http.StatusUnprocessableEntity: exitUsage}
 	code := codes[answer.StatusCode]
 	if code == 0 {
 		code = exitFailed
@@ -141,10 +141,7 @@ func (p *program) statusCommand() *cobra.Command {
 		Long: "Show link, policy, queue and systems of the running agent.\n\n" +
 			"A system whose token is missing cannot post. A file that is put in place later is taken within 30 s.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.load()
-			if err != nil {
-				return err
-			}
+			cfg := p.loadRunning()
 			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
 			defer cancel()
 			var status agent.Status
@@ -188,6 +185,7 @@ func printStatus(w io.Writer, s agent.Status) {
 	fmt.Fprintf(t, "version\t%s, running since %s\n", s.Version, s.Started.Local().Format(time.DateTime))
 	fmt.Fprintf(t, "link\t%s\n", oneLine(link))
 	fmt.Fprintf(t, "policy\t%s\n", oneLine(policy))
+	printConfig(t, s.Config)
 	fmt.Fprintf(t, "certificate\tuntil %s\n", s.Certificate.Local().Format(time.DateTime))
 	fmt.Fprintf(t, "queue\t%d accepted, %d received, %d to be sent; %.1f of %.1f MB\n",
 		s.Queue.Accepted, s.Queue.Received, s.Queue.Outgoing, megabytes(s.Queue.Bytes), megabytes(s.Queue.Quota))
@@ -209,6 +207,18 @@ func printStatus(w io.Writer, s agent.Status) {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", y.System, state(y), y.Delivered, y.Pending, y.Parked, y.DeadLetters, oneLine(lastError(y)))
 	}
 	_ = t.Flush()
+}
+
+// printConfig says where the running agent does not follow its files.
+func printConfig(t *tabwriter.Writer, c agent.ConfigStatus) {
+	if c.Refused != "" {
+		why, _, _ := strings.Cut(c.Refused, "\n")
+		fmt.Fprintf(t, "configuration\tof %s refused, that of %s is in force: %s\n",
+			c.RefusedAt.Local().Format(time.DateTime), c.Read.Local().Format(time.DateTime), oneLine(why))
+	}
+	if len(c.Restart) > 0 {
+		fmt.Fprintf(t, "configuration\twaiting for a restart: %s\n", listed(c.Restart))
+	}
 }
 
 // printOpenCalls says what waits, and what events of calls have no contract to leave by.

@@ -1,5 +1,6 @@
 // Package secrets owns the way from a secret reference in a policy document to the secret's
-// bytes: file:NAME below one directory, or env:NAME in the environment.
+// bytes: file:NAME below one directory, env:NAME in the environment, or cred:NAME, a
+// credential that the service manager or the operating system keeps for this program.
 //
 // It refuses to know what a secret is for. Its invariant: a name never leads outside the
 // directory, be it by dots, by a link or by an absolute path, unless absolute paths are
@@ -13,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -50,9 +52,11 @@ func (s *Store) Resolve(ref string) ([]byte, error) {
 		return s.file(name)
 	case found && kind == "env" && name != "":
 		return s.env(name)
+	case found && kind == "cred" && name != "":
+		return s.credential(name)
 	}
 	// The reference itself may be a secret that somebody pasted: it is not repeated.
-	return nil, errors.New("not a secret reference: write file:NAME or env:NAME, never the secret itself")
+	return nil, errors.New("not a secret reference: write file:NAME, env:NAME or cred:NAME, never the secret itself")
 }
 
 func (s *Store) env(name string) ([]byte, error) {
@@ -63,18 +67,56 @@ func (s *Store) env(name string) ([]byte, error) {
 	return trim("env:"+name, []byte(value))
 }
 
+// credentialName is what a credential may be called, so that none leads out of its directory.
+var credentialName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+
+func (s *Store) credential(name string) ([]byte, error) {
+	if !credentialName.MatchString(name) {
+		return nil, fmt.Errorf("secret cred:%s: the name of a credential is made of letters, digits, dot, dash and underscore", name)
+	}
+	content, err := s.openCredential(name)
+	if err != nil {
+		return nil, err
+	}
+	return trim("cred:"+name, content)
+}
+
+// content reads a file of dir.
+func content(ref, dir, name string) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", ref, err)
+	}
+	defer root.Close()
+	file, err := root.Open(name)
+	if err != nil {
+		return nil, missing(ref, filepath.Join(dir, name), err)
+	}
+	defer file.Close()
+	return read(ref, file)
+}
+
+// read gives what is in a file, one byte more than is allowed if there is more.
+func read(ref string, file *os.File) ([]byte, error) {
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("secret %s is not a regular file", ref)
+	}
+	content, err := io.ReadAll(io.LimitReader(file, MaxSecret+1))
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", ref, err)
+	}
+	return content, nil
+}
+
 func (s *Store) file(name string) ([]byte, error) {
 	file, err := s.open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("secret file:%s is not a regular file", name)
-	}
-	content, err := io.ReadAll(io.LimitReader(file, MaxSecret+1))
+	content, err := read("file:"+name, file)
 	if err != nil {
-		return nil, fmt.Errorf("secret file:%s: %w", name, err)
+		return nil, err
 	}
 	return trim("file:"+name, content)
 }
@@ -85,7 +127,7 @@ func (s *Store) open(name string) (*os.File, error) {
 			return nil, fmt.Errorf("secret file:%s: an absolute path is not allowed by this agent's configuration", name)
 		}
 		file, err := os.Open(name)
-		return file, missing(name, name, err)
+		return file, missing("file:"+name, name, err)
 	}
 	if s.cfg.Directory == "" {
 		return nil, fmt.Errorf("secret file:%s: this agent has no secrets directory", name)
@@ -96,15 +138,15 @@ func (s *Store) open(name string) (*os.File, error) {
 	}
 	defer root.Close()
 	file, err := root.Open(filepath.FromSlash(name))
-	return file, missing(name, filepath.Join(s.cfg.Directory, filepath.FromSlash(name)), err)
+	return file, missing("file:"+name, filepath.Join(s.cfg.Directory, filepath.FromSlash(name)), err)
 }
 
-func missing(name, path string, err error) error {
+func missing(ref, path string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%w: there is no file %s", ErrNotFound, path)
 	case err != nil:
-		return fmt.Errorf("secret file:%s: %w", name, err)
+		return fmt.Errorf("secret %s: %w", ref, err)
 	}
 	return nil
 }

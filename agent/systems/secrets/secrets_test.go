@@ -55,6 +55,19 @@ func TestResolve(t *testing.T) {
 	if got, err := allowed.Resolve("file:" + absolute); !bytes.Equal(got, []byte("canary")) {
 		t.Errorf("absolute path, allowed: got %q %v", got, err)
 	}
+	if runtime.GOOS != "windows" { // there credentials are sealed by the system
+		given := func(name string) (string, bool) { return dir, name == "CREDENTIALS_DIRECTORY" }
+		store = New(Config{LookupEnv: given})
+		for ref, want := range map[string]string{"cred:erp": "hunter2", "cred:missing": "", "cred:empty": "", "cred:large": "", "cred:folder": "", "cred:link": "",
+			"cred:" + up: "", "cred:" + absolute: "", "cred:..": "", "cred:.": "", "cred:": "", "cred:folder/x": ""} {
+			if got, err := store.Resolve(ref); string(got) != want || (err == nil) != (want != "") {
+				t.Errorf("%q: got %q %v, want %q", ref, got, err, want)
+			}
+		}
+		if _, err := New(Config{LookupEnv: env}).Resolve("cred:erp"); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "LoadCredential=erp") {
+			t.Errorf("without credentials: %v", err)
+		}
+	}
 	if _, err := New(Config{}).Resolve("file:erp"); err == nil {
 		t.Error("a store without a directory resolved a file")
 	}

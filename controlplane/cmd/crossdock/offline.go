@@ -81,7 +81,8 @@ type joinAnswer struct {
 
 func (a *app) clusterJoin() *cobra.Command {
 	var file, token string
-	cmd := &cobra.Command{
+	var cmd *cobra.Command
+	cmd = &cobra.Command{
 		Use: "join ADDRESS --token TOKEN --config FILE", Short: "Prepare this machine as another node of a cluster", Args: cobra.ExactArgs(1),
 		Long: `Prepare this machine as another node of a cluster.
 
@@ -90,7 +91,7 @@ made there, for this node's name: crossdock token create --node NAME. The config
 says the name (node) and where the others reach it (cluster). The data directory must
 be empty; afterwards the server is started on it as always.`,
 		RunE: a.do(func(ctx context.Context, args []string) error {
-			config, err := a.serverConfig(file, "")
+			config, err := a.serverConfig(file, cmd.Flags())
 			if err != nil {
 				return err
 			}
@@ -107,7 +108,7 @@ be empty; afterwards the server is started on it as always.`,
 			})
 		}),
 	}
-	cmd.Flags().StringVar(&file, "config", "", "configuration file of this node, YAML")
+	configFlag(cmd, &file)
 	cmd.Flags().StringVar(&token, "token", "", "join token for this node; - reads it from stdin")
 	must(cmd.MarkFlagRequired("token"))
 	return cmd
@@ -219,7 +220,8 @@ func fetchBackup(ctx context.Context, c *client, file string) (info controlplane
 func (a *app) clusterRestore() *cobra.Command {
 	var file string
 	var sure bool
-	cmd := &cobra.Command{
+	var cmd *cobra.Command
+	cmd = &cobra.Command{
 		Use: "restore BACKUP", Short: "Begin the cluster anew from a backup, on this node", Args: cobra.ExactArgs(1),
 		Long: `Begin the cluster anew from a backup, on this node.
 
@@ -227,7 +229,7 @@ For when no node is left: while one lives, join new nodes to it, or recover from
 The data directory must be empty. The cluster goes on with this one node, in a new
 generation; agents keep what they hold and send again what the backup does not know.`,
 		RunE: a.do(func(ctx context.Context, args []string) error {
-			config, err := a.serverConfig(file, "")
+			config, err := a.serverConfig(file, cmd.Flags())
 			if err != nil {
 				return err
 			}
@@ -242,7 +244,7 @@ still runs anywhere, stop now: two lives of one cluster must not run at once.`, 
 			return a.show(out, func(w io.Writer) { a.writeRebuilt(w, &out, file, config.Data) })
 		}),
 	}
-	cmd.Flags().StringVar(&file, "config", "", "configuration file of this node, YAML")
+	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&sure, "yes", false, "do not ask")
 	return cmd
 }
@@ -250,7 +252,8 @@ still runs anywhere, stop now: two lives of one cluster must not run at once.`, 
 func (a *app) clusterRecover() *cobra.Command {
 	var file string
 	var sure bool
-	cmd := &cobra.Command{
+	var cmd *cobra.Command
+	cmd = &cobra.Command{
 		Use: "recover", Short: "Go on with this node alone, when a majority is lost for good", Args: cobra.NoArgs,
 		Long: `Go on with this node alone, when a majority is lost for good.
 
@@ -258,7 +261,7 @@ The server must be stopped. Of several survivors take the one with the highest
 applied entry (crossdock cluster status on each). What others had and this one had not
 may be missing afterwards; everything that this node has is kept.`,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
-			config, err := a.serverConfig(file, "")
+			config, err := a.serverConfig(file, cmd.Flags())
 			if err != nil {
 				return err
 			}
@@ -273,7 +276,7 @@ loses nothing. Afterwards the others must never be started with the data they ha
 			return a.show(out, func(w io.Writer) { a.writeRebuilt(w, &out, file, config.Data) })
 		}),
 	}
-	cmd.Flags().StringVar(&file, "config", "", "configuration file of this node, YAML")
+	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&sure, "yes", false, "do not ask")
 	return cmd
 }

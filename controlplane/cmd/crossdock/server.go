@@ -6,67 +6,112 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/crossdock/crossdock/controlplane"
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/settings"
 )
 
 func (a *app) serverCommand() *cobra.Command {
-	var file, approvals, level string
+	var file string
 	cmd := &cobra.Command{
 		Use: "server", Short: "Run a node of the control plane", Args: cobra.NoArgs,
 		Long: `Run a node of the control plane.
 
 The first start in an empty data directory begins a cluster: it makes the internal CA and
 an administrator, whose token is left in admin.token there, readable by this user only.
-Approvals are chosen then, once: dual (a change needs a second person) or single.`,
-		RunE: a.do(func(ctx context.Context, _ []string) error {
-			config, err := a.serverConfig(file, approvals)
-			if err != nil {
-				return err
-			}
-			var least slog.Level
-			if err := least.UnmarshalText([]byte(level)); err != nil {
-				return usageError("--log-level %q is none of debug, info, warn, error", level)
-			}
-			log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: least}))
-			return a.serve(ctx, config, log)
-		}),
+Approvals are chosen then, once: dual (a change needs a second person) or single.
+
+The signal HUP has it read its configuration again, and take over what can change while it
+runs; what waits for a restart is logged. A configuration that is wrong is refused as a
+whole, and logged.`,
 	}
-	cmd.Flags().StringVar(&file, "config", "", "configuration file, YAML")
-	cmd.Flags().StringVar(&approvals, "approvals", "", "dual or single; when the cluster begins")
-	cmd.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	cmd.RunE = a.do(func(ctx context.Context, _ []string) error {
+		config, err := a.serverConfig(file, cmd.Flags())
+		if err != nil {
+			return err
+		}
+		least := new(slog.LevelVar)
+		log := config.NewLogger(a.stderr, least)
+		again := func() (controlplane.Config, error) { return a.serverConfig(file, cmd.Flags()) }
+		return a.serve(ctx, config, log, func(node *controlplane.ControlPlane) func() { return reloadOnHangup(node, again, least, log) })
+	})
+	configFlag(cmd, &file)
+	cmd.Flags().String("approvals", "", "dual or single; when the cluster begins")
+	cmd.Flags().String("log-level", "", "debug, info, warn or error")
 	return cmd
 }
 
-// serverConfig: defaults, then the file, then flags. The environment names a data directory
-// for a file that names none; where both do and differ, nothing is done in either.
-func (a *app) serverConfig(file, approvals string) (controlplane.Config, error) {
-	config := controlplane.NewConfig()
-	if file != "" {
-		var err error
-		if config, err = controlplane.LoadConfig(file); err != nil {
-			return config, &exitError{exitUsage, err}
+// configFlag is the same for every command that works by a node's configuration.
+func configFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "config", "", "configuration file of this node, YAML (default "+defaultConfig()+", if it is there)")
+}
+
+func defaultConfig() string {
+	if runtime.GOOS == "windows" {
+		return filepath.Join(os.Getenv("ProgramData"), "Crossdock", "controlplane.yaml")
+	}
+	return "/etc/crossdock/controlplane.yaml"
+}
+
+// readConfig: defaults, then the file, the fragments beside it, the environment, flags.
+func readConfig(file string, flags *pflag.FlagSet) (controlplane.Config, *settings.Values, error) {
+	sources := settings.Sources{
+		File: file, Prefix: controlplane.VariablePrefix, Shared: true,
+		Apart: []string{"CROSSDOCK_SERVER", "CROSSDOCK_TOKEN", "CROSSDOCK_CA"},
+		Flags: flags, Keys: map[string]string{"data": "data", "approvals": "approvals", "log-level": "log.level"},
+		Environ: func() []string {
+			return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, agentPrefix) })
+		},
+	}
+	if file == "" {
+		sources.Dir = filepath.Dir(defaultConfig())
+		if _, err := os.Stat(defaultConfig()); err == nil {
+			sources.File = defaultConfig()
 		}
 	}
-	switch env := os.Getenv("CROSSDOCK_DATA"); {
-	case a.client.data != "":
-		config.Data = a.client.data
-	case env == "":
-	case config.DataSaid() && !sameDir(env, config.Data):
-		return config, usageError("CROSSDOCK_DATA is %s, and data: in %s is %s; unset CROSSDOCK_DATA, or say with --data which is meant", env, file, config.Data)
-	case !config.DataSaid():
-		config.Data = env
-	}
-	if approvals != "" {
-		config.Approvals = model.Approvals(approvals)
-	}
-	if err := config.Validate(); err != nil {
+	return controlplane.Read(sources)
+}
+
+// agentPrefix begins the variables of an agent, which may run on the same machine.
+const agentPrefix = "CROSSDOCK_AGENT_"
+
+// serverConfig reads and checks. The environment names a data directory for files that name
+// none; where both do and differ, nothing is done in either.
+func (a *app) serverConfig(file string, flags *pflag.FlagSet) (controlplane.Config, error) {
+	config, values, err := readConfig(file, flags)
+	if err != nil {
 		return config, &exitError{exitUsage, err}
 	}
+	if err := sameData(&config, values); err != nil {
+		return config, &exitError{exitUsage, err}
+	}
+	if err := values.Locate(config.Faults()); err != nil {
+		return config, &exitError{exitUsage, fmt.Errorf("%w: %w", controlplane.ErrConfig, err)}
+	}
 	return config, nil
+}
+
+// sameData refuses a variable that names another data directory than the files do: commands
+// that are clients lean on it, and would speak to another node than this one.
+func sameData(config *controlplane.Config, values *settings.Values) error {
+	at, text := values.InFile("data")
+	variable := values.Origin("data").Env
+	switch {
+	case variable == "" || text == "":
+		return nil
+	case sameDir(config.Data, text):
+		config.Data = text
+		return nil
+	}
+	return fmt.Errorf("%s is %s, and data: in %s is %s; unset %s, or say with --data which is meant",
+		variable, config.Data, at.File, text, variable)
 }
 
 // sameDir reports whether two names are of one directory, there or not.
@@ -81,7 +126,7 @@ func sameDir(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
-func (a *app) serve(ctx context.Context, config controlplane.Config, log *slog.Logger) error {
+func (a *app) serve(ctx context.Context, config controlplane.Config, log *slog.Logger, reload func(*controlplane.ControlPlane) func()) error {
 	controlplane.Version = versionText()
 	node, err := controlplane.New(config, log, func(err error) {
 		// The disk may hang or lie: nothing that would wait for it may come before the end.
@@ -91,6 +136,7 @@ func (a *app) serve(ctx context.Context, config controlplane.Config, log *slog.L
 	if err != nil {
 		return err
 	}
+	defer reload(node)()
 	go func() {
 		select {
 		case <-node.Ready():
