@@ -17,6 +17,7 @@ import (
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/store"
+	"github.com/crossdock/crossdock/protocol/release"
 )
 
 // nodeName is what can stand in a certificate.
@@ -35,6 +36,7 @@ type Config struct {
 	Ops       OpsConfig       `yaml:"ops"`
 	Cluster   ClusterConfig   `yaml:"cluster"`
 	Limits    LimitsConfig    `yaml:"limits"`
+	Releases  ReleasesConfig  `yaml:"releases"`
 
 	// Dial makes the connections to other nodes; nil: TCP. Tests cut nodes off here.
 	Dial func(ctx context.Context, node, address string) (net.Conn, error) `yaml:"-"`
@@ -82,6 +84,12 @@ type LimitsConfig struct {
 	RelayBytes   int64         `yaml:"relayBytes"`   // waiting for all agents
 	Start        time.Duration `yaml:"start"`        // until the store of a node that is alone must be ready
 	Shutdown     time.Duration `yaml:"shutdown"`     // for requests under way to finish
+}
+
+// ReleasesConfig is about releases of the agent. Whether one may run at a site is for the
+// agents to judge, by keys of their own.
+type ReleasesConfig struct {
+	Keys []string `yaml:"keys"` // minisign public keys, RW...; with any, a release that none of them signed is not taken
 }
 
 // NewConfig gives a configuration for one node that serves people on the same machine only.
@@ -181,6 +189,9 @@ func (c *Config) Validate() error {
 	const least = 1 << 20 // a mailbox takes at least one block
 	if c.Limits.MailboxBytes < least || c.Limits.RelayBytes < c.Limits.MailboxBytes {
 		refuse("limits: mailboxBytes at least %d, and relayBytes not less than mailboxBytes", least)
+	}
+	if _, err := release.ParseKeys(c.Releases.Keys); err != nil {
+		refuse("releases.keys: %w", err)
 	}
 	if c.Limits.Start <= 0 || c.Limits.Shutdown <= 0 {
 		refuse("limits: start and shutdown are durations such as 10s")

@@ -37,10 +37,10 @@ func (g *Gateway) FetchRelease(ctx context.Context, r *connect.Request[syncpb.Fe
 // release sends what the agent's site is to run where that is another stage than the agent
 // heard of last.
 func (p *puller) release() error {
-	wanted := p.g.cfg.Store.WantedRelease(p.s.site)
-	if wanted.Stage == p.stage {
+	if _, stage := p.g.cfg.Store.WantedStage(p.s.site); stage == p.stage {
 		return nil
 	}
+	wanted := p.g.cfg.Store.WantedRelease(p.s.site)
 	message := &syncpb.Release{Version: wanted.Version, Manifest: wanted.Manifest, Signature: wanted.Signature, Stage: wanted.Stage}
 	if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Wanted{Wanted: message}}); err != nil {
 		return err

@@ -280,6 +280,22 @@ func (r *Reader) WantedRelease(site string) (wanted model.WantedRelease) {
 	return wanted
 }
 
+// WantedStage is which release a site is to run, and in which stage; empty: none.
+func (r *Reader) WantedStage(site string) (version, stage string) {
+	r.read(func(v view) {
+		if row := v.wantedRelease(site); row != nil {
+			version, stage = row.Version, row.Stage()
+		}
+	})
+	return version, stage
+}
+
+// ReleaseManifest is the manifest of a release as it was signed.
+func (r *Reader) ReleaseManifest(version string) ([]byte, bool) {
+	text, ok := one[releaseText](r, tableReleaseTexts, releaseKey(version))
+	return text.Manifest, ok
+}
+
 // wantedRelease finds the release whose rollout has come to a site, else the active one; nil
 // where there is none, or it is paused.
 func (v view) wantedRelease(site string) (wanted *model.Release) {
