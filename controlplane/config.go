@@ -16,6 +16,7 @@ import (
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/store"
+	"github.com/crossdock/crossdock/protocol/release"
 	"github.com/crossdock/crossdock/protocol/settings"
 )
 
@@ -34,6 +35,7 @@ type Config struct {
 	Ops       OpsConfig       `yaml:"ops" doc:"the door for monitoring"`
 	Cluster   ClusterConfig   `yaml:"cluster" doc:"the door for other nodes"`
 	Limits    LimitsConfig    `yaml:"limits" doc:"those of the relay are fixed when the cluster begins"`
+	Releases  ReleasesConfig  `yaml:"releases" doc:"of the agent, that this node is given to hand to sites"`
 	Log       LogConfig       `yaml:"log" doc:"what is written to standard error"`
 
 	// Dial makes the connections to other nodes; nil: TCP. Tests cut nodes off here.
@@ -83,6 +85,12 @@ type LimitsConfig struct {
 type LogConfig struct {
 	Level  string `yaml:"level" change:"reload" doc:"debug, info, warn or error"`
 	Format string `yaml:"format" doc:"text or json"`
+}
+
+// ReleasesConfig is about releases of the agent. Whether one may run at a site is for the
+// agents to judge, by keys of their own.
+type ReleasesConfig struct {
+	Keys []string `yaml:"keys" doc:"minisign public keys, RW...; with any, a release that none of them signed is not taken"`
 }
 
 // NewConfig gives a configuration for one node that serves people on the same machine only.
@@ -190,6 +198,9 @@ func (c *Config) Faults() error {
 	const least = 1 << 20 // a mailbox takes at least one block
 	if c.Limits.MailboxBytes < least || c.Limits.RelayBytes < c.Limits.MailboxBytes {
 		refuse("limits: mailboxBytes at least %d, and relayBytes not less than mailboxBytes", least)
+	}
+	if _, err := release.ParseKeys(c.Releases.Keys); err != nil {
+		refuse("releases.keys: %w", err)
 	}
 	if c.Limits.Start <= 0 || c.Limits.Shutdown <= 0 {
 		refuse("limits: start and shutdown are durations such as 10s")

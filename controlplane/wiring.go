@@ -16,6 +16,7 @@ import (
 	"github.com/crossdock/crossdock/controlplane/peer"
 	"github.com/crossdock/crossdock/controlplane/pki"
 	"github.com/crossdock/crossdock/controlplane/store"
+	"github.com/crossdock/crossdock/protocol/release"
 )
 
 // Version is that of this program, as nodes tell each other; the build sets it.
@@ -87,8 +88,12 @@ func (c *ControlPlane) furnish(d *doors) error {
 		return err
 	}
 	c.agents.local.Store(doorman)
+	keys, err := release.ParseKeys(c.config.Releases.Keys)
+	if err != nil {
+		return fmt.Errorf("releases.keys: %w", err)
+	}
 	handler, err := api.New(api.Config{
-		Store: c.store, Agents: c.agents, Cluster: c.cluster, MintToken: c.authority.mintJoinToken,
+		Store: c.store, Agents: c.agents, Cluster: c.cluster, MintToken: c.authority.mintJoinToken, ReleaseKeys: keys,
 		Logger: c.log.With("part", "api"), Metrics: api.NewMetrics(c.registry),
 	})
 	if err != nil {

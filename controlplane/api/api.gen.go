@@ -145,6 +145,78 @@ func (e RebuiltCause) Valid() bool {
 	}
 }
 
+// Defines values for ReleaseSiteState.
+const (
+	ReleaseSiteStateCurrent     ReleaseSiteState = "current"
+	ReleaseSiteStateFailed      ReleaseSiteState = "failed"
+	ReleaseSiteStateFetching    ReleaseSiteState = "fetching"
+	ReleaseSiteStateNone        ReleaseSiteState = "none"
+	ReleaseSiteStateRolledBack  ReleaseSiteState = "rolled-back"
+	ReleaseSiteStateTrial       ReleaseSiteState = "trial"
+	ReleaseSiteStateUnsupported ReleaseSiteState = "unsupported"
+	ReleaseSiteStateVerified    ReleaseSiteState = "verified"
+	ReleaseSiteStateWaiting     ReleaseSiteState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the ReleaseSiteState enum.
+func (e ReleaseSiteState) Valid() bool {
+	switch e {
+	case ReleaseSiteStateCurrent:
+		return true
+	case ReleaseSiteStateFailed:
+		return true
+	case ReleaseSiteStateFetching:
+		return true
+	case ReleaseSiteStateNone:
+		return true
+	case ReleaseSiteStateRolledBack:
+		return true
+	case ReleaseSiteStateTrial:
+		return true
+	case ReleaseSiteStateUnsupported:
+		return true
+	case ReleaseSiteStateVerified:
+		return true
+	case ReleaseSiteStateWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReleaseState.
+const (
+	ReleaseStateActive     ReleaseState = "active"
+	ReleaseStateCanary     ReleaseState = "canary"
+	ReleaseStatePaused     ReleaseState = "paused"
+	ReleaseStateReady      ReleaseState = "ready"
+	ReleaseStateSuperseded ReleaseState = "superseded"
+	ReleaseStateUploading  ReleaseState = "uploading"
+	ReleaseStateWithdrawn  ReleaseState = "withdrawn"
+)
+
+// Valid indicates whether the value is a known member of the ReleaseState enum.
+func (e ReleaseState) Valid() bool {
+	switch e {
+	case ReleaseStateActive:
+		return true
+	case ReleaseStateCanary:
+		return true
+	case ReleaseStatePaused:
+		return true
+	case ReleaseStateReady:
+		return true
+	case ReleaseStateSuperseded:
+		return true
+	case ReleaseStateUploading:
+		return true
+	case ReleaseStateWithdrawn:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RevisionState.
 const (
 	RevisionStateActive     RevisionState = "active"
@@ -722,6 +794,133 @@ type Rebuilt struct {
 // RebuiltCause defines model for Rebuilt.Cause.
 type RebuiltCause string
 
+// Release defines model for Release.
+type Release struct {
+	Added    time.Time `json:"added"`
+	Approved time.Time `json:"approved,omitempty,omitzero"`
+	Approver string    `json:"approver,omitempty,omitzero"`
+
+	// Author Who added it
+	Author string `json:"author"`
+
+	// Before The version that was wanted everywhere before
+	Before string `json:"before,omitempty,omitzero"`
+
+	// By Who paused or took it back
+	By string `json:"by,omitempty,omitzero"`
+
+	// BySelf It paused by itself, as agents failed
+	BySelf bool   `json:"bySelf"`
+	Digest Digest `json:"digest"`
+
+	// Everywhere Every site is to run it
+	Everywhere bool          `json:"everywhere"`
+	Files      []ReleaseFile `json:"files"`
+
+	// First Its canary sites
+	First []string `json:"first"`
+
+	// Key ID of the key that signed it, as the signature says
+	Key    string `json:"key,omitempty,omitzero"`
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// Sites That are to run it, until all are
+	Sites []string `json:"sites"`
+
+	// Stage Of the rollout; changes with every step
+	Stage string       `json:"stage,omitempty,omitzero"`
+	State ReleaseState `json:"state"`
+
+	// Stepped When the last step was
+	Stepped time.Time `json:"stepped,omitempty,omitzero"`
+	Version string    `json:"version"`
+}
+
+// ReleaseAddition defines model for ReleaseAddition.
+type ReleaseAddition struct {
+	// Manifest manifest.json, byte for byte
+	Manifest string `json:"manifest"`
+
+	// Signature manifest.json.minisig
+	Signature string `json:"signature"`
+}
+
+// ReleaseApproval defines model for ReleaseApproval.
+type ReleaseApproval struct {
+	Digest Digest `json:"digest"`
+
+	// Regions All sites that the policy in force has in these
+	Regions []string `json:"regions,omitempty,omitzero"`
+	Sites   []string `json:"sites,omitempty,omitzero"`
+}
+
+// ReleaseFile defines model for ReleaseFile.
+type ReleaseFile struct {
+	// Have Bytes that are here
+	Have   int64  `json:"have"`
+	Sha256 string `json:"sha256"`
+	Size   int64  `json:"size"`
+}
+
+// ReleaseList defines model for ReleaseList.
+type ReleaseList struct {
+	Items []Release `json:"items"`
+}
+
+// ReleasePiece defines model for ReleasePiece.
+type ReleasePiece struct {
+	Data   []byte `json:"data"`
+	Offset int64  `json:"offset"`
+}
+
+// ReleaseReason defines model for ReleaseReason.
+type ReleaseReason struct {
+	Reason string `json:"reason,omitempty,omitzero"`
+}
+
+// ReleaseReport defines model for ReleaseReport.
+type ReleaseReport struct {
+	Items []ReleaseSite `json:"items"`
+
+	// Manifest As it was signed
+	Manifest string  `json:"manifest"`
+	Release  Release `json:"release"`
+}
+
+// ReleaseScope defines model for ReleaseScope.
+type ReleaseScope struct {
+	// Regions All sites that the policy in force has in these
+	Regions []string `json:"regions,omitempty,omitzero"`
+	Sites   []string `json:"sites,omitempty,omitzero"`
+}
+
+// ReleaseSite defines model for ReleaseSite.
+type ReleaseSite struct {
+	Agent     string    `json:"agent"`
+	Connected bool      `json:"connected"`
+	LastSeen  time.Time `json:"lastSeen,omitempty,omitzero"`
+
+	// Running Version that runs there, as it last said
+	Running string    `json:"running"`
+	Since   time.Time `json:"since,omitempty,omitzero"`
+	Site    string    `json:"site"`
+
+	// State As it last said, of the stage that it is in. waiting: it has not said anything of this stage yet. unsupported: it
+	// is older than releases, and is upgraded by hand once. none: nothing is wanted.
+	State ReleaseSiteState `json:"state"`
+
+	// Wanted Version that it is to run; empty: none is wanted, or its rollout is paused
+	Wanted string `json:"wanted"`
+	Why    string `json:"why,omitempty,omitzero"`
+}
+
+// ReleaseSiteState As it last said, of the stage that it is in. waiting: it has not said anything of this stage yet. unsupported: it
+// is older than releases, and is upgraded by hand once. none: nothing is wanted.
+type ReleaseSiteState string
+
+// ReleaseState defines model for ReleaseState.
+type ReleaseState string
+
 // Replay defines model for Replay.
 type Replay struct {
 	// Confirm Replaying out of order is meant
@@ -893,6 +1092,9 @@ type NodeID = string
 // Number defines model for Number.
 type Number = uint64
 
+// ReleaseVersion defines model for ReleaseVersion.
+type ReleaseVersion = string
+
 // AllowAgentParams defines parameters for AllowAgent.
 type AllowAgentParams struct {
 	// IdempotencyKey Makes a repeat of the same request harmless
@@ -1010,6 +1212,48 @@ type ReleaseRangeParams struct {
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
+// AddReleaseParams defines parameters for AddRelease.
+type AddReleaseParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// ApproveReleaseParams defines parameters for ApproveRelease.
+type ApproveReleaseParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// PutReleasePieceParams defines parameters for PutReleasePiece.
+type PutReleasePieceParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// PauseReleaseParams defines parameters for PauseRelease.
+type PauseReleaseParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// PromoteReleaseParams defines parameters for PromoteRelease.
+type PromoteReleaseParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// ResumeReleaseParams defines parameters for ResumeRelease.
+type ResumeReleaseParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// WithdrawReleaseParams defines parameters for WithdrawRelease.
+type WithdrawReleaseParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
 // ListRevisionsParams defines parameters for ListRevisions.
 type ListRevisionsParams struct {
 	// Cursor nextCursor of the page before
@@ -1085,6 +1329,27 @@ type CreatePrincipalJSONRequestBody = NewPrincipal
 
 // ReleaseRangeJSONRequestBody defines body for ReleaseRange for application/json ContentType.
 type ReleaseRangeJSONRequestBody = RangeRelease
+
+// AddReleaseJSONRequestBody defines body for AddRelease for application/json ContentType.
+type AddReleaseJSONRequestBody = ReleaseAddition
+
+// ApproveReleaseJSONRequestBody defines body for ApproveRelease for application/json ContentType.
+type ApproveReleaseJSONRequestBody = ReleaseApproval
+
+// PutReleasePieceJSONRequestBody defines body for PutReleasePiece for application/json ContentType.
+type PutReleasePieceJSONRequestBody = ReleasePiece
+
+// PauseReleaseJSONRequestBody defines body for PauseRelease for application/json ContentType.
+type PauseReleaseJSONRequestBody = ReleaseReason
+
+// PromoteReleaseJSONRequestBody defines body for PromoteRelease for application/json ContentType.
+type PromoteReleaseJSONRequestBody = ReleaseScope
+
+// ResumeReleaseJSONRequestBody defines body for ResumeRelease for application/json ContentType.
+type ResumeReleaseJSONRequestBody = ReleaseReason
+
+// WithdrawReleaseJSONRequestBody defines body for WithdrawRelease for application/json ContentType.
+type WithdrawReleaseJSONRequestBody = ReleaseReason
 
 // ProposeRevisionJSONRequestBody defines body for ProposeRevision for application/json ContentType.
 type ProposeRevisionJSONRequestBody = Proposal
@@ -1187,6 +1452,33 @@ type ServerInterface interface {
 	// ReleaseRange Have a range go on at a serial, by your word
 	// (POST /ranges/{name}/release)
 	ReleaseRange(ctx echo.Context, name Name, params ReleaseRangeParams) error
+	// ListReleases The releases of the agent that are kept here
+	// (GET /releases)
+	ListReleases(ctx echo.Context) error
+	// AddRelease Begin a release with its manifest and signature
+	// (POST /releases)
+	AddRelease(ctx echo.Context, params AddReleaseParams) error
+	// GetRelease One release, and how far each site has come with it
+	// (GET /releases/{version})
+	GetRelease(ctx echo.Context, version ReleaseVersion) error
+	// ApproveRelease Have sites run a release
+	// (POST /releases/{version}/approve)
+	ApproveRelease(ctx echo.Context, version ReleaseVersion, params ApproveReleaseParams) error
+	// PutReleasePiece Send the next piece of a file
+	// (POST /releases/{version}/files/{sha256})
+	PutReleasePiece(ctx echo.Context, version ReleaseVersion, sha256 string, params PutReleasePieceParams) error
+	// PauseRelease Hold a rollout
+	// (POST /releases/{version}/pause)
+	PauseRelease(ctx echo.Context, version ReleaseVersion, params PauseReleaseParams) error
+	// PromoteRelease Widen a rollout
+	// (POST /releases/{version}/promote)
+	PromoteRelease(ctx echo.Context, version ReleaseVersion, params PromoteReleaseParams) error
+	// ResumeRelease Go on with a paused rollout
+	// (POST /releases/{version}/resume)
+	ResumeRelease(ctx echo.Context, version ReleaseVersion, params ResumeReleaseParams) error
+	// WithdrawRelease Take a release back
+	// (POST /releases/{version}/withdraw)
+	WithdrawRelease(ctx echo.Context, version ReleaseVersion, params WithdrawReleaseParams) error
 	// ListRevisions The history of the policy, newest first
 	// (GET /revisions)
 	ListRevisions(ctx echo.Context, params ListRevisionsParams) error
@@ -1947,6 +2239,284 @@ func (w *ServerInterfaceWrapper) ReleaseRange(ctx echo.Context) error {
 	return err
 }
 
+// ListReleases converts echo context to params.
+func (w *ServerInterfaceWrapper) ListReleases(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListReleases(ctx)
+	return err
+}
+
+// AddRelease converts echo context to params.
+func (w *ServerInterfaceWrapper) AddRelease(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AddReleaseParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.AddRelease(ctx, params)
+	return err
+}
+
+// GetRelease converts echo context to params.
+func (w *ServerInterfaceWrapper) GetRelease(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "version" -------------
+	var version ReleaseVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", ctx.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter version: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetRelease(ctx, version)
+	return err
+}
+
+// ApproveRelease converts echo context to params.
+func (w *ServerInterfaceWrapper) ApproveRelease(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "version" -------------
+	var version ReleaseVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", ctx.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter version: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ApproveReleaseParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ApproveRelease(ctx, version, params)
+	return err
+}
+
+// PutReleasePiece converts echo context to params.
+func (w *ServerInterfaceWrapper) PutReleasePiece(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "version" -------------
+	var version ReleaseVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", ctx.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter version: %s", err))
+	}
+
+	// ------------- Path parameter "sha256" -------------
+	var sha256 string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sha256", ctx.Param("sha256"), &sha256, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter sha256: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PutReleasePieceParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PutReleasePiece(ctx, version, sha256, params)
+	return err
+}
+
+// PauseRelease converts echo context to params.
+func (w *ServerInterfaceWrapper) PauseRelease(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "version" -------------
+	var version ReleaseVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", ctx.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter version: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PauseReleaseParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PauseRelease(ctx, version, params)
+	return err
+}
+
+// PromoteRelease converts echo context to params.
+func (w *ServerInterfaceWrapper) PromoteRelease(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "version" -------------
+	var version ReleaseVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", ctx.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter version: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PromoteReleaseParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PromoteRelease(ctx, version, params)
+	return err
+}
+
+// ResumeRelease converts echo context to params.
+func (w *ServerInterfaceWrapper) ResumeRelease(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "version" -------------
+	var version ReleaseVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", ctx.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter version: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ResumeReleaseParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ResumeRelease(ctx, version, params)
+	return err
+}
+
+// WithdrawRelease converts echo context to params.
+func (w *ServerInterfaceWrapper) WithdrawRelease(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "version" -------------
+	var version ReleaseVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", ctx.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter version: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params WithdrawReleaseParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.WithdrawRelease(ctx, version, params)
+	return err
+}
+
 // ListRevisions converts echo context to params.
 func (w *ServerInterfaceWrapper) ListRevisions(ctx echo.Context) error {
 	var err error
@@ -2384,6 +2954,15 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/systems/:name/release", wrapper.ReleaseSystem, options.OperationMiddlewares["releaseSystem"]...)
 	router.GET(options.BaseURL+"/ranges", wrapper.ListRanges, options.OperationMiddlewares["listRanges"]...)
 	router.POST(options.BaseURL+"/ranges/:name/release", wrapper.ReleaseRange, options.OperationMiddlewares["releaseRange"]...)
+	router.GET(options.BaseURL+"/releases", wrapper.ListReleases, options.OperationMiddlewares["listReleases"]...)
+	router.POST(options.BaseURL+"/releases", wrapper.AddRelease, options.OperationMiddlewares["addRelease"]...)
+	router.GET(options.BaseURL+"/releases/:version", wrapper.GetRelease, options.OperationMiddlewares["getRelease"]...)
+	router.POST(options.BaseURL+"/releases/:version/files/:sha256", wrapper.PutReleasePiece, options.OperationMiddlewares["putReleasePiece"]...)
+	router.POST(options.BaseURL+"/releases/:version/approve", wrapper.ApproveRelease, options.OperationMiddlewares["approveRelease"]...)
+	router.POST(options.BaseURL+"/releases/:version/promote", wrapper.PromoteRelease, options.OperationMiddlewares["promoteRelease"]...)
+	router.POST(options.BaseURL+"/releases/:version/pause", wrapper.PauseRelease, options.OperationMiddlewares["pauseRelease"]...)
+	router.POST(options.BaseURL+"/releases/:version/resume", wrapper.ResumeRelease, options.OperationMiddlewares["resumeRelease"]...)
+	router.POST(options.BaseURL+"/releases/:version/withdraw", wrapper.WithdrawRelease, options.OperationMiddlewares["withdrawRelease"]...)
 	router.GET(options.BaseURL+"/events", wrapper.TraceEvents, options.OperationMiddlewares["traceEvents"]...)
 	router.GET(options.BaseURL+"/deadletters", wrapper.ListDeadLetters, options.OperationMiddlewares["listDeadLetters"]...)
 	router.GET(options.BaseURL+"/deadletters/:id", wrapper.GetDeadLetter, options.OperationMiddlewares["getDeadLetter"]...)
@@ -3502,6 +4081,370 @@ func (response ReleaseRangedefaultApplicationProblemPlusJSONResponse) VisitRelea
 	return err
 }
 
+type ListReleasesRequestObject struct {
+}
+
+type ListReleasesResponseObject interface {
+	VisitListReleasesResponse(w http.ResponseWriter) error
+}
+
+type ListReleases200JSONResponse ReleaseList
+
+func (response ListReleases200JSONResponse) VisitListReleasesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListReleasesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListReleasesdefaultApplicationProblemPlusJSONResponse) VisitListReleasesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AddReleaseRequestObject struct {
+	Params AddReleaseParams
+	Body   *AddReleaseJSONRequestBody
+}
+
+type AddReleaseResponseObject interface {
+	VisitAddReleaseResponse(w http.ResponseWriter) error
+}
+
+type AddRelease201JSONResponse Release
+
+func (response AddRelease201JSONResponse) VisitAddReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AddReleasedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AddReleasedefaultApplicationProblemPlusJSONResponse) VisitAddReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReleaseRequestObject struct {
+	Version ReleaseVersion `json:"version"`
+}
+
+type GetReleaseResponseObject interface {
+	VisitGetReleaseResponse(w http.ResponseWriter) error
+}
+
+type GetRelease200JSONResponse ReleaseReport
+
+func (response GetRelease200JSONResponse) VisitGetReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetReleasedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetReleasedefaultApplicationProblemPlusJSONResponse) VisitGetReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveReleaseRequestObject struct {
+	Version ReleaseVersion `json:"version"`
+	Params  ApproveReleaseParams
+	Body    *ApproveReleaseJSONRequestBody
+}
+
+type ApproveReleaseResponseObject interface {
+	VisitApproveReleaseResponse(w http.ResponseWriter) error
+}
+
+type ApproveRelease200JSONResponse Release
+
+func (response ApproveRelease200JSONResponse) VisitApproveReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveReleasedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ApproveReleasedefaultApplicationProblemPlusJSONResponse) VisitApproveReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutReleasePieceRequestObject struct {
+	Version ReleaseVersion `json:"version"`
+	Sha256  string         `json:"sha256"`
+	Params  PutReleasePieceParams
+	Body    *PutReleasePieceJSONRequestBody
+}
+
+type PutReleasePieceResponseObject interface {
+	VisitPutReleasePieceResponse(w http.ResponseWriter) error
+}
+
+type PutReleasePiece200JSONResponse Release
+
+func (response PutReleasePiece200JSONResponse) VisitPutReleasePieceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutReleasePiecedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PutReleasePiecedefaultApplicationProblemPlusJSONResponse) VisitPutReleasePieceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseReleaseRequestObject struct {
+	Version ReleaseVersion `json:"version"`
+	Params  PauseReleaseParams
+	Body    *PauseReleaseJSONRequestBody
+}
+
+type PauseReleaseResponseObject interface {
+	VisitPauseReleaseResponse(w http.ResponseWriter) error
+}
+
+type PauseRelease200JSONResponse Release
+
+func (response PauseRelease200JSONResponse) VisitPauseReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseReleasedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PauseReleasedefaultApplicationProblemPlusJSONResponse) VisitPauseReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PromoteReleaseRequestObject struct {
+	Version ReleaseVersion `json:"version"`
+	Params  PromoteReleaseParams
+	Body    *PromoteReleaseJSONRequestBody
+}
+
+type PromoteReleaseResponseObject interface {
+	VisitPromoteReleaseResponse(w http.ResponseWriter) error
+}
+
+type PromoteRelease200JSONResponse Release
+
+func (response PromoteRelease200JSONResponse) VisitPromoteReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PromoteReleasedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PromoteReleasedefaultApplicationProblemPlusJSONResponse) VisitPromoteReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeReleaseRequestObject struct {
+	Version ReleaseVersion `json:"version"`
+	Params  ResumeReleaseParams
+	Body    *ResumeReleaseJSONRequestBody
+}
+
+type ResumeReleaseResponseObject interface {
+	VisitResumeReleaseResponse(w http.ResponseWriter) error
+}
+
+type ResumeRelease200JSONResponse Release
+
+func (response ResumeRelease200JSONResponse) VisitResumeReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeReleasedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ResumeReleasedefaultApplicationProblemPlusJSONResponse) VisitResumeReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawReleaseRequestObject struct {
+	Version ReleaseVersion `json:"version"`
+	Params  WithdrawReleaseParams
+	Body    *WithdrawReleaseJSONRequestBody
+}
+
+type WithdrawReleaseResponseObject interface {
+	VisitWithdrawReleaseResponse(w http.ResponseWriter) error
+}
+
+type WithdrawRelease200JSONResponse Release
+
+func (response WithdrawRelease200JSONResponse) VisitWithdrawReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawReleasedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response WithdrawReleasedefaultApplicationProblemPlusJSONResponse) VisitWithdrawReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRevisionsRequestObject struct {
 	Params ListRevisionsParams
 }
@@ -4180,6 +5123,33 @@ type StrictServerInterface interface {
 	// ReleaseRange Have a range go on at a serial, by your word
 	// (POST /ranges/{name}/release)
 	ReleaseRange(ctx context.Context, request ReleaseRangeRequestObject) (ReleaseRangeResponseObject, error)
+	// ListReleases The releases of the agent that are kept here
+	// (GET /releases)
+	ListReleases(ctx context.Context, request ListReleasesRequestObject) (ListReleasesResponseObject, error)
+	// AddRelease Begin a release with its manifest and signature
+	// (POST /releases)
+	AddRelease(ctx context.Context, request AddReleaseRequestObject) (AddReleaseResponseObject, error)
+	// GetRelease One release, and how far each site has come with it
+	// (GET /releases/{version})
+	GetRelease(ctx context.Context, request GetReleaseRequestObject) (GetReleaseResponseObject, error)
+	// ApproveRelease Have sites run a release
+	// (POST /releases/{version}/approve)
+	ApproveRelease(ctx context.Context, request ApproveReleaseRequestObject) (ApproveReleaseResponseObject, error)
+	// PutReleasePiece Send the next piece of a file
+	// (POST /releases/{version}/files/{sha256})
+	PutReleasePiece(ctx context.Context, request PutReleasePieceRequestObject) (PutReleasePieceResponseObject, error)
+	// PauseRelease Hold a rollout
+	// (POST /releases/{version}/pause)
+	PauseRelease(ctx context.Context, request PauseReleaseRequestObject) (PauseReleaseResponseObject, error)
+	// PromoteRelease Widen a rollout
+	// (POST /releases/{version}/promote)
+	PromoteRelease(ctx context.Context, request PromoteReleaseRequestObject) (PromoteReleaseResponseObject, error)
+	// ResumeRelease Go on with a paused rollout
+	// (POST /releases/{version}/resume)
+	ResumeRelease(ctx context.Context, request ResumeReleaseRequestObject) (ResumeReleaseResponseObject, error)
+	// WithdrawRelease Take a release back
+	// (POST /releases/{version}/withdraw)
+	WithdrawRelease(ctx context.Context, request WithdrawReleaseRequestObject) (WithdrawReleaseResponseObject, error)
 	// ListRevisions The history of the policy, newest first
 	// (GET /revisions)
 	ListRevisions(ctx context.Context, request ListRevisionsRequestObject) (ListRevisionsResponseObject, error)
@@ -5095,6 +6065,397 @@ func (sh *strictHandler) ReleaseRange(ctx echo.Context, name Name, params Releas
 	return nil
 }
 
+// ListReleases operation middleware
+func (sh *strictHandler) ListReleases(ctx echo.Context) error {
+	var request ListReleasesRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListReleases(ctx.Request().Context(), request.(ListReleasesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListReleases")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListReleasesResponseObject); ok {
+		return validResponse.VisitListReleasesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// AddRelease operation middleware
+func (sh *strictHandler) AddRelease(ctx echo.Context, params AddReleaseParams) error {
+	var request AddReleaseRequestObject
+
+	request.Params = params
+
+	var body AddReleaseJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.AddRelease(ctx.Request().Context(), request.(AddReleaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AddRelease")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(AddReleaseResponseObject); ok {
+		return validResponse.VisitAddReleaseResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetRelease operation middleware
+func (sh *strictHandler) GetRelease(ctx echo.Context, version ReleaseVersion) error {
+	var request GetReleaseRequestObject
+
+	request.Version = version
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRelease(ctx.Request().Context(), request.(GetReleaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRelease")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetReleaseResponseObject); ok {
+		return validResponse.VisitGetReleaseResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ApproveRelease operation middleware
+func (sh *strictHandler) ApproveRelease(ctx echo.Context, version ReleaseVersion, params ApproveReleaseParams) error {
+	var request ApproveReleaseRequestObject
+
+	request.Version = version
+	request.Params = params
+
+	var body ApproveReleaseJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ApproveRelease(ctx.Request().Context(), request.(ApproveReleaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ApproveRelease")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ApproveReleaseResponseObject); ok {
+		return validResponse.VisitApproveReleaseResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PutReleasePiece operation middleware
+func (sh *strictHandler) PutReleasePiece(ctx echo.Context, version ReleaseVersion, sha256 string, params PutReleasePieceParams) error {
+	var request PutReleasePieceRequestObject
+
+	request.Version = version
+	request.Sha256 = sha256
+	request.Params = params
+
+	var body PutReleasePieceJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PutReleasePiece(ctx.Request().Context(), request.(PutReleasePieceRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutReleasePiece")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PutReleasePieceResponseObject); ok {
+		return validResponse.VisitPutReleasePieceResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PauseRelease operation middleware
+func (sh *strictHandler) PauseRelease(ctx echo.Context, version ReleaseVersion, params PauseReleaseParams) error {
+	var request PauseReleaseRequestObject
+
+	request.Version = version
+	request.Params = params
+
+	var body PauseReleaseJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PauseRelease(ctx.Request().Context(), request.(PauseReleaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PauseRelease")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PauseReleaseResponseObject); ok {
+		return validResponse.VisitPauseReleaseResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PromoteRelease operation middleware
+func (sh *strictHandler) PromoteRelease(ctx echo.Context, version ReleaseVersion, params PromoteReleaseParams) error {
+	var request PromoteReleaseRequestObject
+
+	request.Version = version
+	request.Params = params
+
+	var body PromoteReleaseJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PromoteRelease(ctx.Request().Context(), request.(PromoteReleaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PromoteRelease")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PromoteReleaseResponseObject); ok {
+		return validResponse.VisitPromoteReleaseResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ResumeRelease operation middleware
+func (sh *strictHandler) ResumeRelease(ctx echo.Context, version ReleaseVersion, params ResumeReleaseParams) error {
+	var request ResumeReleaseRequestObject
+
+	request.Version = version
+	request.Params = params
+
+	var body ResumeReleaseJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ResumeRelease(ctx.Request().Context(), request.(ResumeReleaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResumeRelease")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ResumeReleaseResponseObject); ok {
+		return validResponse.VisitResumeReleaseResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// WithdrawRelease operation middleware
+func (sh *strictHandler) WithdrawRelease(ctx echo.Context, version ReleaseVersion, params WithdrawReleaseParams) error {
+	var request WithdrawReleaseRequestObject
+
+	request.Version = version
+	request.Params = params
+
+	var body WithdrawReleaseJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.WithdrawRelease(ctx.Request().Context(), request.(WithdrawReleaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "WithdrawRelease")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(WithdrawReleaseResponseObject); ok {
+		return validResponse.VisitWithdrawReleaseResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListRevisions operation middleware
 func (sh *strictHandler) ListRevisions(ctx echo.Context, params ListRevisionsParams) error {
 	var request ListRevisionsRequestObject
@@ -5588,151 +6949,175 @@ func (sh *strictHandler) WhoAmI(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"5H17k9s4kudXQej2oqdvWQ+77b6dqn+u/Ohp79luR9k7HXFdvjVEpkSMKIADQFJpHf7uG8gEQEoCJbJK",
-	"5XH3/NHRrioSBDITiXz8MvF5lKt5rSRIa0YXn0c113wOFjT+dLWwpdLCrl+9cD8WYHItaiuUHF2MPpTA",
-	"eHjgO8NEMcpGwv2l5rYcZSPJ5zC6GMVnRtlIw98XQkMxurB6AdnI5CXMOX3YWtDu7f//2/nJn/nJ5OPn",
-	"H598+ZdRNrLr2o1jrBZyOvryJRs9X2ij9O6UJNxa+htTE2ZLYDWfAhvDRGkIs/v7AvS6mV5OY7XnMue3",
-	"r0FObTm6eProcTaaCxl+fpSazgvgxWtw80/R6cqwShgLxSUT1jBTcVOCYVwDW2lhLUj2Px//xEpoprhJ",
-	"QCRsN+WGzvblbQ44t9/DZF8VMK+VBZmv/y+sd+f7hs/c9JiGGrgNXDd8DsxNAoxlJdfzCowJ8y2BF6Cb",
-	"Gbc+ceK+0THdR4//bXu6bZm9Ovl//OS/zk/+fPqfFycf/zUtt6/FXFg3bkoQK/xj++sFTPiisqOLR+fn",
-	"mZuLmC/mo4un+JOQ9FNDNiEtTEHjl97imJ9THML/9eRRYtG7q3qrCuhSEFIV8J1h/pup2aii92x+fLKP",
-	"A0T+j78FNpx8/F9pLrxdzMegu6hDf9w3o4nSc25HF6OFkPbHJ6MDzPjixjK1kgZQqb7TalzB3P0zV9KC",
-	"RIngdV2JnDvSndX0xL/+zTg6fm59+l80TEYXo/9x1mjtM/qrOQvj4hc3OfFryS1bgbRspZWcMi4LtnK/",
-	"s4oVConiR0GtP/VzqrWqQVtB8+ZVpVaOHtt8/g9pReX2nWRcMlUVLFf12u1FYZkwrALLhGRK5o7TkXoF",
-	"t3BiBQrGFpOy1qGRECtumRFTCQXqKAkrt81zN9OJI2FywFxJCblNzf+DYlyuUVQzxg2bcO3+5xSJksCs",
-	"+x6XZgXasJlUK9OMP1aqAi7dB0BqVVU0fr81Qq3yMi1Q20KUjSpu7HsA2X/4ORfVWN0+W1viX3yr+yP+",
-	"lZfLYA70mZn0qmZnAri1O9gHeonsY25dqdlryNUStJe9zSGuQcKKV4athC2dzMFt7bbqlgz0mbyGpZoN",
-	"YZoRNr1aY7ld0EYpCuFmyqt3rQ1EWiRhQrnd9p1haiVZrhbS2V4ZyxfzRcWtWAKbKI1yTuISp6TGf4Pc",
-	"ke72ZKpO/C+dxji95qs3YAyfwoiUT1BkvwXdj4sIAtgS3fY22ZaGLYH6uD2RLxkpjtfCJJSHsDDf/Mc+",
-	"VUYa6Ev8BNear3cWQ0MlJ1LXWi151c2NCa8MZFuTzLnkOqFx3gsLhvTA1OkyyyZCG3uJ8qcW1qmKOeNV",
-	"xZwJQmournPQaYqn/Ct69dG5P+fDz1vkyEYLKf6+AP9nJ19O8YspEAP2EfgFPbVNUf/yPpImtqMRcloB",
-	"mwOXnkpObdagjZJszteM47vgj5wS1u4YsoBkM1AtwaAQugP0t1Gx4BWKqBu0NZWGRFeLQtjnJeSzXTkr",
-	"wHJRJTcoSBvUSR/N4MzEvmTMRmrW+mY8FbbIq2ajZhpJIruVvZSWhHDr+M2J3ImVcdtff43XySEauu3T",
-	"XoNUTzYquSn7k1BGs6wPe/wcUmupNSyFWpg7boJoAXK3xLHbaJ72WbPy+A2/yk5uHkUdNmKxoxOzltOb",
-	"oEZ/ldk2uHYlb8ntkFMSD7WEqkDFbtiqVAYShpuzFr1lN14zYbO2hmXhrE6JQ65h2AzJZDD9XxAJy/Fn",
-	"uA0u5/ufr04eP/2RrF7D6sW4EjmbwRpNyr8pIZlVM5CG1UIy0WHzWGJUb2PEcrJGgvJ0suDldUluFY34",
-	"MTskGI6sNFxDzIZKkaMp0Xm2kEUF/1FXijTmgBN3jK8e3KgqX8zx89vT9u+nZvW85HIKu9Kcx99v8pIX",
-	"BRQZ0zBXzjRVmtGTRYrwEwFVkZDvd9yWJogEPUQnYiEmE1QqccPvjLm9r2dCJkTuFxq78CRJTa7TINdQ",
-	"VzxPWdTOEDVrY2Hu9yY+yDh7T78cw1S4w10xy2cwOiRNOPUsWJue4kkmVQtjSekndM5BwbiGpTBuBU7l",
-	"tA2Uvdo0PtjyM7f18n51HFRlgmuNDdl34oNV1xQkaB6sgS3XiAtD2hOWoNdMg7FKA3r83qVa93SNSOHt",
-	"6kGZcy07Pv+GF+5bsDo4g51xKwrL7Qz5awm2BI1S7zzKTX9ckJ9ehZjerl9Of3qb9EVfzmu7ZqsSZMfw",
-	"6O67/SyVTPKiy8dNDNb1en/Bw0UkZE7DeCEqe1jo6LEv2WgJuhD5wTf+6h9LnhYtMdyUivZebB8mPtQX",
-	"edXiTKDE5oZs5pnUHTTwOy1kLmpy9jaVSN3+0/7QWXjQUdcd04dNqWbw8MqeSX4IY25O8I5GSKcU7prC",
-	"qhL5untTcUZPuH0kJJsonUPj1lL0C5gRZJpJZVnu/K72odjaap2xkZ4kFZsmRzdVm4RL4uQI0ctdoxT3",
-	"YYoY5JaGE9BwkTz0h7hZ3FqY17Z90rdUa4cTlvOFSRMQliFMPCi29LxSiwLjNxlpOWHZihtm5ryqGEi1",
-	"mJbuUM/VHBivlJyOBjt5OLVXHWdF+tczSK9fyZe3JXcWQdFhv3DT4QLj5k79Xi264nVqofPuUN5hozTK",
-	"4Ht8fCMEuMtykq09hl/iDysurPvnjsS+5hY0Q8obVnM9c0c+lEIWG55FOyG0s89onxDl4vQCwRq2RkL5",
-	"UYl7QVZbgt5Md5OR3o8mmu7fzMfwlVuq4cF85W3WtxwwVYMceUt7TcQooBJL0EiKQpic6yLpkWWjF2Iy",
-	"6XJY+lPAOz6J1U+0mu8K0zlGmJ3+AzSH/JnRz0i0ql/AZou2OBN8O4vrS1I6RjNbmT5T8sdPf7w4ABPI",
-	"Ro3b2Kk4k5GwjdBvxU3Jam5RTzoiWbiNeeaWFzbnt+2Bn5z/+UcM3rZ/+SixwpiNH3SS3T/g16WavdM5",
-	"TPcaVS2HeDCOhj3NgaCmvEtpfYAjbRJGYh5DkzScuXsi4mfglS0HhakbP2jXwNLAi3WPQDM9F8dKzkzV",
-	"eyQukbLTUCttTUfo6ni20b4I/rJrQ5S0mq2ITu4YSEGdiq/pHzmIpftX1MoZq0EWQk4zf5K6v3EMADXa",
-	"OutvxNSQsjGdNabI5HY0Dgqk4mm3stOcCXGDgbZOyQu1SsvUATvoePbMloyGje1YlxLQ13EfbMropj+/",
-	"/xutZ5OfENK20Bhbx66qFnOZXvxEVGmKlaJDQCshIT3W3JvSSQbAEkJMfv9KcUatF5pxuxZ+DWZRJZTk",
-	"sARiV+YLA72OsP31bZsbhzQuZtLiF1JLfKOWieDvOOkLK6cggBtEJFyyuTBGyGn0mHI+B3f6YxJe+tSE",
-	"gWqS2rmqKvaGVzEiJFCdUiw2Pcb7Llc6zHQIYkHS/j4CwCER65pUC1MKOb0gzWYw42usqCpW8iUELyXY",
-	"mKoqPCkuWaG5kPRqVSHG0DvizUPfmRuJ4zoHVuRlCEMUSsJlZNsFhe9gFagsjIeY3MhWajlM1Rni/tOj",
-	"FkVTJvkeNdfpnfkkV+C0ew7XPyD6vyXu0TvzwA0nZI2YBBY3CZwwta6NcQzzCDfY3S2jt7DaiNwNSBqF",
-	"/MadkYH/Jw0NdCdoNcDRulYVbEI2ng7Fa6ThOTSNDqrFUOJeim1K5Fs+R5QsBvKUZpz5WOzW0SomgGph",
-	"V6RZsaBYLzOLvGTcsEfn88zt17kylj1+UjZhQ2HdH8knChz54fGe4PmRIZ6NDusP390cuRM6ussQv4Qd",
-	"O/o95EqmUoTv3V5luZKWY3itByyvK5v+PIC16HTaOrmcmpxJtZK7Y7aCeidmJuoTVZMkndTKPaO9HGFa",
-	"TSQQn9evUaHXoOqKUju1VlPN58nzDLGtKeTlS8LCRGtYTaPWLLlh4b1+oYhA0lSwuyu/U3FjWQlcF5S4",
-	"741PnWiAiKzcytBKtBQKbrnzIGZ72HKI9wP4FLA2SYCCm09eciHdDyVB+tXSJ9Xw0MCt3NC7b7hgn7Oa",
-	"doRKZeyF8yRRgMglCrmfBJInGufbLHU2GCtEgfQkdmZOtSHGTBgPdEaAaBfYosOXJv2bKC5REi48pBkZ",
-	"mLHxwjKp2BzmY1zGqmVsLJWlKgMlT1r/hg4zQ+aHaOW1wBAIwRJ0h7eYCrXgslv5OaJQ8hhCiNSzSqUg",
-	"eIiNHAJrvlsEEb/iB+ie43UaBDIOU++lWALUcFceMjZXxaNzJ3jm0XlKzAoxFSnd7XEcBrSgFGLCyRxA",
-	"xxJSfofbJlJZZ/MSEB99nAXi9blkjiLcurnztXHaSaOfM1VMyai1LuIIpaqKrvhPqRa6StXnOOvA+j0Z",
-	"fCysE3BvXLKJuIWCtilCvJBdPfEJ8iflIxfbxkoIk8ScJh4n7Zm3AQJ8gLh6UGgigWgsl4XxtWZJ3m6o",
-	"TTPE0HRUee3eSW3yCiaJQ4/E37CJVnMm4daG+DXIvgdqRSGj+9UA+Ejvrj+M4u1pRBLiHMcxeCnpOUdn",
-	"6W0S8qBSNAudEJr3OBFPL9wJi9qRDEm3cj/X3DjpxXOTTyxmzz245YJQzW4B6POOAWSQdhKIje0kAUfs",
-	"m2LRPh66T+h87g9NMTrtIZ8xVD4H0VqxOIv2U7apW7MAKkQ5CxSPMpxSvXsgGYPBToUwfFxtJIRbe7cb",
-	"6nYnT26vL7vhnLVxLXGKe2lxDJ97E6dyN8d7T8CzA0SyLyKvtdJD5o/fdh5wamcK6eT5DsFoK2xHQNZq",
-	"nsOrhM6+qoxyx4NtihQrNU0mq3w4e8s2s7Y2F2dnuVbGFCqfnRawDJV75uxmcX7+Q+5Iiv86DJn0yXVa",
-	"SVxtRlzZw8dXNsXLPSyLnsP2iv79/S9vmf8rE9IfF2NVrNGwRkLxOTgXgrNYJ35wYX4qHUuolRkc/xkM",
-	"GnaG905A4HEor9lb25oAG/vRUgtqHdSDs7lJ89BD5FHX9vZN0bg1HWk8YbcDtNJbCmrS9i324hBb5n9i",
-	"G8e6xuSSfDRXSB/QRSHDGdMxO+j4nyg9AZGs6rzyoSmj2JzLtR/c/QatTTc6aPLSVWtmfW2jGIRPm13O",
-	"xq2qzFsLVUXVe6b36JPeJqmGySI5Fe8jT8EadFKVpvJWjwGzFEROgcSVtukBfRyFUpiGC19FPFFVpVam",
-	"ZeP4AI5U/SMqi+2kRl9PMLAtVDN68Y88aktJ96Y9wunc9jjvfj7j+9eUkxgaGD+qsX2gw8CGaeQ+nFxM",
-	"RI0MWEYDNbmXuvbDpKcVAdO7tMKYYECtKx1B65ck7JgNJPv/k3MWPgVSeuHfiaoPgUZEBGiIIo15PlvU",
-	"I/RalmKpdDJ8lAZ2vfX1VYivIoUbMlKGecw480isnvBjWcBtb5+wV4oewYEBTOgnQ5/xI6T5V1d8PbS6",
-	"V8mJ0PNUObkH6zEEPU+Y0oUzgQyWtKaDBntktEfW4LoF49gSFiqVHVJqR2/otGmBaPrkn8Zev6TOr3Ai",
-	"7sZR2ijiGs03KC4ZQQh9jUSvkNrhSmu0TUKp9aCo51AEw2Y9TZ/pz9VygHdJNVTpfGljmu6GTgbVw9Za",
-	"zVX3sS18/w8Mb2CAADmAGUGs6+JV1VsNBMYPAxUMDdP0AWGHjeQh2Fu6ZaNCJZb1evFosuXIgbhXWsvz",
-	"m+Tjnh38LPoi9/ZR2tiufrVjOwee/0O2ry4yvH4Mi6ddxvYwUOtNBrcOxhaTvDJplb2aRQ3aACH3nLlf",
-	"aL6SyaPz2ud6YtpGwArFJATH25IRdW024sVcdI5YuWN7qPF2Vxd1h2YtfbPD34eGJ3Wjh7qANIOgLikR",
-	"6ait6qqx+UqF4kO64QjLnDhZ0wEFTft3Vx5G67T3wuBZidybcFENip/vd9WjSHRPcTHgLEglHlP15uN1",
-	"N7OPobpIau7upn3QPO+K8gyYhRulo9vNMFC1G7yCFDNfYhku8ZIS5ZSDmyyqKmnblqruv4KfVZ0sXoce",
-	"oFWqJCIPIEzff35vw4EW1e4AvfHWK7p5BkBSp0P3VYQgBrBGuZWhOQDP2VNx2JW82FcEMLjbl5nB6k1H",
-	"ZX9oMZVXKp+xCowzsRFIWcB3pikNjNPttWyrFzLn6Y5qTZDIqrqGAtElDDscXjrVorGedE5dOQ8UM4T4",
-	"Tpxdh0hIMyFzecChS+VL+4q3TcmrCuvLNwFtu0C1HifzX5uy644SVLcPuBZGyeCDITjmO0LpGMzU70YY",
-	"phq6hKzklYXD0IDQ3JPLNbJlC7TkaOCegqraGxfYhXet4zp8NKJZICGx2Jz/DbspRPFz/mQrjR4cwMGB",
-	"wRBG8ORJic2vpbqav+pyw4c2k/gHZiObCSeX6U3gwamWe4TitiaB1Qz5wjH6vVunN9KA61Qu6oqa5cRO",
-	"KkrP2W0x+09Kq4mCkmr+RwO5BhvzbEhG3AU0eJxKaW1N3TGFnCQ2/l+caS+NL4DMAp4d0Y0IdMxCpDuA",
-	"2qmnRc2FNhF4Zuwin53eyBtJB2/u9s54gTDDypZMAhSGcUaz8+v80yffVOS/0F29YM/or27Np6enn74/",
-	"ZVdyfSNj0wEMOmrgRYhKUhElM2oOtKnDd5yEZK1cCyoSNud5KSQQTsCc3sgr9u6X9x+wvYtbF/u01Rb3",
-	"00XTZTfCdbDP7gzWSIj4C9/VFDMPNzJuYb+/MVT0+Anifww1ePIwwPAeQey4+3lSidyesitGPEb6lmol",
-	"b6RyR7mS1fpio/svJ3p71Y3NOyRsDXcjX2LaGo/7dq9V9qfrn56zPz95+r+/960lHbXGFbBPToQ+4TI5",
-	"+5SrAj6d3shf8SDraHZnSxCaujoSbzLfEMWTwSrGCUfIGq6W3FOMmhSzT89DevkkapoLRr3xPrWEDM+r",
-	"AGqFKHen7FcvlU5U3P/zhdYg7UWDhyXezJHvZqEh2Ps3kpqfRHI6oynaj6SfM3deIG7MfQlPdctyLqUi",
-	"IRGSPWYmY2PACC+T6kYSvNA9xcbg5pWXUGTuRcpJhlXESJWjUMEtzxq5I+rcyBZ53lteeQ6tyvWl47eP",
-	"e7vFowuFLWozfCSUkKDg+wdxkSALTN59Wki+5KJy3P/E/vT0/IfvkQDxRfaL3H0F2YmPP/n+RjppUBqF",
-	"wr3WIIMKRJLuNKre3FY7G5BZqCq3VUfZqBI5SIrf+r7FV7Uj5Mnj0/NRNlroqgVRWK1Wpxz/fKr09My/",
-	"a85ev3r+8u37l/hOA6IYRZrihtSqYrUvU4xw0tGj03N6SdUgESI++uH0/PSHEaLqS9TtZ40vNAW0eSik",
-	"IpR8VYwuRs6LuwqY1o0OyY/Pz/d0Rx7WFbnpSZroi3zl5I20/HhNTarxGd92Oz1ynGqr43I2Mov5HEPa",
-	"o5e+m2r7/Gg6X5LbwUXhz7amAablU4P2bp6DMaOPblRPw7PPbm5fOkn5FyBKIvmbBv6/pRfQPHKGbcK/",
-	"fHxo+qdoH32EI5Dc7cXgJhwm4xl2skajT5mEMe7sr4iNdRu9WrNVqXwzKNzzUsUzK3a61gvpi9/cf+o0",
-	"xhADl67cZ+/Dp+zgc1vt8v8xnL3yjcLvz9fXYLdbinPpPUshM+y1m4WThrMCq6x6CMBEab+PeklAOESn",
-	"YgmSLWo8SLFVcwAzQ+gVcNmyA91pZjCCprxN46wrGQ+gGdR2V0p+wrn9E4iJW6hyTucRBOUvYomA3RUZ",
-	"Kr7gEi1D7Bk6RDvQK72F45V1woCFWEJJMirzivKiAv1dMGzM85k7YjgWqTbdQNGC3ZWBa5zCP4EMXPuW",
-	"rsc4dYuoG74zTItpiRvP1MBnnYxfFHQfR7eBgk/s8CAJtIiZ6sTlHhT9SN/u4T3v3TDYQR76/FqPJ+nm",
-	"kYdlcmx3nGC0r/Q7AqN/LVXozIrbPXPHQ5v8kdPIuhajz5agxWTdye+/4p8Dxx+WTtS+PHlVR9PuUkOu",
-	"NLptq9LHhO5JvOdqXi+o8/pOQSCXsOogX960afWU2741aObvy2jq+VipVmTyco2RE81+YCZUDO/qvL+A",
-	"Dd1gH5D44RMdBqlfaLj+Y7dg1ABgIdH9WdH6XEb3mCDVorfQ6sjY4opPj26w5Wyrie2eYwuz1qfsJ/T5",
-	"0QHRAMxYqM0pc96Q1QtDNxxg3ZBaMSXROS8UkPdrxFSyNdhT9iHE8ZUECvBbMYddzj6DqZDXygYkxrDz",
-	"7PA59eiIWzN29t2Vjze8OMYWfMNn4APit5vNz9sXpfXl99nn+NYX4nk6Cdjm/mt0QS3UWahI9iY11lxv",
-	"TIk8m5AUSBkqc7WEq9bEhzG3fcHcUWyWJ7tLf2VD0xAUbmcM+vUcyezArnC0b+QW/SJzfERSTGUEY9+R",
-	"y2ehHX+/rU7JUGQ37ljcrD67Er0UT5iEy+q/9Q1x+Pzr7PZXnltH8mL3b3j81CF58FDgrjO4YfolBVO5",
-	"j0siksMd5s6RVbAEjRsdM8ATUQGGYnluWfil/+AFmwHUeEeTmAHjN7LmxqyULsjpwUjWD4/ZeG39DYFb",
-	"9yCQCWPsJfuUNzFFf8LSatjJCRlln3wmgglLEc4d4+BZQEIPkAeVW7Anxmrg8025iMnEsfDgse0MVtI+",
-	"cPS6ZDnChCdbjcMnXFTuLMTfrDwU9f42App+PmsTI8QzWMeuGdGI4HQS+1Zge2UJbY2zz+5/vY+NK99l",
-	"nZUoWVjZgjY36RWkgaC6ErRijFW1uWz3wtCQW6Wx2TS2VEfY0qHDxfcHH+gE05WED32khM4PRzxQPjjz",
-	"gPrzBDh6i8mH+GpbMIjDZ8OvvmEPx9B3tmXyIkDDWF8HXXCbYFGAXVCzPlOK+jj2HSZEnilq0HEUZR8B",
-	"Il82M+n+2qwHO2R8G8Okp6dwRxlsHHKsYGnjgQXQSlJgCuBFhS2M9ydomlbHZpezqUBHAFX3o85OE223",
-	"Y5PDRlho6mLQx09/TEAQ0iOFSOC9B5p13xX7+PzJvyXH+T3Fc7b6cick2D3BvBS1b2oSoTf5EaT6BfVp",
-	"FaEshNCtGE6YKtWWbwJi7Mr32WdR7E2dtVqGD1VeGzc/fyVudNkmRcONI6XUWiOGTkoe+tKX7Ge+he7g",
-	"VMt2U3s2VeDMm90j6AV94WhMzL6VE8vXTvY6rx5/JTlzdj/FClbObxwDlREfKYEj0NigxA2eIwXzALS+",
-	"4qZjYWC/1G673u9PrVsLmJmJ+nvMzpDk++LBlJHqvvhHlD6k5O9A+i5bsLYxUL4t3r+Q0b3Usds3U9rx",
-	"XzI+5UIe73zCMJkbMtuC8YiGXYwshqQkw3ILK5MIsPOqYvF+3oAukWp1ytodZwvVaomHbrmzV1o9tvgU",
-	"vFchtIejiCkmAioxSdv4OcRLgPcmwjC+5DaTkNN49yHBmqXVPCf478KCb8bVbVb1ug+ezKz9QNSHPJOp",
-	"BiQhqD+rOoZeSLk4goujwIt+QggqtfIiFKrTYJJwmLbUeKcPQQBLVbfkzYuYl7cAWNhv/r9sHhuq176C",
-	"hbp53UMq69hM//6Ev5JrQtZCZUJWKAI/F8aySqkZ4zYLUPfthOTmho9TCycXXqLR9+hKnEP4fnNpxVB+",
-	"xTd/t0ZQIlDzFkui78/793wd8oAN1gfDqNTqTRHIpJPbZbwHpMsJ8TeFPOBu8V9Ieg++GIiaphNa2Kci",
-	"NVZuf8lGT89/+KpT8TBinNH9IiS+7GB08dvHTSBByLS3PknfI5PCKVVEk69inIyupOuIqVDdwFnl74AI",
-	"23hbq0r7LDSSeogds3Eb79cOdjX3SiQDXh5FPlELWVwyNYuNR5ERiJZaVM7ri70ljoF5wFaInFFNfGQm",
-	"fQHLn9rb1t9+5TkagPn7T8l3zWMPSNzNToIdaOZmxkdENL/bbfPdNBGiLuY78KqsR/z5ihrKEYr+Vhhr",
-	"tio1dk45uk7zXevqzW8y2LxxuUGvPXg8DMPOtagJSfHPkJojIGKorEFM7TGspaJw5lGYBeWB4qfQNhYm",
-	"eimIiKUGxM666sLrNdIdwJq+92avfEcqdORevrs4fYtYy72MfxFalR4JcNkw+DvDiFXEadzYxjr13k5B",
-	"dzFWxysOO5XsNT3ygJRrGsF1KFeapTcENTRdkRQGvDV19b0/aX0TJu3LxlaUKDIe8BgKRzagYr45b/IU",
-	"o3EaeHNsLdcrRvYT4aibEilhWAlVgb69VGNVrH1lxCqc736yCB6ieit/cTzhoONz1FH5RqZbKrvHkKq+",
-	"v5oTNQsFqwQ4s9s5wRJuk3AB3z7v2ncT/4qb+gE8oHY/wK9sz210NEyht337wPuL/M98CVHMsAE9IQqp",
-	"ZWHmjJm1Wmi2UrrolHPfK+iAHolPDRWMbyo7t9HGKY2sp2VuJeaKdsupI8BTSmEQ0+FxCqF2uiMEEvm1",
-	"3zxEXBTBSrzV7lQcbX8c8pJBU8JbCQzZ+4rd0MHY9y+eiCoR06TOw3DddMz6Ju3I2CD5K9uQrRZjO4L1",
-	"Lnb9ExsgZd8owgMQfFzMF0MfCTLtP934cmrSyHPEbMOtZa1WaPtVxZnvGbavshKfaInKg+/prgyvbrVb",
-	"O8LW3enueJhan6mL3t50+p03FZ02X0dtfgUS/yJhgBwGyp75LXPIo/Gd6Jpydmd1txUntTkMERaRl7G/",
-	"gjO9DIAHgG12gsQ9fSPjpqayZePbBGT+7hja+aHlJF67FJrstdr7KAl0W1wUtKZIIGG0UYMDuLf4fDOW",
-	"W+jY8LWttn0y/ips9SNoY4yIhkDdfbTJWdMts0upxJDpt6tS/BS70DlHtruacw+7ntxB0RRiMukk+Qsx",
-	"mRxjJ3ZrWGegUTMoislu3B8Zwu+x8cimlYGxI7xGp9WGuCOf7HtKJ6Dfu53OzxM9pR4U1OVYkIrP+W4+",
-	"43Xk81EqJ1H/Rgb4vjQDRMZr/J5nU9Lsdu//o1T8H0Hf+tN6tzM3pvxXvmthX4bqVq/ang6ZD9kKE+9c",
-	"DuOGLlOt+nt/AvoKErmmAtFE9trP449z+McuwN+g63ZEV8zuHEWSAdeVAN0y+xBr1V8qgzHZ3wZG+cSb",
-	"jSmz9Moab9BOwUYEErUNCZYtobWw5HFTikO3qjgzwgFqYRKRhNBa748jua1mgd+Q4fphS9kcr9RmW6Ni",
-	"jDp2HwvX3SVll9L/5izeB9AZdXyjlg+bvIjXunfkLnCKGbOl27ULWYBmK772AbojAGSIEmSw2VDijD3E",
-	"SSug4idvtVQrNuE6Ngc4RN07Ji6CxPjO5sIQtqNgvHJ25rQMqFBBNyCgzVkVaFc2V2SNgfnb9E+70gzv",
-	"Q23K7z95SJdUPGikn/KGThx7BfUxZbx/b32gRx4S6Bm7jnfsrqajj9mKfd+fYP/eHnszmE9dMc1g/EW8",
-	"+Ndj7QVeAO6OTv8bqQqgHdQ3Zd+F1fjgEVPfKk7D94H/h2A0Wt/+6viMN0I6d6IR3Etq44Hweo8oJrlw",
-	"hpWkwtAMFSO+g/1XW9erp7L6q1Lxuejcu7758gPuW/+FDnOibt+meoSQTNPG1YZ23sS7MVRKTt0hk4QO",
-	"bmIUm6bIv310co+Hlt811NfzjNfibPkId4Uf7fO+XjYIE1AIrTIzuqFss6pyN1DTINqytm6jBrihZ2co",
-	"qCSW7w7SpCA3koPNm/7ndJzIWSfen1g6mRyv0R6j8gA/QKwy/LyvMtFNGtpAdv+2R+imP8/rGmRxQpY/",
-	"9mFqrRihLF8+fvnvAAAA//8=",
+	"7H3/c9w2sue/gprbq2zuUV/s2L6N9MsptrPxO8frsr1J1UV+zxDZM0TEAbgAOONZl//3K3QDIGcGnCGl",
+	"keJk94dULIkEgUaj0V8+3f1pkqt5rSRIayZnnyY113wOFjT+dNHYUmlhVy+euR8LMLkWtRVKTs4m70pg",
+	"PDzwlWGimGQT4f5Sc1tOsonkc5icTeIzk2yi4R+N0FBMzqxuIJuYvIQ5pw9bC9q9/V+/nB59y4+m7z89",
+	"efT5T5NsYle1G8dYLeRs8vlzNnnaaKP09pQkfLT0N6amzJbAaj4DdgVTpSHM7h8N6FU7vZzG6s5lzj++",
+	"BDmz5eTs8YOH2WQuZPj5QWo6z4AXL8HNP0WnC8MqYSwU50xYw0zFTQmGcQ1sqYW1INn/fPg9K6Gd4joB",
+	"kbD9lBs72+cfc8C5/R4m+6KAea0syHz1f2G1Pd8f+bWbHtNQA7dh1w2fA3OTAGNZyfW8AmPCfEvgBeh2",
+	"xp1PHLlv9Ez3wcO/bE63y7MXR/+PH/3z9Ojb4/8+O3r/H2m+fSnmwrpxU4xY4R+7Xy9gypvKTs4enJ5m",
+	"bi5i3swnZ4/xJyHpp5ZsQlqYgcYvvcIxP6V2CP83cI8Si95e1StVQJ+AkKqArwzz30zNRhWDZ/Pk0a4d",
+	"IPK//yVsw9H7/5XehVfN/Ap0H3Xoj7tmNFV6zu3kbNIIaZ88muzdjDdQATfwE2iDlEl+eOH/emNabC70",
+	"sxvJ1EoaQGH+WqurCubun7mSFiRyIq/rSuTcbdlJTU/8x6+GZtl++E8appOzyf84aW+LE/qrOQnj4hfX",
+	"OeDnklu2BGnZUis5Y1wWbOl+ZxUrFNLGj4K3zczPqdaqBm0FzZtXlVo6amzy19+lFZU775JxyVRVsFzV",
+	"KycDhGXCsAosE5IpmTsOi7tWcAtHViBDbtAs61xWCXbmlhkxk1CgbJSwdOIldzOdOhImB8yVlJDb1Pzf",
+	"KcblCo9IxrhhU67d/5wAUxKYdd/j0ixBG3Yt1dK0418pVQGX7gMgtaoqGn/YGqFWeZlm5E3mzSYVN/Yt",
+	"gBw+/JyL6kp9/G5laf/iW/0f8a88XwQ1ZMjMpBdxWxNAkdKzfaAXuH3MrSs1ew25WoD2vLc+xBuQsOSV",
+	"YUthS8dz8LF2B3WDB4ZMXsNCXY/ZNCNserXGctvQQSkK4WbKq9edA0QyJKG6udP2lWFqKVmuGul0vozl",
+	"zbypuBULYFOlkc+JXeKU1NWvkDvSfTyaqSP/Sycxjt/w5Y9gDJ/BhIRPEGO/hDsHFxEYsMO63WOyyQ0b",
+	"DPV+cyKfMxIcL4VJCA9hYb7+j12ijCTQ5/gJrjVfbS2GhkpOpK61WvCqfzemvDKQbUwy55LrhMR5KywY",
+	"kgMzJ8ssmwpt7Dnyn2qsExVzxquKOdWHxFxc56hbHLWLF/Tqg1OvX4SfN8iRTRop/tGA/7PjLyf4xQxo",
+	"A3YR+Bk9tUlR//IukiaOoxFyVgGbA5eeSk5s1qCNkmzOV4zju+CvnBJW7hqygGQzUC3AIBO6i/uXSdHw",
+	"ClnUDdqZSkuii6YQ9mkJ+fU2nxVguaiSBxSkDeJkiGRw6ulQMmYTdd35ZrwVNsirriftNJJEdit7Li0x",
+	"4cb1m1uvtGxflna4/LpaJYdo6bZLeo0SPdmk5KYcTkIZ1cEh2+PnkFpLrWEhVGNueAii5sndEq/cQfO0",
+	"z9qVx2/4Vfbu5kHEYcsWWzIx6xjbCWoMF5ldhWub8xbcjrkl8VJLiAoU7IYtS2Ugobg5bdFrdlcrJmzW",
+	"lbAs3NUpdsg1jJshqQxm+AsioTn+AB+Dqfv2h4ujh4+fkNZrWN1cVSJn17BClfJXJSSz6hqkYbWQTPTo",
+	"PJY2arAyYjlpI0F4Ol7w/Logc45GfJ/tYwxHVhquJWZLpbijKdb5rpFFBX+vK0USc8SNe4Wv7j2oKm/m",
+	"+PnNafv3U7N6WnI5g21uzuPv1/eSFwUUGdMwV041VZrRk0WK8FMBVZHg79fcliawBD1EN2IhplMUKvHA",
+	"b425ea6vhUyw3N9o7MKTJDW5XoVcQ13xPKVRO0XUrIyFuT+b+CDj7C398gpmwl3uill+DZN93IRTz4K2",
+	"6Sme3KSqMZaEfkLm7GWMN7AQaKw7kdNVUHZK0/hgx87clMu7xXEQlYlda3XIoRMfLbpmIEHzoA1smEZc",
+	"GJKesAC9YhqMVRrQ4vcm1WqgaUQCb1sOypxr2fP5H3nhvgXLvTPYGrcid+DWkD+XYEvQyPXOoly3xwXZ",
+	"6VXwJW7b5fSnV0lb9Pm8tiu2LEH2DI/mvjvPUsnkXvTZuInB+l4fzni4iATPabhqRGX3Mx099jmbLEAX",
+	"It/7xk/+seRt0WHDda7onsXuZeJdjHGvOjsTKLF+INt5JmUHDfxaC5mLmoy9dSFSd/+023UWHnTUddf0",
+	"flWqHTy8smOS78KY6xO8oRLSy4XbqrCqRL7qP1Sc0RPuHAnJpkrn0Jq15P0CZgSpZlJZlju7q3spdo5a",
+	"r29kIEnFusrRT9U20JO4OYL3clspxXOYIgaZpeEGNFwkL/0xZha3Fua17d70HdHaY4TlvDFpAsIiuIlH",
+	"+ZaeVqop0H+TkZQTli25YWbOq4qBVM2sdJd6rubAeKXkbDLayMOpvei5K9K/vob0+pV8/rHkTiMoevQX",
+	"bnpMYDzcqd+rps9fpxqd97vy9iulkQff4uNrLsDtLSfe2qH4Jf6w5MK6f25x7EtuQTOkvGE119fuyodS",
+	"yGLNsujGPrbOGZ0TolycXiBYu62RUH5U2r3Aqx1Gb6e7vpHejiaa7j7Mh7CVO6Lhzmzlza3vGGCqBgod",
+	"1RVfETEKqMQCNJKiECbnukhaZNnkmZhO+wyW4RTwhk9i9VOt5tvMdIoeZif/ANUhf2cMUxKtGuaw2aAt",
+	"zgTfzuL6kpSO3sxOhNGU/OHjJ2d74AnZpDUbewVn0hO25vqtuClZzS3KSUckCx9jfLtjhc35x+7Aj06/",
+	"fYLO2+4vHyRWGFEAo26y2zv8+kSzNzrHyV6jqsUYC8bRcKA6EMSUNymtd3CkVcJIzENIknZnbh6I+AF4",
+	"ZctRburWDtpWsDTwYjXA0UzPxbGSM1P1Do5LhOw01Epb0+O6OpxutMuDv+g7ECWtZsOjk7sNJKdOxVf0",
+	"jxzEwv0rSuWM1SALIWeZv0nd3zg6gFppnQ1XYmpI6ZhOG1OkcjsaBwFS8bRZ2avOBL/BSF2n5IVapnlq",
+	"jx50OH1mg0fDwXZbl2LQl/EcrPPouj2/+xudZ5OfENJ20Bgb166qmrlML34qqjTFStHDoJWQkB5r7lXp",
+	"5AbAAoJPfvdKcUadF9px+xb+BkxTJYTkuABiX+QLHb2OsMPlbXc39klcjKTFL6SW+KNaJJy/V0lbWDkB",
+	"AdwgIuGczYUxQs6ixZTzObjbH4Pw0ocmDFTT1MlVVbHTvYoeIYHilHyx6THe9pnSYaZjEAuSzvcBAA4J",
+	"X9e0akwp5OyMJJvBiK+xoqpYyRcQrJSgY6qq8KQ4Z4XmQtKrVYXYRm+Itw99ZS4ljusMWJGXwQ1RKAnn",
+	"cdvOyH0Hy0BlYTzE5FJ2Qsthqk4R95+edCiaUsl3iLle68wHucJOu+dw/SO8/xvsHq0zD9xwTNaySdji",
+	"NoATptZ3MA6hHuEBu7lm9AqWa567EUGjEN+4MSLx/6Qhie4GrUYYWm9UBeuQjcdj8RppeA5No4dq0ZW4",
+	"k2LrHPmKzxGdi448pRln3he7cbWKKaBY2GZpVjTk62WmyUvGDXtwOs/ceZ0rY9nDR2XrNhTW/ZFsorAj",
+	"3zzc4Tw/MLS0lWHDYcPrI/dCVrc3xC9hS49+C7mSqRDhW3dWWa6k5eheGwDL64umPw1gLbqdNm4uJyav",
+	"pVrK7TE7Tr0jcy3qI1UTJx3Vyj2jPR9hWE0kEJ9vXqJAr0HVFYV2aq1mms+T9xliW1PIy+eEhYnasJpF",
+	"qVlyw8J7w1wRgaQpZ3dffKfixrISuC4ocD8YnzrVABFZuRGhlagpFNxyZ0Fc79iWfXs/Yp8C1iYJUHDz",
+	"yUsupPuhpFQCtfBBNbw08Ci39B7qLthlrKYNoVIZe+YsSWQgMolC7CeB5InK+eaWOh2MFaJAetJ2Zk60",
+	"IcZMGA90RoBoH9iix5Ym+ZtIalESzjykGTcwY1eNZVKxOcyvcBnLjrKxUJayG5Q86vwbetQMme+jlZcC",
+	"YyAEixbpPsDVgsvuxOeIQslrCCFS31UqBcFDbOQYWPPNPIj4FT9A/xzfpEEgV2HqgwRLgBpu80PG5qp4",
+	"cOoYzzw4TbFZIWYiJbs9jsOAFhRCTBiZI+hYQsrucMdEKut0XgLio43TIF6fS+Yowq2bO18ZJ5002jkz",
+	"xZSMUussjlCqqujz/5Sq0VUqL8hpB9afyWBjYZ6Ae+OcTcVHKOiYIsQLt2sgPkF+r7znYlNZCW6SGNPE",
+	"66Q78y5AgI9gVw8KTQQQjeWyMD7HLbm3a2LTjFE0HVVeundSh7yCaeLSI/Y3bKrVnEn4aIP/GuTQC7Ui",
+	"l9HtcgC8p3fbHkb29jQiDnGG4xV4Lhk4R6fprRNyr1A0jU4wzVuciKcXnoSmdiRD0i3dzzU3jnvx3uRT",
+	"i9FzD245I1SzWwDavFcAMnA7McTacZKAIw4NsWjvD93FdD72h6oY3faQXzMUPnvRWjEpjM5Tti5bswAq",
+	"RD4LFI88nBK9OyAZo8FOhTD8qloLCHfObj/U7UaW3E5bds046+Ja4hR30uIQNvc6TuVmhvcOh2cPiGSX",
+	"R15rpcfMH7/tLODUyRTS8fMNnNFW2B6HrNU8hxcJmX1RGeWuB9smR1ZqlgxWeXf2hm5mbW3OTk5yrYwp",
+	"VH59XMAiZO6Zk8vm9PSb3JEU/7UfMumD67SSuNqMdmXHPr6wqb3csWXRcthc0X++/dsr5v/KhPTXxZUq",
+	"VqhYI6H4HJwJwVnMT9+7MD+VniXUyoz2/4wGDTvFe8sh8DCk1+zMqU2Ajf1oqQV1LurR0dykeugh8ihr",
+	"B9umqNyanjCesJsOWuk1BTXt2hY7cYgd9T9xjGNeY3JJ3psrpHfoIpPhjOmaHXX9T5WegkhmdV5415RR",
+	"bM7lyg/ufoPaphsdNFnpqjOzobpRdMKn1S6n41ZV5rWFqqLsPTN49OlglVTDtElOxdvIM7AGjVSlKb3V",
+	"Y8AsOZFTIHGlbXpA70ehEKbhwmcRT1VVqaXp6DjegSPVcI9KsxnUGGoJhm0L2Yye/eMedbmk/9Ae4Hbu",
+	"Wpw3v5/xfZ+pPtYxflBle08y/Zpq5D6cXExEjYxYRgs1uZW49sOkpxUB09u0Qp9gQK0rHUHr58TsGA0k",
+	"/f+DMxY+BFJ65t/yqo+BRkQEaPAiXfH8uqknaLUsxELppPsoDex65fOrEF9FAjdEpAzzmHHmkVgD4cey",
+	"gI+DbcJBIXoEBwYwoZ8MfcaPkN6/queSLYpRaWqUmDr+DZ2+yBG7no4w48x6nCe+Lk6SG70Ljw6t27gl",
+	"lxYKSq4gl00sq9OD/dqeTO3ojRAXq9S1YwnHZ+kR3kI13R7lhQ2DxGg4Xi4+BjzlouoBiY/FF7QLTcQP",
+	"MMMkwNOtYrqRfW6eqRhlERKHfS+qNJIy+OY2qWIYJQCxYCaPyPdK1dV58SxoJ9ewIiaIpS+yUKXC/Ybb",
+	"RgM68nqc3X3ovehBSSiLnByCRNUsOA4pVj9qbcbyVM6dVwm10x8ae+5Fla/rQOlDxkK9M/VxwC52ANpQ",
+	"1ztVGxT+7jF31gbLxcF+9ra4jD8GbczeC4/My7DAsK3DJXhlOgcins8dQvLCX7wjL+E5l2IKKSYPfzn+",
+	"1SiZsauVpRoV7h/rQd8njx9/82RvxYPIvXs+dewUEiNm6994eProL+P0griy7qd3EfBmxSTGyjkNM6Fk",
+	"Kme6qkia0PHHamo+aWfNu40MbA5Ze2JAuYlt/+tdf3N4yYquDN/SFJzpu01rDOn6ELGGUF5tQIieMOk9",
+	"AvafMKj+ziboh4b0A2Q04x3rPIQJExSrW5gvNMJrAflY88XZ4muESkiUb789fbxeru5RCkA3nRqwSaJH",
+	"q+Z07wb4UTKa2I7F3reV0z8PZ7ofiAcQWpa4yvsvhovoWyAVJa2IRM19EB9u2XTBFdaR4nuZ8W2uahi9",
+	"Pf8WxwPFcS/ZPQprqB90rURbOk47rgKabqRMIjR/6hpVusGyRdC6x0gJ7MkCvWM47cX6DLJYStNp0BEd",
+	"hem6x8zjPLv+NnLLcbmimD2+LYx/fQX2mDXSNDX5+NyLl1IYpqoC0UBcBkytySiWaFhTzzQvyNIr3e+U",
+	"zOGYERymgy4gw/R4DXGbN1qTd65NDpyCzT0KdwFaTD3iyMfKo+VIJcmOvGHamfQuHA3NYc+GE/3Irjmn",
+	"pDcflY2rwIiHsCaYJu4vZO+m9nhZDkDoe+hu8FZ2C60FPo3z35UuuWbTdDxFDdZfCZBmyv/xxSiySZx7",
+	"rAxjmhq0ATI1nL1VaL6USaK+wWTGsbXUlJwKPU8V7/OpkQxTzKdMacd7wmABsbTtvuOuHHQ7tkkzG7Lo",
+	"rvw/234Uf+mlogXhiG+jVro52zUGy6A4Z5Sw6StSDAIw7a9rh5GgUNhulGk/1s5Zr14yZPpztRjhuaGK",
+	"NWl0ehsI3AaqjKo+Vms1V/1BEuGrrSKYRGw4hZzk4VU12LkQNn7cnTMWFDPMnUIM6v0pGwJurR5ILKK2",
+	"5efAHei4O+Ly/CF5v+MEfxcjv7eOCHcz6YZV6tlSRf0fsl1VqMLrhzHO2qJBd5PYvr7Bnculs0nxTrnR",
+	"VeKRtREkK2CJbBKgiGuOsCBrswkv5qJ3xAp1hJGhspsCArZo1pE3W/t718lg/cplX9rSqMSiFIv0VLLp",
+	"q2hyT2X5xtQeFpY5drI9jvKeaPqFT1p20rsxeFfi7kV9dShacTcwIrJE/xSbEXdBCuadqu53terf7EOI",
+	"LuKam3uV3mme99mSI2bhRumpLTwuhd0NXoHtDUnRXlJaAiGep01VJXXbUtXDV/CDqneEjvYU5cO6LRRv",
+	"DdP3n99Z3rFDtRskOnntlQxaAEn9LNxX0cMaUmOGe1r31Xfqcx/sKrkw2rNgrmH5Y08dxVDQO69Ufs0q",
+	"MIZMcEIZtoWY4nQHLdvqRuY8Xb++heRYVddQYC4Pwz4W5+TZQPNqLUjcVzoi2Kdxdj0sIc2U1OURly4V",
+	"i9lVKs+UvKqwmt+G3/fRDW7mn9oidz0Fv9w54FoYJYMNhqlIX1FOlAnh1E2e19DHZCWvLOxPxAgtXLhc",
+	"4bZspIg5GrinoKp2ojC2k+lWcR0e+9EukIIabM5/xdqVkf2cPdlJWggG4GgYVgBtePKk2ObnUl3MX/SZ",
+	"4WNLd/6G2O92wsllehV4dMjwcCEBrB2RN26j37p1eiUNuE4hfy+oNHGsW6v0nH0srv+bQMyiIAiz/9FA",
+	"rsFGVDOSEU8BDR6nUlpbUy8SIaeJg/9Xp9pL453nWUCOYC4pppVmAVcYSghQBdGaC21imp+xTX59fCkv",
+	"JV28uTs7Vw0mdVa2ZBKgMIwzmp1f558/+BKu/0Rz9Yx9R391az4+Pv7w9TG7kKtLGUs8IsRLAy8CBszj",
+	"FIyaAx3q8B3HIVkH2YqChM15XgoJlJVhji/lBXv9t7fvsJiuWxf7sNH86MNZ20spJkdhN6VrWCEh4i98",
+	"DxnEeV7KeIT9+UZX0cNHmG1lqJy2T7oM75E3lLufp5XI7TG7YLTHSN9SLeWlVO4qV7Jana31eOJEby+6",
+	"sVQqeVE7w13K55gkgNd9t7MN+/Ob75+ybx89/t9f+0YejlpXFbAPjoU+4DI5+5CrAj4cX8qf8SLraS1g",
+	"SxCaemjQ3mQeP+LJYBXjlLXJ2l0tuacYtaJiH54GMP9RlDRnjDoRfOgwGd5XIYUYIt8ds589VzpWcf/3",
+	"7u+zNvuY9maO+24aHT36l5JKzUZyOqUp6o8knzN3XyDww30Jb3XLci6lIiYRkj1kJmNXgHg6JtWlpGRO",
+	"9xS7AjevvIQicy8SAjysInqqHIUKbnnW8h1R51J2yPPW8srv0LJcnbv99ihDt3g0obAhEAURQsEOZHz/",
+	"IC4SZIGRsg+N5AsuKrf7H9ifH59+8zUSIL7I/ia3X8HtxMcffX0pHTcojUzhXmvzsAoMVGy1I1s/VlsH",
+	"kFmoKkPRjErkIMl/65tEXdSOkEcPj08n2aTRVSchZLlcHnP887HSsxP/rjl5+eLp81dvn+M7bcrKJNIU",
+	"D6RWFat9UagIKpo8OD6ll1QNEhPyJ98cnx5/g459W6JsP2ltoRmFvsmlIpR8UUzOJs6KuwgZxGv9qB6e",
+	"nu7oRTWuB1XbASbRherC8RtJ+asVtSLDZ3xztfTIcaqd/lbZxDTzObq0J89975ru/dH2GYlxNH+3te1G",
+	"LJ8Z1HfzHIyZvHejehqefHJz+9xLyr8CURLJ37Zp/CW9gPaRE2wG9/n9XdM/RftoIxyA5O4sBjNhPxlP",
+	"sG8YKn0qhRpw+lfMRHYHvVqxZal86W0881LFOyv2FcOoLWayuP/UcfQhhl26cJ+9zT5le5/baIr42+zs",
+	"hW/Ldvt9fQl2s4Ebl96yFDLDuG8WbhrOCkQEDGCAqdL+HA3igHCJzsQCJGtqvEixMVZIHYdQmfG8owe6",
+	"28ygB02FCC+/RhuLLqBrqO02l3yPc/sXYBO3UOWMzgMwyl/FAtOjl6So+PJWqBlih5Yx0oFeGcwciLCm",
+	"0LlQkpTKvKK4qEB7FwyC2d0Vw7EkWNt7BTXYbR54g1P4F+CBN76BziFu3SLKhq8M02JW4sEzNfDr3o1v",
+	"Cuq62q+g4BNbe5BMa4mR6kQLV/J+pHu4est72w22dw99fG3Ak9Rf9m43OTaXSmy0r6t0gI3+uVShDw4e",
+	"9wyhQh3yx53Grets9AmCe1a9+/0T/jns+N3SiZrFJRujts1FNORKo9m2LL1P6JbEe6rmdUN97rbKL3EJ",
+	"yx7y5W1THE+5TYjYte9O2lZPYqVaksrLNXpONPuGmVCfbVvm/RVs6L1zh8QPn+hRSP1CQxrLdnkuA4Bl",
+	"W26/FZ3PZdQ1FqkWrYVO/4vOrvjw6Nq2nGy0DNpxbWHU+ph9jzY/GiAaALNLzDFz1pDVjaF+klilRS2Z",
+	"kmicFwo8mk/MJMH23gU/vpJADn4r5rC9s9/BTMg3ygYkxrj7bP899eCARzP2Udrmjx95cYgj+CO/Bu8Q",
+	"/7jeaq7bDn/ofp98im99pj1PBwG7u/8yZBRlof6bV6mxwt3alMiyCUGBlKIyVwu46Ex83ObGN188O4zO",
+	"8iiZGOhLtCJzQxHXcyC1A2vw07mRG/SLm9MmysXU9xvu8klofjjsqFMwFLcbTyweVh9diVaKJ0zCZPXf",
+	"+oJ2+PR+TvsLv1sHsmJ3H3j81D5+8InXfXdwu+nn5Ezl3i+JSA53mTtDVsECNB50jABPRQXoiuW5ZeGX",
+	"/oNn7BqgRuy3uAbGL2XNjVkqXZDRg56sbx5ilh2ZPRtdJ0mFMfacfchbn6K/YWk17OiIlLIPPhLBhCUP",
+	"55Zy8F3IOx/BDyq3YI+M1cDn63zRZvQIDx5LNMlPVS2o4JzlCBOebrRpm3JRubsQf7P0UNTb6wio+vmo",
+	"TfQQX8Mq1iiNSgSnm9gXXt/JS6hrnHxy/xt8bVz4nnYIuffVOlHnJrmCNBBUxQO1GGNVbc67lUc15FZp",
+	"bO2FDewQtrTvcvHd2EYawaqAe7hSQp3NA14o75x6QNWQAxy9s8n79tV2YBD774affXlkjq7vbEPlRYCG",
+	"sb7qXMFtYosC7IJaI5hS1IfR7zAg8p2icqgHEfYRIPJ5PZLu05Tu7JLxTSOSlp7CE2WwTOuhnKWtBRZA",
+	"K0mGKYAXFTaM2h2gaRtLme2dTTk6Aqh6GHW2Wpa5E5scNsJC47hdRMLjJwkIQnqk4Am89UCEXksPgyng",
+	"iXF+T/6cjS5oCQ52TzDPRd2+2CJ0gjsAVz+jrjgipIUQuhXdCTOluvxNQIxt/j75JIqdobNOg7axwqt9",
+	"1d0297MbfbpJ0e7GgUJqnRFD3WoPfRlK9hPfsGh0qGWzhSCbKXDqzfYV9Iy+cLBNzL6UG8vncA+6rx7e",
+	"E585vZ98BUtnN14BFW07UABHoLJBgRu8RwrmAWhD2U3HxMBhod1uvt+fOz0imbkW9dcYnSHO98mDKSXV",
+	"ffGPyH1Iyd8B9513YG1XQPG22O0SlVrZ9lZjSrv9l4zPuJCHu5/QTeaGzDZgPKLdLkYaQ5KT/X2508HO",
+	"q4rFJN2ALpFqecy6/X0K1WlAgGa501c6Fc35DLxVIbSHo4gZBgIqMU3r+Dk8X3igzs5AGPqX3GEScuZW",
+	"G+tBIZKI5wT/bSz40uf9atU6y+1Us3YDUe/yTqYckASj/qDq6Hoh4eIILg4CL/oeIahUOJ1QqE6CyVCO",
+	"S2MHZYIAlqru8JtnMc9vAbCwW/1/3j42Vq7dg4a63lwzFXVsp397wl+ECgZQmRAVisDPxlhWKXXNuM0C",
+	"1H0zILl+4OPUws2FLUuHXl2Jewjfb1uEjt2v+ObvVglKOGpeYUr07ff+LV+FOGCL9UE3KhXWVwQy6d3t",
+	"MnZd7TNCfF/WOzwt/gtJ68EnA1GLOkIL+1Ckxsztz9nk8ek39zoVDyPGGd3OQ+LTDiZnv7xfBxKESHvn",
+	"k/Q9UimcUEU0+TL6yRC00+dTobyBk8p33AzHeFOqSvtdKNt9FyeGBv871t64d2dX28Uz6fDyKPKpamRx",
+	"ztR1bPOCG4FoqaZyVl+sLXEIzAM2nuCMcuLjZtIXMP2pe2x9r3G/owGYv/uWfN0+dofEXe/b0INmbmd8",
+	"QETz6+2mam3JZuoZtwWvygb4ny+ofD+h6D8KY81GpsbWLfcUM4XbphNfqLN5rZXkoDN4OAwDkajY+P5G",
+	"mz56hsQcARFDZg1iag+hLRWFU4/CLCgOFD+FurEw0UpBRCzVDnbaVR9er+XuANb0nU4GxTtSriP38s3Z",
+	"6UvEWu7c+GehMcyBAJftBn9lGG0V7TQebGOdeO+GoPs2Frts7Rayb+iRO6RcW3a/R7jSLNtinLEqkkKH",
+	"t6YeSrcnrS/CpH3a2JICRcYDHkPiyBpUzLdCSt5iNE4Lb24rlQ/xkX1POOo2RUoYVkJVoG0v1ZUqVj4z",
+	"Yhnudz9ZBA9RvpVViH0nHHR8jvpXXcp0Ayv3GFLVV7N3rGahYJUAp3Y7I1jCxyRcIFSf9L3b7vFQ34EF",
+	"1O2+cM/63Fr/iBR62zdruD3L/8AXENkM2/0RopAaRGROmVmpRrOl0kUvn0Pbxa5fjISH7lKQdMrf9ogS",
+	"f4az0Fy89RccBjUSaLHWSaaVXNdQ21DhojVYQwO1PcobopYIA4QVwTHHwZ9f4dEgbQF4YVgoqhgaOgaH",
+	"YEgt9PLjGlbmPPg1CRZ0KYXPi+wgXnxaraBqBTk34FRJnwMcEqFDbQOUPlBVxqdA04w7hT5S8uOiKN7E",
+	"uq5fpIa5WUr9npXMNXm0wd1YLP72XIyoYbwP8FNtADLU2SWQUayXnmTkrlg4+eTzV3cGg2+67/49X9bz",
+	"blW89eLKPeHg3XRzvzDBtXOAULH/Gt32pVqyKdcMeF5SL4ySeynRaX88dLdOfEb9Ph3f12ZrE7yXnSYn",
+	"LdiJKh5S5QYsqBzaOmz27NgAuGOX+VB8dQfanfL04VB8lH1pEif0HrhnVWSXxAk1Uw+khhCHOCaI0mcU",
+	"v+IVc/KJquV/3se2/jbF8vSGigQ8fvjo4V/+QsBaauk99e0OK268Ro2niUwrdx/qAvQ58mmro2tgvMLC",
+	"u4SoaJVtOg1te5EEcJdgp8L3bQWsM+ILPAQ0fQlRpnxlMl+rpwJ25SQ35ROlLtfXjV0ryX+AE4JxxJqj",
+	"/zwAxkKvgv5IYs2tBe1e/a9fTo++5UfT95+ePPr8p8lNoFv3ewqJcl/OEfzhMIbvW/DpFAiVr90iqajL",
+	"BqZ5/xmsQ9uyATZu5g9hFu8QZ9AHjCzVIiaWv4JZEwwTd13EpChk+e274LWbxR/1JhgTmrsXJnxNJcUP",
+	"cAsghD1c9uP4jsow31JXeafYtNEYFNlSV87bcJRcZU5dafWXBAfSfP6oPEh9NL4gFgxVuA+Q5ywKkDfk",
+	"Qg2mmd+WCbugIo+6tVhIlKdE3Rv85L9l3T0xGpH7IMhLdLb5cme+g+JNeC6U2R7OdXjpdq7aF8Em7Xb5",
+	"C4H4oNZuNZvsVOLCAl3oMg5tFKj619z9c5tlQ1XEfzPtPTHtz7ES+8HypIKXI3QL7WNXqiK/zzUcnhrL",
+	"CV9U3sZagf90zRVa5kbKRtFtRnAAF3QpDGb7eYMyVNXsAcdFT/4g37Mb3+M5hGEVBYZwyHMGbXHHSiCY",
+	"Owg35Z7DyovBVk0qTLVyZyf2Uvgi/b80zftHF3SaT6SUnzrWPeqUr/AlhH1qmkdMegl9oGIa/tMtykdN",
+	"W36O1TycUdlpktETRPKn48R3k9hVcw+f6LDKnZ/pfmdv24jjINGjjb4/+6n1ifqr7PGt3/BQURzyfsTm",
+	"PZCYHOZD+TBQ9sZ+cOGOQEdwUgOcgL0TeRkr72KnRACfGrzeIwjP9KWMh5oKWhpfQDa0YqaTH5oROeUu",
+	"tl/pFH5v/emB0VqHeiocF1zqt2SfL0ZB++2c6P08/iIc9QNIY8TKBgjnbaTJSdtHqU+oRDDtlytS/BT7",
+	"8jYPrHe19x66Tm8gaAoxnfaS/JmYTg9xEvslrFPQqE0AxQtbj5ew6/bgkm9qGYgqdH/vNqjryTSaarWe",
+	"Ub7dYWBnb947Tfd1W5BCbnp4w9Uq7vNBauqh/I0b4EEUI1hmnN9zh5/ytxHxfwR562/r7Z6Na+35h26o",
+	"7nQxG2iQeTCvCNr2Ms4l9B/oVGb1N6CvLSRXVDow4Vf08/jjXP6xP9wXaLod0BSzW1eRZMB1JUB31D7M",
+	"wh3OlYd0Ms7ARigaFZQOmi3l8WIxvHUuDn0M4swoQ1wLA7vci38Uzu20kfmCFNd3G8LmcM7FTYmK6OXY",
+	"l4LgUz28S4lh5iR2iu31Ov6oFneLRnUf2AVFxSlmzJbu1DayAM2WfHUwNCp1owy96UPxS+wuSVIBBf86",
+	"cCyUjd1H3RtC2gPH+J6XwlDWX8F45fTMWRnqBQjqjesxuqhXYoF/68sP+Bbix30A9LehatHvP62E2hff",
+	"KQacMkocOw6Ce2My0e6z9Y4eucsSALEfZc/pamu9mw3f9+0J9p/dsded+dQvyYzOzAuHJFRhERYyujr9",
+	"b6QqgE7Q0GSuviy+dz6X9kvN4PMdQn+T7L3Ot+89c+9HIZ050TIu4Qopg8DXmiC+cIqVpJKBGQpGfAc7",
+	"c23jfNfyvZal4nPRe3Z9W747PLf+Cz3qRN3m0B3EJdM2+LKh0SPt3RVUSs7cJZNMKl/PXm/b5f3y3vE9",
+	"Xlr+1FDHpxNei5PFAzwVfrRPu6qcYwKZwqRbcy3kbKve3rajps11zrqyjVqjhW5OodQebfn2IG0Ici04",
+	"2L7pf95+0wfbN/JafPs5oTvIBT9SjASnfU5O0/G2ycKNdLVC3Y6K0PghYi27T7vq37k5QLdcSpwA1oFI",
+	"f57XNcjiiKwIrPbfoR4mTH5+//n/BwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -22,6 +22,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/release"
 )
 
 // BasePath is where every route begins.
@@ -31,6 +32,7 @@ const BasePath = "/api/v1"
 const (
 	MaxBody       = 64 << 10 // bytes of a body that holds no documents
 	MaxBundleBody = 16 << 20 // bytes of a body with a bundle, whose text JSON makes longer
+	MaxPieceBody  = 1 << 20  // bytes of a body with a manifest, or a piece of a file
 	MaxHeader     = 32 << 10
 	maxLints      = 2 // bundles compiled at once on one node
 	maxDoubts     = 4 // strangers at once for whose sake the leader is asked
@@ -89,6 +91,7 @@ type Store interface {
 	Standing
 	Access
 	Policy
+	Rollouts
 	Records
 }
 
@@ -115,6 +118,8 @@ type Config struct {
 	Now       func() time.Time // default time.Now
 	Logger    *slog.Logger     // default: none
 	Metrics   *Metrics         // default: none
+
+	ReleaseKeys release.Keys // that releases must be signed with to be taken; none: any
 }
 
 // Server is the API as an http.Handler.
@@ -126,6 +131,9 @@ type Server struct {
 	now     func() time.Time
 	log     *slog.Logger
 	metrics *Metrics
+
+	releaseKeys release.Keys
+
 	echo    *echo.Echo
 	handler http.Handler
 	lints   chan struct{} // one token for each bundle being compiled
@@ -144,7 +152,7 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{
 		store: config.Store, agents: config.Agents, control: config.Cluster, mint: config.MintToken,
-		now: config.Now, log: config.Logger, metrics: config.Metrics,
+		now: config.Now, log: config.Logger, metrics: config.Metrics, releaseKeys: config.ReleaseKeys,
 		lints: make(chan struct{}, maxLints), doubts: make(chan struct{}, maxDoubts),
 	}
 	if s.now == nil {

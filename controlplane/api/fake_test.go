@@ -45,6 +45,8 @@ type fakeStore struct {
 	authority  []model.Authority
 	moves      []model.MoveStatus
 	ranges     []model.RangeStatus
+	releases   []model.Release
+	wanted     map[string]string // by site: the stage
 }
 
 func (f *fakeStore) Fresh(ctx context.Context) error {
@@ -308,3 +310,12 @@ func testRevision(number uint64, state model.RevisionState) model.Revision {
 }
 
 var _ http.Handler = (*Server)(nil)
+
+func (f *fakeStore) Releases() []model.Release { return slices.Clone(f.releases) }
+func (f *fakeStore) ReleaseManifest(version string) ([]byte, bool) {
+	return []byte("manifest of " + version), slices.ContainsFunc(f.releases, func(r model.Release) bool { return r.Version == version })
+}
+func (f *fakeStore) WantedStage(site string) (version, stage string) {
+	version, _, _ = strings.Cut(f.wanted[site], "/")
+	return version, f.wanted[site]
+}

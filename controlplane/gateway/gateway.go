@@ -67,6 +67,10 @@ type Store interface {
 	Commands(agent string) []model.AgentCommand
 	// MayLease says why a request for numbers would be refused, and would change nothing.
 	MayLease(cmd *model.LeaseNumbers) *model.Error
+	// WantedRelease is what a site is to run, WantedStage the stage of it; ReleaseData gives bytes of a file from an offset on.
+	WantedRelease(site string) model.WantedRelease
+	WantedStage(site string) (version, stage string)
+	ReleaseData(sha string, offset int64, most int) (data []byte, size int64, ok bool)
 	// Watch gives a channel that gets a token after something of a topic has changed. The
 	// topic "ready" is of Ready.
 	Watch(topic string) (changed <-chan struct{}, cancel func())

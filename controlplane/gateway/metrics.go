@@ -11,6 +11,8 @@ type Metrics struct {
 	Refused  *prometheus.CounterVec // calls, by cause
 	Epochs   prometheus.Counter     // hellos in another epoch than the one granted
 
+	ReleaseBytes prometheus.Counter // of files of releases, given to agents
+
 	Recoveries *prometheus.CounterVec // what a copy, a restore or damage made necessary, by kind
 }
 
@@ -30,10 +32,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Refused:  vector("refused_calls_total", "Calls of agents that were refused, by cause.", "cause"),
 		Epochs:   counter("epoch_mismatches_total", "Hellos of agents in another epoch than the one granted."),
 
+		ReleaseBytes: counter("release_bytes_total", "Bytes of files of releases given to agents."),
+
 		Recoveries: vector("recoveries_total", "Recoveries after a copy, a restore or damage, by kind.", "kind"),
 	}
 	if reg != nil {
-		reg.MustRegister(m.Streams, m.Blocks, m.Mail, m.Enrolled, m.Refused, m.Epochs, m.Recoveries)
+		reg.MustRegister(m.Streams, m.Blocks, m.Mail, m.Enrolled, m.Refused, m.Epochs, m.ReleaseBytes, m.Recoveries)
 	}
 	return m
 }

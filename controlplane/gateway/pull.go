@@ -129,7 +129,8 @@ func (g *Gateway) Pull(ctx context.Context, r *connect.Request[syncpb.PullReques
 	defer g.end(s)
 	p := &puller{
 		g: g, s: s, out: out, key: agent.Key, epoch: agent.Epoch, rewound: back.changed,
-		held: block.Revision{Generation: r.Msg.GetRevision().GetGeneration(), Number: r.Msg.GetRevision().GetNumber()},
+		held:  block.Revision{Generation: r.Msg.GetRevision().GetGeneration(), Number: r.Msg.GetRevision().GetNumber()},
+		stage: r.Msg.GetStage(),
 	}
 	cluster, _ := g.cfg.Store.Cluster()
 	p.life = cluster.Generation
@@ -171,12 +172,13 @@ type puller struct {
 	position uint64
 	turn     uint64   // to which position belongs
 	nodes    []string // whose addresses the agent was told on this stream
+	stage    string   // of the release that the agent heard last
 }
 
 func (p *puller) run(ctx context.Context) error {
 	store := p.g.cfg.Store
 	wake := make(chan struct{}, 1)
-	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "epoch/" + p.s.agent, "policy", "revoked", "ready", "cluster"} {
+	for _, topic := range []string{"mail/" + p.s.agent, "commands/" + p.s.agent, "epoch/" + p.s.agent, "policy", "releases", "revoked", "ready", "cluster"} {
 		changed, cancel := store.Watch(topic)
 		defer cancel()
 		go forward(ctx, changed, wake)
@@ -256,6 +258,9 @@ func (p *puller) sendAll(ctx context.Context) error {
 			return errRaised // by what another agent told
 		}
 		if err := p.policy(); err != nil {
+			return err
+		}
+		if err := p.release(); err != nil {
 			return err
 		}
 		if err := p.commands(); err != nil {

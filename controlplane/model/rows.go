@@ -138,6 +138,7 @@ type AgentStatus struct {
 	QueueQuota  int64          `json:"queueQuota"`
 	OldestMs    int64          `json:"oldestMs"` // age of the oldest pending event
 	Numbers     []AgentNumbers `json:"numbers,omitempty"`
+	Release     *AgentRelease  `json:"release,omitempty"`
 	At          time.Time      `json:"at"`
 }
 

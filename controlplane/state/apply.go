@@ -160,6 +160,12 @@ func (t *tx) apply(cmd asked) Result {
 		return result(nil, t.releaseSystem(c))
 	case *model.ReleaseRange:
 		return result(nil, t.releaseRange(c))
+	case *model.AddRelease:
+		return result(nil, t.addRelease(c))
+	case *model.PutReleasePiece:
+		return result(nil, t.putReleasePiece(c))
+	case *model.SteerRelease:
+		return result(nil, t.steerRelease(c))
 	case *model.RemoveNode:
 		return result(nil, t.removeNode(c))
 	case *model.AddAuthority:

@@ -54,6 +54,9 @@ func everyCommand() []model.Command {
 		&model.RescueAdmin{At: at, Node: "n1", Roles: []model.Role{model.Admin}, TokenHash: hashOf("x")},
 		&model.LeaseNumbers{At: at, Agent: "eu", Epoch: 1, Range: "sscc", Request: [16]byte{3}, Have: 7, Want: 100, Highest: 1 << 60},
 		&model.ReleaseRange{Asked: a, Range: "sscc", Next: 9},
+		&model.AddRelease{Asked: a, Version: "1.2", Manifest: []byte("{}"), Signature: []byte("s"), Digest: hashOf("{}"), Key: "K", Files: []model.ReleaseFile{{SHA256: "ab", Size: 9}}},
+		&model.PutReleasePiece{Asked: a, SHA256: "ab", Offset: 1 << 20, Data: []byte{0, 255}},
+		&model.SteerRelease{Asked: a, Version: "1.2", Verb: model.ReleaseApprove, Digest: hashOf("{}"), Sites: []string{"eu"}, Reason: "why"},
 	}
 }
 
@@ -81,7 +84,8 @@ func TestCommandsRoundTrip(t *testing.T) {
 // The numbers of the kinds stand in logs that are read for ever.
 func TestKindsAreFixed(t *testing.T) {
 	if kindBootstrap != 1 || kindPush != 9 || kindAck != 10 || kindResolveException != 12 || kindPutNode != 13 ||
-		kindGreet != 20 || kindForgetAgent != 26 || kindRemoveAuthority != 32 || kindForgetNode != 33 || kindRescueAdmin != 34 || kindLeaseNumbers != 35 || kindReleaseRange != 36 {
+		kindGreet != 20 || kindForgetAgent != 26 || kindRemoveAuthority != 32 || kindForgetNode != 33 || kindRescueAdmin != 34 || kindLeaseNumbers != 35 || kindReleaseRange != 36 ||
+		kindAddRelease != 37 || kindPutReleasePiece != 38 || kindSteerRelease != 39 {
 		t.Error("a kind has got another number")
 	}
 }

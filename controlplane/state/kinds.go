@@ -45,6 +45,9 @@ const (
 	kindRescueAdmin
 	kindLeaseNumbers
 	kindReleaseRange
+	kindAddRelease
+	kindPutReleasePiece
+	kindSteerRelease
 	kindsEnd
 )
 
@@ -97,6 +100,9 @@ var kinds = [kindsEnd]kind{
 	kindRescueAdmin:       kindFor[model.RescueAdmin](),
 	kindLeaseNumbers:      kindFor[model.LeaseNumbers](),
 	kindReleaseRange:      kindFor[model.ReleaseRange](),
+	kindAddRelease:        kindFor[model.AddRelease](),
+	kindPutReleasePiece:   kindFor[model.PutReleasePiece](),
+	kindSteerRelease:      kindFor[model.SteerRelease](),
 }
 
 func kindOf(cmd model.Command) (byte, error) {

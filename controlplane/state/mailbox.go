@@ -80,6 +80,7 @@ func (t *tx) ack(c *model.Ack) *model.Error {
 	}
 	// A status that is none is passed over: telemetry must not hold back mail.
 	if len(c.Status) > 0 && len(c.Status) <= maxStatus && json.Valid(c.Status) {
+		t.releaseReport(agent, c.Status, c.At)
 		agent.Status = c.Status
 	}
 	flushed := agent.Flushed.Less(c.Flushed)

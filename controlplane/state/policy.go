@@ -123,10 +123,15 @@ func (t *tx) sameContent(digest [32]byte) (same *model.Revision) {
 
 // approver checks that somebody may put a revision in force; own says that it is theirs.
 func (t *tx) approver(r *model.Revision, by string) (own bool, err *model.Error) {
+	return t.secondPerson(r.Author, by, "revision "+r.ID.String()+" was proposed")
+}
+
+// secondPerson checks that somebody may approve what its author has done.
+func (t *tx) secondPerson(author, by, done string) (own bool, err *model.Error) {
 	single := t.cluster().Approvals == model.ApprovalsSingle
-	own = r.Author == by
+	own = author == by
 	if own && !single {
-		return own, model.Errorf(model.Forbidden, "revision %s was proposed by %s; another person has to approve it", r.ID, by)
+		return own, model.Errorf(model.Forbidden, "%s by %s; another person has to approve it", done, by)
 	}
 	allowed := []model.Role{model.Approver}
 	if own {

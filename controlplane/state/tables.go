@@ -45,6 +45,10 @@ var (
 	tableMoves          = []byte("moves")           // system -> model.MoveStatus
 	tableRanges         = []byte("ranges")          // name -> rangeRow, for ever
 	tableLeases         = []byte("leases")          // range, agent -> leaseRow
+	tableReleases       = []byte("releases")        // version -> model.Release
+	tableReleaseTexts   = []byte("release-texts")   // version -> releaseText
+	tableReleaseFiles   = []byte("release-files")   // sha256 -> releaseFileRow
+	tableReleasePieces  = []byte("release-pieces")  // sha256, number -> bytesRow
 )
 
 var tables = [][]byte{
@@ -52,7 +56,7 @@ var tables = [][]byte{
 	tableLanes, tableBlocks, tableBlockRefs, tableMail, tableBoxes, tableCommands, tableLetters, tableLetterOrder,
 	tableLetterIndex, tableLetterEvents, tableExceptions, tableExceptionOrder, tableAnswers, tableAnswerTimes, tableAudit,
 	tableInbound, tableNodes, tableBeacons, tableAuthorities, tableMoves, tableSpare,
-	tableRanges, tableLeases,
+	tableRanges, tableLeases, tableReleases, tableReleaseTexts, tableReleaseFiles, tableReleasePieces,
 }
 
 // unsealed are the tables of bare values, without a checksum. They only show the way to rows.

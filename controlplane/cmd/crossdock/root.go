@@ -104,7 +104,7 @@ directory alone the other nodes of its cluster are asked when that one does not 
 	root.SetHelpCommand(a.helpCommand())
 	root.AddCommand(
 		a.serverCommand(), a.configCommand(), a.clusterCommand(), a.statusCommand(), a.tokenCommand(), a.agentsCommand(), a.principalsCommand(),
-		a.policyCommand(), a.systemsCommand(), a.rangesCommand(), a.pluginCommand(), a.eventsCommand(), a.deadLettersCommand(), a.exceptionsCommand(), a.auditCommand(),
+		a.policyCommand(), a.systemsCommand(), a.rangesCommand(), a.releasesCommand(), a.pluginCommand(), a.eventsCommand(), a.deadLettersCommand(), a.exceptionsCommand(), a.auditCommand(),
 		a.versionCommand(),
 	)
 	root.SetVersionTemplate("crossdock {{.Version}}\n")
@@ -115,7 +115,7 @@ directory alone the other nodes of its cluster are asked when that one does not 
 // aboutApprovals are the commands that say when one person may approve their own changes.
 var aboutApprovals = map[string]bool{
 	"crossdock status": true, "crossdock cluster status": true, "crossdock policy propose": true, "crossdock policy rollback": true,
-	"crossdock policy approve": true, "crossdock policy promote": true,
+	"crossdock policy approve": true, "crossdock policy promote": true, "crossdock releases approve": true, "crossdock releases promote": true,
 }
 
 // do wraps a command's work: from here on an error is no longer one of the command line.

@@ -63,11 +63,11 @@ func writeStatus(w io.Writer, s *statusAnswer) {
 }
 
 func writeAgents(w io.Writer, agents []api.Agent) {
-	row(w, "AGENT", "LINK", "SEEN", "REVISION", "OUT", "WAITING", "DELIVERED", "DEAD", "PARKED", "MAILBOX")
+	row(w, "AGENT", "LINK", "SEEN", "REVISION", "OUT", "WAITING", "DELIVERED", "DEAD", "PARKED", "MAILBOX", "VERSION")
 	for i := range agents {
 		status := statusOf(&agents[i])
 		row(w, agents[i].Name, link(&agents[i], &status), age(agents[i].LastSeen), revisionOf(&status), status.Outgoing,
-			status.Pending, status.Delivered, status.DeadLetters, status.Parked, agents[i].MailboxEvents)
+			status.Pending, status.Delivered, status.DeadLetters, status.Parked, agents[i].MailboxEvents, status.Version)
 	}
 }
 

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/crossdock/crossdock/controlplane/api"
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+func TestReleaseIsShownBySite(t *testing.T) {
+	c := newCanned(t, map[string][]string{
+		"GET /releases/1.4.0": {`{"release":{"version":"1.4.0","digest":"sha256:00","key":"AB","state":"paused","author":"bob","approver":"ann","files":[{"sha256":"x","size":9,"have":4}],"sites":["eu","na"],
+			"first":["eu"],"everywhere":false,"bySelf":true,"reason":"1 agents of the stage have failed"},"manifest":"{}","items":[
+			{"site":"na","agent":"na","connected":false,"running":"1.3.0","wanted":"","state":"waiting","lastSeen":"2026-05-04T10:00:00Z"},
+			{"site":"jp","agent":"jp","connected":false,"running":"","wanted":"1.3.0","state":"waiting"},
+			{"site":"eu","agent":"eu","connected":true,"running":"1.3.0","wanted":"","state":"rolled-back","since":"2026-05-04T10:00:00Z","why":"no round\ntrip"}]}`},
+		"POST /releases/1.4.0/approve": {`{"version":"1.4.0","state":"canary","sites":["eu"]}`},
+		"GET /releases":                {`{"items":[{"version":"1.4.0","state":"paused","bySelf":true,"reason":"one failed","files":[],"sites":["eu"],"first":[]}]}`},
+		"GET /agents":                  {`{"items":[{"name":"eu","connected":true,"status":{"version":"1.3.0"}}]}`},
+	})
+	out, _ := c.run(0, "", "releases", "show", "1.4.0")
+	sees(t, out, "paused by itself: 1 agents", "0 of 1", "eu,na")
+	var rows []string
+	for line := range strings.Lines(out) {
+		rows = append(rows, strings.Join(strings.Fields(line), " "))
+	}
+	text := strings.Join(rows, "\n")
+	sees(t, text, "eu 1.3.0 - rolled-back 2026-05-04 10:00:00Z - no round trip", "jp - 1.3.0 waiting - never -", "na 1.3.0 - waiting - ", "offline 2", "rolled-back 1", "waiting 2")
+	if strings.Index(text, "\neu ") > strings.Index(text, "\njp ") {
+		t.Error("sites are not in their order")
+	}
+	_, stderr := c.run(0, "", "releases", "approve", "1.4.0", "--site", "eu", "--region", "north")
+	sees(t, stderr, "added by bob", "key AB")
+	if last := c.asked[len(c.asked)-1]; last != `POST /releases/1.4.0/approve {"digest":"sha256:00","regions":["north"],"sites":["eu"]}` {
+		t.Errorf("asked %s", last)
+	}
+	out, _ = c.run(0, "", "releases", "list")
+	sees(t, out, "paused by itself: one failed")
+	out, _ = c.run(0, "", "agents")
+	sees(t, out, "VERSION", "1.3.0")
+}
+
+// TestReleaseIsSentFromWhereItEnded: an upload that was cut off goes on with the pieces that
+// are missing.
+func TestReleaseIsSentFromWhereItEnded(t *testing.T) {
+	data := bytes.Repeat([]byte("crossdock "), 2*model.ReleasePiece/10+3)
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "linux-amd64"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "linux-amd64", "crossdock-agent"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := newCanned(t, nil)
+	key := filepath.Join(dir, "key")
+	c.run(0, "", "releases", "keygen", key, "--no-password")
+	c.run(0, "", "releases", "sign", dir, "--release", "1.4.0", "--key", key)
+	files, err := programsIn(dir, []string{"crossdock-agent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sha := files[0].SHA256
+	release := func(have int) string {
+		return fmt.Sprintf(`{"version":"1.4.0","state":"uploading","key":"K","files":[{"sha256":%q,"size":%d,"have":%d}]}`, sha, len(data), have)
+	}
+	c.answers = map[string][]string{
+		"POST /releases":                    {release(model.ReleasePiece)},
+		"POST /releases/1.4.0/files/" + sha: {release(2 * model.ReleasePiece), `{"version":"1.4.0","state":"ready","key":"K"}`},
+	}
+	out, _ := c.run(0, "", "releases", "add", dir)
+	sees(t, out, "1.4.0 is ready", "another person approves it")
+	at := model.ReleasePiece
+	for _, asked := range c.asked[len(c.asked)-2:] {
+		_, body, _ := strings.Cut(asked, "files/"+sha+" ")
+		var piece api.ReleasePiece
+		if err := json.Unmarshal([]byte(body), &piece); err != nil {
+			t.Fatal(err)
+		}
+		if want := data[at:min(at+model.ReleasePiece, len(data))]; piece.Offset != int64(at) || !bytes.Equal(piece.Data, want) {
+			t.Errorf("%d bytes at %d, want %d at %d", len(piece.Data), piece.Offset, len(want), at)
+		}
+		at += model.ReleasePiece
+	}
+}
+
+// TestSigningKeyHasAPassword takes the seconds and the memory that guessing it is to take.
+func TestSigningKeyHasAPassword(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a key is opened three times, for which minisign takes 1 GB of memory each")
+	}
+	c := newCanned(t, nil)
+	key := filepath.Join(t.TempDir(), "key")
+	t.Setenv(passwordEnv, "")
+	c.run(0, "open sesame\n", "releases", "keygen", key)
+	a := &app{stdin: strings.NewReader("open barley\n")}
+	if _, err := a.signingKey(key); err == nil || !strings.Contains(err.Error(), "password") {
+		t.Errorf("with another password: %v", err)
+	}
+	t.Setenv(passwordEnv, "open sesame")
+	if _, err := a.signingKey(key); err != nil {
+		t.Error(err)
+	}
+}

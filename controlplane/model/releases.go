@@ -1,0 +1,135 @@
+package model
+
+import (
+	"strconv"
+	"time"
+)
+
+// Limits on releases.
+const (
+	MaxReleases     = 3         // kept at a time
+	MaxReleaseBytes = 512 << 20 // of the files of all that are kept
+	ReleasePiece    = 512 << 10 // bytes of every piece of a file but its last
+	ReleaseMayFail  = 2         // agents of a stage that may fail before it pauses by itself; at canary sites none may
+)
+
+// ReleaseState is the life of a release.
+type ReleaseState string
+
+// The states of a release.
+const (
+	ReleaseUploading  ReleaseState = "uploading"  // files are missing
+	ReleaseReady      ReleaseState = "ready"      // all is here; it waits for approval
+	ReleaseCanary     ReleaseState = "canary"     // wanted at some sites only
+	ReleasePaused     ReleaseState = "paused"     // what has not begun does not begin
+	ReleaseActive     ReleaseState = "active"     // wanted at every site
+	ReleaseSuperseded ReleaseState = "superseded" // it was, until another came
+	ReleaseWithdrawn  ReleaseState = "withdrawn"  // taken back from its sites
+)
+
+// Release is a version of the agent's program, and how far its rollout has come. Manifest
+// and signature are kept apart, and the files too.
+type Release struct {
+	Version  string
+	Digest   [32]byte // of the manifest
+	Key      string   // that signed it, as it says itself
+	Files    []ReleaseFile
+	State    ReleaseState
+	Author   string
+	Added    time.Time
+	Approver string
+	Approved time.Time
+	Sites    []string  // that are to run it, until all are
+	First    []string  // its canary sites
+	All      bool      // every site is to run it
+	Step     uint64    // counts what was done to the rollout
+	Stepped  time.Time // when
+	By       string    // who paused or took it back; empty: it paused by itself
+	Reason   string
+	Before   string // version that was active when this one became so
+}
+
+// ReleaseFile is the content of one or more programs of a release.
+type ReleaseFile struct {
+	SHA256 string
+	Size   int64
+	Have   int64 // bytes that are here; filled in when it is read
+}
+
+// Stage names the step of a rollout. An agent tries a release once in each.
+func (r *Release) Stage() string { return r.Version + "/" + strconv.FormatUint(r.Step, 10) }
+
+// WantedRelease is what a site is to run. It is zero where nothing is wanted.
+type WantedRelease struct {
+	Version   string
+	Stage     string
+	Manifest  []byte
+	Signature []byte
+}
+
+// AgentRelease is what an agent says of releases in its status.
+type AgentRelease struct {
+	Running string    `json:"running"`
+	Wanted  string    `json:"wanted,omitempty"`
+	Stage   string    `json:"stage,omitempty"`
+	State   string    `json:"state"`
+	Why     string    `json:"why,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// The states in which an agent has not come to what is wanted, and will not by itself.
+const (
+	AgentReleaseFailed     = "failed"      // not begun
+	AgentReleaseRolledBack = "rolled-back" // tried, and gone back
+)
+
+// Failing says that the agent has given up on the release of a stage.
+func (a *AgentRelease) Failing(stage string) bool {
+	return a != nil && a.Stage == stage && (a.State == AgentReleaseFailed || a.State == AgentReleaseRolledBack)
+}
+
+// AddRelease begins a release: its files come after it, piece by piece. A repeat changes nothing.
+type AddRelease struct {
+	Asked
+	Version   string
+	Manifest  []byte
+	Signature []byte
+	Digest    [32]byte
+	Key       string
+	Files     []ReleaseFile // each content once
+}
+
+// PutReleasePiece brings the next piece of a file. A repeat changes nothing. The last piece
+// is refused, and the file begins anew, if all together is not what the manifest says.
+type PutReleasePiece struct {
+	Asked
+	SHA256 string
+	Offset int64
+	Data   []byte
+}
+
+// ReleaseVerb is something that a person does to a rollout.
+type ReleaseVerb string
+
+// The verbs.
+const (
+	ReleaseApprove  ReleaseVerb = "approve"
+	ReleasePromote  ReleaseVerb = "promote"
+	ReleasePause    ReleaseVerb = "pause"
+	ReleaseResume   ReleaseVerb = "resume"
+	ReleaseWithdraw ReleaseVerb = "withdraw"
+)
+
+// SteerRelease moves a rollout on, holds it, or takes it back.
+type SteerRelease struct {
+	Asked
+	Version string
+	Verb    ReleaseVerb
+	Digest  [32]byte // of the manifest that was looked at; to approve
+	Sites   []string // to approve or promote: these and no others yet; empty: every site
+	Reason  string
+}
+
+func (*AddRelease) command()      {}
+func (*PutReleasePiece) command() {}
+func (*SteerRelease) command()    {}

@@ -1,0 +1,225 @@
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+)
+
+// maxReleaseWhy bounds what of an agent's reason stands in the reason of a pause.
+const maxReleaseWhy = 300
+
+// steerRelease does what a person wants of a rollout.
+func (t *tx) steerRelease(c *model.SteerRelease) *model.Error {
+	r, err := t.releaseRow(c.Version)
+	if err != nil {
+		return err
+	}
+	sites, err := siteNames(c.Sites)
+	if err != nil {
+		return err
+	}
+	if len(sites) > maxSites {
+		return model.Errorf(model.TooLarge, "%d sites, the limit is %d", len(sites), maxSites)
+	}
+	was, own := r.State, false
+	switch c.Verb {
+	case model.ReleaseApprove:
+		own, err = t.approveRelease(r, c, sites)
+	case model.ReleasePromote:
+		own, err = t.promoteRelease(r, c, sites)
+	case model.ReleaseResume:
+		own, err = t.resumeRelease(r, c)
+	case model.ReleasePause:
+		err = t.pauseRelease(r, c)
+	case model.ReleaseWithdraw:
+		err = t.withdrawRelease(r, c)
+	default:
+		err = model.Errorf(model.Invalid, "a release is approved, promoted, paused, resumed or withdrawn, not %q", clip(string(c.Verb), maxName))
+	}
+	if err != nil {
+		return err
+	}
+	t.audit(c.At, c.By, "release."+string(c.Verb), r.Version, map[string]any{
+		"digest": hexOf(r.Digest), "author": r.Author, "single": own, "from": was, "sites": sites, "reason": clip(c.Reason, maxText/2),
+	})
+	return nil
+}
+
+// rolling finds the release whose rollout is under way.
+func (v view) rolling() *model.Release {
+	for _, r := range v.releases() {
+		if r.State == model.ReleaseCanary || r.State == model.ReleasePaused {
+			return r
+		}
+	}
+	return nil
+}
+
+func (t *tx) releaseApprover(r *model.Release, by string) (bool, *model.Error) {
+	return t.secondPerson(r.Author, by, "release "+r.Version+" was added")
+}
+
+func (t *tx) approveRelease(r *model.Release, c *model.SteerRelease, sites []string) (own bool, err *model.Error) {
+	if own, err = t.releaseApprover(r, c.By); err != nil {
+		return own, err
+	}
+	switch r.State {
+	case model.ReleaseUploading:
+		return own, model.Errorf(model.Conflict, "files of release %s are missing: add it again, that goes on where it ended", r.Version)
+	case model.ReleaseCanary, model.ReleasePaused, model.ReleaseActive:
+		return own, model.Errorf(model.Conflict, "release %s is %s already", r.Version, r.State)
+	case model.ReleaseReady, model.ReleaseSuperseded, model.ReleaseWithdrawn:
+	}
+	if r.Digest != c.Digest {
+		return own, model.Errorf(model.Conflict, "the manifest of release %s has the digest %s, not the one that was looked at", r.Version, hexOf(r.Digest))
+	}
+	if other := t.rolling(); other != nil {
+		return own, model.Errorf(model.Conflict, "release %s is %s: promote or withdraw it first", other.Version, other.State)
+	}
+	r.Approver, r.Approved, r.First, r.Sites, r.All = c.By, c.At, sites, sites, false
+	if len(sites) == 0 {
+		t.releaseEverywhere(r, c)
+		return own, nil
+	}
+	t.stepRelease(r, model.ReleaseCanary, "", "", c.At)
+	return own, nil
+}
+
+func (t *tx) promoteRelease(r *model.Release, c *model.SteerRelease, sites []string) (own bool, err *model.Error) {
+	if own, err = t.releaseApprover(r, c.By); err != nil {
+		return own, err
+	}
+	if r.State != model.ReleaseCanary {
+		return own, model.Errorf(model.Conflict, "release %s is %s, not at some of the sites", r.Version, r.State)
+	}
+	if len(sites) == 0 {
+		t.releaseEverywhere(r, c)
+		return own, nil
+	}
+	wider := slices.Compact(slices.Sorted(slices.Values(slices.Concat(r.Sites, sites))))
+	if len(wider) == len(r.Sites) {
+		return own, model.Errorf(model.Conflict, "release %s is wanted at all of these sites already", r.Version)
+	}
+	if len(wider) > maxSites {
+		return own, model.Errorf(model.TooLarge, "%d sites, the limit is %d: promote it to all", len(wider), maxSites)
+	}
+	r.Sites = wider
+	t.stepRelease(r, model.ReleaseCanary, "", "", c.At)
+	return own, nil
+}
+
+// releaseEverywhere makes a release what every site is to run.
+func (t *tx) releaseEverywhere(r *model.Release, c *model.SteerRelease) {
+	r.Before = ""
+	for _, old := range t.releases() {
+		if old.State == model.ReleaseActive && old.Version != r.Version {
+			r.Before = old.Version
+			old.State = model.ReleaseSuperseded
+			t.putRelease(old)
+		}
+	}
+	r.All = true
+	t.stepRelease(r, model.ReleaseActive, "", "", c.At)
+}
+
+func (t *tx) pauseRelease(r *model.Release, c *model.SteerRelease) *model.Error {
+	if err := t.need(c.By, model.Operator, model.Author, model.Approver, model.Admin); err != nil {
+		return err
+	}
+	if r.State != model.ReleaseCanary && r.State != model.ReleaseActive {
+		return model.Errorf(model.Conflict, "release %s is %s: there is nothing to pause", r.Version, r.State)
+	}
+	t.stepRelease(r, model.ReleasePaused, c.By, c.Reason, c.At)
+	return nil
+}
+
+// resumeRelease goes on with a stage. Agents that failed in it try again.
+func (t *tx) resumeRelease(r *model.Release, c *model.SteerRelease) (own bool, err *model.Error) {
+	if own, err = t.releaseApprover(r, c.By); err != nil {
+		return own, err
+	}
+	if r.State != model.ReleasePaused {
+		return own, model.Errorf(model.Conflict, "release %s is %s, not paused", r.Version, r.State)
+	}
+	state := model.ReleaseCanary
+	if r.All {
+		state = model.ReleaseActive
+	}
+	t.stepRelease(r, state, "", "", c.At)
+	return own, nil
+}
+
+// withdrawRelease takes a release back. Its sites get the active one, which agents of these
+// sites may have tried before: so that one goes to a stage of its own. One that was never
+// approved is simply gone.
+func (t *tx) withdrawRelease(r *model.Release, c *model.SteerRelease) *model.Error {
+	if err := t.need(c.By, model.Approver, model.Author, model.Admin); err != nil {
+		return err
+	}
+	switch r.State {
+	case model.ReleaseUploading, model.ReleaseReady:
+		t.dropRelease(r)
+		return nil
+	case model.ReleaseWithdrawn, model.ReleaseSuperseded:
+		return model.Errorf(model.Conflict, "release %s is %s: no site is to run it", r.Version, r.State)
+	case model.ReleaseCanary, model.ReleasePaused, model.ReleaseActive:
+	}
+	for _, old := range t.releases() {
+		again := old.State == model.ReleaseActive && old.Version != r.Version ||
+			r.All && old.State == model.ReleaseSuperseded && old.Version == r.Before
+		if again {
+			t.stepRelease(old, model.ReleaseActive, "", fmt.Sprintf("again, as %s was withdrawn", r.Version), c.At)
+		}
+	}
+	r.Sites, r.All = nil, false
+	t.stepRelease(r, model.ReleaseWithdrawn, c.By, c.Reason, c.At)
+	return nil
+}
+
+// releaseReport looks at what an agent says of the release that its site is to run, before
+// that becomes its status. Where too many of a stage have failed, the rollout pauses.
+func (t *tx) releaseReport(agent *model.Agent, status json.RawMessage, at time.Time) {
+	wanted := t.wantedRelease(agent.Site)
+	if wanted == nil {
+		return
+	}
+	stage := wanted.Stage()
+	now := releaseOf(status)
+	if !now.Failing(stage) || releaseOf(agent.Status).Failing(stage) {
+		return
+	}
+	failing := []string{agent.Name}
+	t.each(tableAgents, nil, nil, func(k, value []byte) bool {
+		other := parse[model.Agent](tableAgents, k, value)
+		if other.Name != agent.Name && other.Revoked.IsZero() && releaseOf(other.Status).Failing(stage) {
+			failing = append(failing, other.Name)
+		}
+		return true
+	})
+	mayFail := model.ReleaseMayFail
+	if !wanted.All && len(wanted.Sites) == len(wanted.First) {
+		mayFail = 0
+	}
+	if len(failing) <= mayFail {
+		return
+	}
+	slices.Sort(failing)
+	reason := fmt.Sprintf("%d agents of the stage have failed; the last was %s: %s: %s", len(failing), agent.Name, now.State, clip(now.Why, maxReleaseWhy))
+	t.stepRelease(wanted, model.ReleasePaused, "", reason, at)
+	t.audit(at, "agent:"+agent.Name, "release.pause", wanted.Version, map[string]any{"stage": stage, "failing": failing, "reason": reason})
+}
+
+// releaseOf reads what a status says of releases; nil if it says nothing.
+func releaseOf(status json.RawMessage) *model.AgentRelease {
+	var s struct {
+		Release *model.AgentRelease `json:"release"`
+	}
+	if len(status) == 0 || json.Unmarshal(status, &s) != nil { // an agent may say anything
+		return nil
+	}
+	return s.Release
+}
