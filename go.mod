@@ -5,6 +5,7 @@ go 1.26.0
 ignore ./controlplane/console/node_modules
 
 require (
+	aead.dev/minisign v0.3.0
 	connectrpc.com/connect v1.21.1
 	github.com/boombuler/barcode v1.1.0
 	github.com/cenkalti/backoff/v4 v4.3.0

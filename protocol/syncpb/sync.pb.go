@@ -1093,6 +1093,7 @@ type PullRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mailbox       uint64                 `protobuf:"varint,1,opt,name=mailbox,proto3" json:"mailbox,omitempty"`  // last position acknowledged; a hint to resume
 	Revision      *Revision              `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"` // newest revision that the agent holds
+	Stage         string                 `protobuf:"bytes,3,opt,name=stage,proto3" json:"stage,omitempty"`       // of the Release that the agent heard last: that one is not sent again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1139,6 +1140,13 @@ func (x *PullRequest) GetRevision() *Revision {
 		return x.Revision
 	}
 	return nil
+}
+
+func (x *PullRequest) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
 }
 
 type Delivery struct {
@@ -1424,6 +1432,7 @@ type PullResponse struct {
 	//	*PullResponse_Command
 	//	*PullResponse_Beat
 	//	*PullResponse_Former
+	//	*PullResponse_Wanted
 	Item          isPullResponse_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1511,6 +1520,15 @@ func (x *PullResponse) GetFormer() *PolicyRevision {
 	return nil
 }
 
+func (x *PullResponse) GetWanted() *Release {
+	if x != nil {
+		if x, ok := x.Item.(*PullResponse_Wanted); ok {
+			return x.Wanted
+		}
+	}
+	return nil
+}
+
 type isPullResponse_Item interface {
 	isPullResponse_Item()
 }
@@ -1535,6 +1553,10 @@ type PullResponse_Former struct {
 	Former *PolicyRevision `protobuf:"bytes,5,opt,name=former,proto3,oneof"` // never to be in force; it was until a move of the revision that follows began
 }
 
+type PullResponse_Wanted struct {
+	Wanted *Release `protobuf:"bytes,6,opt,name=wanted,proto3,oneof"` // an agent that does not know releases passes over it
+}
+
 func (*PullResponse_Delivery) isPullResponse_Item() {}
 
 func (*PullResponse_Policy) isPullResponse_Item() {}
@@ -1544,6 +1566,78 @@ func (*PullResponse_Command) isPullResponse_Item() {}
 func (*PullResponse_Beat) isPullResponse_Item() {}
 
 func (*PullResponse_Former) isPullResponse_Item() {}
+
+func (*PullResponse_Wanted) isPullResponse_Item() {}
+
+// Release is what the agent's site is to run, until it hears of another. The agent judges the
+// signature with its own keys; nothing that the control plane says takes their place.
+type Release struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`     // empty: nothing is wanted any more, what has not begun does not begin
+	Manifest      []byte                 `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"`   // JSON, see protocol/release
+	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"` // minisign, over the manifest as it stands
+	Stage         string                 `protobuf:"bytes,4,opt,name=stage,proto3" json:"stage,omitempty"`         // changes with every step of the rollout; an agent tries a release once in each
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Release) Reset() {
+	*x = Release{}
+	mi := &file_sync_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Release) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Release) ProtoMessage() {}
+
+func (x *Release) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Release.ProtoReflect.Descriptor instead.
+func (*Release) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Release) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Release) GetManifest() []byte {
+	if x != nil {
+		return x.Manifest
+	}
+	return nil
+}
+
+func (x *Release) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *Release) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
 
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1555,7 +1649,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_sync_proto_msgTypes[21]
+	mi := &file_sync_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1661,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[21]
+	mi := &file_sync_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1674,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{21}
+	return file_sync_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Beat) GetNowUnixMs() int64 {
@@ -1608,7 +1702,7 @@ type CommandAnswer struct {
 
 func (x *CommandAnswer) Reset() {
 	*x = CommandAnswer{}
-	mi := &file_sync_proto_msgTypes[22]
+	mi := &file_sync_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1714,7 @@ func (x *CommandAnswer) String() string {
 func (*CommandAnswer) ProtoMessage() {}
 
 func (x *CommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[22]
+	mi := &file_sync_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1727,7 @@ func (x *CommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandAnswer.ProtoReflect.Descriptor instead.
 func (*CommandAnswer) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{22}
+	return file_sync_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CommandAnswer) GetId() string {
@@ -1673,7 +1767,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_sync_proto_msgTypes[23]
+	mi := &file_sync_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1779,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[23]
+	mi := &file_sync_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1792,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{23}
+	return file_sync_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AckRequest) GetMailbox() uint64 {
@@ -1769,7 +1863,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_sync_proto_msgTypes[24]
+	mi := &file_sync_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1875,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[24]
+	mi := &file_sync_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1888,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{24}
+	return file_sync_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Move) GetSystem() string {
@@ -1826,7 +1920,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_sync_proto_msgTypes[25]
+	mi := &file_sync_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1932,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[25]
+	mi := &file_sync_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +1945,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{25}
+	return file_sync_proto_rawDescGZIP(), []int{26}
 }
 
 type LeaseNumbersRequest struct {
@@ -1868,7 +1962,7 @@ type LeaseNumbersRequest struct {
 
 func (x *LeaseNumbersRequest) Reset() {
 	*x = LeaseNumbersRequest{}
-	mi := &file_sync_proto_msgTypes[26]
+	mi := &file_sync_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +1974,7 @@ func (x *LeaseNumbersRequest) String() string {
 func (*LeaseNumbersRequest) ProtoMessage() {}
 
 func (x *LeaseNumbersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[26]
+	mi := &file_sync_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +1987,7 @@ func (x *LeaseNumbersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseNumbersRequest.ProtoReflect.Descriptor instead.
 func (*LeaseNumbersRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{26}
+	return file_sync_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LeaseNumbersRequest) GetEpoch() uint64 {
@@ -1948,7 +2042,7 @@ type LeaseNumbersResponse struct {
 
 func (x *LeaseNumbersResponse) Reset() {
 	*x = LeaseNumbersResponse{}
-	mi := &file_sync_proto_msgTypes[27]
+	mi := &file_sync_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2054,7 @@ func (x *LeaseNumbersResponse) String() string {
 func (*LeaseNumbersResponse) ProtoMessage() {}
 
 func (x *LeaseNumbersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[27]
+	mi := &file_sync_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2067,7 @@ func (x *LeaseNumbersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseNumbersResponse.ProtoReflect.Descriptor instead.
 func (*LeaseNumbersResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{27}
+	return file_sync_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LeaseNumbersResponse) GetFirst() uint64 {
@@ -1986,6 +2080,118 @@ func (x *LeaseNumbersResponse) GetFirst() uint64 {
 func (x *LeaseNumbersResponse) GetLast() uint64 {
 	if x != nil {
 		return x.Last
+	}
+	return 0
+}
+
+type FetchReleaseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sha256        string                 `protobuf:"bytes,1,opt,name=sha256,proto3" json:"sha256,omitempty"` // of the file, as the manifest has it
+	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Max           uint32                 `protobuf:"varint,3,opt,name=max,proto3" json:"max,omitempty"` // bytes; at most 1 MB come in any case
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FetchReleaseRequest) Reset() {
+	*x = FetchReleaseRequest{}
+	mi := &file_sync_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchReleaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchReleaseRequest) ProtoMessage() {}
+
+func (x *FetchReleaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchReleaseRequest.ProtoReflect.Descriptor instead.
+func (*FetchReleaseRequest) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *FetchReleaseRequest) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *FetchReleaseRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *FetchReleaseRequest) GetMax() uint32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+type FetchReleaseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`  // empty only at the end of the file
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"` // of the whole file
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FetchReleaseResponse) Reset() {
+	*x = FetchReleaseResponse{}
+	mi := &file_sync_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchReleaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchReleaseResponse) ProtoMessage() {}
+
+func (x *FetchReleaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchReleaseResponse.ProtoReflect.Descriptor instead.
+func (*FetchReleaseResponse) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *FetchReleaseResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *FetchReleaseResponse) GetSize() uint64 {
+	if x != nil {
+		return x.Size
 	}
 	return 0
 }
@@ -2091,10 +2297,11 @@ const file_sync_proto_rawDesc = "" +
 	"\x04full\x18\x03 \x01(\bR\x04full\x12\x18\n" +
 	"\arefused\x18\x04 \x01(\tR\arefused\"C\n" +
 	"\fPushResponse\x123\n" +
-	"\x05lanes\x18\x01 \x03(\v2\x1d.crossdock.sync.v1.LaneAnswerR\x05lanes\"`\n" +
+	"\x05lanes\x18\x01 \x03(\v2\x1d.crossdock.sync.v1.LaneAnswerR\x05lanes\"v\n" +
 	"\vPullRequest\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\x04R\amailbox\x127\n" +
-	"\brevision\x18\x02 \x01(\v2\x1b.crossdock.sync.v1.RevisionR\brevision\"\xce\x01\n" +
+	"\brevision\x18\x02 \x01(\v2\x1b.crossdock.sync.v1.RevisionR\brevision\x12\x14\n" +
+	"\x05stage\x18\x03 \x01(\tR\x05stage\"\xce\x01\n" +
 	"\bDelivery\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\x04R\amailbox\x12&\n" +
 	"\x0frelayed_unix_ms\x18\x02 \x01(\x03R\rrelayedUnixMs\x12\x14\n" +
@@ -2114,14 +2321,20 @@ const file_sync_proto_rawDesc = "" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
-	"\targuments\x18\x03 \x01(\fR\targuments\"\xb2\x02\n" +
+	"\targuments\x18\x03 \x01(\fR\targuments\"\xe8\x02\n" +
 	"\fPullResponse\x129\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x1b.crossdock.sync.v1.DeliveryH\x00R\bdelivery\x12;\n" +
 	"\x06policy\x18\x02 \x01(\v2!.crossdock.sync.v1.PolicyRevisionH\x00R\x06policy\x126\n" +
 	"\acommand\x18\x03 \x01(\v2\x1a.crossdock.sync.v1.CommandH\x00R\acommand\x12-\n" +
 	"\x04beat\x18\x04 \x01(\v2\x17.crossdock.sync.v1.BeatH\x00R\x04beat\x12;\n" +
-	"\x06former\x18\x05 \x01(\v2!.crossdock.sync.v1.PolicyRevisionH\x00R\x06formerB\x06\n" +
-	"\x04item\"<\n" +
+	"\x06former\x18\x05 \x01(\v2!.crossdock.sync.v1.PolicyRevisionH\x00R\x06former\x124\n" +
+	"\x06wanted\x18\x06 \x01(\v2\x1a.crossdock.sync.v1.ReleaseH\x00R\x06wantedB\x06\n" +
+	"\x04item\"s\n" +
+	"\aRelease\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
+	"\bmanifest\x18\x02 \x01(\fR\bmanifest\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\x12\x14\n" +
+	"\x05stage\x18\x04 \x01(\tR\x05stage\"<\n" +
 	"\x04Beat\x12\x1e\n" +
 	"\vnow_unix_ms\x18\x01 \x01(\x03R\tnowUnixMs\x12\x14\n" +
 	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"M\n" +
@@ -2153,7 +2366,14 @@ const file_sync_proto_rawDesc = "" +
 	"\ahighest\x18\x06 \x01(\x04R\ahighest\"@\n" +
 	"\x14LeaseNumbersResponse\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\x04R\x04last2\xa8\x04\n" +
+	"\x04last\x18\x02 \x01(\x04R\x04last\"W\n" +
+	"\x13FetchReleaseRequest\x12\x16\n" +
+	"\x06sha256\x18\x01 \x01(\tR\x06sha256\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x10\n" +
+	"\x03max\x18\x03 \x01(\rR\x03max\">\n" +
+	"\x14FetchReleaseResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size2\x89\x05\n" +
 	"\x04Sync\x12M\n" +
 	"\x06Enroll\x12 .crossdock.sync.v1.EnrollRequest\x1a!.crossdock.sync.v1.EnrollResponse\x12J\n" +
 	"\x05Renew\x12\x1f.crossdock.sync.v1.RenewRequest\x1a .crossdock.sync.v1.RenewResponse\x12J\n" +
@@ -2161,7 +2381,8 @@ const file_sync_proto_rawDesc = "" +
 	"\x04Push\x12\x1e.crossdock.sync.v1.PushRequest\x1a\x1f.crossdock.sync.v1.PushResponse\x12I\n" +
 	"\x04Pull\x12\x1e.crossdock.sync.v1.PullRequest\x1a\x1f.crossdock.sync.v1.PullResponse0\x01\x12D\n" +
 	"\x03Ack\x12\x1d.crossdock.sync.v1.AckRequest\x1a\x1e.crossdock.sync.v1.AckResponse\x12_\n" +
-	"\fLeaseNumbers\x12&.crossdock.sync.v1.LeaseNumbersRequest\x1a'.crossdock.sync.v1.LeaseNumbersResponseB0Z.github.com/crossdock/crossdock/protocol/syncpbb\x06proto3"
+	"\fLeaseNumbers\x12&.crossdock.sync.v1.LeaseNumbersRequest\x1a'.crossdock.sync.v1.LeaseNumbersResponse\x12_\n" +
+	"\fFetchRelease\x12&.crossdock.sync.v1.FetchReleaseRequest\x1a'.crossdock.sync.v1.FetchReleaseResponseB0Z.github.com/crossdock/crossdock/protocol/syncpbb\x06proto3"
 
 var (
 	file_sync_proto_rawDescOnce sync.Once
@@ -2175,7 +2396,7 @@ func file_sync_proto_rawDescGZIP() []byte {
 	return file_sync_proto_rawDescData
 }
 
-var file_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_sync_proto_goTypes = []any{
 	(*EnrollRequest)(nil),        // 0: crossdock.sync.v1.EnrollRequest
 	(*EnrollResponse)(nil),       // 1: crossdock.sync.v1.EnrollResponse
@@ -2198,13 +2419,16 @@ var file_sync_proto_goTypes = []any{
 	(*MoveBegin)(nil),            // 18: crossdock.sync.v1.MoveBegin
 	(*Command)(nil),              // 19: crossdock.sync.v1.Command
 	(*PullResponse)(nil),         // 20: crossdock.sync.v1.PullResponse
-	(*Beat)(nil),                 // 21: crossdock.sync.v1.Beat
-	(*CommandAnswer)(nil),        // 22: crossdock.sync.v1.CommandAnswer
-	(*AckRequest)(nil),           // 23: crossdock.sync.v1.AckRequest
-	(*Move)(nil),                 // 24: crossdock.sync.v1.Move
-	(*AckResponse)(nil),          // 25: crossdock.sync.v1.AckResponse
-	(*LeaseNumbersRequest)(nil),  // 26: crossdock.sync.v1.LeaseNumbersRequest
-	(*LeaseNumbersResponse)(nil), // 27: crossdock.sync.v1.LeaseNumbersResponse
+	(*Release)(nil),              // 21: crossdock.sync.v1.Release
+	(*Beat)(nil),                 // 22: crossdock.sync.v1.Beat
+	(*CommandAnswer)(nil),        // 23: crossdock.sync.v1.CommandAnswer
+	(*AckRequest)(nil),           // 24: crossdock.sync.v1.AckRequest
+	(*Move)(nil),                 // 25: crossdock.sync.v1.Move
+	(*AckResponse)(nil),          // 26: crossdock.sync.v1.AckResponse
+	(*LeaseNumbersRequest)(nil),  // 27: crossdock.sync.v1.LeaseNumbersRequest
+	(*LeaseNumbersResponse)(nil), // 28: crossdock.sync.v1.LeaseNumbersResponse
+	(*FetchReleaseRequest)(nil),  // 29: crossdock.sync.v1.FetchReleaseRequest
+	(*FetchReleaseResponse)(nil), // 30: crossdock.sync.v1.FetchReleaseResponse
 }
 var file_sync_proto_depIdxs = []int32{
 	4,  // 0: crossdock.sync.v1.HelloRequest.inbound:type_name -> crossdock.sync.v1.Lane
@@ -2223,31 +2447,34 @@ var file_sync_proto_depIdxs = []int32{
 	16, // 13: crossdock.sync.v1.PullResponse.delivery:type_name -> crossdock.sync.v1.Delivery
 	17, // 14: crossdock.sync.v1.PullResponse.policy:type_name -> crossdock.sync.v1.PolicyRevision
 	19, // 15: crossdock.sync.v1.PullResponse.command:type_name -> crossdock.sync.v1.Command
-	21, // 16: crossdock.sync.v1.PullResponse.beat:type_name -> crossdock.sync.v1.Beat
+	22, // 16: crossdock.sync.v1.PullResponse.beat:type_name -> crossdock.sync.v1.Beat
 	17, // 17: crossdock.sync.v1.PullResponse.former:type_name -> crossdock.sync.v1.PolicyRevision
-	22, // 18: crossdock.sync.v1.AckRequest.answers:type_name -> crossdock.sync.v1.CommandAnswer
-	4,  // 19: crossdock.sync.v1.AckRequest.settled:type_name -> crossdock.sync.v1.Lane
-	5,  // 20: crossdock.sync.v1.AckRequest.flushed:type_name -> crossdock.sync.v1.Revision
-	24, // 21: crossdock.sync.v1.AckRequest.moves:type_name -> crossdock.sync.v1.Move
-	0,  // 22: crossdock.sync.v1.Sync.Enroll:input_type -> crossdock.sync.v1.EnrollRequest
-	2,  // 23: crossdock.sync.v1.Sync.Renew:input_type -> crossdock.sync.v1.RenewRequest
-	6,  // 24: crossdock.sync.v1.Sync.Hello:input_type -> crossdock.sync.v1.HelloRequest
-	12, // 25: crossdock.sync.v1.Sync.Push:input_type -> crossdock.sync.v1.PushRequest
-	15, // 26: crossdock.sync.v1.Sync.Pull:input_type -> crossdock.sync.v1.PullRequest
-	23, // 27: crossdock.sync.v1.Sync.Ack:input_type -> crossdock.sync.v1.AckRequest
-	26, // 28: crossdock.sync.v1.Sync.LeaseNumbers:input_type -> crossdock.sync.v1.LeaseNumbersRequest
-	1,  // 29: crossdock.sync.v1.Sync.Enroll:output_type -> crossdock.sync.v1.EnrollResponse
-	3,  // 30: crossdock.sync.v1.Sync.Renew:output_type -> crossdock.sync.v1.RenewResponse
-	10, // 31: crossdock.sync.v1.Sync.Hello:output_type -> crossdock.sync.v1.HelloResponse
-	14, // 32: crossdock.sync.v1.Sync.Push:output_type -> crossdock.sync.v1.PushResponse
-	20, // 33: crossdock.sync.v1.Sync.Pull:output_type -> crossdock.sync.v1.PullResponse
-	25, // 34: crossdock.sync.v1.Sync.Ack:output_type -> crossdock.sync.v1.AckResponse
-	27, // 35: crossdock.sync.v1.Sync.LeaseNumbers:output_type -> crossdock.sync.v1.LeaseNumbersResponse
-	29, // [29:36] is the sub-list for method output_type
-	22, // [22:29] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	21, // 18: crossdock.sync.v1.PullResponse.wanted:type_name -> crossdock.sync.v1.Release
+	23, // 19: crossdock.sync.v1.AckRequest.answers:type_name -> crossdock.sync.v1.CommandAnswer
+	4,  // 20: crossdock.sync.v1.AckRequest.settled:type_name -> crossdock.sync.v1.Lane
+	5,  // 21: crossdock.sync.v1.AckRequest.flushed:type_name -> crossdock.sync.v1.Revision
+	25, // 22: crossdock.sync.v1.AckRequest.moves:type_name -> crossdock.sync.v1.Move
+	0,  // 23: crossdock.sync.v1.Sync.Enroll:input_type -> crossdock.sync.v1.EnrollRequest
+	2,  // 24: crossdock.sync.v1.Sync.Renew:input_type -> crossdock.sync.v1.RenewRequest
+	6,  // 25: crossdock.sync.v1.Sync.Hello:input_type -> crossdock.sync.v1.HelloRequest
+	12, // 26: crossdock.sync.v1.Sync.Push:input_type -> crossdock.sync.v1.PushRequest
+	15, // 27: crossdock.sync.v1.Sync.Pull:input_type -> crossdock.sync.v1.PullRequest
+	24, // 28: crossdock.sync.v1.Sync.Ack:input_type -> crossdock.sync.v1.AckRequest
+	27, // 29: crossdock.sync.v1.Sync.LeaseNumbers:input_type -> crossdock.sync.v1.LeaseNumbersRequest
+	29, // 30: crossdock.sync.v1.Sync.FetchRelease:input_type -> crossdock.sync.v1.FetchReleaseRequest
+	1,  // 31: crossdock.sync.v1.Sync.Enroll:output_type -> crossdock.sync.v1.EnrollResponse
+	3,  // 32: crossdock.sync.v1.Sync.Renew:output_type -> crossdock.sync.v1.RenewResponse
+	10, // 33: crossdock.sync.v1.Sync.Hello:output_type -> crossdock.sync.v1.HelloResponse
+	14, // 34: crossdock.sync.v1.Sync.Push:output_type -> crossdock.sync.v1.PushResponse
+	20, // 35: crossdock.sync.v1.Sync.Pull:output_type -> crossdock.sync.v1.PullResponse
+	26, // 36: crossdock.sync.v1.Sync.Ack:output_type -> crossdock.sync.v1.AckResponse
+	28, // 37: crossdock.sync.v1.Sync.LeaseNumbers:output_type -> crossdock.sync.v1.LeaseNumbersResponse
+	30, // 38: crossdock.sync.v1.Sync.FetchRelease:output_type -> crossdock.sync.v1.FetchReleaseResponse
+	31, // [31:39] is the sub-list for method output_type
+	23, // [23:31] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_sync_proto_init() }
@@ -2262,6 +2489,7 @@ func file_sync_proto_init() {
 		(*PullResponse_Command)(nil),
 		(*PullResponse_Beat)(nil),
 		(*PullResponse_Former)(nil),
+		(*PullResponse_Wanted)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2269,7 +2497,7 @@ func file_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sync_proto_rawDesc), len(file_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -52,6 +52,8 @@ const (
 	SyncAckProcedure = "/crossdock.sync.v1.Sync/Ack"
 	// SyncLeaseNumbersProcedure is the fully-qualified name of the Sync's LeaseNumbers RPC.
 	SyncLeaseNumbersProcedure = "/crossdock.sync.v1.Sync/LeaseNumbers"
+	// SyncFetchReleaseProcedure is the fully-qualified name of the Sync's FetchRelease RPC.
+	SyncFetchReleaseProcedure = "/crossdock.sync.v1.Sync/FetchRelease"
 )
 
 // SyncClient is a client for the crossdock.sync.v1.Sync service.
@@ -71,6 +73,9 @@ type SyncClient interface {
 	// LeaseNumbers gives the next block of a number range, for when the line is cut. A node that
 	// does not know ranges does not know the call.
 	LeaseNumbers(context.Context, *connect.Request[syncpb.LeaseNumbersRequest]) (*connect.Response[syncpb.LeaseNumbersResponse], error)
+	// FetchRelease gives a piece of a file of a release that the control plane holds. A node that
+	// does not know releases does not know the call, and never sends one that is wanted.
+	FetchRelease(context.Context, *connect.Request[syncpb.FetchReleaseRequest]) (*connect.Response[syncpb.FetchReleaseResponse], error)
 }
 
 // NewSyncClient constructs a client for the crossdock.sync.v1.Sync service. By default, it uses the
@@ -126,6 +131,12 @@ func NewSyncClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			connect.WithSchema(syncMethods.ByName("LeaseNumbers")),
 			connect.WithClientOptions(opts...),
 		),
+		fetchRelease: connect.NewClient[syncpb.FetchReleaseRequest, syncpb.FetchReleaseResponse](
+			httpClient,
+			baseURL+SyncFetchReleaseProcedure,
+			connect.WithSchema(syncMethods.ByName("FetchRelease")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -138,6 +149,7 @@ type syncClient struct {
 	pull         *connect.Client[syncpb.PullRequest, syncpb.PullResponse]
 	ack          *connect.Client[syncpb.AckRequest, syncpb.AckResponse]
 	leaseNumbers *connect.Client[syncpb.LeaseNumbersRequest, syncpb.LeaseNumbersResponse]
+	fetchRelease *connect.Client[syncpb.FetchReleaseRequest, syncpb.FetchReleaseResponse]
 }
 
 // Enroll calls crossdock.sync.v1.Sync.Enroll.
@@ -175,6 +187,11 @@ func (c *syncClient) LeaseNumbers(ctx context.Context, req *connect.Request[sync
 	return c.leaseNumbers.CallUnary(ctx, req)
 }
 
+// FetchRelease calls crossdock.sync.v1.Sync.FetchRelease.
+func (c *syncClient) FetchRelease(ctx context.Context, req *connect.Request[syncpb.FetchReleaseRequest]) (*connect.Response[syncpb.FetchReleaseResponse], error) {
+	return c.fetchRelease.CallUnary(ctx, req)
+}
+
 // SyncHandler is an implementation of the crossdock.sync.v1.Sync service.
 type SyncHandler interface {
 	// Enroll trades a join token and a certificate request for an identity.
@@ -192,6 +209,9 @@ type SyncHandler interface {
 	// LeaseNumbers gives the next block of a number range, for when the line is cut. A node that
 	// does not know ranges does not know the call.
 	LeaseNumbers(context.Context, *connect.Request[syncpb.LeaseNumbersRequest]) (*connect.Response[syncpb.LeaseNumbersResponse], error)
+	// FetchRelease gives a piece of a file of a release that the control plane holds. A node that
+	// does not know releases does not know the call, and never sends one that is wanted.
+	FetchRelease(context.Context, *connect.Request[syncpb.FetchReleaseRequest]) (*connect.Response[syncpb.FetchReleaseResponse], error)
 }
 
 // NewSyncHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -243,6 +263,12 @@ func NewSyncHandler(svc SyncHandler, opts ...connect.HandlerOption) (string, htt
 		connect.WithSchema(syncMethods.ByName("LeaseNumbers")),
 		connect.WithHandlerOptions(opts...),
 	)
+	syncFetchReleaseHandler := connect.NewUnaryHandler(
+		SyncFetchReleaseProcedure,
+		svc.FetchRelease,
+		connect.WithSchema(syncMethods.ByName("FetchRelease")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/crossdock.sync.v1.Sync/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SyncEnrollProcedure:
@@ -259,6 +285,8 @@ func NewSyncHandler(svc SyncHandler, opts ...connect.HandlerOption) (string, htt
 			syncAckHandler.ServeHTTP(w, r)
 		case SyncLeaseNumbersProcedure:
 			syncLeaseNumbersHandler.ServeHTTP(w, r)
+		case SyncFetchReleaseProcedure:
+			syncFetchReleaseHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -294,4 +322,8 @@ func (UnimplementedSyncHandler) Ack(context.Context, *connect.Request[syncpb.Ack
 
 func (UnimplementedSyncHandler) LeaseNumbers(context.Context, *connect.Request[syncpb.LeaseNumbersRequest]) (*connect.Response[syncpb.LeaseNumbersResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossdock.sync.v1.Sync.LeaseNumbers is not implemented"))
+}
+
+func (UnimplementedSyncHandler) FetchRelease(context.Context, *connect.Request[syncpb.FetchReleaseRequest]) (*connect.Response[syncpb.FetchReleaseResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossdock.sync.v1.Sync.FetchRelease is not implemented"))
 }
