@@ -17,6 +17,7 @@ import (
 
 	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/agent/versions"
 )
 
 // Config is the agent's configuration file. Everything that the site's systems need is in
@@ -31,6 +32,7 @@ type Config struct {
 	Journal      Journal      `yaml:"journal"`
 	Calls        Calls        `yaml:"calls"`
 	Documents    Documents    `yaml:"documents"`
+	Upgrades     Upgrades     `yaml:"upgrades"`
 	Log          Log          `yaml:"log"`
 
 	// What follows is for programs that embed the agent; it has no place in the file.
@@ -38,6 +40,8 @@ type Config struct {
 	Logger  *slog.Logger      `yaml:"-"`
 	Hook    func(step string) `yaml:"-"` // called at the steps of journal and delivery, for crash tests
 	Tuning  Tuning            `yaml:"-"`
+	Start   versions.Start    `yaml:"-"` // as what this process was chosen; zero: nothing was
+	Keys    []string          `yaml:"-"` // that the program was built with, for where Upgrades has none
 	Dialer  uplink.Dialer     `yaml:"-"` // opens the sessions with the control plane; nil: over the network, as ControlPlane says
 }
 
@@ -140,6 +144,7 @@ func DefaultConfig() Config {
 		Journal:      Journal{Quota: 10 << 30, Segment: 64 << 20, Retain: 7 * 24 * time.Hour},
 		Calls:        Calls{Deadline: 12 * time.Hour, Retain: 30 * 24 * time.Hour, Quota: 1 << 30},
 		Documents:    Documents{Quota: 2 << 30, Retain: 30 * 24 * time.Hour},
+		Upgrades:     defaultUpgrades(),
 		Log:          Log{Level: "info", Format: "text"},
 	}
 }
@@ -159,12 +164,16 @@ func ReadConfig(path string) (Config, error) {
 // ReadUnchecked reads a file over the defaults, for who completes it and then calls
 // Validate. Unknown keys are errors with their place.
 func ReadUnchecked(path string) (Config, error) {
+	return read(path, yaml.DisallowUnknownField())
+}
+
+func read(path string, options ...yaml.DecodeOption) (Config, error) {
 	cfg := DefaultConfig()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return cfg, err
 	}
-	decoder := yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField())
+	decoder := yaml.NewDecoder(bytes.NewReader(text), options...)
 	if err := decoder.Decode(&cfg); err != nil && !errors.Is(err, io.EOF) { // an empty file is all defaults
 		return cfg, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, true))
 	}
@@ -220,6 +229,7 @@ func (c *Config) Validate() error {
 	if c.Documents.Quota < 1<<20 || c.Documents.Retain < time.Minute {
 		fault("documents: quota is at least 1MB, retain at least 1m")
 	}
+	c.Upgrades.check(fault)
 	if _, err := c.level(); err != nil {
 		fault("log.level: %w", err)
 	}

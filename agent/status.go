@@ -10,6 +10,7 @@ import (
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/agent/versions"
 	"github.com/crossdock/crossdock/protocol/block"
 )
 
@@ -32,6 +33,7 @@ type Status struct {
 	Calls       calls.Status     `json:"calls"`
 	Documents   documents.Status `json:"documents"`
 	Plugins     []PluginStatus   `json:"plugins,omitempty"`
+	Release     versions.Status  `json:"release"`
 }
 
 // PolicyStatus is the revision in force.
@@ -76,6 +78,7 @@ func (a *Agent) Status() Status {
 	s.Numbers, s.Plugins = a.numbersStatus(), a.plugins.status()
 	s.Calls, s.Documents = a.calls.Status(), a.documents.Status()
 	s.Generation, _ = a.identity.Known()
+	s.Release = a.versions.Status()
 	if held := a.revision.Held(); held != (block.Revision{}) {
 		s.Policy.Revision = held.String()
 	}
@@ -100,6 +103,7 @@ type report struct {
 	QueueQuota  int64           `json:"queueQuota"`
 	OldestMs    int64           `json:"oldestMs"`
 	Numbers     []NumbersStatus `json:"numbers,omitempty"`
+	Release     versions.Status `json:"release"`
 	At          time.Time       `json:"at"`
 }
 
@@ -107,7 +111,7 @@ func (a *Agent) report() json.RawMessage {
 	s := a.Status()
 	r := report{Version: s.Version, Transport: s.Link.Transport, Revision: a.revision.Held(), Refused: s.Policy.Refused,
 		Accepted: s.Queue.Accepted, Outgoing: s.Queue.Outgoing, Received: s.Queue.Received,
-		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, Numbers: s.Numbers, At: time.Now().UTC()}
+		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, Numbers: s.Numbers, Release: s.Release, At: time.Now().UTC()}
 	for _, system := range s.Systems {
 		r.Pending += system.Pending
 		r.Delivered += system.Delivered
@@ -131,7 +135,7 @@ const (
 
 // text cuts the report so that it is taken.
 func (r report) text() (text []byte, err error) {
-	r.Refused = clipped(r.Refused)
+	r.Refused, r.Release.Why = clipped(r.Refused), clipped(r.Release.Why)
 	r.Numbers = slices.Clone(r.Numbers)
 	for i := range r.Numbers {
 		r.Numbers[i].Refused = clipped(r.Numbers[i].Refused)

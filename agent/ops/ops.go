@@ -63,6 +63,7 @@ type Config struct {
 	Documents func(ctx context.Context) (any, error)
 	// Activate starts a plugin that was given up; ErrNotFound, ErrConflict.
 	Activate func(plugin string) error
+	Versions Versions
 }
 
 // Server is the door. New binds the port; Run serves.
@@ -157,6 +158,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /v1/plugins/activate", s.guarded(func(w http.ResponseWriter, r *http.Request) {
 		answer(w, map[string]string{"state": "activated"}, s.cfg.Activate(r.URL.Query().Get("name")))
 	}))
+	s.versions(mux)
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 

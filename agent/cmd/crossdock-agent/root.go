@@ -15,6 +15,7 @@ import (
 	"github.com/crossdock/crossdock/agent"
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/agent/versions"
 )
 
 // exitCodes is what the help says of them; the tests hold the commands to it.
@@ -91,7 +92,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(exitUsage, err) })
-	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.numbersCommand(), p.callsCommand(), p.documentsCommand(), p.pluginsCommand(), p.configCommand(), p.versionCommand())
+	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.numbersCommand(), p.callsCommand(), p.documentsCommand(), p.pluginsCommand(), p.configCommand(), p.versionCommand(),
+		p.upgradeCommand(), p.rollbackCommand(), p.versionsCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(errOut, "crossdock-agent: %v\n", err)
 		return exitCode(err)
@@ -101,9 +103,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 
 func exitCode(err error) int {
 	var c *coded
+	var chosen *versions.ExitError
 	switch {
 	case errors.As(err, &c):
 		return c.code
+	case errors.As(err, &chosen):
+		return chosen.Code
 	case errors.Is(err, identity.ErrNotEnrolled):
 		return exitDenied
 	case errors.Is(err, queue.ErrInUse), errors.Is(err, agent.ErrPortInUse), errors.Is(err, agent.ErrOtherAgent):
@@ -162,6 +167,10 @@ func (p *program) loadWhole() (agent.Config, error) {
 // loadUnchecked leaves the check to a command whose own flags complete the configuration.
 // path is the file, empty if there is none.
 func (p *program) loadUnchecked() (cfg agent.Config, path string, err error) {
+	return p.loadBy(agent.ReadUnchecked)
+}
+
+func (p *program) loadBy(read func(path string) (agent.Config, error)) (cfg agent.Config, path string, err error) {
 	cfg, path = agent.DefaultConfig(), p.config
 	if path == "" {
 		if _, err := os.Stat(defaultConfigPath()); err == nil {
@@ -169,14 +178,14 @@ func (p *program) loadUnchecked() (cfg agent.Config, path string, err error) {
 		}
 	}
 	if path != "" {
-		if cfg, err = agent.ReadUnchecked(path); err != nil {
+		if cfg, err = read(path); err != nil {
 			return cfg, path, withCode(exitUsage, err)
 		}
 	}
 	if p.data != "" {
 		cfg.Data, cfg.Secrets = p.data, ""
 	}
-	cfg.Version = version
+	cfg.Version, cfg.Keys = version, strings.Fields(releaseKeys)
 	return cfg, path, nil
 }
 
@@ -195,16 +204,7 @@ func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "Run the agent until it is told to stop", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.loadWhole()
-			if err != nil {
-				return err
-			}
-			cfg.Logger = cfg.NewLogger(p.err)
-			a, err := agent.New(cfg)
-			if err != nil {
-				return err
-			}
-			return a.Run(cmd.Context())
+			return p.launch(cmd.Context(), p.serve)
 		},
 	}
 }
