@@ -49,9 +49,10 @@ type Manager struct {
 	state   State
 	trial   bool    // this process is the version on trial
 	wanted  *signed // to be fetched, or fetched and not chosen
-	stage   string  // of wanted
+	stage   string  // of what was wanted last
 	checked string  // hash of the program that was found held; the start looks again
 	said    Status  // what the last one that was wanted has come to
+	later   *Offer  // what is wanted after a trial
 	restart bool    // another version was chosen
 }
 
@@ -59,7 +60,8 @@ type Manager struct {
 type Status struct {
 	Running string    `json:"running"`
 	Wanted  string    `json:"wanted,omitempty"`
-	State   string    `json:"state"` // current, fetching, verified, trial, failed, rolled-back
+	Stage   string    `json:"stage,omitempty"` // in which it is wanted
+	State   string    `json:"state"`           // current, fetching, verified, trial, failed, rolled-back
 	Why     string    `json:"why,omitempty"`
 	Since   time.Time `json:"since"`
 }
@@ -76,10 +78,11 @@ func Open(cfg Config) *Manager {
 	m.said = Status{Running: cfg.Start.Version, State: Current, Since: time.Now()}
 	switch o := st.Outcome; {
 	case m.trial:
-		m.said.Wanted, m.said.State, m.said.Since = st.Trial.Version, OnTrial, st.Trial.Since
+		m.said.Wanted, m.said.Stage, m.said.State, m.said.Since = st.Trial.Version, st.Trial.Stage, OnTrial, st.Trial.Since
 	case o.State != "":
-		m.said.Wanted, m.said.State, m.said.Why, m.said.Since = o.Version, o.State, o.Why, o.At
+		m.said.Wanted, m.said.Stage, m.said.State, m.said.Why, m.said.Since = o.Version, o.Stage, o.State, o.Why, o.At
 	}
+	m.stage = m.said.Stage
 	return m
 }
 
@@ -93,11 +96,11 @@ func (m *Manager) Status() Status {
 // say notes what a wanted version has come to.
 func (m *Manager) say(wanted, state, why string) {
 	why = clipped(why)
-	if m.said.Wanted == wanted && m.said.State == state {
+	if m.said.Wanted == wanted && m.said.State == state && m.said.Stage == m.stage {
 		m.said.Why = why
 		return
 	}
-	m.said = Status{Running: m.cfg.Start.Version, Wanted: wanted, State: state, Why: why, Since: time.Now()}
+	m.said = Status{Running: m.cfg.Start.Version, Wanted: wanted, Stage: m.stage, State: state, Why: why, Since: time.Now()}
 	level := slog.LevelInfo
 	if state == Failed || state == RolledBack {
 		level = slog.LevelError
@@ -188,8 +191,11 @@ func (m *Manager) verdict(failed, waits string) (over bool, err error) {
 	}
 	m.store.hook(StepPassed)
 	m.state, m.trial = st, false
-	nudge(m.piece)
 	m.say(st.Outcome.Version, Current, "")
+	if m.later != nil {
+		m.want(*m.later)
+		m.later = nil
+	}
 	return true, nil
 }
 
@@ -241,6 +247,7 @@ func (m *Manager) advance() (restart, waits bool) {
 // take puts a version that is held on trial.
 func (m *Manager) take(version, stage string) (restart bool) {
 	st := m.state
+	m.stage = stage
 	st.choose(version, stage, m.cfg.Start.Installed, time.Now())
 	if err := m.store.write(st); err != nil {
 		m.say(version, Verified, fmt.Sprintf("the choice cannot be written: %v", err))
@@ -307,9 +314,17 @@ type Offer struct {
 func (m *Manager) Want(o Offer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.want(o)
+}
+
+func (m *Manager) want(o Offer) {
 	defer nudge(m.piece)
 	defer nudge(m.wake)
-	m.wanted = nil
+	if m.trial && o.Stage != m.stage { // one after the other: what is on trial comes to its end first
+		m.later = &o
+		return
+	}
+	m.wanted, m.stage = nil, o.Stage
 	if o.Version == "" {
 		if m.said.State == Fetching || m.said.State == Verified || m.said.State == Failed {
 			m.say("", Current, "")
@@ -322,10 +337,8 @@ func (m *Manager) Want(o Offer) {
 		m.say(o.Version, Failed, err.Error())
 	case over:
 	default:
-		m.wanted, m.stage = &r, o.Stage
-		if !m.trial { // one after the other
-			m.say(r.version, Fetching, "")
-		}
+		m.wanted = &r
+		m.say(r.version, Fetching, "")
 	}
 }
 
@@ -342,13 +355,14 @@ func (m *Manager) weigh(o Offer) (r signed, over bool, err error) {
 		return r, true, fmt.Errorf("the control plane calls release %s, of its signed manifest, version %q", r.version, o.Version)
 	}
 	if release.Compare(r.version, running) == 0 {
-		if !m.trial {
-			m.say(r.version, Current, "")
+		if m.trial { // that is for its gate to say
+			return r, true, nil
 		}
+		m.say(r.version, Current, "")
 		return r, true, nil
 	}
 	if f, ok := m.state.failed(r.version, o.Stage); ok {
-		m.said = Status{Running: running, Wanted: r.version, State: RolledBack, Why: f.Why, Since: f.At}
+		m.said = Status{Running: running, Wanted: r.version, Stage: o.Stage, State: RolledBack, Why: f.Why, Since: f.At}
 		return r, true, nil
 	}
 	if release.Compare(r.version, running) < 0 && r.version != m.state.Previous && release.Compare(r.version, m.cfg.Start.Installed) != 0 {
