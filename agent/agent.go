@@ -34,6 +34,7 @@ import (
 	"github.com/crossdock/crossdock/agent/systems/secrets"
 	"github.com/crossdock/crossdock/agent/tracing"
 	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/agent/versions"
 	"github.com/crossdock/crossdock/protocol/policy"
 	"github.com/crossdock/crossdock/protocol/transport"
 )
@@ -67,6 +68,7 @@ type Agent struct {
 	alarms    *alarms
 	tracer    *tracing.Tracer // nil: nothing is traced
 	uplink    *uplink.Uplink
+	versions  *versions.Manager
 	ops       *ops.Server
 	started   time.Time
 	flushing  flushing
@@ -90,7 +92,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, open := range []func() error{
-		a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openIntake, a.openUplink, a.openOps,
+		a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openIntake, a.openVersions, a.openUplink, a.openOps,
 	} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
@@ -219,6 +221,7 @@ func (a *Agent) openUplink() error {
 	config.Dialer, config.Outbox, config.Inbox = dialer, a.outbox, &inbox{journal: a.journal, facts: a.facts, alarms: a.alarms, tracer: a.tracer}
 	config.Policy, config.Identity = revisions{a.revision, a.delivery}, a.identity
 	config.Command, config.Status, config.Numbers = a.command, a.report, leases{a.numbers}
+	config.Releases = releases{a.versions}
 	a.agree(&config)
 	config.Logger, config.Metrics = a.log, uplink.NewMetrics(a.registry)
 	for _, t := range []struct{ field, value *time.Duration }{
@@ -277,7 +280,8 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 func (a *Agent) openOps() (err error) {
 	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
 		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.listCalls, Vouch: a.vouch,
-		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate, Reload: a.reloadForOps})
+		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate, Reload: a.reloadForOps,
+		Versions: opsVersions{a.versions}})
 	return listening("ops.listen", err)
 }
 
@@ -307,6 +311,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"retention", a.runTrim},
 		{"numbers", a.numbers.Run},
 		{"documents", a.documents.Run},
+		{"versions", a.versions.Run}, // ends all when another one takes over
 		{"alarms", a.alarms.run},
 		{"ops", a.ops.Run},         // people can watch up to here
 		{"journal", a.journal.Run}, // commits what the parts above have handed in

@@ -15,6 +15,7 @@ import (
 	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/tracing"
 	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/agent/versions"
 	"github.com/crossdock/crossdock/protocol/settings"
 )
 
@@ -31,6 +32,7 @@ type Config struct {
 	Journal      Journal      `yaml:"journal" doc:"events, accepted and received"`
 	Calls        Calls        `yaml:"calls" doc:"to carriers and tax engines"`
 	Documents    Documents    `yaml:"documents" doc:"labels, manifests, proofs: what is kept beside events"`
+	Upgrades     Upgrades     `yaml:"upgrades" doc:"how other versions of this program come to run here"`
 	Tracing      Tracing      `yaml:"tracing" doc:"the ways of events, to an OpenTelemetry collector"`
 	Log          Log          `yaml:"log" doc:"what is written to standard error"`
 
@@ -41,6 +43,8 @@ type Config struct {
 	Reread  Reread            `yaml:"-"` // reads the configuration again for a reload; nil: there is none
 	Hook    func(step string) `yaml:"-"` // called at the steps of journal and delivery, for crash tests
 	Tuning  Tuning            `yaml:"-"`
+	Start   versions.Start    `yaml:"-"` // as what this process was chosen; zero: nothing was
+	Keys    []string          `yaml:"-"` // that the program was built with, for where Upgrades has none
 	Dialer  uplink.Dialer     `yaml:"-"` // opens the sessions with the control plane; nil: over the network, as ControlPlane says
 }
 
@@ -167,6 +171,7 @@ func DefaultConfig() Config {
 		Calls:        Calls{Deadline: 12 * time.Hour, Retain: 30 * 24 * time.Hour, Quota: 1 << 30},
 		Documents:    Documents{Quota: 2 << 30, Retain: 30 * 24 * time.Hour},
 		Tracing:      Tracing{Sample: 0.01},
+		Upgrades:     defaultUpgrades(),
 		Log:          Log{Level: "info", Format: "text"},
 	}
 }
@@ -259,6 +264,7 @@ func (c *Config) Validate() error {
 	if !(c.Tracing.Sample >= 0 && c.Tracing.Sample <= 1) {
 		fault("tracing.sample: %v; it is a part between 0 and 1", c.Tracing.Sample)
 	}
+	c.Upgrades.check(fault)
 	if _, err := c.level(); err != nil {
 		fault("log.level: %w", err)
 	}

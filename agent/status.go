@@ -10,6 +10,7 @@ import (
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/agent/versions"
 	"github.com/crossdock/crossdock/protocol/block"
 )
 
@@ -33,6 +34,7 @@ type Status struct {
 	Documents   documents.Status `json:"documents"`
 	Config      ConfigStatus     `json:"config"`
 	Plugins     []PluginStatus   `json:"plugins,omitempty"`
+	Release     versions.Status  `json:"release"`
 }
 
 // PolicyStatus is the revision in force.
@@ -77,6 +79,7 @@ func (a *Agent) Status() Status {
 	s.Numbers, s.Plugins = a.numbersStatus(), a.plugins.status()
 	s.Calls, s.Documents, s.Config = a.calls.Status(), a.documents.Status(), a.reloads.status()
 	s.Generation, _ = a.identity.Known()
+	s.Release = a.versions.Status()
 	if held := a.revision.Held(); held != (block.Revision{}) {
 		s.Policy.Revision = held.String()
 	}
@@ -101,6 +104,7 @@ type report struct {
 	QueueQuota  int64           `json:"queueQuota"`
 	OldestMs    int64           `json:"oldestMs"`
 	Numbers     []NumbersStatus `json:"numbers,omitempty"`
+	Release     versions.Status `json:"release"`
 	At          time.Time       `json:"at"`
 }
 
@@ -108,7 +112,7 @@ func (a *Agent) report() json.RawMessage {
 	s := a.Status()
 	r := report{Version: s.Version, Transport: s.Link.Transport, Revision: a.revision.Held(), Refused: s.Policy.Refused,
 		Accepted: s.Queue.Accepted, Outgoing: s.Queue.Outgoing, Received: s.Queue.Received,
-		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, Numbers: s.Numbers, At: time.Now().UTC()}
+		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, Numbers: s.Numbers, Release: s.Release, At: time.Now().UTC()}
 	for _, system := range s.Systems {
 		r.Pending += system.Pending
 		r.Delivered += system.Delivered
@@ -132,7 +136,7 @@ const (
 
 // text cuts the report so that it is taken.
 func (r report) text() (text []byte, err error) {
-	r.Refused = clipped(r.Refused)
+	r.Refused, r.Release.Why = clipped(r.Refused), clipped(r.Release.Why)
 	r.Numbers = slices.Clone(r.Numbers)
 	for i := range r.Numbers {
 		r.Numbers[i].Refused = clipped(r.Numbers[i].Refused)

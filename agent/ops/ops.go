@@ -67,6 +67,7 @@ type Config struct {
 	// Activate starts a plugin that was given up; ErrNotFound, ErrConflict.
 	Activate func(plugin string) error
 	Reload   func() (any, error) // reads the configuration again; ErrInvalid
+	Versions Versions
 }
 
 // Server is the door. New binds the port; Run serves.
@@ -165,6 +166,7 @@ func (s *Server) handler() http.Handler {
 		done, err := s.cfg.Reload()
 		answer(w, done, err)
 	}))
+	s.versions(mux)
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 

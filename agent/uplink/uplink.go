@@ -202,6 +202,8 @@ type Config struct {
 
 	// Numbers may be nil: then none are leased.
 	Numbers Numbers
+	// Releases may be nil: then no other version is fetched.
+	Releases Releases
 
 	Version  string
 	Dialer   Dialer
@@ -272,8 +274,9 @@ type Uplink struct {
 	refused time.Time         // no renewal of an expired certificate before this
 	refusal error             // and why
 
-	mu    sync.Mutex // guards state
+	mu    sync.Mutex // guards what follows
 	state State
+	stage string // of the release that was heard of last
 }
 
 // New makes an uplink. It is made before anything is accepted: what the journal has given
@@ -398,6 +401,7 @@ func (u *Uplink) serve(ctx context.Context, session *transport.Session, g *greet
 	group.Go(func() error { return pull.acknowledge(ctx) })
 	group.Go(func() error { return u.renew(ctx, session.Client) })
 	group.Go(func() error { return u.lease(ctx, session.Client, g) })
+	group.Go(func() error { return u.fetch(ctx, session.Client, g) })
 	err = group.Wait()
 	if errors.Is(err, errSilent) && !pull.heard.Load() {
 		session.Abandon(err) // the path let the handshake through and then carried nothing; a cut line is no such path

@@ -96,6 +96,7 @@ type clusterOptions struct {
 	dual      bool     // nobody may approve what they wrote themselves
 	advertise string   // where agents are told to find every node; empty: where it listens
 	walls     *walls   // stand between the nodes; nil: none
+	bin       string   // directory of the programs; empty: those of this tree
 }
 
 // node is one node of the control plane, a process.
@@ -115,6 +116,7 @@ type cluster struct {
 	dual  bool
 	plane *plane
 	did   map[string]int // how often what was done to its nodes, and to what lives with them
+	bin   string         // directory of its programs; empty: they are built
 
 	mu    sync.Mutex // guards down, and nodes where others than the test look at it
 	nodes []*node
@@ -124,7 +126,7 @@ type cluster struct {
 // startCluster begins a cluster on its first node and has the others join.
 func startCluster(t *testing.T, size int, o clusterOptions) *cluster {
 	t.Helper()
-	c := &cluster{t: t, env: o.env, dual: o.dual, did: map[string]int{}, down: map[*node]bool{}}
+	c := &cluster{t: t, env: o.env, dual: o.dual, bin: o.bin, did: map[string]int{}, down: map[*node]bool{}}
 	if o.sabotage != "" {
 		c.env = append(c.env, "CROSSDOCK_SABOTAGE="+o.sabotage)
 	}
@@ -155,6 +157,14 @@ func startCluster(t *testing.T, size int, o clusterOptions) *cluster {
 		}
 	}
 	return c
+}
+
+// programs is the directory of the cluster's programs.
+func (c *cluster) programs() string {
+	if c.bin != "" {
+		return c.bin
+	}
+	return programs(c.t)
 }
 
 func newNode(c *cluster, name, data string, several bool, o clusterOptions) *node {
@@ -239,7 +249,7 @@ func keep(t *testing.T, file string) string {
 
 func (n *node) start() {
 	n.c.t.Helper()
-	n.run = launch(n.c.t, n.log, n.c.env, n.as, filepath.Join(programs(n.c.t), "crossdock"), "server", "--config", n.config, "--log-level", "info")
+	n.run = launch(n.c.t, n.log, n.c.env, n.as, filepath.Join(n.c.programs(), "crossdock"), "server", "--config", n.config, "--log-level", "info")
 	n.c.set(n, true)
 }
 
@@ -298,7 +308,7 @@ func (n *node) pause(d time.Duration) {
 func (n *node) crossdock(in string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(programs(n.c.t), "crossdock"), args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(n.c.programs(), "crossdock"), args...)
 	cmd.Env = append(os.Environ(), "CROSSDOCK_SERVER=https://"+n.api, "CROSSDOCK_TOKEN="+n.c.plane.token,
 		"CROSSDOCK_CA="+controlplane.FilesIn(n.data).Authority)
 	cmd.Env = append(cmd.Env, n.c.env...)

@@ -11,8 +11,12 @@ import (
 	"syscall"
 )
 
-// version is set by the linker.
-var version = "dev"
+// Set by the linker: the version, and the minisign public keys of who may sign releases, with
+// spaces between them.
+var (
+	version     = "dev"
+	releaseKeys string
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,6 +17,7 @@ import (
 	"github.com/crossdock/crossdock/agent"
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/agent/versions"
 	"github.com/crossdock/crossdock/protocol/settings"
 )
 
@@ -109,15 +109,19 @@ func (p *program) root() *cobra.Command {
 	flags.StringVarP(&p.output, "output", "o", "text", "text or json")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(exitUsage, err) })
 	root.SetHelpCommand(p.helpCommand())
-	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.numbersCommand(), p.callsCommand(), p.documentsCommand(), p.pluginsCommand(), p.configCommand(), p.reloadCommand(), p.versionCommand())
+	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.numbersCommand(), p.callsCommand(), p.documentsCommand(), p.pluginsCommand(), p.configCommand(), p.reloadCommand(), p.versionCommand(),
+		p.upgradeCommand(), p.rollbackCommand(), p.versionsCommand())
 	return root
 }
 
 func exitCode(err error) int {
 	var c *coded
+	var chosen *versions.ExitError
 	switch {
 	case errors.As(err, &c):
 		return c.code
+	case errors.As(err, &chosen):
+		return chosen.Code
 	case errors.Is(err, identity.ErrNotEnrolled):
 		return exitDenied
 	case errors.Is(err, queue.ErrInUse), errors.Is(err, agent.ErrPortInUse), errors.Is(err, agent.ErrOtherAgent):
@@ -200,7 +204,7 @@ func (p *program) read() (agent.Config, *settings.Values, string, error) {
 		}
 	}
 	cfg, values, err := agent.Read(sources)
-	cfg.Version = version
+	cfg.Version, cfg.Keys = version, strings.Fields(releaseKeys)
 	return cfg, values, sources.File, err
 }
 
@@ -219,19 +223,7 @@ func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "Run the agent until it is told to stop", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.loadWhole()
-			if err != nil {
-				return err
-			}
-			cfg.Level = new(slog.LevelVar)
-			cfg.Logger = cfg.NewLogger(p.err)
-			cfg.Reread = func() (agent.Config, error) { return p.loadWhole() }
-			a, err := agent.New(cfg)
-			if err != nil {
-				return err
-			}
-			defer reloadOnHangup(a, cfg.Logger)()
-			return a.Run(cmd.Context())
+			return p.launch(cmd.Context(), p.serve)
 		},
 	}
 }

@@ -77,6 +77,11 @@ func (l *local) call(ctx context.Context, method, path string, query url.Values)
 			return nil, withCode(exitNotRunning, l.other(s))
 		}
 	}
+	return nil, refusal(answer)
+}
+
+// refusal reads why the agent has not done it.
+func refusal(answer *http.Response) error {
 	var problem struct{ Detail string }
 	if err := json.NewDecoder(io.LimitReader(answer.Body, 64<<10)).Decode(&problem); err != nil || problem.Detail == "" {
 		problem.Detail = answer.Status
@@ -86,7 +91,7 @@ func (l *local) call(ctx context.Context, method, path string, query url.Values)
 	if code == 0 {
 		code = exitFailed
 	}
-	return nil, withCode(code, errors.New(problem.Detail))
+	return withCode(code, errors.New(problem.Detail))
 }
 
 func (l *local) ask(ctx context.Context, method, path string, query url.Values, token string) (*http.Response, error) {
@@ -183,6 +188,9 @@ func printStatus(w io.Writer, s agent.Status) {
 		fmt.Fprintf(t, "fenced\t%s\n", oneLine(s.Link.Fenced))
 	}
 	fmt.Fprintf(t, "version\t%s, running since %s\n", s.Version, s.Started.Local().Format(time.DateTime))
+	if text := releaseText(s.Release); text != "" {
+		fmt.Fprintf(t, "release\t%s\n", oneLine(text))
+	}
 	fmt.Fprintf(t, "link\t%s\n", oneLine(link))
 	fmt.Fprintf(t, "policy\t%s\n", oneLine(policy))
 	printConfig(t, s.Config)

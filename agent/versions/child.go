@@ -1,0 +1,46 @@
+package versions
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+)
+
+// child runs a program until it ends, and gives its exit code. When ctx ends the child is told
+// to, by the end of its standard input; that ends it too when this process is killed.
+func child(ctx context.Context, program string, args, env []string) (code int, err error) {
+	cmd := exec.Command(program, args...) //nolint:gosec // it was verified
+	cmd.Stdout, cmd.Stderr, cmd.Env = os.Stdout, os.Stderr, env
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = stdin.Close() })() // Wait closes it as well
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if code = exit.ExitCode(); code < 0 {
+			code = 1 // a signal has ended it
+		}
+		return code, nil
+	}
+	return 0, err
+}
+
+// UntilTold gives a context that ends with ctx, and for a child when its launcher says so or
+// is gone.
+func (s Start) UntilTold(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if s.way == wayChild {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			cancel()
+		}()
+	}
+	return ctx, cancel
+}

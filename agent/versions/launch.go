@@ -1,0 +1,230 @@
+package versions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/crossdock/crossdock/protocol/release"
+)
+
+// marker tells a program that it was chosen: it runs, and chooses nothing. It holds who
+// launched it: the way, its version and its path.
+const marker = "CROSSDOCK_AGENT_LAUNCHED"
+
+// Ways in which a chosen version takes the place of the installed program.
+const (
+	wayExec  = "exec"  // it becomes the process
+	wayChild = "child" // it is a child, and the installed program waits
+)
+
+// codeRestart is the exit code with which a child asks that the choice is made anew.
+const codeRestart = 75
+
+// Launcher is the installed program as it chooses which version runs.
+type Launcher struct {
+	Store    *Store
+	Version  string // of this program
+	Attempts int    // starts of a version on trial
+	Log      *slog.Logger
+	Child    bool // a chosen version is a child of this process; where exec does not exist it always is
+}
+
+// Start says as what this process runs.
+type Start struct {
+	Version   string // as which it was chosen; its own for the installed program
+	Installed string // version of the installed program
+	launcher  string // path of the installed program; empty: this is it
+	way       string
+}
+
+// ExitError is how a child has ended that is not started again here.
+type ExitError struct{ Code int }
+
+func (e *ExitError) Error() string {
+	return fmt.Sprintf("the chosen version has ended with exit code %d", e.Code)
+}
+
+// Launch chooses. It returns when this process is the one to run. Where a chosen version is a
+// child it returns when that has ended: nil, false after an orderly end.
+func (l *Launcher) Launch(ctx context.Context) (start Start, ours bool, err error) {
+	if text, ok := os.LookupEnv(marker); ok {
+		if err := os.Unsetenv(marker); err != nil { // programs that this one starts are no versions of it
+			return Start{}, false, err
+		}
+		return launched(text, l.Version)
+	}
+	for ctx.Err() == nil {
+		version := l.next()
+		if version == installed {
+			return Start{Version: l.Version, Installed: l.Version}, true, nil
+		}
+		again, err := l.run(ctx, version)
+		switch {
+		case !again:
+			return Start{}, false, err
+		case err != nil: // what is not noted would come again, for ever
+			l.Log.Error("the choice of version cannot be written; the installed program runs", "err", err)
+			return Start{Version: l.Version, Installed: l.Version}, true, nil
+		}
+	}
+	return Start{}, false, nil
+}
+
+func launched(text, version string) (Start, bool, error) {
+	parts := strings.SplitN(text, " ", 4)
+	if len(parts) != 4 {
+		return Start{}, false, fmt.Errorf("the environment variable %s is for the agent's own use; unset it", marker)
+	}
+	s := Start{way: parts[0], Version: parts[1], Installed: parts[2], launcher: parts[3]}
+	if release.Compare(s.Version, version) != 0 {
+		return Start{}, false, fmt.Errorf("the program that was released as version %s says that it is %s", s.Version, version)
+	}
+	return s, true, nil
+}
+
+// next decides what runs now, and notes a start of a trial before it is made.
+func (l *Launcher) next() (version string) {
+	st, err := l.Store.State()
+	if err != nil {
+		l.Log.Error("the choice of version cannot be read; the installed program runs", "err", err)
+		return installed
+	}
+	if st.Installed == "" {
+		return installed // nothing was ever chosen
+	}
+	if st.Installed != l.Version {
+		l.Log.Warn("another version was installed since the choice was made: the installed program runs", "installed", l.Version, "then", st.Installed, "chosen", st.Current)
+		l.note(State{Format: stateForm, Installed: l.Version, Current: installed, Failed: st.Failed})
+		return installed
+	}
+	if st.Trial != nil {
+		if version, ok := l.try(&st); ok {
+			return version
+		}
+	}
+	for st.Current != installed {
+		err := l.Store.Check(st.Current)
+		if err == nil {
+			return st.Current
+		}
+		l.Log.Error("the chosen version is not what was verified; the one before it runs", "version", st.Current, "err", err)
+		st.back(fmt.Sprintf("not what was verified any more: %v", err), time.Now())
+		l.note(st)
+	}
+	return installed
+}
+
+// try counts a start of the version on trial, or gives the trial up.
+func (l *Launcher) try(st *State) (version string, ok bool) {
+	version = st.Trial.Version
+	why := ""
+	if st.Trial.Starts >= l.Attempts {
+		why = fmt.Sprintf("started %d times, and ended before it had shown that it works", st.Trial.Starts)
+	} else if version != st.Installed {
+		if err := l.Store.Check(version); err != nil {
+			why = fmt.Sprintf("not what was verified any more: %v", err)
+		}
+	}
+	if why == "" {
+		st.Trial.Starts++
+		if l.note(*st) {
+			l.Store.hook(StepCounted)
+			if version == st.Installed {
+				version = installed
+			}
+			return version, true
+		}
+		return "", false // a start that is not counted could be made for ever
+	}
+	l.Log.Error("a version is given up and the one before it runs", "version", version, "why", why)
+	l.Store.hook(StepFailing)
+	st.abandon(why, time.Now())
+	l.note(*st)
+	l.Store.hook(StepReturned)
+	return "", false
+}
+
+func (l *Launcher) note(st State) bool {
+	if err := l.Store.write(st); err != nil {
+		l.Log.Error("the choice of version cannot be written", "err", err)
+		return false
+	}
+	return true
+}
+
+// run starts a chosen version, and says whether to choose again.
+func (l *Launcher) run(ctx context.Context, version string) (again bool, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return false, err
+	}
+	way := wayExec
+	if l.Child || !canExec {
+		way = wayChild
+	}
+	l.Log.Info("starting the chosen version", "version", version, "program", l.Store.Program(version))
+	env := append(os.Environ(), marker+"="+strings.Join([]string{way, version, l.Version, self}, " "))
+	code := 0
+	if way == wayExec {
+		err = replace(l.Store.Program(version), os.Args, env) // returns where it did not work
+	} else {
+		code, err = child(ctx, l.Store.Program(version), os.Args[1:], env)
+	}
+	switch {
+	case err != nil:
+		return true, l.giveUp(version, fmt.Sprintf("cannot be started: %v", err))
+	case code == codeRestart:
+		return true, nil
+	case code == 0 || ctx.Err() != nil:
+		return false, nil
+	}
+	if st, err := l.Store.State(); err == nil && st.Trial != nil && st.Trial.Version == version {
+		return true, nil
+	}
+	return false, &ExitError{code}
+}
+
+// giveUp leaves a version for the one before it.
+func (l *Launcher) giveUp(version, why string) error {
+	st, err := l.Store.State()
+	if err != nil {
+		return err
+	}
+	l.Log.Error("the chosen version is given up and the one before it runs", "version", version, "why", why)
+	switch {
+	case st.Trial != nil && st.Trial.Version == version:
+		st.abandon(why, time.Now())
+	case st.Current == version:
+		st.back(why, time.Now())
+	}
+	return l.Store.write(st)
+}
+
+// Ended is called when the agent has ended in this process. again says that Launch is to be
+// called again; where the process can be replaced it is, and Ended does not return.
+func (l *Launcher) Ended(ctx context.Context, s Start, ended error) (again bool, err error) {
+	if errors.Is(ended, ErrRestart) {
+		switch {
+		case s.launcher == "":
+			return true, nil
+		case s.way == wayChild:
+			return false, &ExitError{codeRestart}
+		}
+		return false, replace(s.launcher, os.Args, os.Environ())
+	}
+	st, err := l.Store.State()
+	if err != nil || st.Trial == nil || st.Trial.Starts == 0 || release.Compare(st.Trial.Version, s.Version) != 0 {
+		return false, ended
+	}
+	if ended == nil && ctx.Err() != nil {
+		st.Trial.Starts-- // it was told to end: that says nothing about it
+	} else if ended != nil {
+		st.Trial.Why = clipped(ended.Error())
+	}
+	return false, errors.Join(ended, l.Store.write(st))
+}

@@ -1,0 +1,134 @@
+package versions
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/crossdock/crossdock/protocol/release"
+)
+
+// Report is what is held here, for people.
+type Report struct {
+	Installed string    `json:"installed"`         // version of the package or bundle
+	Running   string    `json:"running,omitempty"` // empty: the agent does not run
+	Current   string    `json:"current"`           // what a start runs
+	Previous  string    `json:"previous,omitempty"`
+	Trial     *Trial    `json:"trial,omitempty"`
+	Held      []Held    `json:"held"`
+	Failed    []Failure `json:"failed,omitempty"`
+	Status    *Status   `json:"status,omitempty"`
+}
+
+// Held is a version beside the installed one.
+type Held struct {
+	Version string `json:"version"`
+	Fault   string `json:"fault,omitempty"` // why it would not be started
+}
+
+// Report lists what is held. Every version is verified, as its start would.
+func (s *Store) Report(installedVersion string) (Report, error) {
+	st, err := s.State()
+	if err != nil {
+		return Report{}, err
+	}
+	if st.Installed != installedVersion { // the next start finds that too
+		st = State{Installed: installedVersion, Current: installed, Failed: st.Failed}
+	}
+	r := Report{Installed: installedVersion, Current: st.named(st.Current), Previous: st.named(st.Previous), Trial: st.Trial, Failed: st.Failed, Held: []Held{}}
+	list, err := s.List()
+	for _, version := range list {
+		h := Held{Version: version}
+		if err := s.Check(version); err != nil {
+			h.Fault = err.Error()
+		}
+		r.Held = append(r.Held, h)
+	}
+	return r, err
+}
+
+// Report lists what is held, and how far what is wanted is.
+func (m *Manager) Report() (Report, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, err := m.store.Report(m.cfg.Start.Installed)
+	r.Running, r.Status = m.cfg.Start.Version, &m.said
+	return r, err
+}
+
+// Upgrade takes a release that a person has brought to the site, as Send writes it, and has it
+// take over. It gives the version.
+func (m *Manager) Upgrade(in io.Reader) (version string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.trial || m.restart {
+		return "", conflict("version %s is on trial; wait for its end, or end it with crossdock-agent rollback", m.said.Wanted)
+	}
+	r, err := m.store.receive(in)
+	if err != nil {
+		m.say(r.version, Failed, err.Error())
+		return "", err
+	}
+	if release.Compare(r.version, m.cfg.Start.Version) == 0 {
+		return "", conflict("version %s runs already", r.version)
+	}
+	if !m.take(r.version, handStage()) {
+		return "", fmt.Errorf("version %s is held and could not be chosen: %s", r.version, m.said.Why)
+	}
+	nudge(m.wake)
+	return r.version, nil
+}
+
+// handStage is another one each time: what a person asks for again is tried again.
+func handStage() string { return byHand + " " + time.Now().UTC().Format(time.RFC3339Nano) }
+
+// Stopped works on the files of an agent that does not run.
+type Stopped struct {
+	Store     *Store
+	Data      string // the data directory; what is written here is to be its user's
+	Installed string // version of the installed program
+}
+
+// Upgrade has a release take over at the next start.
+func (s Stopped) Upgrade(from string) (version string, err error) {
+	if version, err = s.Store.Add(from); err != nil {
+		return "", err
+	}
+	st, err := s.Store.State()
+	if err != nil {
+		return "", err
+	}
+	if st.Installed == s.Installed && st.Trial == nil && release.Compare(version, st.named(st.Current)) == 0 ||
+		st.Installed != s.Installed && release.Compare(version, s.Installed) == 0 {
+		return "", conflict("version %s is chosen already", version)
+	}
+	st.choose(version, handStage(), s.Installed, time.Now())
+	return version, s.write(st)
+}
+
+// Rollback has the version before run at the next start. It gives that version.
+func (s Stopped) Rollback(why string) (version string, err error) {
+	st, err := s.Store.State()
+	if err != nil {
+		return "", err
+	}
+	if st.Installed != s.Installed { // no choice counts any more
+		st = State{Format: stateForm, Installed: s.Installed, Current: installed, Failed: st.Failed}
+	}
+	if st.Trial != nil {
+		st.abandon(why, time.Now())
+	} else if err := st.canGoBack(); err != nil {
+		return "", err
+	} else {
+		st.back(why, time.Now())
+	}
+	return st.named(st.Current), s.write(st)
+}
+
+func (s Stopped) write(st State) error {
+	if err := s.Store.write(st); err != nil {
+		return err
+	}
+	return own(s.Data, filepath.Clean(s.Store.dir))
+}

@@ -1,0 +1,259 @@
+// Package versions owns which program runs here: the versions that are held beside the
+// installed one, which of them was chosen, and the trial that a new one has to pass.
+//
+// It refuses to know how releases travel, what the agent does, and how its health is found.
+// Its invariant: whatever ends a process at whatever moment, the installed program finds
+// something to run that was verified or was installed; a version that does not pass its trial
+// is left for the one before it, and is not tried again in the same stage.
+package versions
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/crossdock/crossdock/protocol/atomicfile"
+	"github.com/crossdock/crossdock/protocol/release"
+)
+
+// Limits.
+const (
+	maxFailures = 32      // versions that are remembered as not to be tried again
+	maxState    = 1 << 20 // bytes of the state file
+	maxWhy      = 500     // bytes of why something failed
+)
+
+// installed stands for the program of the package or bundle; it is no version.
+const installed = "installed"
+
+const (
+	stateFile  = "state.json"
+	stateForm  = 1
+	newVersion = ".new-"   // begins the name of a version's directory that is not whole yet
+	fetched    = ".part-"  // begins the name of a file that is being fetched
+	byHand     = "by hand" // stage of what a person at the site has asked for
+)
+
+// ConflictError is why something cannot be done as things are.
+type ConflictError struct{ Why string }
+
+func (c *ConflictError) Error() string { return c.Why }
+
+func conflict(format string, args ...any) error {
+	return &ConflictError{fmt.Sprintf(format, args...)}
+}
+
+// ErrRestart ends the agent in order so that another version takes its place.
+var ErrRestart = errors.New("another version takes the place of this one")
+
+// Steps at which hooks are called, for crash tests: between any two of them a process may end.
+const (
+	StepFetched  = "fetched"  // the file is whole, and not in its place
+	StepPlaced   = "placed"   // the version is held, and not chosen
+	StepChosen   = "chosen"   // the next start is a trial
+	StepCounted  = "counted"  // a start of the trial is counted, and not made
+	StepPassing  = "passing"  // the trial is passed, and that is not noted
+	StepPassed   = "passed"   // it is noted, and older versions are still there
+	StepFailing  = "failing"  // the trial has failed, and that is not noted
+	StepReturned = "returned" // it is noted, and the version before does not run yet
+)
+
+// Steps lists them all.
+func Steps() []string {
+	return []string{StepFetched, StepPlaced, StepChosen, StepCounted, StepPassing, StepPassed, StepFailing, StepReturned}
+}
+
+// State is what is kept on disk about the choice. The zero State runs the installed program.
+type State struct {
+	Format    int       `json:"format"`
+	Installed string    `json:"installed"`          // version of the installed program when the choice was made
+	Current   string    `json:"current"`            // a version held here, or "installed"
+	Stage     string    `json:"stage,omitempty"`    // in which Current was chosen
+	Previous  string    `json:"previous,omitempty"` // what a rollback goes back to; empty: nothing
+	Trial     *Trial    `json:"trial,omitempty"`
+	Failed    []Failure `json:"failed,omitempty"`
+	Outcome   Outcome   `json:"outcome"`
+}
+
+// Trial is a version that has not shown yet that it works here.
+type Trial struct {
+	Version string    `json:"version"`
+	Stage   string    `json:"stage"`
+	Starts  int       `json:"starts"`
+	Since   time.Time `json:"since"`
+	Why     string    `json:"why,omitempty"` // what ended its last start
+}
+
+// Failure is a version that is not tried again in a stage.
+type Failure struct {
+	Version string    `json:"version"`
+	Stage   string    `json:"stage"`
+	Why     string    `json:"why"`
+	At      time.Time `json:"at"`
+}
+
+// What came of the last version that was wanted, as status says it.
+const (
+	Current    = "current"
+	Fetching   = "fetching"
+	Verified   = "verified"
+	OnTrial    = "trial"
+	Failed     = "failed"
+	RolledBack = "rolled-back"
+)
+
+// Outcome is how the last trial ended.
+type Outcome struct {
+	State   string    `json:"state,omitempty"` // current or rolled-back; empty: there was none
+	Version string    `json:"version,omitempty"`
+	Stage   string    `json:"stage,omitempty"`
+	Why     string    `json:"why,omitempty"`
+	At      time.Time `json:"at,omitzero"`
+}
+
+// failed tells whether a version is not to be tried in a stage, and why.
+func (s *State) failed(version, stage string) (Failure, bool) {
+	for _, f := range s.Failed {
+		if f.Stage == stage && release.Compare(f.Version, version) == 0 {
+			return f, true
+		}
+	}
+	return Failure{}, false
+}
+
+// refuse notes that a version is not to be tried again in a stage.
+func (s *State) refuse(version, stage, why string, at time.Time) {
+	why = clipped(why)
+	s.Failed = slices.DeleteFunc(s.Failed, func(f Failure) bool { return f.Version == version && f.Stage == stage })
+	s.Failed = append(s.Failed, Failure{Version: version, Stage: stage, Why: why, At: at})
+	if over := len(s.Failed) - maxFailures; over > 0 {
+		s.Failed = slices.Delete(s.Failed, 0, over)
+	}
+	s.Outcome = Outcome{State: RolledBack, Version: version, Stage: stage, Why: why, At: at}
+}
+
+// choose puts a version on trial at the next start of the installed program.
+func (s *State) choose(version, stage, installedVersion string, at time.Time) {
+	if s.Installed != installedVersion { // what was chosen before was chosen beside another program
+		s.Current, s.Stage, s.Previous = installed, "", ""
+	}
+	s.Installed = installedVersion
+	s.Trial = &Trial{Version: version, Stage: stage, Since: at}
+}
+
+// abandon ends the trial: what ran before it runs on.
+func (s *State) abandon(why string, at time.Time) {
+	if s.Trial.Why != "" && s.Trial.Why != why {
+		why += ": " + s.Trial.Why
+	}
+	s.refuse(s.Trial.Version, s.Trial.Stage, why, at)
+	s.Trial = nil
+}
+
+// pass ends the trial: the version is the one that runs.
+func (s *State) pass(at time.Time) {
+	t := s.Trial
+	s.Previous, s.Current, s.Stage, s.Trial = s.Current, t.Version, t.Stage, nil
+	if t.Version == s.Installed {
+		s.Current = installed
+	}
+	s.Outcome = Outcome{State: Current, Version: t.Version, Stage: t.Stage, At: at}
+}
+
+// back leaves the current version for the one before it.
+func (s *State) back(why string, at time.Time) {
+	s.refuse(s.named(s.Current), s.Stage, why, at)
+	s.Current, s.Stage, s.Previous = s.Previous, "", ""
+	if s.Current == "" {
+		s.Current = installed
+	}
+}
+
+// named gives the version of what stands in Current or Previous.
+func (s *State) named(version string) string {
+	if version == installed {
+		return s.Installed
+	}
+	return version
+}
+
+func clipped(text string) string {
+	if len(text) > maxWhy {
+		return text[:maxWhy] + "..."
+	}
+	return text
+}
+
+// Store is the directory of versions: <dir>/VERSION/crossdock-agent with the signed manifest
+// that it was verified by, and the state beside them.
+type Store struct {
+	dir  string
+	keys release.Keys
+	hook func(step string)
+}
+
+// NewStore makes nothing yet. hook may be nil.
+func NewStore(dir string, keys release.Keys, hook func(step string)) *Store {
+	if hook == nil {
+		hook = func(string) {}
+	}
+	return &Store{dir: dir, keys: keys, hook: hook}
+}
+
+// In is a store of another directory, by the same keys.
+func (s *Store) In(dir string) *Store { return NewStore(dir, s.keys, s.hook) }
+
+// State reads the state. One that is not there is that of an agent that was never upgraded.
+func (s *Store) State() (State, error) {
+	fresh := State{Format: stateForm, Current: installed}
+	path := filepath.Join(s.dir, stateFile)
+	text, err := readLimited(path, maxState)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fresh, nil
+	} else if err != nil {
+		return fresh, err
+	}
+	st := fresh
+	if err := json.Unmarshal(text, &st); err != nil {
+		return fresh, fmt.Errorf("%s: %w", path, err)
+	}
+	if st.Format != stateForm {
+		return fresh, fmt.Errorf("%s has format %d, only %d is known to this version", path, st.Format, stateForm)
+	}
+	for _, v := range []string{st.Current, st.Previous} { // they become names of directories
+		if v != "" && v != installed && !release.ValidVersion(v) {
+			return fresh, fmt.Errorf("%s: %q is no version", path, v)
+		}
+	}
+	if st.Trial != nil && st.Trial.Version != st.Installed && !release.ValidVersion(st.Trial.Version) {
+		return fresh, fmt.Errorf("%s: %q is no version", path, st.Trial.Version)
+	}
+	return st, nil
+}
+
+func (s *Store) write(st State) error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(st, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(s.dir, stateFile), append(text, '\n'), 0o600)
+}
+
+func readLimited(path string, most int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > most {
+		return nil, fmt.Errorf("%s has %d bytes, the limit is %d", path, info.Size(), most)
+	}
+	return os.ReadFile(path)
+}
