@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/crossdock/crossdock/agent/shrink"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
 	"github.com/crossdock/crossdock/plugins/sdk/tax"
 	"github.com/crossdock/crossdock/protocol/event"
@@ -198,6 +199,7 @@ func Open(cfg Config) (*Service, error) {
 		s.cancel()
 		return nil, err
 	}
+	s.shrink(shrink.AtStart)
 	s.reach, s.reached = cfg.Now().Add(-cfg.Retain), s.cfg.Uptime()
 	if ended, ok := s.store.oldest(); ok {
 		s.reach = ended
