@@ -63,7 +63,7 @@ func (s submitter) Submit(ctx context.Context, events []intake.Admitted) ([]inta
 func journalError(err error) error {
 	var full *journal.FullError
 	if errors.As(err, &full) {
-		return &intake.FullError{Level: full.Level, Limit: full.Limit}
+		return &intake.FullError{Level: full.Level, Limit: full.Limit, Why: full.Why}
 	} else if errors.Is(err, journal.ErrFull) {
 		return fmt.Errorf("%w: %w", intake.ErrFull, err)
 	}
@@ -92,11 +92,21 @@ func (s localSource) Wait(ctx context.Context, pos uint64) error { return s.jour
 type facts struct {
 	agent   string
 	journal *journal.Journal
+	room    *telemetry // nil: no bound
 }
 
 var _ delivery.Facts = (*facts)(nil)
 
+// Report waits while facts take as much of the journal as they may.
 func (f *facts) Report(ctx context.Context, fact json.RawMessage) error {
+	if err := f.room.wait(ctx, fact); err != nil {
+		return err
+	}
+	return f.tell(ctx, fact)
+}
+
+// tell is for what others wait for.
+func (f *facts) tell(ctx context.Context, fact json.RawMessage) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return err
@@ -211,6 +221,13 @@ func (o *outbox) Taken(destination string, number uint64) {
 	o.taken[destination] = number
 	o.log.SaveCursor(epochCursor(destination), o.epoch)
 	o.log.SaveCursor(takenCursor(destination), number)
+}
+
+// takenTo is the last number that the relay has taken for a destination.
+func (o *outbox) takenTo(destination string) uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.taken[destination]
 }
 
 // pending counts the events that the relay has not taken yet.
@@ -329,7 +346,7 @@ func (i *inbox) lost(ctx context.Context, gap *journal.GapError) error {
 	if err != nil {
 		return err
 	}
-	if err := i.facts.Report(ctx, fact); err != nil { // first: the gap is not to be noted in silence
+	if err := i.facts.tell(ctx, fact); err != nil { // first: the gap is not to be noted in silence
 		return err
 	}
 	_, err = i.journal.ReceiveGap(ctx, gap.Source, gap.Epoch, gap.Want, last, cause)

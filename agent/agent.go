@@ -30,6 +30,7 @@ import (
 	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/agent/routing"
+	"github.com/crossdock/crossdock/agent/space"
 	"github.com/crossdock/crossdock/agent/systems"
 	"github.com/crossdock/crossdock/agent/systems/secrets"
 	"github.com/crossdock/crossdock/agent/uplink"
@@ -65,6 +66,7 @@ type Agent struct {
 	facts     *facts
 	alarms    *alarms
 	uplink    *uplink.Uplink
+	disk      *space.Watch
 	ops       *ops.Server
 	started   time.Time
 	flushing  flushing
@@ -87,7 +89,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, open := range []func() error{
-		a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openIntake, a.openUplink, a.openOps,
+		a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openDisk, a.openTelemetry, a.openIntake, a.openUplink, a.openOps,
 	} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
@@ -132,7 +134,7 @@ func (a *Agent) openStores() (err error) {
 		return err
 	}
 	a.journal, err = journal.Open(journal.Config{Log: a.queue, Self: a.identity.Agent, Epoch: a.identity.Epoch(), Clock: time.Now,
-		Logger: a.log, Metrics: journal.NewMetrics(a.registry), OnDamage: damaged, Hook: a.cfg.Hook})
+		Logger: a.log, Metrics: journal.NewMetrics(a.registry), OnDamage: damaged, Hook: a.cfg.Hook, Admit: a.admit})
 	if err != nil {
 		return err
 	}
@@ -279,6 +281,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"plugins", a.plugins.run},   // calls have ended
 		{"uplink", a.uplink.Run},     // what is committed could still be taken until here
 		{"retention", a.runTrim},
+		{"disk", a.disk.Run},
 		{"numbers", a.numbers.Run},
 		{"documents", a.documents.Run},
 		{"alarms", a.alarms.run},

@@ -31,6 +31,7 @@ type Config struct {
 	Journal      Journal      `yaml:"journal"`
 	Calls        Calls        `yaml:"calls"`
 	Documents    Documents    `yaml:"documents"`
+	Disk         Disk         `yaml:"disk"`
 	Log          Log          `yaml:"log"`
 
 	// What follows is for programs that embed the agent; it has no place in the file.
@@ -103,6 +104,7 @@ type Tuning struct {
 	RetryQUIC    time.Duration
 	ParkAfter    time.Duration
 	TrimEvery    time.Duration
+	DiskEvery    time.Duration
 	Documents    documents.Tuning
 }
 
@@ -140,6 +142,7 @@ func DefaultConfig() Config {
 		Journal:      Journal{Quota: 10 << 30, Segment: 64 << 20, Retain: 7 * 24 * time.Hour},
 		Calls:        Calls{Deadline: 12 * time.Hour, Retain: 30 * 24 * time.Hour, Quota: 1 << 30},
 		Documents:    Documents{Quota: 2 << 30, Retain: 30 * 24 * time.Hour},
+		Disk:         DefaultDisk(),
 		Log:          Log{Level: "info", Format: "text"},
 	}
 }
@@ -219,6 +222,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Documents.Quota < 1<<20 || c.Documents.Retain < time.Minute {
 		fault("documents: quota is at least 1MB, retain at least 1m")
+	}
+	if err := c.Disk.check(); err != nil {
+		fault("disk: %w", err)
 	}
 	if _, err := c.level(); err != nil {
 		fault("log.level: %w", err)

@@ -62,6 +62,7 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 	if s.Link.Fenced != "" {
 		findings = append(findings, doctor.Fenced(s.Link.Fenced))
 	}
+	findings = append(findings, examineDisk(s.Disk)...)
 	for _, y := range s.Systems {
 		if y.Held != "" {
 			findings = append(findings, doctor.Held(y.System, y.Held))
