@@ -212,7 +212,7 @@ func (w *Watch) turn(kind Kind, high, low bool, u Usage, reserve int64) {
 	switch {
 	case !s.on && (high || scarce):
 		*s = stop{on: true, since: w.cfg.Now(), why: full(u.level(), w.limit(kind))}
-		if !high {
+		if scarce {
 			s.why = fmt.Sprintf("%d MB of the disk are free, and %d MB are left for others (disk.reserve)", u.Free>>20, reserve>>20)
 		}
 		w.cfg.Metrics.stops.WithLabelValues(kind.String()).Inc()
