@@ -230,15 +230,29 @@ func (o *outbox) takenTo(destination string) uint64 {
 	return o.taken[destination]
 }
 
-// pending counts the events that the relay has not taken yet.
-func (o *outbox) pending() uint64 {
+// waitingFor is what the relay has not taken yet for a destination.
+type waitingFor struct {
+	destination string
+	count       uint64
+	next        uint64 // number of the oldest
+}
+
+// waiting lists them by destination.
+func (o *outbox) waiting() (out []waitingFor) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var n uint64
 	for destination, given := range o.journal.Outbound() {
 		if taken := o.taken[destination]; given > taken {
-			n += given - taken - o.journal.Internal(destination, taken, given)
+			out = append(out, waitingFor{destination, given - taken - o.journal.Internal(destination, taken, given), taken + 1})
 		}
+	}
+	return out
+}
+
+// pending counts the events that the relay has not taken yet.
+func (o *outbox) pending() (n uint64) {
+	for _, w := range o.waiting() {
+		n += w.count
 	}
 	return n
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/crossdock/crossdock/agent/journal"
 	"github.com/crossdock/crossdock/agent/numbers"
 	"github.com/crossdock/crossdock/agent/ops"
+	"github.com/crossdock/crossdock/agent/page"
 	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/agent/routing"
@@ -68,6 +69,8 @@ type Agent struct {
 	uplink    *uplink.Uplink
 	disk      *space.Watch
 	ops       *ops.Server
+	page      *page.Page
+	warned    *warnings
 	started   time.Time
 	flushing  flushing
 
@@ -87,9 +90,11 @@ func New(cfg Config) (*Agent, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	a.warned = &warnings{}
+	a.log = slog.New(&keeping{Handler: a.log.Handler(), warnings: a.warned})
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, open := range []func() error{
-		a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openDisk, a.openTelemetry, a.openIntake, a.openUplink, a.openOps,
+		a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openDisk, a.openTelemetry, a.openIntake, a.openUplink, a.openPage, a.openOps,
 	} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
@@ -251,9 +256,9 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 }
 
 func (a *Agent) openOps() (err error) {
-	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
+	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: a.cfg.tokenFile(), Gatherer: a.registry,
 		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.listCalls, Vouch: a.vouch,
-		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate})
+		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate, Page: a.page, Code: a.page.Code})
 	return listening("ops.listen", err)
 }
 

@@ -273,6 +273,9 @@ func (c *Config) Place() string {
 	return place
 }
 
+// tokenFile holds what operators prove themselves with.
+func (c *Config) tokenFile() string { return filepath.Join(c.Data, "ops.token") }
+
 // IdentityDir is where the agent's key and certificate are.
 func (c *Config) IdentityDir() string { return filepath.Join(c.Data, "identity") }
 
