@@ -68,7 +68,7 @@ func (s submitter) Submit(ctx context.Context, events []intake.Admitted) ([]inta
 func journalError(err error) error {
 	var full *journal.FullError
 	if errors.As(err, &full) {
-		return &intake.FullError{Level: full.Level, Limit: full.Limit}
+		return &intake.FullError{Level: full.Level, Limit: full.Limit, Why: full.Why}
 	} else if errors.Is(err, journal.ErrFull) {
 		return fmt.Errorf("%w: %w", intake.ErrFull, err)
 	}
@@ -97,11 +97,21 @@ func (s localSource) Wait(ctx context.Context, pos uint64) error { return s.jour
 type facts struct {
 	agent   string
 	journal *journal.Journal
+	room    *telemetry // nil: no bound
 }
 
 var _ delivery.Facts = (*facts)(nil)
 
+// Report waits while facts take as much of the journal as they may.
 func (f *facts) Report(ctx context.Context, fact json.RawMessage) error {
+	if err := f.room.wait(ctx, fact); err != nil {
+		return err
+	}
+	return f.tell(ctx, fact)
+}
+
+// tell is for what others wait for.
+func (f *facts) tell(ctx context.Context, fact json.RawMessage) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return err
@@ -218,15 +228,36 @@ func (o *outbox) Taken(destination string, number uint64) {
 	o.log.SaveCursor(takenCursor(destination), number)
 }
 
-// pending counts the events that the relay has not taken yet.
-func (o *outbox) pending() uint64 {
+// takenTo is the last number that the relay has taken for a destination.
+func (o *outbox) takenTo(destination string) uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var n uint64
+	return o.taken[destination]
+}
+
+// waitingFor is what the relay has not taken yet for a destination.
+type waitingFor struct {
+	destination string
+	count       uint64
+	next        uint64 // number of the oldest
+}
+
+// waiting lists them by destination.
+func (o *outbox) waiting() (out []waitingFor) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	for destination, given := range o.journal.Outbound() {
 		if taken := o.taken[destination]; given > taken {
-			n += given - taken - o.journal.Internal(destination, taken, given)
+			out = append(out, waitingFor{destination, given - taken - o.journal.Internal(destination, taken, given), taken + 1})
 		}
+	}
+	return out
+}
+
+// pending counts the events that the relay has not taken yet.
+func (o *outbox) pending() (n uint64) {
+	for _, w := range o.waiting() {
+		n += w.count
 	}
 	return n
 }
@@ -338,7 +369,7 @@ func (i *inbox) lost(ctx context.Context, gap *journal.GapError) error {
 	if err != nil {
 		return err
 	}
-	if err := i.facts.Report(ctx, fact); err != nil { // first: the gap is not to be noted in silence
+	if err := i.facts.tell(ctx, fact); err != nil { // first: the gap is not to be noted in silence
 		return err
 	}
 	_, err = i.journal.ReceiveGap(ctx, gap.Source, gap.Epoch, gap.Want, last, cause)

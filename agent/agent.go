@@ -27,9 +27,11 @@ import (
 	"github.com/crossdock/crossdock/agent/journal"
 	"github.com/crossdock/crossdock/agent/numbers"
 	"github.com/crossdock/crossdock/agent/ops"
+	"github.com/crossdock/crossdock/agent/page"
 	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/agent/routing"
+	"github.com/crossdock/crossdock/agent/space"
 	"github.com/crossdock/crossdock/agent/systems"
 	"github.com/crossdock/crossdock/agent/systems/secrets"
 	"github.com/crossdock/crossdock/agent/tracing"
@@ -69,7 +71,10 @@ type Agent struct {
 	tracer    *tracing.Tracer // nil: nothing is traced
 	uplink    *uplink.Uplink
 	versions  *versions.Manager
+	disk      *space.Watch
 	ops       *ops.Server
+	page      *page.Page
+	warned    *warnings
 	started   time.Time
 	flushing  flushing
 	reloads   *reloads
@@ -90,9 +95,11 @@ func New(cfg Config) (*Agent, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	a.warned = &warnings{}
+	a.log = slog.New(&keeping{Handler: a.log.Handler(), warnings: a.warned})
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, open := range []func() error{
-		a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openIntake, a.openVersions, a.openUplink, a.openOps,
+		a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openDisk, a.openTelemetry, a.openIntake, a.openVersions, a.openUplink, a.openPage, a.openOps,
 	} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
@@ -141,7 +148,7 @@ func (a *Agent) openStores() (err error) {
 		return err
 	}
 	a.journal, err = journal.Open(journal.Config{Log: a.queue, Self: a.identity.Agent, Epoch: a.identity.Epoch(), Clock: time.Now,
-		Logger: a.log, Metrics: journal.NewMetrics(a.registry), OnDamage: damaged, Hook: a.cfg.Hook})
+		Logger: a.log, Metrics: journal.NewMetrics(a.registry), OnDamage: damaged, Hook: a.cfg.Hook, Admit: a.admit})
 	if err != nil {
 		return err
 	}
@@ -278,10 +285,10 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 }
 
 func (a *Agent) openOps() (err error) {
-	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
+	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: a.cfg.tokenFile(), Gatherer: a.registry,
 		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.listCalls, Vouch: a.vouch,
 		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate, Reload: a.reloadForOps,
-		Versions: opsVersions{a.versions}})
+		Versions: opsVersions{a.versions}, Page: a.page, Code: a.page.Code})
 	return listening("ops.listen", err)
 }
 
@@ -309,6 +316,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		{"plugins", a.plugins.run},   // calls have ended
 		{"uplink", a.uplink.Run},     // what is committed could still be taken until here
 		{"retention", a.runTrim},
+		{"disk", a.disk.Run},
 		{"numbers", a.numbers.Run},
 		{"documents", a.documents.Run},
 		{"versions", a.versions.Run}, // ends all when another one takes over

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -40,8 +42,9 @@ type alarms struct {
 	report func(ctx context.Context, fact json.RawMessage) error
 	wake   chan struct{}
 
-	mu      sync.Mutex
-	waiting map[string]exception // guarded by mu
+	mu      sync.Mutex           // guards what follows
+	waiting map[string]exception // by id
+	dropped int                  // that never were told
 }
 
 func newAlarms(agent string, log *slog.Logger) *alarms {
@@ -52,13 +55,36 @@ func newAlarms(agent string, log *slog.Logger) *alarms {
 func (a *alarms) raise(kind, what, text string) {
 	e := exception{ID: a.agent + "/" + kind + "/" + what, Agent: a.agent, Kind: kind, Text: text, At: time.Now()}
 	a.mu.Lock()
-	if len(a.waiting) < maxAlarms {
-		a.waiting[e.ID] = e
+	if _, known := a.waiting[e.ID]; !known && len(a.waiting) >= maxAlarms {
+		oldest := a.oldest()
+		a.log.Error("too many exceptions wait to be told; the oldest is dropped", "id", oldest, "text", a.waiting[oldest].Text)
+		delete(a.waiting, oldest)
+		a.dropped++
 	}
+	a.waiting[e.ID] = e
 	a.mu.Unlock()
 	select {
 	case a.wake <- struct{}{}:
 	default:
+	}
+}
+
+// oldest is the id of what waits for longest; the lock is held.
+func (a *alarms) oldest() string {
+	return slices.MinFunc(slices.Collect(maps.Keys(a.waiting)), func(x, y string) int {
+		return cmp.Or(a.waiting[x].At.Compare(a.waiting[y].At), cmp.Compare(x, y))
+	})
+}
+
+// confess has people told of what was dropped.
+func (a *alarms) confess() {
+	a.mu.Lock()
+	dropped := a.dropped
+	a.dropped = 0
+	a.mu.Unlock()
+	if dropped > 0 {
+		a.raise("exceptions-dropped", time.Now().UTC().Format(time.RFC3339), fmt.Sprintf(
+			"%d exceptions of agent %s were never told: more than %d waited, and the oldest were dropped; they stand in its log", dropped, a.agent, maxAlarms))
 	}
 }
 
@@ -95,5 +121,6 @@ func (a *alarms) tell(ctx context.Context) bool {
 		delete(a.waiting, id)
 		a.mu.Unlock()
 	}
+	a.confess()
 	return true
 }

@@ -32,6 +32,7 @@ type Config struct {
 	Journal      Journal      `yaml:"journal" doc:"events, accepted and received"`
 	Calls        Calls        `yaml:"calls" doc:"to carriers and tax engines"`
 	Documents    Documents    `yaml:"documents" doc:"labels, manifests, proofs: what is kept beside events"`
+	Disk         Disk         `yaml:"disk" doc:"room on the disks, and what happens as it gets little"`
 	Upgrades     Upgrades     `yaml:"upgrades" doc:"how other versions of this program come to run here"`
 	Tracing      Tracing      `yaml:"tracing" doc:"the ways of events, to an OpenTelemetry collector"`
 	Log          Log          `yaml:"log" doc:"what is written to standard error"`
@@ -120,6 +121,7 @@ type Tuning struct {
 	RetryQUIC    time.Duration
 	ParkAfter    time.Duration
 	TrimEvery    time.Duration
+	DiskEvery    time.Duration
 	Documents    documents.Tuning
 }
 
@@ -172,6 +174,7 @@ func DefaultConfig() Config {
 		Documents:    Documents{Quota: 2 << 30, Retain: 30 * 24 * time.Hour},
 		Tracing:      Tracing{Sample: 0.01},
 		Upgrades:     defaultUpgrades(),
+		Disk:         DefaultDisk(),
 		Log:          Log{Level: "info", Format: "text"},
 	}
 }
@@ -265,6 +268,9 @@ func (c *Config) Validate() error {
 		fault("tracing.sample: %v; it is a part between 0 and 1", c.Tracing.Sample)
 	}
 	c.Upgrades.check(fault)
+	if err := c.Disk.check(); err != nil {
+		fault("disk: %w", err)
+	}
 	if _, err := c.level(); err != nil {
 		fault("log.level: %w", err)
 	}
@@ -343,6 +349,9 @@ func (c *Config) Place() string {
 	}
 	return place
 }
+
+// tokenFile holds what operators prove themselves with.
+func (c *Config) tokenFile() string { return filepath.Join(c.Data, "ops.token") }
 
 // IdentityDir is where the agent's key and certificate are.
 func (c *Config) IdentityDir() string { return filepath.Join(c.Data, "identity") }

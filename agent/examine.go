@@ -64,6 +64,7 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 	if c := s.Config; c.Refused != "" || len(c.Restart) > 0 {
 		findings = append(findings, doctor.Configuration(c.Refused, c.RefusedAt, c.Restart))
 	}
+	findings = append(findings, examineDisk(s.Disk)...)
 	for _, y := range s.Systems {
 		if y.Held != "" {
 			findings = append(findings, doctor.Held(y.System, y.Held))

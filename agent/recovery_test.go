@@ -167,7 +167,7 @@ func TestRetention(t *testing.T) {
 		{"past its time anyway", []float64{0.8, 0.7}, []time.Duration{48 * time.Hour}, 11, 0},
 	} {
 		asked, trims := 0, 0
-		r := retention{retain: 24 * time.Hour, now: func() time.Time { return now },
+		r := retention{pressure: DefaultDisk().thresholds().Pressure(), retain: 24 * time.Hour, now: func() time.Time { return now },
 			level: func() float64 { asked++; return tc.levels[asked-1] },
 			trim: func(before uint64, olderThan time.Time) (uint64, error) {
 				if trims++; before != 77 || !olderThan.Equal(now.Add(-24*time.Hour)) {

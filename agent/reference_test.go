@@ -12,6 +12,7 @@ import (
 	"github.com/crossdock/crossdock/agent/intake"
 	"github.com/crossdock/crossdock/agent/journal"
 	"github.com/crossdock/crossdock/agent/pluginhost"
+	"github.com/crossdock/crossdock/agent/space"
 	"github.com/crossdock/crossdock/agent/systems"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/deploy/handbook/reference"
@@ -31,6 +32,7 @@ func TestMetricsReferenceIsCurrent(t *testing.T) {
 		func(r prometheus.Registerer) { pluginhost.NewMetrics(r) },
 		func(r prometheus.Registerer) { calls.NewMetrics(r) },
 		func(r prometheus.Registerer) { documents.NewMetrics(r) },
+		func(r prometheus.Registerer) { space.NewMetrics(r) },
 	}
 	for _, register := range sets {
 		register(r)

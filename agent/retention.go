@@ -10,8 +10,6 @@ import (
 
 const (
 	trimEvery = time.Minute
-	// overLevel is the part of the quota from which delivered history goes before its time.
-	overLevel = 0.75
 	// deliveryFile is the file of deliveries, below the data directory.
 	deliveryFile = "delivery.db"
 	// settledCursor is where deliveries would begin again if their own file were lost.
@@ -50,13 +48,13 @@ func (a *Agent) keepSettled() uint64 {
 }
 
 func (a *Agent) trim() error {
-	needed, err := a.outbox.needed()
+	needed, err := a.needed()
 	if err != nil {
 		return err
 	}
-	needed = min(needed, a.delivery.MinCursor(), a.documents.Cursor())
 	retain := a.reloads.now().Journal.Retain
-	r := retention{retain: retain, level: a.queue.Level, trim: a.journal.Trim, one: a.queue.TrimOne, now: time.Now}
+	pressure := a.cfg.Disk.thresholds().Pressure()
+	r := retention{pressure: pressure, retain: retain, level: a.queue.Level, trim: a.journal.Trim, one: a.queue.TrimOne, now: time.Now}
 	dropped, cut, err := r.run(needed)
 	if err != nil {
 		return err
@@ -65,21 +63,23 @@ func (a *Agent) trim() error {
 		a.alarms.raise("retention-cut", time.Now().UTC().Format(time.DateOnly), fmt.Sprintf(
 			"more than %.0f %% of the journal's quota is used, so delivered history is let go before journal.retain (%s) is over, up to %s; "+
 				"if the control plane is restored from a backup that is older than that, what is gone cannot be sent again: raise journal.quota or give the disk more space",
-			overLevel*100, retain, cut.UTC().Format(time.RFC3339)))
+			pressure*100, retain, cut.UTC().Format(time.RFC3339)))
 	}
 	if dropped > 0 {
-		return a.delivery.ForgetBefore(a.journal.First())
+		err = a.delivery.ForgetBefore(a.journal.First())
 	}
-	return nil
+	a.delivery.Shrink()
+	return err
 }
 
 // retention is one turn of letting history go.
 type retention struct {
-	retain time.Duration
-	level  func() float64
-	trim   func(before uint64, olderThan time.Time) (uint64, error)
-	one    func(before uint64) (dropped uint64, written time.Time, err error) // the oldest file
-	now    func() time.Time
+	retain   time.Duration
+	pressure float64 // the part of the quota from which delivered history goes before its time
+	level    func() float64
+	trim     func(before uint64, olderThan time.Time) (uint64, error)
+	one      func(before uint64) (dropped uint64, written time.Time, err error) // the oldest file
+	now      func() time.Time
 }
 
 // run drops what is old enough before a position, and then, while the quota is under
@@ -91,7 +91,7 @@ func (r retention) run(before uint64) (dropped uint64, cut time.Time, err error)
 		return dropped, cut, err
 	}
 	pressed := false
-	for r.level() > overLevel {
+	for r.level() > r.pressure {
 		n, written, err := r.one(before)
 		if err != nil {
 			return dropped, cut, err

@@ -9,6 +9,7 @@ import (
 	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/documents"
+	"github.com/crossdock/crossdock/agent/space"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/agent/versions"
 	"github.com/crossdock/crossdock/protocol/block"
@@ -28,6 +29,7 @@ type Status struct {
 	Policy      PolicyStatus     `json:"policy"`
 	Certificate time.Time        `json:"certificateUntil"`
 	Queue       QueueStatus      `json:"queue"`
+	Disk        space.Status     `json:"disk"`
 	Systems     []SystemStatus   `json:"systems"`
 	Numbers     []NumbersStatus  `json:"numbers,omitempty"`
 	Calls       calls.Status     `json:"calls"`
@@ -77,6 +79,7 @@ func (a *Agent) Status() Status {
 		s.Systems = append(s.Systems, SystemStatus{system, closed[system.System]})
 	}
 	s.Numbers, s.Plugins = a.numbersStatus(), a.plugins.status()
+	s.Disk = a.disk.Status()
 	s.Calls, s.Documents, s.Config = a.calls.Status(), a.documents.Status(), a.reloads.status()
 	s.Generation, _ = a.identity.Known()
 	s.Release = a.versions.Status()
@@ -103,16 +106,26 @@ type report struct {
 	QueueBytes  int64           `json:"queueBytes"`
 	QueueQuota  int64           `json:"queueQuota"`
 	OldestMs    int64           `json:"oldestMs"`
+	Disk        reportDisk      `json:"disk"`
 	Numbers     []NumbersStatus `json:"numbers,omitempty"`
 	Release     versions.Status `json:"release"`
 	At          time.Time       `json:"at"`
+}
+
+// reportDisk is what the control plane is told of the disk.
+type reportDisk struct {
+	State  string  `json:"state"`
+	Free   int64   `json:"free"`
+	Outage string  `json:"outage"` // state of the estimate: unknown, idle, known
+	Hours  float64 `json:"hours,omitempty"`
 }
 
 func (a *Agent) report() json.RawMessage {
 	s := a.Status()
 	r := report{Version: s.Version, Transport: s.Link.Transport, Revision: a.revision.Held(), Refused: s.Policy.Refused,
 		Accepted: s.Queue.Accepted, Outgoing: s.Queue.Outgoing, Received: s.Queue.Received,
-		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, Numbers: s.Numbers, Release: s.Release, At: time.Now().UTC()}
+		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, Numbers: s.Numbers, Release: s.Release,
+		Disk: reportDisk{State: s.Disk.State, Free: s.Disk.Free, Outage: s.Disk.Outage.State, Hours: s.Disk.Outage.Hours}, At: time.Now().UTC()}
 	for _, system := range s.Systems {
 		r.Pending += system.Pending
 		r.Delivered += system.Delivered

@@ -13,6 +13,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/crossdock/crossdock/agent/shrink"
 	"github.com/crossdock/crossdock/plugins/sdk"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier/carriertest"
@@ -419,7 +420,7 @@ func TestFailedCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	var err error
-	if r.store.db, err = bolt.Open(other, 0o600, &bolt.Options{ReadOnly: true}); err != nil { // each commit fails
+	if r.store.db, err = shrink.Open(other, &bolt.Options{ReadOnly: true}); err != nil { // each commit fails
 		t.Fatal(err)
 	}
 	r.refusedWith(CallFailed, carrier.OpShip, "k2", shipment("R2"))

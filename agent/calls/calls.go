@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/crossdock/crossdock/agent/shrink"
 	"github.com/crossdock/crossdock/plugins/sdk/carrier"
 	"github.com/crossdock/crossdock/plugins/sdk/tax"
 	"github.com/crossdock/crossdock/protocol/event"
@@ -202,6 +203,7 @@ func Open(cfg Config) (*Service, error) {
 		s.cancel()
 		return nil, err
 	}
+	s.shrink(shrink.AtStart)
 	s.reach, s.reached = cfg.Now().Add(-cfg.Retain), s.cfg.Uptime()
 	if ended, ok := s.store.oldest(); ok {
 		s.reach = ended

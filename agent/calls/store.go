@@ -16,6 +16,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/crossdock/crossdock/agent/fulldisk"
+	"github.com/crossdock/crossdock/agent/shrink"
 )
 
 // The file. Every value stands behind a checksum over its bucket, key and content: bbolt does
@@ -52,7 +53,7 @@ type stateRecord struct {
 
 // store is the file, and what is looked up often.
 type store struct {
-	db     *bolt.DB
+	db     *shrink.DB
 	log    *slog.Logger
 	retain time.Duration // of finished calls
 	ended  chan struct{} // closed when broken is set
@@ -104,7 +105,7 @@ func (s *store) harm(cfg *Config) error {
 
 // begin opens the file. Another copy of this agent may have made calls in another epoch.
 func (s *store) begin(cfg *Config, lost bool) (err error) {
-	s.db, err = bolt.Open(cfg.Path, 0o600, &bolt.Options{Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
+	s.db, err = shrink.Open(cfg.Path, &bolt.Options{Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
 	if err != nil {
 		return fmt.Errorf("calls: %s (is another process using it?): %w", cfg.Path, err)
 	}

@@ -51,6 +51,16 @@ func (s *Service) trim() {
 	}
 }
 
+// shrink gives the disk back what finished calls have left free in the file, if that is much.
+func (s *Service) shrink(most int64) {
+	won, err := s.store.db.Shrink(most)
+	if err != nil {
+		s.log.Error("the journal of calls cannot be made smaller", "err", err)
+	} else if won > 0 {
+		s.log.Info("the journal of calls was made smaller", "bytes", won)
+	}
+}
+
 // oldest is when the finished call ended that is kept for longest.
 func (s *store) oldest() (ended time.Time, ok bool) {
 	_ = s.view(func(tx *bolt.Tx) error { // of a file that cannot be read there is none

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/crossdock/crossdock/agent/shrink"
 	"github.com/crossdock/crossdock/plugins/sdk"
 )
 
@@ -92,6 +93,7 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-look.C:
 			s.tell()
 			s.trim()
+			s.shrink(shrink.AtWork)
 			if err := s.store.alive(s.cfg.Now()); err != nil {
 				s.log.Warn("it cannot be noted that the journal of calls is in use", "err", err)
 			}

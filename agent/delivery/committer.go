@@ -9,6 +9,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/crossdock/crossdock/agent/fulldisk"
+	"github.com/crossdock/crossdock/agent/shrink"
 )
 
 // retryFull is how long the committer waits for space on a full disk.
@@ -24,7 +25,7 @@ type change struct {
 
 // committer stores the changes of all systems in order, many with one fsync.
 type committer struct {
-	db      *bolt.DB
+	db      *shrink.DB
 	metrics *Metrics
 	wake    chan struct{}
 
@@ -32,7 +33,7 @@ type committer struct {
 	waiting []change // grows by at most what is in flight and one page for each system
 }
 
-func newCommitter(db *bolt.DB, m *Metrics) *committer {
+func newCommitter(db *shrink.DB, m *Metrics) *committer {
 	return &committer{db: db, metrics: m, wake: make(chan struct{}, 1)}
 }
 

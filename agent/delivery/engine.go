@@ -12,6 +12,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/crossdock/crossdock/agent/shrink"
 	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/policy"
 )
@@ -22,7 +23,7 @@ var scoutKey = []byte("scout")
 // event names.
 type Engine struct {
 	cfg       Config
-	db        *bolt.DB
+	db        *shrink.DB
 	committer *committer
 	reporter  *reporter
 	pages     pages
@@ -55,11 +56,12 @@ func Open(cfg Config) (*Engine, error) {
 	if err := e.openWhole(); err != nil {
 		return nil, err
 	}
+	e.shrink(shrink.AtStart)
 	return e, nil
 }
 
 // reset begins with an open file and nothing in memory.
-func (e *Engine) reset(db *bolt.DB) {
+func (e *Engine) reset(db *shrink.DB) {
 	e.db, e.committer = db, newCommitter(db, e.cfg.Metrics)
 	e.couriers, e.holds, e.former = map[string]*courier{}, map[string]*hold{}, map[string][]*former{}
 	e.voices, e.heard = map[string]*voice{}, map[block.Revision]bool{}

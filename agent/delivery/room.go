@@ -5,6 +5,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/agent/shrink"
 )
 
 // What waits for a system takes room here, parked or as a dead letter, that the journal can
@@ -50,4 +52,16 @@ func (c *courier) overfull(now time.Time) bool {
 // deliveries here: one live, one shadow.
 func (c *courier) crowded(now time.Time) bool {
 	return c.window.count > 0 && (c.window.count+2 > c.e.cfg.Window || c.stored()+c.inMemory() >= c.e.share(now))
+}
+
+// Shrink gives the disk back what a backlog has left free in the file, if that is much.
+func (e *Engine) Shrink() { e.shrink(shrink.AtWork) }
+
+func (e *Engine) shrink(most int64) {
+	won, err := e.db.Shrink(most)
+	if err != nil {
+		e.cfg.Logger.Error("the delivery file cannot be made smaller", "error", err)
+	} else if won > 0 {
+		e.cfg.Logger.Info("the delivery file was made smaller", "bytes", won)
+	}
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/agent/shrink"
 )
 
 // The buckets. Below receipts and parked stands one bucket for each system.
@@ -42,8 +44,8 @@ type row struct {
 	LastSuccess time.Time `json:"lastSuccess"`
 }
 
-func openStore(path, journal string) (*bolt.DB, error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{
+func openStore(path, journal string) (*shrink.DB, error) {
+	db, err := shrink.Open(path, &bolt.Options{
 		Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
 	})
 	if err != nil {

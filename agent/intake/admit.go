@@ -266,6 +266,9 @@ func fullness(err error) string {
 	if !errors.As(err, &full) {
 		return ""
 	}
+	if full.Why != "" {
+		return ": " + full.Why
+	}
 	return fmt.Sprintf(": %.0f %% of the journal's quota is used, and it refuses events from %.0f %% on", full.Level*100, full.Limit*100)
 }
 

@@ -45,10 +45,16 @@ var (
 )
 
 // FullError is ErrFull with how full the journal is, and from where on it refuses: parts
-// of its quota, 0 to 1.
-type FullError struct{ Level, Limit float64 }
+// of its quota, 0 to 1. Where something else than the quota is why, Why says it.
+type FullError struct {
+	Level, Limit float64
+	Why          string
+}
 
 func (e *FullError) Error() string {
+	if e.Why != "" {
+		return fmt.Sprintf("%v: %s", ErrFull, e.Why)
+	}
 	return fmt.Sprintf("%v: %.0f %% used, refused from %.0f %% on", ErrFull, e.Level*100, e.Limit*100)
 }
 

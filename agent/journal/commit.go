@@ -73,11 +73,42 @@ type commit struct {
 	stats   Stats
 }
 
+// admission gives what says whether something is written in this commit; it asks once for
+// each kind.
+func (j *Journal) admission() func(kind Kind) *FullError {
+	admit := j.cfg.Admit
+	if admit == nil {
+		level := j.cfg.Log.Level()
+		admit = func(kind Kind) *FullError {
+			limit := [...]float64{Business: SubmitLevel, Mail: ReceiveLevel, Facts: ControlLevel}[kind]
+			if level >= limit {
+				return &FullError{Level: level, Limit: limit}
+			}
+			return nil
+		}
+	}
+	asked := map[Kind]*FullError{}
+	return func(kind Kind) *FullError {
+		full, ok := asked[kind]
+		if !ok {
+			full = admit(kind)
+			asked[kind] = full
+		}
+		return full
+	}
+}
+
 // FullError is ErrFull with how full the journal is, and from where on it refuses: parts
-// of its quota, 0 to 1.
-type FullError struct{ Level, Limit float64 }
+// of its quota, 0 to 1. Where something else than the quota is why, Why says it.
+type FullError struct {
+	Level, Limit float64
+	Why          string
+}
 
 func (e *FullError) Error() string {
+	if e.Why != "" {
+		return fmt.Sprintf("%v: %s; it goes on by itself when space returns", ErrFull, e.Why)
+	}
 	return fmt.Sprintf("%v: %.0f %% of its quota is used, this is refused from %.0f %% on; it goes on by itself when space returns", ErrFull, e.Level*100, e.Limit*100)
 }
 
@@ -117,7 +148,7 @@ type repeat struct {
 }
 
 func (j *Journal) commit(batch []*request) error {
-	level := j.cfg.Log.Level()
+	level, admit := j.cfg.Log.Level(), j.admission()
 	c := &commit{
 		j: j, now: j.cfg.Clock(), byID: map[[16]byte]*pending{}, out: j.Outbound(),
 		in: map[lane]uint64{}, marks: map[string]uint64{}, since: map[lane]int{},
@@ -125,8 +156,8 @@ func (j *Journal) commit(batch []*request) error {
 	defer j.leave()
 	c.stats.Level = level
 	for _, r := range batch {
-		if level >= r.limit {
-			r.err = &FullError{Level: level, Limit: r.limit}
+		if full := admit(r.kind); full != nil {
+			r.err = full
 			c.stats.Full++
 			continue
 		}
@@ -398,8 +429,11 @@ func (c *commit) write() error {
 		return fmt.Errorf("the log wrote position %d where %d was next; another program may write to it", first, next)
 	}
 	j.hook("after-commit")
-	for _, r := range records {
+	for i, r := range records {
 		c.stats.Bytes += uint64(len(r))
+		if i < len(events) {
+			c.stats.Own += uint64(len(r))
+		}
 	}
 	c.stats.Commits++
 	c.stats.Accepted += uint64(accepted)
@@ -488,6 +522,7 @@ func (c *commit) takeOver(events []*pending, first, end uint64) {
 			j.addIndex(n.Agent, n.Seq, pos)
 		}
 		j.noteInternal(&e.head, e.numbers, pos)
+		j.noteFact(&e.head, e.numbers, len(e.key)+len(e.encoded))
 		if len(e.numbers) > 0 {
 			j.noteRevision(e.head.Revision, pos)
 		}

@@ -29,7 +29,17 @@ const (
 	DedupeWindow    = 1 << 20  // events among which a repeat is recognised
 )
 
-// Parts of the quota at which each kind of write is refused.
+// Kind is who has something written.
+type Kind int
+
+// The kinds, by who is refused first.
+const (
+	Business Kind = iota // systems of the site
+	Mail                 // other agents
+	Facts                // the agent itself, to the control plane
+)
+
+// Parts of the quota at which each kind of write is refused, unless Config.Admit says it.
 const (
 	SubmitLevel  = 0.90
 	ReceiveLevel = 0.95
@@ -102,6 +112,7 @@ type Config struct {
 	Window   int                                 // events among which a repeat is recognised; DedupeWindow
 	Known    int                                 // events remembered of a source's earlier epochs; MaxKnown
 	OnDamage func(first, last uint64, err error) // positions that could not be read
+	Admit    func(kind Kind) *FullError          // why something is not written now, nil if it may be; by Log.Level if left out
 	Hook     func(step string)                   // failpoints for tests: before-commit, after-commit
 }
 
@@ -204,5 +215,6 @@ type Stats struct {
 	Gaps      uint64  `json:"gaps"`
 	Commits   uint64  `json:"commits"`
 	Bytes     uint64  `json:"bytes"`
+	Own       uint64  `json:"own"` // of Bytes, what was accepted here
 	Level     float64 `json:"level"`
 }

@@ -44,6 +44,7 @@ func (j *Journal) count(d Stats) {
 	s.Gaps += d.Gaps
 	s.Commits += d.Commits
 	s.Bytes += d.Bytes
+	s.Own += d.Own
 	s.Level = d.Level
 	j.mu.Unlock()
 	m := j.cfg.Metrics

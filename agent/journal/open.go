@@ -51,6 +51,8 @@ type Journal struct {
 	local    uint64                       // from it to end nothing has a target here
 	internal uint64                       // from it to end nothing internal has come
 	inner    map[string][]span            // numbers of internal events, by destination
+	told     []toldFact                   // on the lane to the control plane, ascending
+	toldSize int64                        // what they take
 	grown    chan struct{}                // closed and replaced when end moves
 	out      map[string]uint64            // last number given, by destination
 	in       map[string]map[uint64]uint64 // last number committed, by source and epoch
@@ -165,6 +167,7 @@ func (j *Journal) replayOne(pos uint64, r record, from uint64) {
 			j.addIndex(n.Agent, n.Seq, pos)
 		}
 		j.noteInternal(&r.entry.Head, r.entry.Numbers, pos)
+		j.noteFact(&r.entry.Head, r.entry.Numbers, len(r.entry.Body))
 		if len(r.entry.Numbers) > 0 {
 			j.noteRevision(r.entry.Revision, pos)
 		}

@@ -19,9 +19,9 @@ type request struct {
 	block  *arrival
 	gap    *GapRecord
 
-	size  int     // bytes of records
-	count int     // events
-	limit float64 // level from which it is refused
+	size  int // bytes of records
+	count int // events
+	kind  Kind
 	done  chan struct{}
 
 	// The answer, valid once done is closed.
@@ -58,13 +58,13 @@ func (j *Journal) Submit(ctx context.Context, events []Admitted) ([]Receipt, err
 	if len(events) == 0 {
 		return nil, nil
 	}
-	r := &request{done: make(chan struct{}), limit: ControlLevel, count: len(events), events: make([]prepared, len(events))}
+	r := &request{done: make(chan struct{}), kind: Facts, count: len(events), events: make([]prepared, len(events))}
 	for i := range events {
 		p := &r.events[i]
 		j.prepare(p, &events[i])
 		r.size += len(p.key) + len(p.encoded)
 		if !j.isFact(p) {
-			r.limit = SubmitLevel
+			r.kind = Business
 		}
 	}
 	if r.count > MaxCommitEvents || r.size > MaxCommitBytes {
@@ -145,7 +145,7 @@ func (j *Journal) Receive(ctx context.Context, text []byte, relayed time.Time) (
 	}
 	r := &request{
 		block: &arrival{text: text, envelope: envelope, heads: heads, first: lane.First, relayed: relayed},
-		size:  len(text), count: envelope.Count, limit: ReceiveLevel, done: make(chan struct{}),
+		size:  len(text), count: envelope.Count, kind: Mail, done: make(chan struct{}),
 	}
 	return j.doReceive(ctx, r)
 }
@@ -157,7 +157,7 @@ func (j *Journal) ReceiveGap(ctx context.Context, source string, epoch, first, l
 	}
 	r := &request{
 		gap:  &GapRecord{Source: source, Epoch: epoch, First: first, Last: last, Cause: cause, Direction: "in"},
-		size: len(cause) + 256, count: 1, limit: ControlLevel, done: make(chan struct{}),
+		size: len(cause) + 256, count: 1, kind: Facts, done: make(chan struct{}),
 	}
 	return j.doReceive(ctx, r)
 }

@@ -68,7 +68,12 @@ type Config struct {
 	Activate func(plugin string) error
 	Reload   func() (any, error) // reads the configuration again; ErrInvalid
 	Versions Versions
+	Page     http.Handler  // for people with a browser; it has a login of its own; nil: there is none
+	Code     func() string // for one login to it
 }
+
+// pagePaths are the page's.
+var pagePaths = []string{"/{$}", "/doctor", "/login", "/logout", "/style.css"}
 
 // Server is the door. New binds the port; Run serves.
 type Server struct {
@@ -167,7 +172,36 @@ func (s *Server) handler() http.Handler {
 		answer(w, done, err)
 	}))
 	s.versions(mux)
-	return http.NewCrossOriginProtection().Handler(mux)
+	if s.cfg.Page != nil {
+		for _, path := range pagePaths {
+			mux.Handle(path, s.cfg.Page)
+		}
+	}
+	mux.HandleFunc("POST /v1/page/code", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, map[string]string{"code": s.cfg.Code()}, nil)
+	}))
+	return here(http.NewCrossOriginProtection().Handler(mux))
+}
+
+// here refuses who was led to this machine by another's name: a page of somebody else's whose
+// name was made to mean this machine would pass for one of ours.
+func here(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		if ip := net.ParseIP(strings.Trim(host, "[]")); !strings.EqualFold(host, "localhost") && (ip == nil || !ip.IsLoopback()) {
+			problem(w, http.StatusMisdirectedRequest, "this door is for this machine only: ask it as 127.0.0.1 or localhost")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Holds reports whether this is the token of the data directory.
+func (s *Server) Holds(token string) bool {
+	return subtle.ConstantTimeCompare([]byte(token), s.token) == 1
 }
 
 // meant lets everybody through but who shows another token: that one takes this agent for
@@ -187,7 +221,7 @@ func (s *Server) meant(next http.HandlerFunc) http.HandlerFunc {
 func (s *Server) guarded(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if !ok || subtle.ConstantTimeCompare([]byte(given), s.token) != 1 {
+		if !ok || !s.Holds(given) {
 			problem(w, http.StatusUnauthorized, "the token in "+s.cfg.TokenFile+" is required")
 			return
 		}

@@ -61,6 +61,8 @@ func newDoor(t *testing.T) *door {
 			}
 			return nil
 		},
+		Page: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "page ", r.Method, r.URL.Path) }),
+		Code: func() string { return "once" },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -108,6 +110,11 @@ func TestWhoMayAskWhat(t *testing.T) {
 		{"GET", "/healthz", true, 200, "ok"},
 		{"GET", "/readyz", true, 200, "ready"},
 		{"GET", "/metrics", true, 200, ""},
+		{"GET", "/", true, 200, "page GET/"},
+		{"GET", "/doctor", true, 200, "page GET/doctor"},
+		{"POST", "/login", true, 200, "page POST/login"},
+		{"GET", "/nothing", true, 404, ""},
+		{"POST", "/v1/page/code", false, 200, "once"},
 		{"GET", "/v1/status", true, 200, `"agent":"eu"`},
 		{"GET", "/v1/queue", true, 200, `"records":3`},
 		{"GET", "/v1/deadletters", false, 200, "eu/4.0/erp"},
@@ -160,6 +167,31 @@ func TestExportThatEndsEarly(t *testing.T) {
 	d := newDoor(t)
 	if _, body, err := d.ask(t, "GET", "/v1/queue/export?from=13", string(d.token)); err == nil {
 		t.Errorf("a cut export looks whole: %q", body)
+	}
+}
+
+// A page of somebody else's that has its name mean this machine gets nothing.
+func TestOnlyByTheNameOfThisMachine(t *testing.T) {
+	d := newDoor(t)
+	for host, want := range map[string]int{
+		"127.0.0.1": 200, "127.0.0.1:7090": 200, "localhost": 200, "LOCALHOST:1": 200, "[::1]:7090": 200, "[::1]": 200, "127.8.9.10": 200,
+		"evil.example": 421, "evil.example:7090": 421, "localhost.evil.example": 421, "10.0.0.1": 421, "127.0.0.1.evil.example": 421, "::ffff:10.0.0.1": 421,
+	} {
+		for _, path := range []string{"/", "/login", "/v1/status", "/metrics", "/style.css"} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.http.URL+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = host
+			answer, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = answer.Body.Close()
+			if answer.StatusCode != want {
+				t.Errorf("%s as %s: %d, want %d", path, host, answer.StatusCode, want)
+			}
+		}
 	}
 }
 

@@ -122,3 +122,16 @@ func (l *Log) Export(from uint64, each func(Record) error) error {
 	}
 	return nil
 }
+
+// HeldFrom is what the files take that hold a position or one behind it. The newest always
+// counts: it is never removed.
+func (l *Log) HeldFrom(pos uint64) (n int64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for i, s := range l.row {
+		if s.next > pos || i == len(l.row)-1 {
+			n += s.size
+		}
+	}
+	return n
+}

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/crossdock/crossdock/protocol/atomicfile"
 	"github.com/crossdock/crossdock/protocol/block"
@@ -128,6 +129,15 @@ func (h *Holder) Held() block.Revision {
 		return set.Revision
 	}
 	return block.Revision{}
+}
+
+// Since is when the revision that is held was put in force here; zero: there is none.
+func (h *Holder) Since() time.Time {
+	info, err := os.Stat(filepath.Join(h.dir, fileName))
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
 }
 
 // Refused says why the newest offered revision is not in force; empty if it is.

@@ -136,10 +136,19 @@ type AgentStatus struct {
 	Parked      uint64         `json:"parked"`
 	QueueBytes  int64          `json:"queueBytes"`
 	QueueQuota  int64          `json:"queueQuota"`
-	OldestMs    int64          `json:"oldestMs"` // age of the oldest pending event
+	OldestMs    int64          `json:"oldestMs"`       // age of the oldest pending event
+	Disk        *AgentDisk     `json:"disk,omitempty"` // an older agent says nothing of it
 	Numbers     []AgentNumbers `json:"numbers,omitempty"`
 	Release     *AgentRelease  `json:"release,omitempty"`
 	At          time.Time      `json:"at"`
+}
+
+// AgentDisk is how much more an agent's disk holds.
+type AgentDisk struct {
+	State  string  `json:"state"` // ok, near, stopped, closed
+	Free   int64   `json:"free"`
+	Outage string  `json:"outage"` // unknown, idle, known
+	Hours  float64 `json:"hours,omitempty"`
 }
 
 // AgentNumbers is what an agent has of a number range.

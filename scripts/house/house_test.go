@@ -29,7 +29,7 @@ var onlyIn = map[string][]string{
 	"github.com/hashicorp/raft":   {"controlplane/store"},
 	"github.com/labstack/echo/v4": {"agent/intake", "controlplane/api"},
 	"github.com/quic-go/quic-go":  {"protocol/transport"},
-	"go.etcd.io/bbolt":            {"agent/queue", "agent/delivery", "agent/numbers", "agent/calls", "controlplane/state", "controlplane/store"},
+	"go.etcd.io/bbolt":            {"agent/queue", "agent/delivery", "agent/numbers", "agent/calls", "agent/shrink", "controlplane/state", "controlplane/store"},
 	module + "protocol/syncpb": {"protocol/syncpb", "protocol/transport", "agent/uplink", "controlplane/gateway",
 		"deploy/systemtest"}, // which also plays the agents that lie
 	"github.com/hashicorp/raft-wal":          {"controlplane/store"},
@@ -49,7 +49,7 @@ var lent = map[string][]string{"plugins/carrier-http": {"protocol/expr"}}
 const handbook = "deploy/handbook"
 
 // leaves may be imported by their siblings: they are vocabulary, not parts.
-var leaves = []string{"controlplane/model", "agent/httpserve", "agent/fulldisk"}
+var leaves = []string{"controlplane/model", "agent/httpserve", "agent/fulldisk", "agent/shrink"}
 
 // replicated is the one pair of siblings that know each other: store is state, replicated,
 // and hands its reads through.

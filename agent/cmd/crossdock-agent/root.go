@@ -109,8 +109,13 @@ func (p *program) root() *cobra.Command {
 	flags.StringVarP(&p.output, "output", "o", "text", "text or json")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(exitUsage, err) })
 	root.SetHelpCommand(p.helpCommand())
-	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.numbersCommand(), p.callsCommand(), p.documentsCommand(), p.pluginsCommand(), p.configCommand(), p.reloadCommand(), p.versionCommand(),
-		p.upgradeCommand(), p.rollbackCommand(), p.versionsCommand())
+	root.AddCommand(
+		p.runCommand(), p.enrollCommand(),
+		p.statusCommand(), p.doctorCommand(), p.pageCommand(),
+		p.queueCommand(), p.callsCommand(), p.documentsCommand(), p.numbersCommand(), p.pluginsCommand(),
+		p.configCommand(), p.reloadCommand(),
+		p.upgradeCommand(), p.rollbackCommand(), p.versionsCommand(), p.versionCommand(),
+	)
 	return root
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/crossdock/crossdock/agent"
 	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/space"
 )
 
 // local talks to the running agent of this machine whose data is in a directory.
@@ -197,6 +198,9 @@ func printStatus(w io.Writer, s agent.Status) {
 	fmt.Fprintf(t, "certificate\tuntil %s\n", s.Certificate.Local().Format(time.DateTime))
 	fmt.Fprintf(t, "queue\t%d accepted, %d received, %d to be sent; %.1f of %.1f MB\n",
 		s.Queue.Accepted, s.Queue.Received, s.Queue.Outgoing, megabytes(s.Queue.Bytes), megabytes(s.Queue.Quota))
+	if s.Disk.State != "" { // an older agent does not say it
+		fmt.Fprintf(t, "disk\t%s\n", oneLine(disk(s.Disk)))
+	}
 	if d := s.Documents; d.Count+d.Arriving+d.Missing > 0 {
 		fmt.Fprintf(t, "documents\t%d, %d arriving, %d missing; %.1f of %.1f MB\n", d.Count, d.Arriving, d.Missing, megabytes(d.Bytes), megabytes(d.Quota))
 	}
@@ -227,6 +231,15 @@ func printConfig(t *tabwriter.Writer, c agent.ConfigStatus) {
 	if len(c.Restart) > 0 {
 		fmt.Fprintf(t, "configuration\twaiting for a restart: %s\n", listed(c.Restart))
 	}
+}
+
+// disk says how much room there is, and for how long of an outage.
+func disk(d space.Status) string {
+	text := fmt.Sprintf("%s, %.0f MB free. %s", d.State, megabytes(d.Free), d.Outage.Words())
+	if d.Why != "" {
+		text += " Since " + d.Since.Local().Format(time.DateTime) + ": " + d.Why
+	}
+	return text
 }
 
 // printOpenCalls says what waits, and what events of calls have no contract to leave by.

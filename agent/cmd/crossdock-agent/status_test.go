@@ -19,6 +19,7 @@ import (
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/ops"
 	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/agent/space"
 )
 
 // queueless answers for an agent that has nothing.
@@ -132,13 +133,15 @@ func TestStatusIsATable(t *testing.T) {
 		{SystemStatus: delivery.SystemStatus{System: "wms", State: delivery.SystemHeld, Held: "for the old one"}, Intake: "its token is empty"},
 	}}
 	s.Link.LastError = "quic: a\ntcp: b"
+	s.Disk = space.Status{State: space.Stopped, Why: "somebody\nelse", Free: 100 << 20, Outage: space.Outage{State: space.Known, Hours: 30.4, BytesPerHour: 3 << 20}}
 	var out bytes.Buffer
 	printStatus(&out, s)
 	text := out.String()
-	if got := strings.Count(text, "\n"); got != 11 {
-		t.Errorf("%d lines, want 11", got)
+	if got := strings.Count(text, "\n"); got != 12 {
+		t.Errorf("%d lines, want 12", got)
 	}
-	for _, want := range []string{"quic: a tcp: b\n", "first second third\n", "shop    cannot post        0 ", "its token is empty\n", "held, cannot post", "its token is empty; held: for the old one\n"} {
+	for _, want := range []string{"quic: a tcp: b\n", "first second third\n", "shop    cannot post        0 ", "its token is empty\n", "stopped, 100 MB free. At the present rate (3.0 MB an hour) there is room for 30 hours of a cut line. Since", "somebody else\n",
+		"held, cannot post", "its token is empty; held: for the old one\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing", want)
 		}

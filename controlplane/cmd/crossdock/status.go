@@ -125,6 +125,21 @@ func writeAgent(w io.Writer, agent *api.Agent) {
 	row(w, "received", status.Received)
 	row(w, "delivered", fmt.Sprintf("%d, waiting %d, parked %d, dead %d", status.Delivered, status.Pending, status.Parked, status.DeadLetters))
 	row(w, "queue", fmt.Sprintf("%d of %d bytes", status.QueueBytes, status.QueueQuota))
+	if status.Disk != nil {
+		row(w, "disk", diskText(status.Disk))
+	}
+}
+
+// diskText says how the disk of an agent is, and for how long it holds without the line.
+func diskText(d *model.AgentDisk) string {
+	text := fmt.Sprintf("%s, %d MB free", d.State, d.Free>>20)
+	switch d.Outage {
+	case "known":
+		return fmt.Sprintf("%s, room for %.1f hours without the line", text, d.Hours)
+	case "unknown":
+		return text + ", for how long it lasts without the line is not known yet"
+	}
+	return text
 }
 
 // version is set by the release build: -ldflags "-X main.version=1.2.3".
