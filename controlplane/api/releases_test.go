@@ -104,7 +104,7 @@ func TestRolloutIsSteered(t *testing.T) {
 	path := BasePath + "/releases/1.4.0/"
 	var got Release
 	b.want(b.do("POST", path+"approve", `{"digest":"sha256:`+strings.Repeat("00", 32)+`","sites":["rome"],"regions":["north"]}`), 200, &got)
-	if got.Stage != "1.4.0/3" || !got.BySelf || got.Reason == "" {
+	if got.Stage != "1.4.0/0.3" || !got.BySelf || got.Reason == "" {
 		t.Errorf("%+v", got)
 	}
 	b.want(b.do("POST", path+"promote", `{"regions":["south"]}`), 200, nil)
@@ -143,19 +143,19 @@ func TestReleaseIsShownBySite(t *testing.T) {
 	report := func(stage, state string) string {
 		return `,"release":{"running":"1.3.0","stage":"` + stage + `","state":"` + state + `","why":"because","since":"2026-05-04T09:00:00Z"}`
 	}
-	stages := map[string]string{"trial": "1.4.0/2", "earlier": "1.4.0/2", "before": "1.3.0/1", "odd": "1.4.0/2", "old": "1.4.0/2", "new": "1.4.0/2", "silent": "1.4.0/2", "rubbish": "1.4.0/2"}
+	stages := map[string]string{"trial": "1.4.0/0.2", "earlier": "1.4.0/0.2", "before": "1.3.0/0.1", "odd": "1.4.0/0.2", "old": "1.4.0/0.2", "new": "1.4.0/0.2", "silent": "1.4.0/0.2", "rubbish": "1.4.0/0.2"}
 	b.store.wanted = stages
 	b.store.agents = []model.Agent{
-		{Name: "trial", Status: says("1.4.0", report("1.4.0/2", "trial")), LastSeen: testNow},
-		{Name: "earlier", Status: says("1.3.0", report("1.4.0/1", "failed"))},
+		{Name: "trial", Status: says("1.4.0", report("1.4.0/0.2", "trial")), LastSeen: testNow},
+		{Name: "earlier", Status: says("1.3.0", report("1.4.0/0.1", "failed"))},
 		{Name: "before", Status: says("1.3.0", report("", "current"))},
-		{Name: "odd", Status: says("1.3.0", report("1.4.0/2", "sleepy"))},
+		{Name: "odd", Status: says("1.3.0", report("1.4.0/0.2", "sleepy"))},
 		{Name: "old", Status: says("1.2.0", "")},
 		{Name: "new", Status: says("1.4.0", "")},
 		{Name: "silent"},
 		{Name: "rubbish", Status: json.RawMessage(`7`)},
-		{Name: "paused", Status: says("1.3.0", report("1.4.0/1", "rolled-back"))},
-		{Name: "other", Status: says("1.3.0", report("1.3.0/1", "failed"))},
+		{Name: "paused", Status: says("1.3.0", report("1.4.0/0.1", "rolled-back"))},
+		{Name: "other", Status: says("1.3.0", report("1.3.0/0.1", "failed"))},
 		{Name: "gone", Revoked: testNow},
 	}
 	for i := range b.store.agents {
