@@ -215,7 +215,9 @@ func (s *Server) releaseSite(r *model.Release, a *model.Agent) ReleaseSite {
 		}
 		return out
 	}
-	ofThis := said.Stage == stage || version == "" && strings.HasPrefix(said.Stage, r.Version+"/") // who failed before it was paused
+	// Of an earlier stage: who failed before it was paused, and who is still on trial.
+	ofThis := said.Stage == stage || strings.HasPrefix(said.Stage, r.Version+"/") &&
+		(version == "" || version == r.Version && ReleaseSiteState(said.State) == ReleaseSiteStateTrial)
 	switch state := ReleaseSiteState(said.State); {
 	case said.Stage != "" && ofThis && state.Valid():
 		out.State, out.Why, out.Since = state, said.Why, said.Since

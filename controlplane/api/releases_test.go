@@ -104,7 +104,7 @@ func TestRolloutIsSteered(t *testing.T) {
 	path := BasePath + "/releases/1.4.0/"
 	var got Release
 	b.want(b.do("POST", path+"approve", `{"digest":"sha256:`+strings.Repeat("00", 32)+`","sites":["rome"],"regions":["north"]}`), 200, &got)
-	if got.Stage != "1.4.0/3" || !got.BySelf || got.Reason == "" {
+	if got.Stage != "1.4.0/0.3" || !got.BySelf || got.Reason == "" {
 		t.Errorf("%+v", got)
 	}
 	b.want(b.do("POST", path+"promote", `{"regions":["south"]}`), 200, nil)
@@ -143,19 +143,20 @@ func TestReleaseIsShownBySite(t *testing.T) {
 	report := func(stage, state string) string {
 		return `,"release":{"running":"1.3.0","stage":"` + stage + `","state":"` + state + `","why":"because","since":"2026-05-04T09:00:00Z"}`
 	}
-	stages := map[string]string{"trial": "1.4.0/2", "earlier": "1.4.0/2", "before": "1.3.0/1", "odd": "1.4.0/2", "old": "1.4.0/2", "new": "1.4.0/2", "silent": "1.4.0/2", "rubbish": "1.4.0/2"}
+	stages := map[string]string{"trial": "1.4.0/0.2", "earlier": "1.4.0/0.2", "before": "1.3.0/0.1", "odd": "1.4.0/0.2", "old": "1.4.0/0.2", "new": "1.4.0/0.2", "silent": "1.4.0/0.2", "rubbish": "1.4.0/0.2", "onTrial": "1.4.0/0.2"}
 	b.store.wanted = stages
 	b.store.agents = []model.Agent{
-		{Name: "trial", Status: says("1.4.0", report("1.4.0/2", "trial")), LastSeen: testNow},
-		{Name: "earlier", Status: says("1.3.0", report("1.4.0/1", "failed"))},
+		{Name: "trial", Status: says("1.4.0", report("1.4.0/0.2", "trial")), LastSeen: testNow},
+		{Name: "earlier", Status: says("1.3.0", report("1.4.0/0.1", "failed"))},
 		{Name: "before", Status: says("1.3.0", report("", "current"))},
-		{Name: "odd", Status: says("1.3.0", report("1.4.0/2", "sleepy"))},
+		{Name: "odd", Status: says("1.3.0", report("1.4.0/0.2", "sleepy"))},
 		{Name: "old", Status: says("1.2.0", "")},
 		{Name: "new", Status: says("1.4.0", "")},
 		{Name: "silent"},
 		{Name: "rubbish", Status: json.RawMessage(`7`)},
-		{Name: "paused", Status: says("1.3.0", report("1.4.0/1", "rolled-back"))},
-		{Name: "other", Status: says("1.3.0", report("1.3.0/1", "failed"))},
+		{Name: "paused", Status: says("1.3.0", report("1.4.0/0.1", "rolled-back"))},
+		{Name: "other", Status: says("1.3.0", report("1.3.0/0.1", "failed"))},
+		{Name: "onTrial", Status: says("1.4.0", report("1.4.0/0.1", "trial"))},
 		{Name: "gone", Revoked: testNow},
 	}
 	for i := range b.store.agents {
@@ -165,7 +166,7 @@ func TestReleaseIsShownBySite(t *testing.T) {
 	var got ReleaseReport
 	b.want(b.do("GET", BasePath+"/releases/1.4.0", ""), 200, &got)
 	want := map[string]string{"trial": "trial", "earlier": "waiting", "before": "current", "odd": "waiting", "old": "unsupported", "new": "current",
-		"silent": "waiting", "rubbish": "waiting", "paused": "rolled-back", "other": "none"}
+		"silent": "waiting", "rubbish": "waiting", "paused": "rolled-back", "other": "none", "onTrial": "trial"}
 	if len(got.Items) != len(want) || got.Manifest != "manifest of 1.4.0" {
 		t.Errorf("%+v", got)
 	}

@@ -50,28 +50,28 @@ func TestWantedReleaseIsSent(t *testing.T) {
 	paris.hello()
 	n.release("1.0.0", []byte("one"))
 	at := berlin.pull(&syncpb.PullRequest{})
-	at.wanted("1.0.0/1", "1.0.0")
-	other := paris.pull(&syncpb.PullRequest{Stage: "1.0.0/1"})
+	at.wanted("1.0.0/1.1", "1.0.0")
+	other := paris.pull(&syncpb.PullRequest{Stage: "1.0.0/1.1"})
 	n.release("1.1.0", []byte("two"), "berlin")
-	at.wanted("1.1.0/1", "1.1.0")
+	at.wanted("1.1.0/1.1", "1.1.0")
 	n.steer(model.ReleasePause, "1.1.0")
 	at.wanted("", "")
 	n.steer(model.ReleaseResume, "1.1.0")
-	at.wanted("1.1.0/3", "1.1.0")
+	at.wanted("1.1.0/1.3", "1.1.0")
 	n.steer(model.ReleasePromote, "1.1.0")
-	at.wanted("1.1.0/4", "1.1.0")
-	other.wanted("1.1.0/4", "1.1.0") // the first that it hears: the canary was not for it
+	at.wanted("1.1.0/1.4", "1.1.0")
+	other.wanted("1.1.0/1.4", "1.1.0") // the first that it hears: the canary was not for it
 	n.steer(model.ReleaseWithdraw, "1.1.0")
-	at.wanted("1.0.0/2", "1.0.0")
-	again := berlin.pull(&syncpb.PullRequest{Stage: "9.9.9/1"}) // of a control plane that was restored
-	again.wanted("1.0.0/2", "1.0.0")
+	at.wanted("1.0.0/1.2", "1.0.0")
+	again := berlin.pull(&syncpb.PullRequest{Stage: "9.9.9/1.1"}) // of a control plane that was restored
+	again.wanted("1.0.0/1.2", "1.0.0")
 }
 
 func TestNothingIsWanted(t *testing.T) {
 	n := newNode(t)
 	berlin := n.join("berlin")
 	berlin.hello()
-	at := berlin.pull(&syncpb.PullRequest{Stage: "1.0.0/1"}) // a former one
+	at := berlin.pull(&syncpb.PullRequest{Stage: "1.0.0/1.1"}) // a former one
 	at.wanted("", "")
 	n.activate("policy", "berlin")
 	if m := at.next(); m.GetPolicy() == nil { // nothing is said twice

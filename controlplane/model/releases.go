@@ -43,6 +43,7 @@ type Release struct {
 	First    []string  // its canary sites
 	All      bool      // every site is to run it
 	Step     uint64    // counts what was done to the rollout
+	Life     uint64    // generation of the cluster in which the last step was
 	Stepped  time.Time // when
 	By       string    // who paused or took it back; empty: it paused by itself
 	Reason   string
@@ -57,7 +58,10 @@ type ReleaseFile struct {
 }
 
 // Stage names the step of a rollout. An agent tries a release once in each.
-func (r *Release) Stage() string { return r.Version + "/" + strconv.FormatUint(r.Step, 10) }
+// After a restore of the control plane no stage is one that agents know from the life that was lost.
+func (r *Release) Stage() string {
+	return r.Version + "/" + strconv.FormatUint(r.Life, 10) + "." + strconv.FormatUint(r.Step, 10)
+}
 
 // WantedRelease is what a site is to run. It is zero where nothing is wanted.
 type WantedRelease struct {

@@ -344,5 +344,6 @@ func (r *Reader) ReleaseData(sha string, offset int64, most int) (data []byte, s
 func (t *tx) stepRelease(r *model.Release, state model.ReleaseState, by, reason string, at time.Time) {
 	r.State, r.By, r.Reason, r.Stepped = state, by, clip(reason, maxText/2), at
 	r.Step++
+	r.Life = t.cluster().Generation
 	t.putRelease(r)
 }

@@ -236,37 +236,37 @@ func TestRollout(t *testing.T) {
 	f.refused(model.Forbidden, f.steer("oscar", model.ReleaseApprove, "1.0.0"))
 	f.refused(model.Conflict, f.steer("second", model.ReleasePromote, "1.0.0"))
 	f.must(f.steer("second", model.ReleaseApprove, "1.0.0"))
-	f.wants(map[string]string{"eu": "1.0.0/1", "na": "1.0.0/1"})
+	f.wants(map[string]string{"eu": "1.0.0/1.1", "na": "1.0.0/1.1"})
 
 	f.must(f.steer("second", model.ReleaseApprove, "1.1.0", "eu"))
-	f.wants(map[string]string{"eu": "1.1.0/1", "na": "1.0.0/1"})
+	f.wants(map[string]string{"eu": "1.1.0/1.1", "na": "1.0.0/1.1"})
 	f.ready("1.2.0")
 	f.refused(model.Conflict, f.steer("second", model.ReleaseApprove, "1.2.0")) // one at a time
 	f.refused(model.Forbidden, f.steer("root", model.ReleasePromote, "1.1.0"))
 	f.refused(model.Conflict, f.steer("second", model.ReleasePromote, "1.1.0", "eu")) // it has it
 	f.must(f.steer("second", model.ReleasePromote, "1.1.0", "na", "eu"))
-	f.wants(map[string]string{"eu": "1.1.0/2", "na": "1.1.0/2", "jp": "1.0.0/1"})
+	f.wants(map[string]string{"eu": "1.1.0/1.2", "na": "1.1.0/1.2", "jp": "1.0.0/1.1"})
 	f.refused(model.Forbidden, f.steer("vera", model.ReleasePause, "1.1.0"))
 	f.must(f.steer("oscar", model.ReleasePause, "1.1.0"))
 	f.refused(model.Conflict, f.steer("oscar", model.ReleasePause, "1.1.0"))
 	f.refused(model.Conflict, f.steer("second", model.ReleasePromote, "1.1.0"))
-	f.wants(map[string]string{"eu": "", "na": "", "jp": "1.0.0/1"})
+	f.wants(map[string]string{"eu": "", "na": "", "jp": "1.0.0/1.1"})
 	f.refused(model.Forbidden, f.steer("oscar", model.ReleaseResume, "1.1.0"))
 	f.must(f.steer("second", model.ReleaseResume, "1.1.0"))
-	f.wants(map[string]string{"eu": "1.1.0/4", "na": "1.1.0/4"})
+	f.wants(map[string]string{"eu": "1.1.0/1.4", "na": "1.1.0/1.4"})
 	f.must(f.steer("second", model.ReleasePromote, "1.1.0"))
-	f.wants(map[string]string{"eu": "1.1.0/5", "jp": "1.1.0/5"})
+	f.wants(map[string]string{"eu": "1.1.0/1.5", "jp": "1.1.0/1.5"})
 	if r := f.releaseNow("1.0.0"); r.State != model.ReleaseSuperseded {
 		t.Errorf("the one before is %s", r.State)
 	}
 
 	f.refused(model.Forbidden, f.steer("oscar", model.ReleaseWithdraw, "1.1.0"))
 	f.must(f.steer("second", model.ReleaseWithdraw, "1.1.0"))
-	f.wants(map[string]string{"eu": "1.0.0/2", "jp": "1.0.0/2"}) // a stage that no agent has tried
+	f.wants(map[string]string{"eu": "1.0.0/1.2", "jp": "1.0.0/1.2"}) // a stage that no agent has tried
 	f.refused(model.Conflict, f.steer("second", model.ReleaseWithdraw, "1.1.0"))
 	f.must(f.steer("second", model.ReleaseApprove, "1.1.0", "jp")) // once more
 	f.must(f.steer("second", model.ReleaseWithdraw, "1.1.0"))
-	f.wants(map[string]string{"jp": "1.0.0/3"})
+	f.wants(map[string]string{"jp": "1.0.0/1.3"})
 	if err := f.VerifyAudit(); err != nil {
 		t.Error(err)
 	}
@@ -291,23 +291,23 @@ func TestRolloutPausesByItself(t *testing.T) {
 	f.join("eu", "na", "jp", "br", "uk")
 	f.ready("1.1.0")
 	f.must(f.steer("second", model.ReleaseApprove, "1.1.0", "eu", "na"))
-	f.tells("na", "1.1.0/1", "trial", "")
-	f.tells("jp", "1.1.0/1", model.AgentReleaseFailed, "not of this stage")
-	f.tells("eu", "1.0.0/7", model.AgentReleaseFailed, "of another stage")
+	f.tells("na", "1.1.0/1.1", "trial", "")
+	f.tells("jp", "1.1.0/1.1", model.AgentReleaseFailed, "not of this stage")
+	f.tells("eu", "1.0.0/1.7", model.AgentReleaseFailed, "of another stage")
 	f.must(&model.Ack{At: f.now, Agent: "eu", Status: json.RawMessage(`{"release":7}`)})
-	f.wants(map[string]string{"na": "1.1.0/1"})
-	f.tells("eu", "1.1.0/1", model.AgentReleaseRolledBack, "no round trip in 5m")
+	f.wants(map[string]string{"na": "1.1.0/1.1"})
+	f.tells("eu", "1.1.0/1.1", model.AgentReleaseRolledBack, "no round trip in 5m")
 	r := f.releaseNow("1.1.0")
 	if r.State != model.ReleasePaused || r.By != "" || !strings.Contains(r.Reason, "no round trip") || !strings.Contains(r.Reason, "eu") {
 		t.Errorf("%+v", r)
 	}
 	f.wants(map[string]string{"eu": "", "na": ""})
 	f.must(f.steer("second", model.ReleaseResume, "1.1.0"))
-	f.tells("eu", "1.1.0/1", model.AgentReleaseRolledBack, "old news")
-	f.wants(map[string]string{"eu": "1.1.0/3"})
+	f.tells("eu", "1.1.0/1.1", model.AgentReleaseRolledBack, "old news")
+	f.wants(map[string]string{"eu": "1.1.0/1.3"})
 	f.must(f.steer("second", model.ReleasePromote, "1.1.0"))
 	for i, agent := range []string{"eu", "na", "eu", "jp"} { // one that says it twice counts once
-		f.tells(agent, "1.1.0/4", model.AgentReleaseFailed, "disk full")
+		f.tells(agent, "1.1.0/1.4", model.AgentReleaseFailed, "disk full")
 		paused := i == 3
 		if (f.releaseNow("1.1.0").State == model.ReleasePaused) != paused {
 			t.Errorf("after %d reports it is %s", i+1, f.releaseNow("1.1.0").State)
@@ -315,7 +315,22 @@ func TestRolloutPausesByItself(t *testing.T) {
 	}
 	f.wants(map[string]string{"uk": ""})
 	f.must(f.steer("second", model.ReleaseResume, "1.1.0"))
-	f.wants(map[string]string{"uk": "1.1.0/6"})
+	f.wants(map[string]string{"uk": "1.1.0/1.6"})
+}
+
+// TestOnlyAgentsOfTheStageCount: what others say they failed at was not asked of them.
+func TestOnlyAgentsOfTheStageCount(t *testing.T) {
+	f := releaseFixture(t)
+	f.join("eu", "na", "br", "uk")
+	f.ready("1.1.0")
+	f.must(f.steer("second", model.ReleaseApprove, "1.1.0", "eu"))
+	f.must(f.steer("second", model.ReleasePromote, "1.1.0", "na"))
+	for _, agent := range []string{"br", "uk", "na"} {
+		f.tells(agent, "1.1.0/1.2", model.AgentReleaseFailed, "x")
+	}
+	if r := f.releaseNow("1.1.0"); r.State != model.ReleaseCanary {
+		t.Errorf("one agent of the stage has failed: %+v", r)
+	}
 }
 
 // TestReleasesAreReplicated: the same log gives the same rows, and a snapshot carries them.
@@ -328,7 +343,7 @@ func TestReleasesAreReplicated(t *testing.T) {
 		f.must(p)
 	}
 	f.must(f.steer("second", model.ReleaseApprove, "1.4.0", "eu", "na"))
-	f.tells("na", "1.4.0/1", model.AgentReleaseFailed, "x")
+	f.tells("na", "1.4.0/1.1", model.AgentReleaseFailed, "x")
 	f.ready("1.5.0")
 	again := openMachine(t)
 	if _, err := again.Apply(f.log); err != nil {
@@ -356,4 +371,16 @@ func TestReleasesAreReplicated(t *testing.T) {
 	if third.dump() != f.dump() {
 		t.Error("the snapshot has other rows")
 	}
+}
+
+// TestStagesAfterARestoreAreNew: what agents tried in a life that was lost does not stand in
+// the way of what is wanted in this one.
+func TestStagesAfterARestoreAreNew(t *testing.T) {
+	f := releaseFixture(t)
+	f.ready("1.1.0")
+	f.must(f.steer("second", model.ReleaseApprove, "1.1.0", "eu"))
+	f.rebuild("later")
+	f.wants(map[string]string{"eu": "1.1.0/1.1"})
+	f.must(f.steer("second", model.ReleasePromote, "1.1.0", "na"))
+	f.wants(map[string]string{"eu": "1.1.0/2.2"})
 }

@@ -194,8 +194,8 @@ func (t *tx) releaseReport(agent *model.Agent, status json.RawMessage, at time.T
 	}
 	failing := []string{agent.Name}
 	t.each(tableAgents, nil, nil, func(k, value []byte) bool {
-		other := parse[model.Agent](tableAgents, k, value)
-		if other.Name != agent.Name && other.Revoked.IsZero() && releaseOf(other.Status).Failing(stage) {
+		other := parse[model.Agent](tableAgents, k, value) // this one as it was, which is not failing
+		if other.Revoked.IsZero() && (wanted.All || slices.Contains(wanted.Sites, other.Site)) && releaseOf(other.Status).Failing(stage) {
 			failing = append(failing, other.Name)
 		}
 		return true

@@ -92,18 +92,28 @@ func TestReleaseIsSentFromWhereItEnded(t *testing.T) {
 // TestSigningKeyHasAPassword takes the seconds and the memory that guessing it is to take.
 func TestSigningKeyHasAPassword(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a key is opened three times, for which minisign takes 1 GB of memory each")
+		t.Skip("a key is made and opened, for which minisign takes 1 GB of memory each")
 	}
 	c := newCanned(t, nil)
 	key := filepath.Join(t.TempDir(), "key")
 	t.Setenv(passwordEnv, "")
 	c.run(0, "open sesame\n", "releases", "keygen", key)
-	a := &app{stdin: strings.NewReader("open barley\n")}
-	if _, err := a.signingKey(key); err == nil || !strings.Contains(err.Error(), "password") {
-		t.Errorf("with another password: %v", err)
+	a := &app{stdin: strings.NewReader("")}
+	if _, err := a.signingKey(key); err == nil || !strings.Contains(err.Error(), passwordEnv) {
+		t.Errorf("without a password: %v", err)
 	}
 	t.Setenv(passwordEnv, "open sesame")
 	if _, err := a.signingKey(key); err != nil {
 		t.Error(err)
+	}
+	text, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(key, text[:len(text)-9], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.signingKey(key); err == nil || !strings.Contains(err.Error(), "cannot be opened") {
+		t.Errorf("a damaged key: %v", err)
 	}
 }
