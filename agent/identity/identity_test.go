@@ -4,12 +4,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -181,5 +183,43 @@ func TestNewRequestKeepsTheKeyThatWaits(t *testing.T) {
 	}
 	if first, ok := keys[0].(*ecdsa.PublicKey); !ok || !first.Equal(keys[1]) {
 		t.Error("the second request is for another key")
+	}
+}
+
+func TestSealingKey(t *testing.T) {
+	dir, a := t.TempDir(), newAuthority(t)
+	enrolled(t, a, dir)
+	key, said, err := opened(t, dir).Sealing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := opened(t, dir)
+	registered := sha256.Sum256(id.Certificate().RawSubjectPublicKeyInfo)
+	if err := said.Verify(granted.Cluster, granted.Agent, registered); err != nil {
+		t.Error(err)
+	}
+	request, err := id.Request()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := id.Replace(a.sign(t, request, time.Now(), time.Hour), [][]byte{a.cert.Raw}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, again, err := opened(t, dir).Sealing(); err != nil || again.Recipient != said.Recipient {
+		t.Errorf("a renewal made another key: %v", err)
+	}
+	info, err := os.Stat(filepath.Join(dir, sealingFile))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key has mode %v (%v)", info.Mode(), err)
+	}
+	enrolled(t, a, dir)
+	if other, _, err := opened(t, dir).Sealing(); err != nil || other == key {
+		t.Errorf("an enrolment kept the key: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, sealingFile), []byte("AGE-SECRET-KEY-1JUNK"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := opened(t, dir).Sealing(); err == nil || strings.Contains(err.Error(), "JUNK") {
+		t.Errorf("a damaged key: %v", err)
 	}
 }

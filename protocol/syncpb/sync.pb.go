@@ -1093,6 +1093,7 @@ type PullRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mailbox       uint64                 `protobuf:"varint,1,opt,name=mailbox,proto3" json:"mailbox,omitempty"`  // last position acknowledged; a hint to resume
 	Revision      *Revision              `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"` // newest revision that the agent holds
+	Secrets       []*SecretMark          `protobuf:"bytes,8,rep,name=secrets,proto3" json:"secrets,omitempty"`   // what the agent holds of secrets sealed to it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1141,6 +1142,143 @@ func (x *PullRequest) GetRevision() *Revision {
 	return nil
 }
 
+func (x *PullRequest) GetSecrets() []*SecretMark {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+// SecretMark is a secret that an agent holds, and which change of it.
+type SecretMark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // owner/name
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretMark) Reset() {
+	*x = SecretMark{}
+	mi := &file_sync_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretMark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretMark) ProtoMessage() {}
+
+func (x *SecretMark) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretMark.ProtoReflect.Descriptor instead.
+func (*SecretMark) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SecretMark) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SecretMark) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// SealedSecret is a secret of a system or plugin, which only its agent can open.
+type SealedSecret struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                                         // owner/name
+	Version           uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`                                                  // one higher with each change
+	Sealed            []byte                 `protobuf:"bytes,3,opt,name=sealed,proto3" json:"sealed,omitempty"`                                                     // age file; empty: it is dropped
+	Former            []byte                 `protobuf:"bytes,4,opt,name=former,proto3" json:"former,omitempty"`                                                     // the one before, which is valid beside it; empty: none
+	FormerUntilUnixMs int64                  `protobuf:"varint,5,opt,name=former_until_unix_ms,json=formerUntilUnixMs,proto3" json:"former_until_unix_ms,omitempty"` // 0: until it is dropped
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *SealedSecret) Reset() {
+	*x = SealedSecret{}
+	mi := &file_sync_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedSecret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedSecret) ProtoMessage() {}
+
+func (x *SealedSecret) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedSecret.ProtoReflect.Descriptor instead.
+func (*SealedSecret) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SealedSecret) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SealedSecret) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SealedSecret) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+func (x *SealedSecret) GetFormer() []byte {
+	if x != nil {
+		return x.Former
+	}
+	return nil
+}
+
+func (x *SealedSecret) GetFormerUntilUnixMs() int64 {
+	if x != nil {
+		return x.FormerUntilUnixMs
+	}
+	return 0
+}
+
 type Delivery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mailbox       uint64                 `protobuf:"varint,1,opt,name=mailbox,proto3" json:"mailbox,omitempty"`                                    // position in the agent's mailbox
@@ -1156,7 +1294,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_sync_proto_msgTypes[16]
+	mi := &file_sync_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1306,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[16]
+	mi := &file_sync_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1319,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{16}
+	return file_sync_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Delivery) GetMailbox() uint64 {
@@ -1245,7 +1383,7 @@ type PolicyRevision struct {
 
 func (x *PolicyRevision) Reset() {
 	*x = PolicyRevision{}
-	mi := &file_sync_proto_msgTypes[17]
+	mi := &file_sync_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1395,7 @@ func (x *PolicyRevision) String() string {
 func (*PolicyRevision) ProtoMessage() {}
 
 func (x *PolicyRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[17]
+	mi := &file_sync_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1408,7 @@ func (x *PolicyRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRevision.ProtoReflect.Descriptor instead.
 func (*PolicyRevision) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{17}
+	return file_sync_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PolicyRevision) GetRevision() *Revision {
@@ -1312,7 +1450,7 @@ type MoveBegin struct {
 
 func (x *MoveBegin) Reset() {
 	*x = MoveBegin{}
-	mi := &file_sync_proto_msgTypes[18]
+	mi := &file_sync_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1462,7 @@ func (x *MoveBegin) String() string {
 func (*MoveBegin) ProtoMessage() {}
 
 func (x *MoveBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[18]
+	mi := &file_sync_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1475,7 @@ func (x *MoveBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveBegin.ProtoReflect.Descriptor instead.
 func (*MoveBegin) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{18}
+	return file_sync_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *MoveBegin) GetSystem() string {
@@ -1366,7 +1504,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_sync_proto_msgTypes[19]
+	mi := &file_sync_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1516,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[19]
+	mi := &file_sync_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1529,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{19}
+	return file_sync_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Command) GetId() string {
@@ -1424,6 +1562,7 @@ type PullResponse struct {
 	//	*PullResponse_Command
 	//	*PullResponse_Beat
 	//	*PullResponse_Former
+	//	*PullResponse_Secret
 	Item          isPullResponse_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1431,7 +1570,7 @@ type PullResponse struct {
 
 func (x *PullResponse) Reset() {
 	*x = PullResponse{}
-	mi := &file_sync_proto_msgTypes[20]
+	mi := &file_sync_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1582,7 @@ func (x *PullResponse) String() string {
 func (*PullResponse) ProtoMessage() {}
 
 func (x *PullResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[20]
+	mi := &file_sync_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1595,7 @@ func (x *PullResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullResponse.ProtoReflect.Descriptor instead.
 func (*PullResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{20}
+	return file_sync_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PullResponse) GetItem() isPullResponse_Item {
@@ -1511,6 +1650,15 @@ func (x *PullResponse) GetFormer() *PolicyRevision {
 	return nil
 }
 
+func (x *PullResponse) GetSecret() *SealedSecret {
+	if x != nil {
+		if x, ok := x.Item.(*PullResponse_Secret); ok {
+			return x.Secret
+		}
+	}
+	return nil
+}
+
 type isPullResponse_Item interface {
 	isPullResponse_Item()
 }
@@ -1535,6 +1683,10 @@ type PullResponse_Former struct {
 	Former *PolicyRevision `protobuf:"bytes,5,opt,name=former,proto3,oneof"` // never to be in force; it was until a move of the revision that follows began
 }
 
+type PullResponse_Secret struct {
+	Secret *SealedSecret `protobuf:"bytes,8,opt,name=secret,proto3,oneof"` // newer than what the agent said that it holds
+}
+
 func (*PullResponse_Delivery) isPullResponse_Item() {}
 
 func (*PullResponse_Policy) isPullResponse_Item() {}
@@ -1544,6 +1696,8 @@ func (*PullResponse_Command) isPullResponse_Item() {}
 func (*PullResponse_Beat) isPullResponse_Item() {}
 
 func (*PullResponse_Former) isPullResponse_Item() {}
+
+func (*PullResponse_Secret) isPullResponse_Item() {}
 
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1555,7 +1709,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_sync_proto_msgTypes[21]
+	mi := &file_sync_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1721,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[21]
+	mi := &file_sync_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1734,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{21}
+	return file_sync_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Beat) GetNowUnixMs() int64 {
@@ -1608,7 +1762,7 @@ type CommandAnswer struct {
 
 func (x *CommandAnswer) Reset() {
 	*x = CommandAnswer{}
-	mi := &file_sync_proto_msgTypes[22]
+	mi := &file_sync_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1774,7 @@ func (x *CommandAnswer) String() string {
 func (*CommandAnswer) ProtoMessage() {}
 
 func (x *CommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[22]
+	mi := &file_sync_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1787,7 @@ func (x *CommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandAnswer.ProtoReflect.Descriptor instead.
 func (*CommandAnswer) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{22}
+	return file_sync_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CommandAnswer) GetId() string {
@@ -1673,7 +1827,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_sync_proto_msgTypes[23]
+	mi := &file_sync_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1839,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[23]
+	mi := &file_sync_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1852,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{23}
+	return file_sync_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AckRequest) GetMailbox() uint64 {
@@ -1769,7 +1923,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_sync_proto_msgTypes[24]
+	mi := &file_sync_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1935,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[24]
+	mi := &file_sync_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1948,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{24}
+	return file_sync_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Move) GetSystem() string {
@@ -1826,7 +1980,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_sync_proto_msgTypes[25]
+	mi := &file_sync_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1992,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[25]
+	mi := &file_sync_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +2005,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{25}
+	return file_sync_proto_rawDescGZIP(), []int{27}
 }
 
 type LeaseNumbersRequest struct {
@@ -1868,7 +2022,7 @@ type LeaseNumbersRequest struct {
 
 func (x *LeaseNumbersRequest) Reset() {
 	*x = LeaseNumbersRequest{}
-	mi := &file_sync_proto_msgTypes[26]
+	mi := &file_sync_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +2034,7 @@ func (x *LeaseNumbersRequest) String() string {
 func (*LeaseNumbersRequest) ProtoMessage() {}
 
 func (x *LeaseNumbersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[26]
+	mi := &file_sync_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +2047,7 @@ func (x *LeaseNumbersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseNumbersRequest.ProtoReflect.Descriptor instead.
 func (*LeaseNumbersRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{26}
+	return file_sync_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LeaseNumbersRequest) GetEpoch() uint64 {
@@ -1948,7 +2102,7 @@ type LeaseNumbersResponse struct {
 
 func (x *LeaseNumbersResponse) Reset() {
 	*x = LeaseNumbersResponse{}
-	mi := &file_sync_proto_msgTypes[27]
+	mi := &file_sync_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2114,7 @@ func (x *LeaseNumbersResponse) String() string {
 func (*LeaseNumbersResponse) ProtoMessage() {}
 
 func (x *LeaseNumbersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[27]
+	mi := &file_sync_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2127,7 @@ func (x *LeaseNumbersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseNumbersResponse.ProtoReflect.Descriptor instead.
 func (*LeaseNumbersResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{27}
+	return file_sync_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LeaseNumbersResponse) GetFirst() uint64 {
@@ -2091,10 +2245,21 @@ const file_sync_proto_rawDesc = "" +
 	"\x04full\x18\x03 \x01(\bR\x04full\x12\x18\n" +
 	"\arefused\x18\x04 \x01(\tR\arefused\"C\n" +
 	"\fPushResponse\x123\n" +
-	"\x05lanes\x18\x01 \x03(\v2\x1d.crossdock.sync.v1.LaneAnswerR\x05lanes\"`\n" +
+	"\x05lanes\x18\x01 \x03(\v2\x1d.crossdock.sync.v1.LaneAnswerR\x05lanes\"\x99\x01\n" +
 	"\vPullRequest\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\x04R\amailbox\x127\n" +
-	"\brevision\x18\x02 \x01(\v2\x1b.crossdock.sync.v1.RevisionR\brevision\"\xce\x01\n" +
+	"\brevision\x18\x02 \x01(\v2\x1b.crossdock.sync.v1.RevisionR\brevision\x127\n" +
+	"\asecrets\x18\b \x03(\v2\x1d.crossdock.sync.v1.SecretMarkR\asecrets\":\n" +
+	"\n" +
+	"SecretMark\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"\x9d\x01\n" +
+	"\fSealedSecret\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x16\n" +
+	"\x06sealed\x18\x03 \x01(\fR\x06sealed\x12\x16\n" +
+	"\x06former\x18\x04 \x01(\fR\x06former\x12/\n" +
+	"\x14former_until_unix_ms\x18\x05 \x01(\x03R\x11formerUntilUnixMs\"\xce\x01\n" +
 	"\bDelivery\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\x04R\amailbox\x12&\n" +
 	"\x0frelayed_unix_ms\x18\x02 \x01(\x03R\rrelayedUnixMs\x12\x14\n" +
@@ -2114,13 +2279,14 @@ const file_sync_proto_rawDesc = "" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
-	"\targuments\x18\x03 \x01(\fR\targuments\"\xb2\x02\n" +
+	"\targuments\x18\x03 \x01(\fR\targuments\"\xed\x02\n" +
 	"\fPullResponse\x129\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x1b.crossdock.sync.v1.DeliveryH\x00R\bdelivery\x12;\n" +
 	"\x06policy\x18\x02 \x01(\v2!.crossdock.sync.v1.PolicyRevisionH\x00R\x06policy\x126\n" +
 	"\acommand\x18\x03 \x01(\v2\x1a.crossdock.sync.v1.CommandH\x00R\acommand\x12-\n" +
 	"\x04beat\x18\x04 \x01(\v2\x17.crossdock.sync.v1.BeatH\x00R\x04beat\x12;\n" +
-	"\x06former\x18\x05 \x01(\v2!.crossdock.sync.v1.PolicyRevisionH\x00R\x06formerB\x06\n" +
+	"\x06former\x18\x05 \x01(\v2!.crossdock.sync.v1.PolicyRevisionH\x00R\x06former\x129\n" +
+	"\x06secret\x18\b \x01(\v2\x1f.crossdock.sync.v1.SealedSecretH\x00R\x06secretB\x06\n" +
 	"\x04item\"<\n" +
 	"\x04Beat\x12\x1e\n" +
 	"\vnow_unix_ms\x18\x01 \x01(\x03R\tnowUnixMs\x12\x14\n" +
@@ -2175,7 +2341,7 @@ func file_sync_proto_rawDescGZIP() []byte {
 	return file_sync_proto_rawDescData
 }
 
-var file_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_sync_proto_goTypes = []any{
 	(*EnrollRequest)(nil),        // 0: crossdock.sync.v1.EnrollRequest
 	(*EnrollResponse)(nil),       // 1: crossdock.sync.v1.EnrollResponse
@@ -2193,18 +2359,20 @@ var file_sync_proto_goTypes = []any{
 	(*LaneAnswer)(nil),           // 13: crossdock.sync.v1.LaneAnswer
 	(*PushResponse)(nil),         // 14: crossdock.sync.v1.PushResponse
 	(*PullRequest)(nil),          // 15: crossdock.sync.v1.PullRequest
-	(*Delivery)(nil),             // 16: crossdock.sync.v1.Delivery
-	(*PolicyRevision)(nil),       // 17: crossdock.sync.v1.PolicyRevision
-	(*MoveBegin)(nil),            // 18: crossdock.sync.v1.MoveBegin
-	(*Command)(nil),              // 19: crossdock.sync.v1.Command
-	(*PullResponse)(nil),         // 20: crossdock.sync.v1.PullResponse
-	(*Beat)(nil),                 // 21: crossdock.sync.v1.Beat
-	(*CommandAnswer)(nil),        // 22: crossdock.sync.v1.CommandAnswer
-	(*AckRequest)(nil),           // 23: crossdock.sync.v1.AckRequest
-	(*Move)(nil),                 // 24: crossdock.sync.v1.Move
-	(*AckResponse)(nil),          // 25: crossdock.sync.v1.AckResponse
-	(*LeaseNumbersRequest)(nil),  // 26: crossdock.sync.v1.LeaseNumbersRequest
-	(*LeaseNumbersResponse)(nil), // 27: crossdock.sync.v1.LeaseNumbersResponse
+	(*SecretMark)(nil),           // 16: crossdock.sync.v1.SecretMark
+	(*SealedSecret)(nil),         // 17: crossdock.sync.v1.SealedSecret
+	(*Delivery)(nil),             // 18: crossdock.sync.v1.Delivery
+	(*PolicyRevision)(nil),       // 19: crossdock.sync.v1.PolicyRevision
+	(*MoveBegin)(nil),            // 20: crossdock.sync.v1.MoveBegin
+	(*Command)(nil),              // 21: crossdock.sync.v1.Command
+	(*PullResponse)(nil),         // 22: crossdock.sync.v1.PullResponse
+	(*Beat)(nil),                 // 23: crossdock.sync.v1.Beat
+	(*CommandAnswer)(nil),        // 24: crossdock.sync.v1.CommandAnswer
+	(*AckRequest)(nil),           // 25: crossdock.sync.v1.AckRequest
+	(*Move)(nil),                 // 26: crossdock.sync.v1.Move
+	(*AckResponse)(nil),          // 27: crossdock.sync.v1.AckResponse
+	(*LeaseNumbersRequest)(nil),  // 28: crossdock.sync.v1.LeaseNumbersRequest
+	(*LeaseNumbersResponse)(nil), // 29: crossdock.sync.v1.LeaseNumbersResponse
 }
 var file_sync_proto_depIdxs = []int32{
 	4,  // 0: crossdock.sync.v1.HelloRequest.inbound:type_name -> crossdock.sync.v1.Lane
@@ -2216,38 +2384,40 @@ var file_sync_proto_depIdxs = []int32{
 	11, // 6: crossdock.sync.v1.PushRequest.gaps:type_name -> crossdock.sync.v1.Gap
 	13, // 7: crossdock.sync.v1.PushResponse.lanes:type_name -> crossdock.sync.v1.LaneAnswer
 	5,  // 8: crossdock.sync.v1.PullRequest.revision:type_name -> crossdock.sync.v1.Revision
-	11, // 9: crossdock.sync.v1.Delivery.gap:type_name -> crossdock.sync.v1.Gap
-	5,  // 10: crossdock.sync.v1.PolicyRevision.revision:type_name -> crossdock.sync.v1.Revision
-	18, // 11: crossdock.sync.v1.PolicyRevision.moves:type_name -> crossdock.sync.v1.MoveBegin
-	5,  // 12: crossdock.sync.v1.MoveBegin.revision:type_name -> crossdock.sync.v1.Revision
-	16, // 13: crossdock.sync.v1.PullResponse.delivery:type_name -> crossdock.sync.v1.Delivery
-	17, // 14: crossdock.sync.v1.PullResponse.policy:type_name -> crossdock.sync.v1.PolicyRevision
-	19, // 15: crossdock.sync.v1.PullResponse.command:type_name -> crossdock.sync.v1.Command
-	21, // 16: crossdock.sync.v1.PullResponse.beat:type_name -> crossdock.sync.v1.Beat
-	17, // 17: crossdock.sync.v1.PullResponse.former:type_name -> crossdock.sync.v1.PolicyRevision
-	22, // 18: crossdock.sync.v1.AckRequest.answers:type_name -> crossdock.sync.v1.CommandAnswer
-	4,  // 19: crossdock.sync.v1.AckRequest.settled:type_name -> crossdock.sync.v1.Lane
-	5,  // 20: crossdock.sync.v1.AckRequest.flushed:type_name -> crossdock.sync.v1.Revision
-	24, // 21: crossdock.sync.v1.AckRequest.moves:type_name -> crossdock.sync.v1.Move
-	0,  // 22: crossdock.sync.v1.Sync.Enroll:input_type -> crossdock.sync.v1.EnrollRequest
-	2,  // 23: crossdock.sync.v1.Sync.Renew:input_type -> crossdock.sync.v1.RenewRequest
-	6,  // 24: crossdock.sync.v1.Sync.Hello:input_type -> crossdock.sync.v1.HelloRequest
-	12, // 25: crossdock.sync.v1.Sync.Push:input_type -> crossdock.sync.v1.PushRequest
-	15, // 26: crossdock.sync.v1.Sync.Pull:input_type -> crossdock.sync.v1.PullRequest
-	23, // 27: crossdock.sync.v1.Sync.Ack:input_type -> crossdock.sync.v1.AckRequest
-	26, // 28: crossdock.sync.v1.Sync.LeaseNumbers:input_type -> crossdock.sync.v1.LeaseNumbersRequest
-	1,  // 29: crossdock.sync.v1.Sync.Enroll:output_type -> crossdock.sync.v1.EnrollResponse
-	3,  // 30: crossdock.sync.v1.Sync.Renew:output_type -> crossdock.sync.v1.RenewResponse
-	10, // 31: crossdock.sync.v1.Sync.Hello:output_type -> crossdock.sync.v1.HelloResponse
-	14, // 32: crossdock.sync.v1.Sync.Push:output_type -> crossdock.sync.v1.PushResponse
-	20, // 33: crossdock.sync.v1.Sync.Pull:output_type -> crossdock.sync.v1.PullResponse
-	25, // 34: crossdock.sync.v1.Sync.Ack:output_type -> crossdock.sync.v1.AckResponse
-	27, // 35: crossdock.sync.v1.Sync.LeaseNumbers:output_type -> crossdock.sync.v1.LeaseNumbersResponse
-	29, // [29:36] is the sub-list for method output_type
-	22, // [22:29] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	16, // 9: crossdock.sync.v1.PullRequest.secrets:type_name -> crossdock.sync.v1.SecretMark
+	11, // 10: crossdock.sync.v1.Delivery.gap:type_name -> crossdock.sync.v1.Gap
+	5,  // 11: crossdock.sync.v1.PolicyRevision.revision:type_name -> crossdock.sync.v1.Revision
+	20, // 12: crossdock.sync.v1.PolicyRevision.moves:type_name -> crossdock.sync.v1.MoveBegin
+	5,  // 13: crossdock.sync.v1.MoveBegin.revision:type_name -> crossdock.sync.v1.Revision
+	18, // 14: crossdock.sync.v1.PullResponse.delivery:type_name -> crossdock.sync.v1.Delivery
+	19, // 15: crossdock.sync.v1.PullResponse.policy:type_name -> crossdock.sync.v1.PolicyRevision
+	21, // 16: crossdock.sync.v1.PullResponse.command:type_name -> crossdock.sync.v1.Command
+	23, // 17: crossdock.sync.v1.PullResponse.beat:type_name -> crossdock.sync.v1.Beat
+	19, // 18: crossdock.sync.v1.PullResponse.former:type_name -> crossdock.sync.v1.PolicyRevision
+	17, // 19: crossdock.sync.v1.PullResponse.secret:type_name -> crossdock.sync.v1.SealedSecret
+	24, // 20: crossdock.sync.v1.AckRequest.answers:type_name -> crossdock.sync.v1.CommandAnswer
+	4,  // 21: crossdock.sync.v1.AckRequest.settled:type_name -> crossdock.sync.v1.Lane
+	5,  // 22: crossdock.sync.v1.AckRequest.flushed:type_name -> crossdock.sync.v1.Revision
+	26, // 23: crossdock.sync.v1.AckRequest.moves:type_name -> crossdock.sync.v1.Move
+	0,  // 24: crossdock.sync.v1.Sync.Enroll:input_type -> crossdock.sync.v1.EnrollRequest
+	2,  // 25: crossdock.sync.v1.Sync.Renew:input_type -> crossdock.sync.v1.RenewRequest
+	6,  // 26: crossdock.sync.v1.Sync.Hello:input_type -> crossdock.sync.v1.HelloRequest
+	12, // 27: crossdock.sync.v1.Sync.Push:input_type -> crossdock.sync.v1.PushRequest
+	15, // 28: crossdock.sync.v1.Sync.Pull:input_type -> crossdock.sync.v1.PullRequest
+	25, // 29: crossdock.sync.v1.Sync.Ack:input_type -> crossdock.sync.v1.AckRequest
+	28, // 30: crossdock.sync.v1.Sync.LeaseNumbers:input_type -> crossdock.sync.v1.LeaseNumbersRequest
+	1,  // 31: crossdock.sync.v1.Sync.Enroll:output_type -> crossdock.sync.v1.EnrollResponse
+	3,  // 32: crossdock.sync.v1.Sync.Renew:output_type -> crossdock.sync.v1.RenewResponse
+	10, // 33: crossdock.sync.v1.Sync.Hello:output_type -> crossdock.sync.v1.HelloResponse
+	14, // 34: crossdock.sync.v1.Sync.Push:output_type -> crossdock.sync.v1.PushResponse
+	22, // 35: crossdock.sync.v1.Sync.Pull:output_type -> crossdock.sync.v1.PullResponse
+	27, // 36: crossdock.sync.v1.Sync.Ack:output_type -> crossdock.sync.v1.AckResponse
+	29, // 37: crossdock.sync.v1.Sync.LeaseNumbers:output_type -> crossdock.sync.v1.LeaseNumbersResponse
+	31, // [31:38] is the sub-list for method output_type
+	24, // [24:31] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_sync_proto_init() }
@@ -2256,12 +2426,13 @@ func file_sync_proto_init() {
 		return
 	}
 	file_sync_proto_msgTypes[8].OneofWrappers = []any{}
-	file_sync_proto_msgTypes[20].OneofWrappers = []any{
+	file_sync_proto_msgTypes[22].OneofWrappers = []any{
 		(*PullResponse_Delivery)(nil),
 		(*PullResponse_Policy)(nil),
 		(*PullResponse_Command)(nil),
 		(*PullResponse_Beat)(nil),
 		(*PullResponse_Former)(nil),
+		(*PullResponse_Secret)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2269,7 +2440,7 @@ func file_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sync_proto_rawDesc), len(file_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
