@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/sealing"
 )
 
 // Role is what a principal may do.
@@ -138,7 +139,10 @@ type AgentStatus struct {
 	QueueQuota  int64          `json:"queueQuota"`
 	OldestMs    int64          `json:"oldestMs"` // age of the oldest pending event
 	Numbers     []AgentNumbers `json:"numbers,omitempty"`
+	Secrets     []AgentSecret  `json:"secrets,omitempty"`
 	At          time.Time      `json:"at"`
+
+	Sealing sealing.Announcement `json:"sealing,omitzero"` // the key that secrets for it are sealed to; zero: it takes none
 }
 
 // AgentNumbers is what an agent has of a number range.

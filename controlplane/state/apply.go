@@ -160,6 +160,10 @@ func (t *tx) apply(cmd asked) Result {
 		return result(nil, t.releaseSystem(c))
 	case *model.ReleaseRange:
 		return result(nil, t.releaseRange(c))
+	case *model.SetSecret:
+		return result(nil, t.setSecret(c))
+	case *model.DropSecret:
+		return result(nil, t.dropSecret(c))
 	case *model.RemoveNode:
 		return result(nil, t.removeNode(c))
 	case *model.AddAuthority:

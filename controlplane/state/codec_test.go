@@ -54,6 +54,8 @@ func everyCommand() []model.Command {
 		&model.RescueAdmin{At: at, Node: "n1", Roles: []model.Role{model.Admin}, TokenHash: hashOf("x")},
 		&model.LeaseNumbers{At: at, Agent: "eu", Epoch: 1, Range: "sscc", Request: [16]byte{3}, Have: 7, Want: 100, Highest: 1 << 60},
 		&model.ReleaseRange{Asked: a, Range: "sscc", Next: 9},
+		&model.SetSecret{Asked: a, Agent: "eu", Name: "erp/token", Version: 3, Recipient: "age1", Sealed: []byte{0, 255}, KeepFormer: true, FormerUntil: at},
+		&model.DropSecret{Asked: a, Agent: "eu", Name: "erp/token", Former: true},
 	}
 }
 
@@ -81,7 +83,8 @@ func TestCommandsRoundTrip(t *testing.T) {
 // The numbers of the kinds stand in logs that are read for ever.
 func TestKindsAreFixed(t *testing.T) {
 	if kindBootstrap != 1 || kindPush != 9 || kindAck != 10 || kindResolveException != 12 || kindPutNode != 13 ||
-		kindGreet != 20 || kindForgetAgent != 26 || kindRemoveAuthority != 32 || kindForgetNode != 33 || kindRescueAdmin != 34 || kindLeaseNumbers != 35 || kindReleaseRange != 36 {
+		kindGreet != 20 || kindForgetAgent != 26 || kindRemoveAuthority != 32 || kindForgetNode != 33 || kindRescueAdmin != 34 || kindLeaseNumbers != 35 || kindReleaseRange != 36 ||
+		kindSetSecret != 37 || kindDropSecret != 38 {
 		t.Error("a kind has got another number")
 	}
 }

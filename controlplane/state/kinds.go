@@ -45,6 +45,8 @@ const (
 	kindRescueAdmin
 	kindLeaseNumbers
 	kindReleaseRange
+	kindSetSecret
+	kindDropSecret
 	kindsEnd
 )
 
@@ -97,6 +99,8 @@ var kinds = [kindsEnd]kind{
 	kindRescueAdmin:       kindFor[model.RescueAdmin](),
 	kindLeaseNumbers:      kindFor[model.LeaseNumbers](),
 	kindReleaseRange:      kindFor[model.ReleaseRange](),
+	kindSetSecret:         kindFor[model.SetSecret](),
+	kindDropSecret:        kindFor[model.DropSecret](),
 }
 
 func kindOf(cmd model.Command) (byte, error) {

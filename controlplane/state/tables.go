@@ -45,6 +45,7 @@ var (
 	tableMoves          = []byte("moves")           // system -> model.MoveStatus
 	tableRanges         = []byte("ranges")          // name -> rangeRow, for ever
 	tableLeases         = []byte("leases")          // range, agent -> leaseRow
+	tableSecrets        = []byte("secrets")         // agent, name -> model.Secret
 )
 
 var tables = [][]byte{
@@ -52,7 +53,7 @@ var tables = [][]byte{
 	tableLanes, tableBlocks, tableBlockRefs, tableMail, tableBoxes, tableCommands, tableLetters, tableLetterOrder,
 	tableLetterIndex, tableLetterEvents, tableExceptions, tableExceptionOrder, tableAnswers, tableAnswerTimes, tableAudit,
 	tableInbound, tableNodes, tableBeacons, tableAuthorities, tableMoves, tableSpare,
-	tableRanges, tableLeases,
+	tableRanges, tableLeases, tableSecrets,
 }
 
 // unsealed are the tables of bare values, without a checksum. They only show the way to rows.
@@ -92,6 +93,7 @@ type countersRow struct {
 	RelayBytes int64
 
 	LetterBytes int64 // of the events that dead letters keep
+	SecretBytes int64 `cbor:",omitempty"` // of sealed secrets
 
 	Audit     uint64
 	AuditHash [32]byte
