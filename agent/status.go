@@ -9,8 +9,10 @@ import (
 	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/documents"
+	"github.com/crossdock/crossdock/agent/sealed"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/sealing"
 )
 
 // Status is the agent as its own status command shows it.
@@ -32,6 +34,8 @@ type Status struct {
 	Calls       calls.Status     `json:"calls"`
 	Documents   documents.Status `json:"documents"`
 	Plugins     []PluginStatus   `json:"plugins,omitempty"`
+	SealingKey  string           `json:"sealingKey,omitempty"` // fingerprint of the key to which secrets are sealed
+	Secrets     []sealed.Status  `json:"secrets,omitempty"`    // that are sealed to this agent
 }
 
 // PolicyStatus is the revision in force.
@@ -75,6 +79,9 @@ func (a *Agent) Status() Status {
 	}
 	s.Numbers, s.Plugins = a.numbersStatus(), a.plugins.status()
 	s.Calls, s.Documents = a.calls.Status(), a.documents.Status()
+	if s.Secrets = a.sealed.Status(); a.sealing.Recipient != "" {
+		s.SealingKey = sealing.Fingerprint(a.sealing.Recipient)
+	}
 	s.Generation, _ = a.identity.Known()
 	if held := a.revision.Held(); held != (block.Revision{}) {
 		s.Policy.Revision = held.String()
@@ -100,14 +107,20 @@ type report struct {
 	QueueQuota  int64           `json:"queueQuota"`
 	OldestMs    int64           `json:"oldestMs"`
 	Numbers     []NumbersStatus `json:"numbers,omitempty"`
+	Secrets     []sealed.Status `json:"secrets,omitempty"`
 	At          time.Time       `json:"at"`
+
+	Sealing *sealing.Announcement `json:"sealing,omitempty"`
 }
 
 func (a *Agent) report() json.RawMessage {
 	s := a.Status()
 	r := report{Version: s.Version, Transport: s.Link.Transport, Revision: a.revision.Held(), Refused: s.Policy.Refused,
 		Accepted: s.Queue.Accepted, Outgoing: s.Queue.Outgoing, Received: s.Queue.Received,
-		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, Numbers: s.Numbers, At: time.Now().UTC()}
+		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, Numbers: s.Numbers, Secrets: s.Secrets, At: time.Now().UTC()}
+	if a.sealing.Recipient != "" {
+		r.Sealing = a.sealing
+	}
 	for _, system := range s.Systems {
 		r.Pending += system.Pending
 		r.Delivered += system.Delivered
@@ -136,11 +149,15 @@ func (r report) text() (text []byte, err error) {
 	for i := range r.Numbers {
 		r.Numbers[i].Refused = clipped(r.Numbers[i].Refused)
 	}
+	r.Secrets = slices.Clone(r.Secrets)
+	for i := range r.Secrets {
+		r.Secrets[i].Refused = clipped(r.Secrets[i].Refused)
+	}
 	for {
-		if text, err = json.Marshal(r); err != nil || len(text) <= maxReport || len(r.Numbers) == 0 {
+		if text, err = json.Marshal(r); err != nil || len(text) <= maxReport || len(r.Numbers)+len(r.Secrets) == 0 {
 			return text, err
 		}
-		r.Numbers = r.Numbers[:len(r.Numbers)*3/4]
+		r.Numbers, r.Secrets = r.Numbers[:len(r.Numbers)*3/4], r.Secrets[:len(r.Secrets)*3/4]
 	}
 }
 

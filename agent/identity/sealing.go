@@ -13,18 +13,24 @@ import (
 // sealingFile is the key to which secrets for this site are sealed, in the text form of age.
 const sealingFile = "sealing.key"
 
-// Sealing gives the key to which secrets for this agent are sealed, and its announcement. The
-// key is made when it is first asked for. It goes with the identity: renewals keep it, an
-// enrolment makes a new one, and then the secrets have to be set anew.
+// MakeSealing makes the key to which secrets for this agent are sealed, if there is none. It
+// goes with the identity: renewals keep it, an enrolment makes a new one, and then the
+// secrets have to be set anew.
+func (id *Identity) MakeSealing() error {
+	if _, err := os.Stat(filepath.Join(id.dir, sealingFile)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	key, err := sealing.NewKey()
+	if err != nil {
+		return err
+	}
+	return write(id.dir, sealingFile, []byte(key+"\n"))
+}
+
+// Sealing gives the key to which secrets for this agent are sealed, and its announcement.
 func (id *Identity) Sealing() (key string, said sealing.Announcement, err error) {
 	path := filepath.Join(id.dir, sealingFile)
 	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if key, err = sealing.NewKey(); err != nil {
-			return "", said, err
-		}
-		text, err = []byte(key), write(id.dir, sealingFile, []byte(key+"\n"))
-	}
 	if err != nil {
 		return "", said, fmt.Errorf("the key to which secrets are sealed: %w", err)
 	}

@@ -89,7 +89,7 @@ type opened struct {
 	err     error
 }
 
-// Open reads what is on the disk.
+// Open reads what is on the disk, and writes nothing.
 func Open(cfg Config) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -98,11 +98,8 @@ func Open(cfg Config) (*Store, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{cfg: cfg, held: map[string]*entry{}, refused: map[string]string{}}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("sealed secrets: %w", err)
-	}
 	files, err := os.ReadDir(cfg.Dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("sealed secrets: %w", err)
 	}
 	for _, file := range files {
@@ -146,6 +143,16 @@ func (s *Store) Marks() (marks []Mark) {
 	return marks
 }
 
+// Version says which change of a secret is held; 0: none.
+func (s *Store) Version(name string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.held[name]; e != nil {
+		return e.Version
+	}
+	return 0
+}
+
 // Take keeps a secret that was brought. An error says that it could not be kept now and
 // should be tried again; one that is refused for good shows in Status, and what was held
 // stays in use.
@@ -173,6 +180,9 @@ func (s *Store) take(one Secret) (changed bool, err error) {
 	text, err := json.Marshal(one)
 	if err != nil {
 		return false, err
+	}
+	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
+		return false, fmt.Errorf("secret %s: %w", one.Name, err)
 	}
 	if err := atomicfile.Write(filepath.Join(s.cfg.Dir, fileOf(one.Name)), text, 0o600); err != nil {
 		return false, fmt.Errorf("secret %s: %w", one.Name, err)

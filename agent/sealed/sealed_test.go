@@ -188,7 +188,7 @@ func TestDamagedFileComesAgain(t *testing.T) {
 
 func TestDiskThatIsFull(t *testing.T) {
 	r := newRig(t)
-	if err := os.RemoveAll(r.cfg.Dir); err != nil {
+	if err := os.WriteFile(r.cfg.Dir, nil, 0o600); err != nil { // not even a directory
 		t.Fatal(err)
 	}
 	one := Secret{Name: "erp/token", Version: 3, Sealed: r.seal("erp/token", 3, "right")}
@@ -196,7 +196,7 @@ func TestDiskThatIsFull(t *testing.T) {
 		t.Error("taken without a place to keep it")
 	}
 	r.want(one.Name, "")
-	if err := os.Mkdir(r.cfg.Dir, 0o700); err != nil {
+	if err := os.Remove(r.cfg.Dir); err != nil {
 		t.Fatal(err)
 	}
 	r.take(one)

@@ -202,6 +202,8 @@ type Config struct {
 
 	// Numbers may be nil: then none are leased.
 	Numbers Numbers
+	// Secrets may be nil: then none are taken.
+	Secrets Secrets
 
 	Version  string
 	Dialer   Dialer
