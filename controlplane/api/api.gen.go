@@ -522,6 +522,30 @@ type NewPrincipal struct {
 	Roles []Role `json:"roles"`
 }
 
+// NewSecret defines model for NewSecret.
+type NewSecret struct {
+	Agent string `json:"agent"`
+
+	// FormerUntil Until then; missing: until it is dropped
+	FormerUntil time.Time `json:"formerUntil,omitempty,omitzero"`
+
+	// KeepFormer The value before stays valid beside this one
+	KeepFormer bool       `json:"keepFormer,omitempty,omitzero"`
+	Name       SecretName `json:"name"`
+
+	// Owner A system, or plugin and a colon before the name of a plugin
+	Owner SecretOwner `json:"owner"`
+
+	// Recipient The key of the agent to which it is sealed
+	Recipient string `json:"recipient"`
+
+	// Sealed An age file
+	Sealed []byte `json:"sealed"`
+
+	// Version Higher than the newest here and at the agent; it is sealed in
+	Version uint64 `json:"version"`
+}
+
 // NewToken Names a site or a node
 type NewToken struct {
 	// Lifetime A duration such as 10m, at most 24h; without it 10m
@@ -777,6 +801,81 @@ type Rollback struct {
 	Note string `json:"note,omitempty,omitzero"`
 }
 
+// Secret defines model for Secret.
+type Secret struct {
+	Agent string    `json:"agent"`
+	At    time.Time `json:"at"`
+
+	// By Who made the newest change
+	By string `json:"by"`
+
+	// Former The value before is valid beside it
+	Former bool `json:"former,omitempty,omitzero"`
+
+	// FormerUntil Missing: until it is dropped
+	FormerUntil time.Time `json:"formerUntil,omitempty,omitzero"`
+
+	// Held Version at the agent, as it last said
+	Held uint64 `json:"held,omitempty,omitzero"`
+
+	// Key Fingerprint of the key to which it is sealed
+	Key   string `json:"key,omitempty,omitzero"`
+	Name  string `json:"name"`
+	Owner string `json:"owner"`
+
+	// Refused Why the agent cannot use it, as it last said
+	Refused string `json:"refused,omitempty,omitzero"`
+
+	// State in use: the agent holds this version; waiting: it has not said so yet; refused: it cannot use it; former key: it is sealed to
+	// a key that the agent does not have any more, so it must be set anew; dropped; dropping: the agent has not said so yet;
+	// newer at agent: this control plane was put back to an older state
+	State   string `json:"state"`
+	Version uint64 `json:"version"`
+}
+
+// SecretList defines model for SecretList.
+type SecretList struct {
+	Items []Secret `json:"items"`
+}
+
+// SecretName defines model for SecretName.
+type SecretName = string
+
+// SecretOwner A system, or plugin and a colon before the name of a plugin
+type SecretOwner = string
+
+// SecretTarget defines model for SecretTarget.
+type SecretTarget struct {
+	Agent   string `json:"agent"`
+	Cluster string `json:"cluster"`
+
+	// Fingerprint Of the recipient; crossdock-agent status shows the same
+	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
+
+	// Key Public key that signed it, SubjectPublicKeyInfo
+	Key []byte `json:"key,omitempty,omitzero"`
+
+	// Recipient Of age; missing: the agent has not said one
+	Recipient string `json:"recipient,omitempty,omitzero"`
+
+	// RegisteredKey SHA-256 of the public key that the agent registered when it was enrolled, in hexadecimal
+	RegisteredKey string `json:"registeredKey"`
+
+	// Signature Over cluster, agent and recipient
+	Signature []byte `json:"signature,omitempty,omitzero"`
+
+	// Versions Highest of each secret of the owner, here or at the agent
+	Versions map[string]uint64 `json:"versions"`
+}
+
+// SecretTargets defines model for SecretTargets.
+type SecretTargets struct {
+	Items []SecretTarget `json:"items"`
+
+	// Names By which policy in force refers to secrets of the owner
+	Names []string `json:"names"`
+}
+
 // SystemMove defines model for SystemMove.
 type SystemMove struct {
 	// Old The system that it replaces
@@ -866,6 +965,9 @@ type Withdrawal struct {
 	Reason string `json:"reason,omitempty,omitzero"`
 }
 
+// AgentOfSecret defines model for AgentOfSecret.
+type AgentOfSecret = string
+
 // AuthorityID defines model for AuthorityID.
 type AuthorityID = string
 
@@ -887,11 +989,17 @@ type Limit = int
 // Name defines model for Name.
 type Name = string
 
+// NameOfSecret defines model for NameOfSecret.
+type NameOfSecret = SecretName
+
 // NodeID defines model for NodeID.
 type NodeID = string
 
 // Number defines model for Number.
 type Number = uint64
+
+// OwnerOfSecret A system, or plugin and a colon before the name of a plugin
+type OwnerOfSecret = SecretOwner
 
 // AllowAgentParams defines parameters for AllowAgent.
 type AllowAgentParams struct {
@@ -1053,6 +1161,30 @@ type WithdrawRevisionParams struct {
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
+// SetSecretParams defines parameters for SetSecret.
+type SetSecretParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// ListSecretTargetsParams defines parameters for ListSecretTargets.
+type ListSecretTargetsParams struct {
+	// Owner A system, or plugin and a colon before the name of a plugin
+	Owner SecretOwner `form:"owner" json:"owner"`
+
+	// Site This site only; needed where no policy in force has the system
+	Site string `form:"site,omitempty" json:"site,omitempty,omitzero"`
+}
+
+// DropSecretParams defines parameters for DropSecret.
+type DropSecretParams struct {
+	// Former Only the former value that is still valid
+	Former bool `form:"former,omitempty" json:"former,omitempty,omitzero"`
+
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
 // ReleaseSystemParams defines parameters for ReleaseSystem.
 type ReleaseSystemParams struct {
 	// IdempotencyKey Makes a repeat of the same request harmless
@@ -1097,6 +1229,9 @@ type RollbackRevisionJSONRequestBody = Rollback
 
 // WithdrawRevisionJSONRequestBody defines body for WithdrawRevision for application/json ContentType.
 type WithdrawRevisionJSONRequestBody = Withdrawal
+
+// SetSecretJSONRequestBody defines body for SetSecret for application/json ContentType.
+type SetSecretJSONRequestBody = NewSecret
 
 // CreateTokenJSONRequestBody defines body for CreateToken for application/json ContentType.
 type CreateTokenJSONRequestBody = NewToken
@@ -1217,6 +1352,18 @@ type ServerInterface interface {
 	// WithdrawRevision Take a canary revision back from its sites
 	// (POST /revisions/{number}/withdraw)
 	WithdrawRevision(ctx echo.Context, number Number, params WithdrawRevisionParams) error
+	// ListSecrets Secrets that are sealed to agents, and how each stands at its agent
+	// (GET /secrets)
+	ListSecrets(ctx echo.Context) error
+	// SetSecret Set a secret that was sealed to the agent that uses it
+	// (POST /secrets)
+	SetSecret(ctx echo.Context, params SetSecretParams) error
+	// ListSecretTargets To which agents and keys a secret of a system or plugin is to be sealed
+	// (GET /secrets/targets)
+	ListSecretTargets(ctx echo.Context, params ListSecretTargetsParams) error
+	// DropSecret Drop a secret, or only its former value
+	// (DELETE /secrets/{agent}/{owner}/{name})
+	DropSecret(ctx echo.Context, agent AgentOfSecret, owner OwnerOfSecret, name NameOfSecret, params DropSecretParams) error
 	// ListMoves Systems that take the place of another, and how far they are
 	// (GET /systems/moves)
 	ListMoves(ctx echo.Context) error
@@ -2211,6 +2358,127 @@ func (w *ServerInterfaceWrapper) WithdrawRevision(ctx echo.Context) error {
 	return err
 }
 
+// ListSecrets converts echo context to params.
+func (w *ServerInterfaceWrapper) ListSecrets(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListSecrets(ctx)
+	return err
+}
+
+// SetSecret converts echo context to params.
+func (w *ServerInterfaceWrapper) SetSecret(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetSecretParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetSecret(ctx, params)
+	return err
+}
+
+// ListSecretTargets converts echo context to params.
+func (w *ServerInterfaceWrapper) ListSecretTargets(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSecretTargetsParams
+	// ------------- Required query parameter "owner" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "owner", ctx.QueryParams(), &params.Owner, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter owner: %s", err))
+	}
+
+	// ------------- Optional query parameter "site" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "site", ctx.QueryParams(), &params.Site, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter site: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListSecretTargets(ctx, params)
+	return err
+}
+
+// DropSecret converts echo context to params.
+func (w *ServerInterfaceWrapper) DropSecret(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "agent" -------------
+	var agent AgentOfSecret
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent", ctx.Param("agent"), &agent, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent: %s", err))
+	}
+
+	// ------------- Path parameter "owner" -------------
+	var owner OwnerOfSecret
+
+	err = runtime.BindStyledParameterWithOptions("simple", "owner", ctx.Param("owner"), &owner, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter owner: %s", err))
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name NameOfSecret
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DropSecretParams
+	// ------------- Optional query parameter "former" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "former", ctx.QueryParams(), &params.Former, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter former: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DropSecret(ctx, agent, owner, name, params)
+	return err
+}
+
 // ListMoves converts echo context to params.
 func (w *ServerInterfaceWrapper) ListMoves(ctx echo.Context) error {
 	var err error
@@ -2384,6 +2652,10 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/systems/:name/release", wrapper.ReleaseSystem, options.OperationMiddlewares["releaseSystem"]...)
 	router.GET(options.BaseURL+"/ranges", wrapper.ListRanges, options.OperationMiddlewares["listRanges"]...)
 	router.POST(options.BaseURL+"/ranges/:name/release", wrapper.ReleaseRange, options.OperationMiddlewares["releaseRange"]...)
+	router.GET(options.BaseURL+"/secrets", wrapper.ListSecrets, options.OperationMiddlewares["listSecrets"]...)
+	router.POST(options.BaseURL+"/secrets", wrapper.SetSecret, options.OperationMiddlewares["setSecret"]...)
+	router.GET(options.BaseURL+"/secrets/targets", wrapper.ListSecretTargets, options.OperationMiddlewares["listSecretTargets"]...)
+	router.DELETE(options.BaseURL+"/secrets/:agent/:owner/:name", wrapper.DropSecret, options.OperationMiddlewares["dropSecret"]...)
 	router.GET(options.BaseURL+"/events", wrapper.TraceEvents, options.OperationMiddlewares["traceEvents"]...)
 	router.GET(options.BaseURL+"/deadletters", wrapper.ListDeadLetters, options.OperationMiddlewares["listDeadLetters"]...)
 	router.GET(options.BaseURL+"/deadletters/:id", wrapper.GetDeadLetter, options.OperationMiddlewares["getDeadLetter"]...)
@@ -3900,6 +4172,159 @@ func (response WithdrawRevisiondefaultApplicationProblemPlusJSONResponse) VisitW
 	return err
 }
 
+type ListSecretsRequestObject struct {
+}
+
+type ListSecretsResponseObject interface {
+	VisitListSecretsResponse(w http.ResponseWriter) error
+}
+
+type ListSecrets200JSONResponse SecretList
+
+func (response ListSecrets200JSONResponse) VisitListSecretsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSecretsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListSecretsdefaultApplicationProblemPlusJSONResponse) VisitListSecretsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSecretRequestObject struct {
+	Params SetSecretParams
+	Body   *SetSecretJSONRequestBody
+}
+
+type SetSecretResponseObject interface {
+	VisitSetSecretResponse(w http.ResponseWriter) error
+}
+
+type SetSecret200JSONResponse Secret
+
+func (response SetSecret200JSONResponse) VisitSetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSecretdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetSecretdefaultApplicationProblemPlusJSONResponse) VisitSetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSecretTargetsRequestObject struct {
+	Params ListSecretTargetsParams
+}
+
+type ListSecretTargetsResponseObject interface {
+	VisitListSecretTargetsResponse(w http.ResponseWriter) error
+}
+
+type ListSecretTargets200JSONResponse SecretTargets
+
+func (response ListSecretTargets200JSONResponse) VisitListSecretTargetsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSecretTargetsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListSecretTargetsdefaultApplicationProblemPlusJSONResponse) VisitListSecretTargetsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DropSecretRequestObject struct {
+	Agent  AgentOfSecret `json:"agent"`
+	Owner  OwnerOfSecret `json:"owner"`
+	Name   NameOfSecret  `json:"name"`
+	Params DropSecretParams
+}
+
+type DropSecretResponseObject interface {
+	VisitDropSecretResponse(w http.ResponseWriter) error
+}
+
+type DropSecret204Response struct {
+}
+
+func (response DropSecret204Response) VisitDropSecretResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DropSecretdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DropSecretdefaultApplicationProblemPlusJSONResponse) VisitDropSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListMovesRequestObject struct {
 }
 
@@ -4210,6 +4635,18 @@ type StrictServerInterface interface {
 	// WithdrawRevision Take a canary revision back from its sites
 	// (POST /revisions/{number}/withdraw)
 	WithdrawRevision(ctx context.Context, request WithdrawRevisionRequestObject) (WithdrawRevisionResponseObject, error)
+	// ListSecrets Secrets that are sealed to agents, and how each stands at its agent
+	// (GET /secrets)
+	ListSecrets(ctx context.Context, request ListSecretsRequestObject) (ListSecretsResponseObject, error)
+	// SetSecret Set a secret that was sealed to the agent that uses it
+	// (POST /secrets)
+	SetSecret(ctx context.Context, request SetSecretRequestObject) (SetSecretResponseObject, error)
+	// ListSecretTargets To which agents and keys a secret of a system or plugin is to be sealed
+	// (GET /secrets/targets)
+	ListSecretTargets(ctx context.Context, request ListSecretTargetsRequestObject) (ListSecretTargetsResponseObject, error)
+	// DropSecret Drop a secret, or only its former value
+	// (DELETE /secrets/{agent}/{owner}/{name})
+	DropSecret(ctx context.Context, request DropSecretRequestObject) (DropSecretResponseObject, error)
 	// ListMoves Systems that take the place of another, and how far they are
 	// (GET /systems/moves)
 	ListMoves(ctx context.Context, request ListMovesRequestObject) (ListMovesResponseObject, error)
@@ -5440,6 +5877,130 @@ func (sh *strictHandler) WithdrawRevision(ctx echo.Context, number Number, param
 	return nil
 }
 
+// ListSecrets operation middleware
+func (sh *strictHandler) ListSecrets(ctx echo.Context) error {
+	var request ListSecretsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSecrets(ctx.Request().Context(), request.(ListSecretsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSecrets")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListSecretsResponseObject); ok {
+		return validResponse.VisitListSecretsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetSecret operation middleware
+func (sh *strictHandler) SetSecret(ctx echo.Context, params SetSecretParams) error {
+	var request SetSecretRequestObject
+
+	request.Params = params
+
+	var body SetSecretJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetSecret(ctx.Request().Context(), request.(SetSecretRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetSecret")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetSecretResponseObject); ok {
+		return validResponse.VisitSetSecretResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListSecretTargets operation middleware
+func (sh *strictHandler) ListSecretTargets(ctx echo.Context, params ListSecretTargetsParams) error {
+	var request ListSecretTargetsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSecretTargets(ctx.Request().Context(), request.(ListSecretTargetsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSecretTargets")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListSecretTargetsResponseObject); ok {
+		return validResponse.VisitListSecretTargetsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DropSecret operation middleware
+func (sh *strictHandler) DropSecret(ctx echo.Context, agent AgentOfSecret, owner OwnerOfSecret, name NameOfSecret, params DropSecretParams) error {
+	var request DropSecretRequestObject
+
+	request.Agent = agent
+	request.Owner = owner
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DropSecret(ctx.Request().Context(), request.(DropSecretRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DropSecret")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DropSecretResponseObject); ok {
+		return validResponse.VisitDropSecretResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListMoves operation middleware
 func (sh *strictHandler) ListMoves(ctx echo.Context) error {
 	var request ListMovesRequestObject
@@ -5588,151 +6149,172 @@ func (sh *strictHandler) WhoAmI(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"5H17k9s4kudXQej2oqdvWQ+77b6dqn+u/Ohp79luR9k7HXFdvjVEpkSMKIADQFJpHf7uG8gEQEoCJbJK",
-	"5XH3/NHRrioSBDITiXz8MvF5lKt5rSRIa0YXn0c113wOFjT+dLWwpdLCrl+9cD8WYHItaiuUHF2MPpTA",
-	"eHjgO8NEMcpGwv2l5rYcZSPJ5zC6GMVnRtlIw98XQkMxurB6AdnI5CXMOX3YWtDu7f//2/nJn/nJ5OPn",
-	"H598+ZdRNrLr2o1jrBZyOvryJRs9X2ij9O6UJNxa+htTE2ZLYDWfAhvDRGkIs/v7AvS6mV5OY7XnMue3",
-	"r0FObTm6eProcTaaCxl+fpSazgvgxWtw80/R6cqwShgLxSUT1jBTcVOCYVwDW2lhLUj2Px//xEpoprhJ",
-	"QCRsN+WGzvblbQ44t9/DZF8VMK+VBZmv/y+sd+f7hs/c9JiGGrgNXDd8DsxNAoxlJdfzCowJ8y2BF6Cb",
-	"Gbc+ceK+0THdR4//bXu6bZm9Ovl//OS/zk/+fPqfFycf/zUtt6/FXFg3bkoQK/xj++sFTPiisqOLR+fn",
-	"mZuLmC/mo4un+JOQ9FNDNiEtTEHjl97imJ9THML/9eRRYtG7q3qrCuhSEFIV8J1h/pup2aii92x+fLKP",
-	"A0T+j78FNpx8/F9pLrxdzMegu6hDf9w3o4nSc25HF6OFkPbHJ6MDzPjixjK1kgZQqb7TalzB3P0zV9KC",
-	"RIngdV2JnDvSndX0xL/+zTg6fm59+l80TEYXo/9x1mjtM/qrOQvj4hc3OfFryS1bgbRspZWcMi4LtnK/",
-	"s4oVConiR0GtP/VzqrWqQVtB8+ZVpVaOHtt8/g9pReX2nWRcMlUVLFf12u1FYZkwrALLhGRK5o7TkXoF",
-	"t3BiBQrGFpOy1qGRECtumRFTCQXqKAkrt81zN9OJI2FywFxJCblNzf+DYlyuUVQzxg2bcO3+5xSJksCs",
-	"+x6XZgXasJlUK9OMP1aqAi7dB0BqVVU0fr81Qq3yMi1Q20KUjSpu7HsA2X/4ORfVWN0+W1viX3yr+yP+",
-	"lZfLYA70mZn0qmZnAri1O9gHeonsY25dqdlryNUStJe9zSGuQcKKV4athC2dzMFt7bbqlgz0mbyGpZoN",
-	"YZoRNr1aY7ld0EYpCuFmyqt3rQ1EWiRhQrnd9p1haiVZrhbS2V4ZyxfzRcWtWAKbKI1yTuISp6TGf4Pc",
-	"ke72ZKpO/C+dxji95qs3YAyfwoiUT1BkvwXdj4sIAtgS3fY22ZaGLYH6uD2RLxkpjtfCJJSHsDDf/Mc+",
-	"VUYa6Ev8BNear3cWQ0MlJ1LXWi151c2NCa8MZFuTzLnkOqFx3gsLhvTA1OkyyyZCG3uJ8qcW1qmKOeNV",
-	"xZwJQmournPQaYqn/Ct69dG5P+fDz1vkyEYLKf6+AP9nJ19O8YspEAP2EfgFPbVNUf/yPpImtqMRcloB",
-	"mwOXnkpObdagjZJszteM47vgj5wS1u4YsoBkM1AtwaAQugP0t1Gx4BWKqBu0NZWGRFeLQtjnJeSzXTkr",
-	"wHJRJTcoSBvUSR/N4MzEvmTMRmrW+mY8FbbIq2ajZhpJIruVvZSWhHDr+M2J3ImVcdtff43XySEauu3T",
-	"XoNUTzYquSn7k1BGs6wPe/wcUmupNSyFWpg7boJoAXK3xLHbaJ72WbPy+A2/yk5uHkUdNmKxoxOzltOb",
-	"oEZ/ldk2uHYlb8ntkFMSD7WEqkDFbtiqVAYShpuzFr1lN14zYbO2hmXhrE6JQ65h2AzJZDD9XxAJy/Fn",
-	"uA0u5/ufr04eP/2RrF7D6sW4EjmbwRpNyr8pIZlVM5CG1UIy0WHzWGJUb2PEcrJGgvJ0suDldUluFY34",
-	"MTskGI6sNFxDzIZKkaMp0Xm2kEUF/1FXijTmgBN3jK8e3KgqX8zx89vT9u+nZvW85HIKu9Kcx99v8pIX",
-	"BRQZ0zBXzjRVmtGTRYrwEwFVkZDvd9yWJogEPUQnYiEmE1QqccPvjLm9r2dCJkTuFxq78CRJTa7TINdQ",
-	"VzxPWdTOEDVrY2Hu9yY+yDh7T78cw1S4w10xy2cwOiRNOPUsWJue4kkmVQtjSekndM5BwbiGpTBuBU7l",
-	"tA2Uvdo0PtjyM7f18n51HFRlgmuNDdl34oNV1xQkaB6sgS3XiAtD2hOWoNdMg7FKA3r83qVa93SNSOHt",
-	"6kGZcy07Pv+GF+5bsDo4g51xKwrL7Qz5awm2BI1S7zzKTX9ckJ9ehZjerl9Of3qb9EVfzmu7ZqsSZMfw",
-	"6O67/SyVTPKiy8dNDNb1en/Bw0UkZE7DeCEqe1jo6LEv2WgJuhD5wTf+6h9LnhYtMdyUivZebB8mPtQX",
-	"edXiTKDE5oZs5pnUHTTwOy1kLmpy9jaVSN3+0/7QWXjQUdcd04dNqWbw8MqeSX4IY25O8I5GSKcU7prC",
-	"qhL5untTcUZPuH0kJJsonUPj1lL0C5gRZJpJZVnu/K72odjaap2xkZ4kFZsmRzdVm4RL4uQI0ctdoxT3",
-	"YYoY5JaGE9BwkTz0h7hZ3FqY17Z90rdUa4cTlvOFSRMQliFMPCi29LxSiwLjNxlpOWHZihtm5ryqGEi1",
-	"mJbuUM/VHBivlJyOBjt5OLVXHWdF+tczSK9fyZe3JXcWQdFhv3DT4QLj5k79Xi264nVqofPuUN5hozTK",
-	"4Ht8fCMEuMtykq09hl/iDysurPvnjsS+5hY0Q8obVnM9c0c+lEIWG55FOyG0s89onxDl4vQCwRq2RkL5",
-	"UYl7QVZbgt5Md5OR3o8mmu7fzMfwlVuq4cF85W3WtxwwVYMceUt7TcQooBJL0EiKQpic6yLpkWWjF2Iy",
-	"6XJY+lPAOz6J1U+0mu8K0zlGmJ3+AzSH/JnRz0i0ql/AZou2OBN8O4vrS1I6RjNbmT5T8sdPf7w4ABPI",
-	"Ro3b2Kk4k5GwjdBvxU3Jam5RTzoiWbiNeeaWFzbnt+2Bn5z/+UcM3rZ/+SixwpiNH3SS3T/g16WavdM5",
-	"TPcaVS2HeDCOhj3NgaCmvEtpfYAjbRJGYh5DkzScuXsi4mfglS0HhakbP2jXwNLAi3WPQDM9F8dKzkzV",
-	"eyQukbLTUCttTUfo6ni20b4I/rJrQ5S0mq2ITu4YSEGdiq/pHzmIpftX1MoZq0EWQk4zf5K6v3EMADXa",
-	"OutvxNSQsjGdNabI5HY0Dgqk4mm3stOcCXGDgbZOyQu1SsvUATvoePbMloyGje1YlxLQ13EfbMropj+/",
-	"/xutZ5OfENK20Bhbx66qFnOZXvxEVGmKlaJDQCshIT3W3JvSSQbAEkJMfv9KcUatF5pxuxZ+DWZRJZTk",
-	"sARiV+YLA72OsP31bZsbhzQuZtLiF1JLfKOWieDvOOkLK6cggBtEJFyyuTBGyGn0mHI+B3f6YxJe+tSE",
-	"gWqS2rmqKvaGVzEiJFCdUiw2Pcb7Llc6zHQIYkHS/j4CwCER65pUC1MKOb0gzWYw42usqCpW8iUELyXY",
-	"mKoqPCkuWaG5kPRqVSHG0DvizUPfmRuJ4zoHVuRlCEMUSsJlZNsFhe9gFagsjIeY3MhWajlM1Rni/tOj",
-	"FkVTJvkeNdfpnfkkV+C0ew7XPyD6vyXu0TvzwA0nZI2YBBY3CZwwta6NcQzzCDfY3S2jt7DaiNwNSBqF",
-	"/MadkYH/Jw0NdCdoNcDRulYVbEI2ng7Fa6ThOTSNDqrFUOJeim1K5Fs+R5QsBvKUZpz5WOzW0SomgGph",
-	"V6RZsaBYLzOLvGTcsEfn88zt17kylj1+UjZhQ2HdH8knChz54fGe4PmRIZ6NDusP390cuRM6ussQv4Qd",
-	"O/o95EqmUoTv3V5luZKWY3itByyvK5v+PIC16HTaOrmcmpxJtZK7Y7aCeidmJuoTVZMkndTKPaO9HGFa",
-	"TSQQn9evUaHXoOqKUju1VlPN58nzDLGtKeTlS8LCRGtYTaPWLLlh4b1+oYhA0lSwuyu/U3FjWQlcF5S4",
-	"741PnWiAiKzcytBKtBQKbrnzIGZ72HKI9wP4FLA2SYCCm09eciHdDyVB+tXSJ9Xw0MCt3NC7b7hgn7Oa",
-	"doRKZeyF8yRRgMglCrmfBJInGufbLHU2GCtEgfQkdmZOtSHGTBgPdEaAaBfYosOXJv2bKC5REi48pBkZ",
-	"mLHxwjKp2BzmY1zGqmVsLJWlKgMlT1r/hg4zQ+aHaOW1wBAIwRJ0h7eYCrXgslv5OaJQ8hhCiNSzSqUg",
-	"eIiNHAJrvlsEEb/iB+ie43UaBDIOU++lWALUcFceMjZXxaNzJ3jm0XlKzAoxFSnd7XEcBrSgFGLCyRxA",
-	"xxJSfofbJlJZZ/MSEB99nAXi9blkjiLcurnztXHaSaOfM1VMyai1LuIIpaqKrvhPqRa6StXnOOvA+j0Z",
-	"fCysE3BvXLKJuIWCtilCvJBdPfEJ8iflIxfbxkoIk8ScJh4n7Zm3AQJ8gLh6UGgigWgsl4XxtWZJ3m6o",
-	"TTPE0HRUee3eSW3yCiaJQ4/E37CJVnMm4daG+DXIvgdqRSGj+9UA+Ejvrj+M4u1pRBLiHMcxeCnpOUdn",
-	"6W0S8qBSNAudEJr3OBFPL9wJi9qRDEm3cj/X3DjpxXOTTyxmzz245YJQzW4B6POOAWSQdhKIje0kAUfs",
-	"m2LRPh66T+h87g9NMTrtIZ8xVD4H0VqxOIv2U7apW7MAKkQ5CxSPMpxSvXsgGYPBToUwfFxtJIRbe7cb",
-	"6nYnT26vL7vhnLVxLXGKe2lxDJ97E6dyN8d7T8CzA0SyLyKvtdJD5o/fdh5wamcK6eT5DsFoK2xHQNZq",
-	"nsOrhM6+qoxyx4NtihQrNU0mq3w4e8s2s7Y2F2dnuVbGFCqfnRawDJV75uxmcX7+Q+5Iiv86DJn0yXVa",
-	"SVxtRlzZw8dXNsXLPSyLnsP2iv79/S9vmf8rE9IfF2NVrNGwRkLxOTgXgrNYJ35wYX4qHUuolRkc/xkM",
-	"GnaG905A4HEor9lb25oAG/vRUgtqHdSDs7lJ89BD5FHX9vZN0bg1HWk8YbcDtNJbCmrS9i324hBb5n9i",
-	"G8e6xuSSfDRXSB/QRSHDGdMxO+j4nyg9AZGs6rzyoSmj2JzLtR/c/QatTTc6aPLSVWtmfW2jGIRPm13O",
-	"xq2qzFsLVUXVe6b36JPeJqmGySI5Fe8jT8EadFKVpvJWjwGzFEROgcSVtukBfRyFUpiGC19FPFFVpVam",
-	"ZeP4AI5U/SMqi+2kRl9PMLAtVDN68Y88aktJ96Y9wunc9jjvfj7j+9eUkxgaGD+qsX2gw8CGaeQ+nFxM",
-	"RI0MWEYDNbmXuvbDpKcVAdO7tMKYYECtKx1B65ck7JgNJPv/k3MWPgVSeuHfiaoPgUZEBGiIIo15PlvU",
-	"I/RalmKpdDJ8lAZ2vfX1VYivIoUbMlKGecw480isnvBjWcBtb5+wV4oewYEBTOgnQ5/xI6T5V1d8PbS6",
-	"V8mJ0PNUObkH6zEEPU+Y0oUzgQyWtKaDBntktEfW4LoF49gSFiqVHVJqR2/otGmBaPrkn8Zev6TOr3Ai",
-	"7sZR2ijiGs03KC4ZQQh9jUSvkNrhSmu0TUKp9aCo51AEw2Y9TZ/pz9VygHdJNVTpfGljmu6GTgbVw9Za",
-	"zVX3sS18/w8Mb2CAADmAGUGs6+JV1VsNBMYPAxUMDdP0AWGHjeQh2Fu6ZaNCJZb1evFosuXIgbhXWsvz",
-	"m+Tjnh38LPoi9/ZR2tiufrVjOwee/0O2ry4yvH4Mi6ddxvYwUOtNBrcOxhaTvDJplb2aRQ3aACH3nLlf",
-	"aL6SyaPz2ud6YtpGwArFJATH25IRdW024sVcdI5YuWN7qPF2Vxd1h2YtfbPD34eGJ3Wjh7qANIOgLikR",
-	"6ait6qqx+UqF4kO64QjLnDhZ0wEFTft3Vx5G67T3wuBZidybcFENip/vd9WjSHRPcTHgLEglHlP15uN1",
-	"N7OPobpIau7upn3QPO+K8gyYhRulo9vNMFC1G7yCFDNfYhku8ZIS5ZSDmyyqKmnblqruv4KfVZ0sXoce",
-	"oFWqJCIPIEzff35vw4EW1e4AvfHWK7p5BkBSp0P3VYQgBrBGuZWhOQDP2VNx2JW82FcEMLjbl5nB6k1H",
-	"ZX9oMZVXKp+xCowzsRFIWcB3pikNjNPttWyrFzLn6Y5qTZDIqrqGAtElDDscXjrVorGedE5dOQ8UM4T4",
-	"Tpxdh0hIMyFzecChS+VL+4q3TcmrCuvLNwFtu0C1HifzX5uy644SVLcPuBZGyeCDITjmO0LpGMzU70YY",
-	"phq6hKzklYXD0IDQ3JPLNbJlC7TkaOCegqraGxfYhXet4zp8NKJZICGx2Jz/DbspRPFz/mQrjR4cwMGB",
-	"wRBG8ORJic2vpbqav+pyw4c2k/gHZiObCSeX6U3gwamWe4TitiaB1Qz5wjH6vVunN9KA61Qu6oqa5cRO",
-	"KkrP2W0x+09Kq4mCkmr+RwO5BhvzbEhG3AU0eJxKaW1N3TGFnCQ2/l+caS+NL4DMAp4d0Y0IdMxCpDuA",
-	"2qmnRc2FNhF4Zuwin53eyBtJB2/u9s54gTDDypZMAhSGcUaz8+v80yffVOS/0F29YM/or27Np6enn74/",
-	"ZVdyfSNj0wEMOmrgRYhKUhElM2oOtKnDd5yEZK1cCyoSNud5KSQQTsCc3sgr9u6X9x+wvYtbF/u01Rb3",
-	"00XTZTfCdbDP7gzWSIj4C9/VFDMPNzJuYb+/MVT0+Anifww1ePIwwPAeQey4+3lSidyesitGPEb6lmol",
-	"b6RyR7mS1fpio/svJ3p71Y3NOyRsDXcjX2LaGo/7dq9V9qfrn56zPz95+r+/960lHbXGFbBPToQ+4TI5",
-	"+5SrAj6d3shf8SDraHZnSxCaujoSbzLfEMWTwSrGCUfIGq6W3FOMmhSzT89DevkkapoLRr3xPrWEDM+r",
-	"AGqFKHen7FcvlU5U3P/zhdYg7UWDhyXezJHvZqEh2Ps3kpqfRHI6oynaj6SfM3deIG7MfQlPdctyLqUi",
-	"IRGSPWYmY2PACC+T6kYSvNA9xcbg5pWXUGTuRcpJhlXESJWjUMEtzxq5I+rcyBZ53lteeQ6tyvWl47eP",
-	"e7vFowuFLWozfCSUkKDg+wdxkSALTN59Wki+5KJy3P/E/vT0/IfvkQDxRfaL3H0F2YmPP/n+RjppUBqF",
-	"wr3WIIMKRJLuNKre3FY7G5BZqCq3VUfZqBI5SIrf+r7FV7Uj5Mnj0/NRNlroqgVRWK1Wpxz/fKr09My/",
-	"a85ev3r+8u37l/hOA6IYRZrihtSqYrUvU4xw0tGj03N6SdUgESI++uH0/PSHEaLqS9TtZ40vNAW0eSik",
-	"IpR8VYwuRs6LuwqY1o0OyY/Pz/d0Rx7WFbnpSZroi3zl5I20/HhNTarxGd92Oz1ynGqr43I2Mov5HEPa",
-	"o5e+m2r7/Gg6X5LbwUXhz7amAablU4P2bp6DMaOPblRPw7PPbm5fOkn5FyBKIvmbBv6/pRfQPHKGbcK/",
-	"fHxo+qdoH32EI5Dc7cXgJhwm4xl2skajT5mEMe7sr4iNdRu9WrNVqXwzKNzzUsUzK3a61gvpi9/cf+o0",
-	"xhADl67cZ+/Dp+zgc1vt8v8xnL3yjcLvz9fXYLdbinPpPUshM+y1m4WThrMCq6x6CMBEab+PeklAOESn",
-	"YgmSLWo8SLFVcwAzQ+gVcNmyA91pZjCCprxN46wrGQ+gGdR2V0p+wrn9E4iJW6hyTucRBOUvYomA3RUZ",
-	"Kr7gEi1D7Bk6RDvQK72F45V1woCFWEJJMirzivKiAv1dMGzM85k7YjgWqTbdQNGC3ZWBa5zCP4EMXPuW",
-	"rsc4dYuoG74zTItpiRvP1MBnnYxfFHQfR7eBgk/s8CAJtIiZ6sTlHhT9SN/u4T3v3TDYQR76/FqPJ+nm",
-	"kYdlcmx3nGC0r/Q7AqN/LVXozIrbPXPHQ5v8kdPIuhajz5agxWTdye+/4p8Dxx+WTtS+PHlVR9PuUkOu",
-	"NLptq9LHhO5JvOdqXi+o8/pOQSCXsOogX960afWU2741aObvy2jq+VipVmTyco2RE81+YCZUDO/qvL+A",
-	"Dd1gH5D44RMdBqlfaLj+Y7dg1ABgIdH9WdH6XEb3mCDVorfQ6sjY4opPj26w5Wyrie2eYwuz1qfsJ/T5",
-	"0QHRAMxYqM0pc96Q1QtDNxxg3ZBaMSXROS8UkPdrxFSyNdhT9iHE8ZUECvBbMYddzj6DqZDXygYkxrDz",
-	"7PA59eiIWzN29t2Vjze8OMYWfMNn4APit5vNz9sXpfXl99nn+NYX4nk6Cdjm/mt0QS3UWahI9iY11lxv",
-	"TIk8m5AUSBkqc7WEq9bEhzG3fcHcUWyWJ7tLf2VD0xAUbmcM+vUcyezArnC0b+QW/SJzfERSTGUEY9+R",
-	"y2ehHX+/rU7JUGQ37ljcrD67Er0UT5iEy+q/9Q1x+Pzr7PZXnltH8mL3b3j81CF58FDgrjO4YfolBVO5",
-	"j0siksMd5s6RVbAEjRsdM8ATUQGGYnluWfil/+AFmwHUeEeTmAHjN7LmxqyULsjpwUjWD4/ZeG39DYFb",
-	"9yCQCWPsJfuUNzFFf8LSatjJCRlln3wmgglLEc4d4+BZQEIPkAeVW7Anxmrg8025iMnEsfDgse0MVtI+",
-	"cPS6ZDnChCdbjcMnXFTuLMTfrDwU9f42App+PmsTI8QzWMeuGdGI4HQS+1Zge2UJbY2zz+5/vY+NK99l",
-	"nZUoWVjZgjY36RWkgaC6ErRijFW1uWz3wtCQW6Wx2TS2VEfY0qHDxfcHH+gE05WED32khM4PRzxQPjjz",
-	"gPrzBDh6i8mH+GpbMIjDZ8OvvmEPx9B3tmXyIkDDWF8HXXCbYFGAXVCzPlOK+jj2HSZEnilq0HEUZR8B",
-	"Il82M+n+2qwHO2R8G8Okp6dwRxlsHHKsYGnjgQXQSlJgCuBFhS2M9ydomlbHZpezqUBHAFX3o85OE223",
-	"Y5PDRlho6mLQx09/TEAQ0iOFSOC9B5p13xX7+PzJvyXH+T3Fc7b6cick2D3BvBS1b2oSoTf5EaT6BfVp",
-	"FaEshNCtGE6YKtWWbwJi7Mr32WdR7E2dtVqGD1VeGzc/fyVudNkmRcONI6XUWiOGTkoe+tKX7Ge+he7g",
-	"VMt2U3s2VeDMm90j6AV94WhMzL6VE8vXTvY6rx5/JTlzdj/FClbObxwDlREfKYEj0NigxA2eIwXzALS+",
-	"4qZjYWC/1G673u9PrVsLmJmJ+nvMzpDk++LBlJHqvvhHlD6k5O9A+i5bsLYxUL4t3r+Q0b3Usds3U9rx",
-	"XzI+5UIe73zCMJkbMtuC8YiGXYwshqQkw3ILK5MIsPOqYvF+3oAukWp1ytodZwvVaomHbrmzV1o9tvgU",
-	"vFchtIejiCkmAioxSdv4OcRLgPcmwjC+5DaTkNN49yHBmqXVPCf478KCb8bVbVb1ug+ezKz9QNSHPJOp",
-	"BiQhqD+rOoZeSLk4goujwIt+QggqtfIiFKrTYJJwmLbUeKcPQQBLVbfkzYuYl7cAWNhv/r9sHhuq176C",
-	"hbp53UMq69hM//6Ev5JrQtZCZUJWKAI/F8aySqkZ4zYLUPfthOTmho9TCycXXqLR9+hKnEP4fnNpxVB+",
-	"xTd/t0ZQIlDzFkui78/793wd8oAN1gfDqNTqTRHIpJPbZbwHpMsJ8TeFPOBu8V9Ieg++GIiaphNa2Kci",
-	"NVZuf8lGT89/+KpT8TBinNH9IiS+7GB08dvHTSBByLS3PknfI5PCKVVEk69inIyupOuIqVDdwFnl74AI",
-	"23hbq0r7LDSSeogds3Eb79cOdjX3SiQDXh5FPlELWVwyNYuNR5ERiJZaVM7ri70ljoF5wFaInFFNfGQm",
-	"fQHLn9rb1t9+5TkagPn7T8l3zWMPSNzNToIdaOZmxkdENL/bbfPdNBGiLuY78KqsR/z5ihrKEYr+Vhhr",
-	"tio1dk45uk7zXevqzW8y2LxxuUGvPXg8DMPOtagJSfHPkJojIGKorEFM7TGspaJw5lGYBeWB4qfQNhYm",
-	"eimIiKUGxM666sLrNdIdwJq+92avfEcqdORevrs4fYtYy72MfxFalR4JcNkw+DvDiFXEadzYxjr13k5B",
-	"dzFWxysOO5XsNT3ygJRrGsF1KFeapTcENTRdkRQGvDV19b0/aX0TJu3LxlaUKDIe8BgKRzagYr45b/IU",
-	"o3EaeHNsLdcrRvYT4aibEilhWAlVgb69VGNVrH1lxCqc736yCB6ieit/cTzhoONz1FH5RqZbKrvHkKq+",
-	"v5oTNQsFqwQ4s9s5wRJuk3AB3z7v2ncT/4qb+gE8oHY/wK9sz210NEyht337wPuL/M98CVHMsAE9IQqp",
-	"ZWHmjJm1Wmi2UrrolHPfK+iAHolPDRWMbyo7t9HGKY2sp2VuJeaKdsupI8BTSmEQ0+FxCqF2uiMEEvm1",
-	"3zxEXBTBSrzV7lQcbX8c8pJBU8JbCQzZ+4rd0MHY9y+eiCoR06TOw3DddMz6Ju3I2CD5K9uQrRZjO4L1",
-	"Lnb9ExsgZd8owgMQfFzMF0MfCTLtP934cmrSyHPEbMOtZa1WaPtVxZnvGbavshKfaInKg+/prgyvbrVb",
-	"O8LW3enueJhan6mL3t50+p03FZ02X0dtfgUS/yJhgBwGyp75LXPIo/Gd6Jpydmd1txUntTkMERaRl7G/",
-	"gjO9DIAHgG12gsQ9fSPjpqayZePbBGT+7hja+aHlJF67FJrstdr7KAl0W1wUtKZIIGG0UYMDuLf4fDOW",
-	"W+jY8LWttn0y/ips9SNoY4yIhkDdfbTJWdMts0upxJDpt6tS/BS70DlHtruacw+7ntxB0RRiMukk+Qsx",
-	"mRxjJ3ZrWGegUTMoislu3B8Zwu+x8cimlYGxI7xGp9WGuCOf7HtKJ6Dfu53OzxM9pR4U1OVYkIrP+W4+",
-	"43Xk81EqJ1H/Rgb4vjQDRMZr/J5nU9Lsdu//o1T8H0Hf+tN6tzM3pvxXvmthX4bqVq/ang6ZD9kKE+9c",
-	"DuOGLlOt+nt/AvoKErmmAtFE9trP449z+McuwN+g63ZEV8zuHEWSAdeVAN0y+xBr1V8qgzHZ3wZG+cSb",
-	"jSmz9Moab9BOwUYEErUNCZYtobWw5HFTikO3qjgzwgFqYRKRhNBa748jua1mgd+Q4fphS9kcr9RmW6Ni",
-	"jDp2HwvX3SVll9L/5izeB9AZdXyjlg+bvIjXunfkLnCKGbOl27ULWYBmK772AbojAGSIEmSw2VDijD3E",
-	"SSug4idvtVQrNuE6Ngc4RN07Ji6CxPjO5sIQtqNgvHJ25rQMqFBBNyCgzVkVaFc2V2SNgfnb9E+70gzv",
-	"Q23K7z95SJdUPGikn/KGThx7BfUxZbx/b32gRx4S6Bm7jnfsrqajj9mKfd+fYP/eHnszmE9dMc1g/EW8",
-	"+Ndj7QVeAO6OTv8bqQqgHdQ3Zd+F1fjgEVPfKk7D94H/h2A0Wt/+6viMN0I6d6IR3Etq44Hweo8oJrlw",
-	"hpWkwtAMFSO+g/1XW9erp7L6q1Lxuejcu7758gPuW/+FDnOibt+meoSQTNPG1YZ23sS7MVRKTt0hk4QO",
-	"bmIUm6bIv310co+Hlt811NfzjNfibPkId4Uf7fO+XjYIE1AIrTIzuqFss6pyN1DTINqytm6jBrihZ2co",
-	"qCSW7w7SpCA3koPNm/7ndJzIWSfen1g6mRyv0R6j8gA/QKwy/LyvMtFNGtpAdv+2R+imP8/rGmRxQpY/",
-	"9mFqrRihLF8+fvnvAAAA//8=",
+	"5L1rkxs3ki78VxB89w3bZ9kXXezd6f6wpyXLY+3o4lBrxhHHrbMCq5IsDItADQCSzVXov59AJoCqIlFk",
+	"VTdblmc/OKzurkIBiUQiL09mfhplalEpCdKa0cWnUcU1X4AFjT9dzUDat9NryDRY9wshRxejittiNB5J",
+	"voDRxYi7Z0bjkYZ/LIWGfHRh9RLGI5MVsODupQW/fQVyZovRxQ9PxqOFkOHHR+OR3VRuFGO1kLPR58/j",
+	"0dXSFkoLu3n5o3s7B5NpUVmh3LffF8B4eOAbw0Q+GidnFZ7ZO7OKWwvavf1/fzs/+RM/mX749MPTz/8y",
+	"Ss3r+VIbpXenJOHW0t+YmjJbAKv4DNgEpkpDmN0/lqA39fQyGquDSt8/enyYTD8Cz1+Bm3+KTleGlcJY",
+	"yC+ZsIaZkpsCDOMa2FoLa0Gy///xT6yAeoptAiJhe+1pr9m+uM0A5/ZHmOzLHBaVsiCzzV9gszvf13zu",
+	"psc0VMBt2HXDF8DcJMBYVnC9KMGYMN8CeA66nnHjEyfuGx3TffT437en2+TZq5P/w0/++/zkT6f/dXHy",
+	"4V/TfPtKLER9eLcYscQ/Nr+ew5QvSzu6eHR+PnZzEYvlYnTxPf4kJP1Uk01ICzPQ+KU3OGZSSuD/eu5R",
+	"YtG7q3LfOiCZDn7zXzRMRxej/++sloFn9FdzRiPjivBzKocueSRVDt8Y5j+XmojKey/+h6f7Npx2+8Nv",
+	"YddPPvyv9Ka/WS4moLsIQ3/cN6Op0gtuRxejpZD2h6ejg3v/di1BH9gQ5Z65547gd0af3Sc1mEpJA3hV",
+	"/aLVpISF+2empHV30sWnEa+qUmTcbdZZRU/869+N27lPPb8axsUvtvf+14JbtgZp2VorOWNc5mztfmcV",
+	"yxVSxY8S71K8dLSqQFtB8+ZlqdaOFNuc9VdpRekEi2RcMlXmLFPVxgkbYZkwrATLhGRKZo634n7l3MKJ",
+	"FciKW2wxbtyKCUbmlhkxk5CjEJawdnIsczOdOhImB8yUlJDZ1PzfK8blBg/HmHHDply7/zlJqSQw677H",
+	"pVmDNmwu1drU40+UKoFL9wGQWpUljd9vjVCprEiz8DbbjkclN/YaQPYffsFFOVG3zzaW9i++1f0R/8qL",
+	"VVCy+sxMelm6MwEUJh3bB3qF28fculKz15CpFWjPe+0h3oGENS8NWwtbOJ6D28qd0i0e6DN5DSs1H7Jp",
+	"Rtj0ao3ldkkHJc+Fmykvf2kcIBIgCR3RnbZvDFNryTK1lE6jHbNsuViW3IoVsKnSyOfELnFKavJ3yBzp",
+	"bk9m6sT/0kmM03d8/RqM4TO6EGoZ9lu4aHARgQEbrNs8JtvcsMVQH7Yn4vRht5RXwiSEh7CwaP9jnygj",
+	"CfQ5foJrzTc7i6GhkhOpKq1WvOzejSkvDYy3JplxyXVC4lwLC4bkwMzJMsumQht7ifynltaJigXjZcmc",
+	"jkViLq5zkLqAasxLevXRuVdkws9b5BiPllL8Ywn+z46/nOAXM6AN2EfgH+mpbYr6l/eRNHEcjZCzEtgC",
+	"uPRUcmKzAm2UZAu+YRzfBX/lFLBx15AFJJuBcgUGmdBd2b+N8iUvkUXdoI2p1CS6WubCPi8gm+/yWQ6W",
+	"izJ5QEHaIE76SAanB/cl43ik5o1vxlthi7xqPqqnkSSyW9kLaYkJt67fjMidWBm3/eXXZJMcoqbbPuk1",
+	"SPSMRwU3RX8SyqgI9tkeP4fUWioNK6GW5o6HIOqc3C1x4g6ap/24Xnn8hl9l524eRRzWbLEjE8cNqz5B",
+	"jf4is6lw7XLeitshtyReaglRgYLdsHWhDCQUN6ctes1usmHCjpsSloW7OsUOmYZhMySVwfR/QSQ0x5/h",
+	"NtjU1z9fnTz+/gfSeg2rlpNSZGwOG1Qp/66EZFbNQRpWCclEh85jaaN6KyOWkzYShKfjBc+vKzLkaMQP",
+	"40OM4chKw9XErKkUdzTFOs+WMi/hr1WpSGIOuHEn+OrBg6qy5QI/vz1t/35qVs8LLmewy81Z/H17L3me",
+	"Qz5mGhbKqaZKM3oyTxF+KqDME/z9C7eFCSxBD9GNmIvpFIVKPPA7Y26f67mQCZZ7S2PnniSpyXUq5Bqq",
+	"kmcpjdopomZjLCz82cQHGWfX9MsJzIS73BWzfA6jQ9yEUx8HbdNTPLlJ5dJYEvoJmXOQMd7BShi3Aidy",
+	"mgrKXmkaH2zYmdtyeb84DqIysWu1Dtl34oNF1wwkaB60gS3TiAtD0hNWoDdMg7FKA1r83qTa9DSNSODt",
+	"ykGZcS07Pv+a5+5bsD44g51xS/I77gz5awG2AI1c7yzKtj0uyE4vg9Ny1y6nP71J2qIvFpXdsHUBsmN4",
+	"NPfdeZZKJveiy8ZNDNb1en/Gw0UkeE7DZClKe5jp6LHP49EKdC6yg2/8zT+WvC0abNjmiuZZbF4m3rkY",
+	"96qxM4ES7QNZzzMpO2jgX7SQmajI2GsLkar5p/2us/Cgo667pg+rUvXg4ZU9k3wfxmxP8I5KSCcX7qrC",
+	"qhTZpvtQcUZPuHMkJJsqnUFt1pL3C5gRpJpJZVnm7K7mpdg4ap2+kZ4kFW2Vo5uqdUQpcXME7+WuUorn",
+	"MEUMMkvDDWi4SF76Q8wsbi0sKtu86RuitcMIy/jSpAkIq+AmHuRbel6qZY7+mzFJOWHZmhtmFrwsGUi1",
+	"nBXuUs/UAhgvlZyNBht5OLWXHXdF+tdzSK9fyRe3BXcaQd6hv3DTYQLj4U79Xi27/HVqqbNuV95hpTTy",
+	"4DU+3nIB7m458dYexS/xhzUX1v1zh2NfcQuaIeUNq7ieuysfCiHzlmXRjHrsnLM6Gj4dxekFgtXbGgnl",
+	"R6XdC7zaYPR6uu2N9HY00XT/YT6GrdwQDQ9mK29vfcMAUxXIkde0N0SMHEqxAo2kyIXJuM6TFtl49KOY",
+	"TrsMlv4U8IZPYvVTrRa7zHSOHmYn/wDVIX9n9FMSrernsNmiLc4E3x7H9SUpHb2ZjdiiKfjj73+4OICD",
+	"GI9qs7FTcCY9YS3Xb8lNwSpuUU46Ilm4jYH0hhW24LfNgZ+e/+kHdN42f/koscIINxh0k93f4dclmr3R",
+	"OUz2GlWuhlgwjoY91YEgprxJab2DI60SRmIeQ5LUO3P3QMTPwEtbDHJT13bQroKlgeebHo5mei6OlZyZ",
+	"qvZwXCJkp6FS2poO19XxdKN9HvxV14EoaDVbHp3MbSA5dUq+oX9kIFbuX1Eqj1kFMhdyNvY3qfsbRwdQ",
+	"La3H/ZWYClI6ptPGFKncjsZBgJQ8bVZ2qjPBbzBQ1yl4rtZpnjqgBx1Pn9ni0XCw3dalGPRVPAdtHm3b",
+	"8/u/0Xg2+QkhbQONsXXtqnK5kOnFT0WZplghOhi0FBLSYy28Kp3cAFhB8MnvXynOqPFCPW7Xwt+BWZYJ",
+	"ITksgNgV+UJHryNsf3nb3I1DEhcjafELqSW+VquE83eStIWVExDADSISLtlCGCPkLFpMGV+Au/0xCC99",
+	"aMJAOU2dXFXme92r6BESKE7JF5se47rLlA4zHYJYkHS+jwBwSPi6puXSFELOLkiyGYz4GivKkhV8BcFK",
+	"CTqmKnNPikuWay4kvVqWCKL0hnj90DfmRuK4zoAVWRHcELmScBm37YLcd7AOVBbGQ0xuZCO0HKbqFHH/",
+	"6VGDoimVfI+Y67TOfJAr7LR7Dtc/wPu/xe7ROvPADcdkNZuELa4DOGFqXQfjGOoRHrC7a0ZvYN3y3A0I",
+	"GoX4xp2xiP87DUZ0N2g5wNB6p0poQza+H4rXSMNzaBodVKtxix262xAQOxl5oBHCtw/ZF6XiBVviLwna",
+	"l2tVVagf9RMuc4DqJ/xiWkiueLkMgHRmLN8Y9yuRswkYgf50YVjLFd+4cQJf9AXLjj3McwiaE4FpohId",
+	"ejKwOWyCckeanlVBclkSS7z06Kq4TY/Pz1Oih57cFS/Sjcz8jR/pPtng0W/Cjc7Pz5Mjr0CbZPjmZzGj",
+	"UAuXQaIiRBx8/MaLZ1zYZWtBTMikx+AAFjelEAbsrT8MYbJNykfidJyR6G7fK1Xaa3c8YRgnZ7fSjDMf",
+	"r9hSP8UUkLt394XlS4qHMLPMCsYNe3S+GDuiLZSx7PHTonatC+v+2N6vJ4/3BJiODLyu7/n+GP72yJ2A",
+	"7t0N8UvYkVfXkCmZCqNfu/uMZUpaji7oHtDVLsTJ8wBoJA1uS7tzqsRcqrXcHbPh+D4xc1GdqIo46aRS",
+	"7hnt+QhDzyIhO9+9QqWnAlWVdHwqrWaaL5I6H+K/U8f9BeHFosWoZlGzKLhh4b1+7rpA0lRAqCsGWnIU",
+	"AVznBG7pLeynGiCij7dQDBK16Zxb7qzs+Z5tObT3A/Yp4NGSIB43n6zgQrofCsrrUSsfeEbFCo9yTe++",
+	"LrV9Dp20s6BQxl5USltkIHIbhPhoAu0WDdjtLXV2CstFjvSk7Rw70YY4TGF8MgCCqLsASR3+JtJREhlm",
+	"SsKFvxhwA8dssrRMKraAxQSXsW4o5CtlSdQredL4N3So4jI7RCsvBYbAbBqXYQ93JC67EcMmCiWvIYQR",
+	"PitVCqaK+OEh0P+7ednxK36A7jm+SwOlJmHqvQRLgOPu8sOYLVT+6Nwxnnl0nmKzXMxESnZ7rJMBLSjM",
+	"nnDEDKBjASnb3B0TqayzCylZBf0ApORyyRxFuHVzd8roGlUhq9hMMdVUisMIhSrzLh9poZa6TCXpOe3A",
+	"+jMZ/BCYS+PeuGRTcQs5HVOEQeJ29cTwyJ+U9+5tKyvBlRjj/nidNGfeBNHwAezqgdOJILuxXOYm6Pep",
+	"vW2JTTPEGHNUeeXeSR3yEqaJS4/Y37CpVgsm4daGGA/IvhdqSW7V++XJ+GjIrjGB7O1pRByy4Bs2Ac8l",
+	"PefoNL02IQ8KRbPUCaa5xol4euFJWFaOZEi6tfu54sZxL96bfGoRYeIBYBeE/HcLQL/QBEAGbieGaB0n",
+	"CThi3zCk5in7tc10Pj6Oqhjd9pDNGQqfg4jGmDJJ52nclq3jALxFPgsUjzycEr17YEuDAYG5MHxStkAT",
+	"CbP4SN6Ovf6elgOjif2KU9xLi2P4pdpYrrs5p/YEBTqAVvuiVlorPWT++O2XNuUGdxzo+PkOARsrbEfQ",
+	"wmqewcuUp6E0yl0Ptk4dLtUsGdD1IZ8t3czaylycnWVaGZOrbH6awypkt5qzm+X5+ZPMkRT/dRhW7AEo",
+	"tJK42jHtyp59fGlTe7lny6LlsL2i/7x++4b5vzIh/XUxUfkGFWskFF+AMyE4ixUqDi7MT6VjCZUyg32k",
+	"g4H1TvHecQg8DiloexPcE4B8P1pqQY2LejDiIakeeicVytretikqt6Yj1C3sdhBDek1BTZu2xV6sbkP9",
+	"TxzjmPubXJKPeAjpXYfIZDhjumYHXf9TpacgkpnPV941ZRRbcLnxg7vfoLZJvmGy0ps+zb66UQxUpdUu",
+	"p+OW5dhrC2VJGa6m9+jT3iqphukyORVvI8/AGjRSlaYUcI+TtBRoSSVSKG3TA3o/Cjl/DRc+036qylKt",
+	"TUPH8Q4cqfp7VJbbgb++lmDYtpDx69k/7lGTS7oP7RFu56bFeff7Gd9/R3G7ocGjoyrbA9zb+OHkYiKy",
+	"asAyajjWvcS1HyY9rZhUsEsr9AmGzA6lY2LHJTE7RsxJ///ojIWPgZSe+Xe86kPgQxElHbxIE57Nl9UI",
+	"rZaVWCmddB+lwY9vfA4iYhBJ4IaorWE+r4J5tGJPiL7M4ba3TdgLxoIA2gC49ZOhz/gR0vtXlXwzNANe",
+	"yanQi1TJBQ9oZZgYMGVK504FMpj2nXYa7OHRHlGDdw2o0xazUDr5kHRUekOnVQvMOEn+aeLlS+r+Cjfi",
+	"rh+libSvUH2D/JIRzNbnEfVyqR2uRoC6SShHMMjrORTl08456zP9hVoNsC4pzzCNKahV013XyaCc8Uqr",
+	"heq+toWvkYPuDXQQ4A5gRBBzH3lZ9hYDYeOHAW+Gumn6JCqEg+TTFLZkSyuLK6a+e/aoESW4A/GsNJbn",
+	"D8mHPSf4WbRF7m2jNPGP/fIrdy48/4fxvtzh8PoxNJ5mqufDpCO0N7hxMTY2yQuTRmq4WVagDRC61an7",
+	"ueZrmbw63/lYTwzbCFgjmwTneJMzoqwdj3i+EJ0jlu7aHqq83dVE3aHZQRTNETD3uzDDBc+habP6zOhO",
+	"WE4PkIzYQsh0OPD3wnxeHwPak46u/I2iay3kSLCwUIn0yXZ9xPc8VeHwJyFnoCstalD1HDadqJv+yfIR",
+	"G5QCZ3dbk7Xtl3EplWVLA1jJYnfNfRGWQrpBLhpDU5QJwVA+fHnJPOavaVeS+WkU24C9ZH7aFwRpbczt",
+	"Mhj6c9hctFE9Vt1ITgQtmlvIcgX0CVRBuNx429ko9J4sjXXqvgGL2eCXgZv8P3CejeUkpnsj3RnRGHJ3",
+	"D13QcjMlrVYlq0ougTSspWVOlOAFjeXnQFO8/kaO9oOf7mxGd0KUwnVJVWPS9h6JnmNcLV6I3d2ObqDh",
+	"diFGCejPtw1U0afz8Q+PP4e/fPcfu2CgdupovQNNQF0iMElgV/SnVuVyhpHQnHGWqVLJZuyw4WnF59po",
+	"qn87by3hW3rm4rv/2F4MLeXRPZbynuvZsMskq+teJGqLRInW6SCMULhLFp3rJ97lhF5xZgq1NrHa654E",
+	"lq0CJrFuDZ34WGdxzK6XyDf0xF9g81JOVQKAmKrk1wWYfDt1h7vhE+uQCaorS2YmHBkhTxa/bZTkwVrH",
+	"W0urv1WP07LdQlk8dMQWcMtzyMQiHa12dOI2GTV9uwLN/IaP/Rd9MYwIZzxIRC9i9qYy9rlDE3hPgxcn",
+	"8KxgBtk5EAyl3JgCvUq3rvCdNPFtmRMYvJln3Nysxoq6BROdK3McMekPaUoL54sURu3ZxqsQoURCsO81",
+	"TEGjQUj0Mi2C3R3lT/MY75PXtZW8Q5OHTjzpzgvpSpEYlMSQWm5H1Yyu6glfqATYkDqnwjJnBFnTkeSX",
+	"1iOvfIKkYzFS0Wj3plyUg1Af+wNMkSW6p7gc4MFIweVSlcQmm+7NPoZWRFxzd6XoveZZV2xywCzcKB11",
+	"TIcZk27wElKb+QILLIUbxazxBnNialmWSSuwUFX/FfysqmRZMuiRjkg1IshvHabvP7+3lFyDancAjPt7",
+	"m2wsAElF+t1XMbksQIyLLVzRAVD5nloyXZCbfendg+s4mzmsX3fUbAvFg7NSZXNWgvFWIaE16qIvcbq9",
+	"lm31UmY8XSu7Dm1atOjQQGNYnP/SiRZySSyoocSBNPWgGsTZdbCENFPSlQe4iqgwxb6yXKbgZYmVw9qG",
+	"w256RQ9/0t/qglodxYXcOeBaGCWDuoCQ7m/IVjWIL92Ni800dDFZwUsLhwGtoS9FsNG3oPaOBu4pKMu9",
+	"0azdpISY5xScWfUCKX+ALfjfsU5eZL9Ldt404ELYYrAdHoJfnjwptvm1UFeLl13Bo6FlAn9HDF094eQy",
+	"veN2MEDoHgHkXc3fQLZ0G33t1umVNOA6bd9jWa9YI1PpBbvN5/9FYDCRExTM/0j6dUSHIRnxFNDgcSqF",
+	"tRX1PRDOKN356J/VCrQ0XpMfh0xlzMnB9JxxwGeEdGUy0CoutInpEsYus/npjbyRdPFm7uxMlpgcU9qC",
+	"SYDcMM5odn6d33705SL/G4MsF+wZ/dWt+fT09ON3p+xKbm5kLCeHoXINPA+xdCqPw4xaAB3q8B3HIeMG",
+	"QggFCVvwrBASCN1qTm/kFfvl7fV7LNzp1sU+bnV0+XhRN4iJIHNsEeNMZUeI+AvfrwLxMjcyHmF/vjHA",
+	"+fgpotYNle71ySvhPfItcvfztBSZPWVXweYU5LKQN1K5q1zJcnPRalzDid5edGNZRglbw93IFwi2xOu+",
+	"2UWDffvup+fsT0+//7fvfNMAR61JCeyjY6GP3sX0MVM5fDy9kb+S0ZsuY24LEJrq9dPejH2pS08Gqxin",
+	"7BdW72rBPcWovw77+Dz6baKkuWBU9fxjg8nwvgqpWBD57pT96rnSsYr7f7bU2vtJ/S1He7PAfTdLDUHf",
+	"v5FU1jKS0ylNUX8k+Tx29wVmO7gv4a0evcaOgEKyx8yM2QQQl8CkupGUFOOeYhNnJfOsQOeJ9Ui6sIoY",
+	"X3UUyrnl45rviDo3skGea8tLv0PrYnPp9tujNUzwaWOK8hgfCcUBkPH9g7hIkDlCzj4uJV9xUbrd/8i+",
+	"/f78yXdIgPgieyt3X8HtxMeffncjHTcojUwRfeCIZ88x/2mnx1L7WO0cQGahLN1RHY1HpchAEurA96K5",
+	"qhwhTx6fno/Go6UuG8Da9Xp9yvHPp0rPzvy75uzVy+cv3ly/wHdq6O8o0rTtRm94sC9Gj07P6SVVgcTE",
+	"xtGT0/PTJyP0phYo289qW8j7PSkQKJR8mY8uRs6KuwqZWK3eN4/Pz/f0vRnW76buNpHoeHPl+I2k/GRD",
+	"DY/wGd8xKj1ynGqjl854ZJaLBQIxRi+8Q7B5f9Q9DWJox99tdWsDy2cG9d0sA2NGH9yonoZnn9zcPneS",
+	"8s9AlETy1w3vfksvoH7kjFLcPzw0/VO0jzbCEUjuzmL0OB4k4xn2KEKlT5mEMu70r5jR5Q56uWHrQvky",
+	"v3jmpYp3VuxhpJfSlzVx/6nTGPkOu3TlPnuffRoffG6r09vvs7NXvgXU/ff1FUYGW82iuPSWpZBj7KIy",
+	"DjcNZznWz+jBAFMVQzF9OCBcojOxAsmWFV6k2IQnpOBBqAJ32dAD3W1mfHEH0mmcdiXjBTSHyu5yyU84",
+	"t/8BbOIWqpzReQRG+bNYYZrZmhQVX0oHNUPsBjFEOtArvZnjpcV4swTs/kFKZVYSmk+gvQuGQs+TDeNY",
+	"fqju84Aa7C4PvMMp/A/ggXe+Wccxbt08yoZvDNNiVuDBMxXweefGL3NqJdmtoOATO3uQhAdHfGWiLyV5",
+	"P9KNKb3lvesGO7iHHhXW40lqmvmwmxwb2SQ22tenOMJG/1qo0HMDj/sYwRwN8sedxq1rbPTZCrSYbjr3",
+	"+2/457DjD0snakyVbMJYNzLQkCmNZtu68D6hexLvuVpUS+qptVPGgktYd5CvAUTwlNtueDv3nRDrKhSs",
+	"UGtSeblGz4lmT5gJdW52Zd6fwT6P4eAHI374RIdC6hcaGjvuljkxAJj+fv+taHxuTB0qkWrRWmjU2m/s",
+	"ig+PtrblbKs9yZ5rC7GWp+wntPnRANEAzFiozClz1pDVS0O96zDbXa2ZkmicRyiXETPJNmBP2fvgx1cS",
+	"yMFvxQJ2d/YZzIR8p2zADw+7zw7fU4+OeDRjz5Zd/njN82Mcwdd8HtCdt+22Vs0e3333++xTfOsz7Xk6",
+	"CNjc/VdoglqoxqGOTgNNw1tTIssmBAVSispCreCqMfFhm9vsjX4UneXp7tJf2lAOEpnbKYN+PUdSO7De",
+	"N50buUW/uDk1TiqmEN5xl89Co7V+R52CobjdeGLxsNaoYLJSPGESJqv/1le0w+df5rS/9Lt1JCt2/4HH",
+	"Tx3iB5/A1nUH15t+Sc5U7v2SiORwl7kzZBWsQONBxwjwVJSArlieWRZ+6T94weYAFcKRxRwYv5EVN2at",
+	"dE5GD3qynjxmk431ze23OtyRCmPsJfuY1T5Ff8PSatjJCSllH30kgglLHs4d5eBZyN8bwA8qs2BPjNXA",
+	"F22+qKF0wqc8bEewkvqBo9clyzC5bbrVEmrKRenuQvzN2idQ3V9HQNXPR22ih3gOm4gnq0GDdBP7ko97",
+	"eQl1jbNP7n+9r40r3z+LFchZmI+NOjfJFaSBoGxo1GKMVZW5bFZw05BZpbGNEDbLQtjSocvFd34aaART",
+	"e/uHvlJCvbIjXijvnXpAVSVDEmVjkw/tq23AIA7fDb/6MpMcXd/jLZUXARrG+uo9ObeJLQqwCyrDbgpR",
+	"HUe/w4DIM0Vl5Y4i7CNA5HM7ku4bIj/YJeML1CctPYUnymC5u2M5S2sLLIBWkgyTA89LbE6zP0BTN7Ex",
+	"uzubcnSE3IZ+1Nlpj+RObHLYCAuN4zYRCd//kIAgpEcKnsB7D0TotfQw50//PTnOH8mfs9VxKcHB7gnm",
+	"uajZg1eErlNH4OofqQOHCMnMhG5Fd8JMqSZ/ExBjl7/PPol8b+is0QxqqPCqX3W3zZfZjS7dJK9340gh",
+	"tcaIof6nh770JfuZb44yONSy3a6MzRQ49Wb3CvqRvnC0TRx/LTeWr/jR6756/IX4zOn95CtYO7txAlT8",
+	"5kgBHIHKBgVu8B7JmQeg9WU3HctZ9AvtNqtUfNvoR8fMXFTfYXSGON+XvEgpqe6L/4zch5T8A3DfZQPW",
+	"NgGKt8XOeqjUyrqPE1Pa7b9kfMaFPN79hG4yN+R4C8Yj6u1ipDEkOdnfl3sd7LwsQ6SxRpdItT5lzV4i",
+	"uWoUckaz3OkrjcqwfAbeqhDaw1HEDAMBpZimdfwMXqw8UGdvIAz9S+4wCTmLXe0J1iyt5hnBf5cWfAnZ",
+	"brWqzXJ71az9QNSHvJMpByTBqD+rKrpeSLg4goujwIt+QggqFaAlFKqTYNIntBcau7USBLBQVYPfPIt5",
+	"fguAhf3q/4v6saFy7QtoqO1GfqmoYz39+xP+Sm4IWQulCVGhCPxcGstKpeaM23GAum8HJNsHPk4t3FzY",
+	"HrHv1ZW4h/D9uh3h0P2Kb/5hlaCEo+YNFvK5/95f802IA9ZYH3SjUoFiRSCTzt0uYofHLiPE94B8wNPi",
+	"v5C0HnwyELXDIrSwD0VqrDf0eTz6/vzJF52KhxHjjO7nIfFpB6OL3z60gQQh0t74JH2PVAonVBFNvo5+",
+	"Mmo23uFTobyBs9Kn5IdjvC1VpX0Wyp8+xImhwf9alYrnX9zZVXcMTDq8PIp8qpYyv2RqHsvl40YgWmpZ",
+	"OqsvVkQ7BuYBC3hzRpWc4mbSFzD9qXlsfV9jv6MBmL//lvylfuwBiduuf92BZq5nfERE8y+7zWnq0pfU",
+	"e2cHXjXu4X++ouIchKK/FcaarUyNnVvuOWYK18W7v1Jnc6ttXa8zeDwMA5Eo3/r+VrsjeobEHAERQ2YN",
+	"YmqPoS3luVOPwiwoDhQ/hbqxMNFKQUQstc1w2lUXXq/m7gDW9BXje8U7Uq4j9/Ld2elrxFru3fgfQ4H9",
+	"IwEu6w3+xjDaKtppPNjUmq8Zgu7aWB2b13cK2Xf0yANSri5f3CFcaZZeEdRQ1/pQ6PDW1Ivi/qT1pUO1",
+	"TxtbU6DIeMBjSBxpQcV8S4nkLUbj1PDmWBC5l4/sJ8JR1ylSwrACyhxte6kmKt/4zIh1uN/9ZBE8RPlW",
+	"ViH2nXDQ8TnqA3Ij041A3GNIVV8VGGsdQc5KAU7tdkawhNskXMAXfX7n6+Z9wUP9ABZQs4r1F9bnWnW4",
+	"U+htX/T6/iz/MxaI82yGbZMIUUiFtsdOmdmopWZrpfNOPvcVLg/IkfjUUMb4qqJzreKjaWQ9LXMrMJc3",
+	"C6UeAZ5SCIOYjlA+y+dOd7hA4n7tVw8RF0WwEq+1OxFHxx+HvGRQp/CWAl32PmM39N3wXTemokz4NKlf",
+	"Bryr67x+lXpkbOvxhXXIRmHcHcb6JdaqFi2Qsi8U4QEI3i/mk6GPBJn2n65tOTWt+TlituHWskYB3/2i",
+	"4sxXut2XWYlPNFjlwc90V4RXN4oEH+Ho7tQkP0ytT1T7eW84/c6Him6bLyM2vwCJ30oYwIeBsmf+yByy",
+	"aHz95Dqd3WndTcFJxbmDh0VkRayv4FQvA+ABYO365Ximb2Q81JS2bHyZgHGr9m8olI7NQkNp6EZ5HyWB",
+	"ehxHRquTBBJKGxU4gHuzz1ejuYWKDV9aa9vH4y/DUT+CNEaPaHDU3UeanNU13ruESnSZfr0ixU+xC51z",
+	"ZL2rvvew6skdBE0uptNOkv8optNjnMRuCesUNCoGRT7ZVtfz4H6PhUfaWkZo8N9qntERT/adUBLQ793+",
+	"POeJmlIPCupyW5Dyz/lqPpNN3OejZE6i/I0b4OvSDGAZL/F73k1Jtdu9/3uJ+H8Geetv691+MhjyX/uq",
+	"hX03VDc6LPQ0yLzLVgRtex3nEqpMNfLv/Q3oM0jkhhJEE9FrP49/nss/9q74Ck23I5piducqkgy4LgXo",
+	"htqHWKv+XBmUyf46MPInlp+myNJLa7xCOwMbEUhUNiRotoTWwpTHNheHalVxZoQD1MIkPAmhtN4/D+c2",
+	"igV+RYrr+y1hc7xUm22Jij7qWH0sNGlO8q6v7N0J2/M3ri9e57u+G1/1DavCBEAjL5WESyZVjURAmKJI",
+	"BEFfCWOv/ZcfcDcaHSg64iF++eidrSvWUy4RL41itlABKoVNQ0O3mCMAcnxN9RiLia1IPDCSDONCrX3N",
+	"ekqH5Lam+WC3ZB0TuTJzvN8wfIoV44N97KYRdjaW7sdnsVVYq77/uO5PEeon+gpr3qp3V/qNNBCKK/oa",
+	"iNZAOT1l73xVOzHdaogQfHBz2CAIQK2xTYZRC8BoDeLX3IOhjEY9eMouvwbPbV9xtD30OPmy8qr51Ta/",
+	"/AUqe9k43tg6VmCKrVHuRvSelhrPe5Qz0RA20XKqD8ZWSfelCTDcfbLtzNbtFbrzjsPRqC9P318ophS6",
+	"dYgSGkGCeBXvk3ChucMB4PH9+sGkzMbQpaEbiHyYM6h5zeeUHSzoZkHN4hJrtVJbEe3ItdNLIlAyZsEl",
+	"U+TEVuJds1r1k98TJ93eyn21AL3YDvuEFnCrvUZHVw1hfFuNI2gFoSdYo3wjplvzRuMTHvpl1OyGqc/U",
+	"zip0Edt3rD7h8J/PPuG8PzcqPO7NxW7XHfNdtjTCzfdJlwT2RavqjmIdsw3eTmNfqYMv4DkY8sIbvoDW",
+	"81vtKZw6HupCg/at7myr8B62u+tyCVHbvOZZuUPxrTtljv94NA3IjRR5EuUeWine9I5k6eRD5F9zFhuw",
+	"dgbMX6vVw+Ju3Af2qZk4xbFXJpcyB83WfONjy0e4NokSvt1TqM6D7W/IoEVtqtYnp1zHulaHqHtHzE0w",
+	"dryQwU57egU546UtMMEjb6TF0s2uSuyARRVIrc+P8u3+TrsQMtfhQvnj496oK/CDglQI8ubYsRceBdGO",
+	"+8/We3rkIXOUYsOcjtNVF6M0W7CN+xPsP5tjt3EoJhqww6DD4ZCENFFhnbGZL0hX8pUz6AT1RZt2wYzf",
+	"e7D/12r0+BZGvwu8uPHtLw4tfi2kM3Rqxr2kCnSoDPlkOOILvBTJABmjYMR3sHWAz2fvAqSuC8UXovPs",
+	"+r4hD3hu/Rc6lOWqBvkeJZpYdyCITQ9p7yZQKjlzl0wy66WdXlP38/jtg+N7vLT8qaGS9Ge8EmerR3gq",
+	"/Gif9pVhRISrwqwAM6cWm+2CILvKYZ2MMW7KNjIHQ7n5UAuEtnx3kBo918K11W/6n9MhTqedeFf4yvHk",
+	"hNQyymz1A8QCGZ/2FdVwk4ZmDqZ/2yeXpT/PqwpkfkJOaywh2lgxorA/f/j8/wIAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -50,8 +50,11 @@ func loadOperations() (operations, error) {
 	for path, item := range doc.Paths.Map() {
 		for method, op := range item.Operations() {
 			limit := int64(MaxBody)
-			if takesDocuments(op) {
+			switch {
+			case takes(op, "bundle"):
 				limit = MaxBundleBody
+			case takes(op, "sealed"):
+				limit = MaxSecretBody
 			}
 			key := method + " " + BasePath + pathParameter.ReplaceAllString(path, ":$1")
 			out[key] = operation{
@@ -65,12 +68,13 @@ func loadOperations() (operations, error) {
 	return out, nil
 }
 
-func takesDocuments(op *openapi3.Operation) bool {
+// takes says whether a body has a field.
+func takes(op *openapi3.Operation, field string) bool {
 	if op.RequestBody == nil {
 		return false
 	}
 	media := op.RequestBody.Value.GetMediaType(echo.MIMEApplicationJSON)
-	return media != nil && media.Schema.Value.Properties["bundle"] != nil
+	return media != nil && media.Schema.Value.Properties[field] != nil
 }
 
 func (o operations) find(c echo.Context) (operation, bool) {

@@ -103,7 +103,7 @@ directory alone the other nodes of its cluster are asked when that one does not 
 	flags.StringVar(&a.client.data, "data", "", "data directory of the control plane, on its node")
 	root.AddCommand(
 		a.serverCommand(), a.clusterCommand(), a.statusCommand(), a.tokenCommand(), a.agentsCommand(), a.principalsCommand(),
-		a.policyCommand(), a.systemsCommand(), a.rangesCommand(), a.pluginCommand(), a.eventsCommand(), a.deadLettersCommand(), a.exceptionsCommand(), a.auditCommand(),
+		a.policyCommand(), a.systemsCommand(), a.secretCommand(), a.rangesCommand(), a.pluginCommand(), a.eventsCommand(), a.deadLettersCommand(), a.exceptionsCommand(), a.auditCommand(),
 		a.versionCommand(),
 	)
 	root.SetVersionTemplate("crossdock {{.Version}}\n")
