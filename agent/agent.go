@@ -31,13 +31,14 @@ import (
 	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/agent/routing"
+	"github.com/crossdock/crossdock/agent/sealed"
 	"github.com/crossdock/crossdock/agent/space"
 	"github.com/crossdock/crossdock/agent/systems"
-	"github.com/crossdock/crossdock/agent/systems/secrets"
 	"github.com/crossdock/crossdock/agent/tracing"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/agent/versions"
 	"github.com/crossdock/crossdock/protocol/policy"
+	"github.com/crossdock/crossdock/protocol/sealing"
 	"github.com/crossdock/crossdock/protocol/transport"
 )
 
@@ -60,6 +61,8 @@ type Agent struct {
 	journal   *journal.Journal
 	delivery  *delivery.Engine
 	numbers   *numbers.Store
+	sealed    *sealed.Store
+	sealing   *sealing.Announcement // of the key to which secrets are sealed; without one its fields are empty
 	documents *documents.Store
 	plugins   *plugins
 	calls     *calls.Service
@@ -99,7 +102,7 @@ func New(cfg Config) (*Agent, error) {
 	a.log = slog.New(&keeping{Handler: a.log.Handler(), warnings: a.warned})
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, open := range []func() error{
-		a.openIdentity, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openDisk, a.openTelemetry, a.openIntake, a.openVersions, a.openUplink, a.openPage, a.openOps,
+		a.openIdentity, a.openSecrets, a.openStores, a.openNumbers, a.openDocuments, a.openPlugins, a.openCalls, a.openDelivery, a.openDisk, a.openTelemetry, a.openIntake, a.openVersions, a.openUplink, a.openPage, a.openOps,
 	} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
@@ -158,16 +161,9 @@ func (a *Agent) openStores() (err error) {
 	return a.noteEpoch()
 }
 
-func (a *Agent) secretStore() *secrets.Store { return secretsOf(a.cfg) }
-
-// secretsOf resolves references the way the agent itself and its doctor do.
-func secretsOf(cfg Config) *secrets.Store {
-	return secrets.New(secrets.Config{Directory: cfg.Secrets, AllowAbsolute: true})
-}
-
 func (a *Agent) openDelivery() (err error) {
 	a.drivers = &drivers{site: a.identity.Site, log: a.log, open: map[string]*attached{}, ready: make(chan struct{}),
-		options: systems.Options{Secrets: a.secretStore(), Logger: a.log, Metrics: systems.NewMetrics(a.registry)}}
+		options: systems.Options{Secrets: secretStore(a.cfg, a.sealed), Logger: a.log, Metrics: systems.NewMetrics(a.registry)}}
 	a.delivery, err = delivery.Open(delivery.Config{
 		Agent: a.identity.Agent, Path: filepath.Join(a.cfg.Data, deliveryFile), Journal: a.identity.Agent, Source: localSource{a.journal}, Target: traced{a.drivers, a.tracer},
 		Policy: a.revision.Set, Facts: a.facts, Logger: a.log,
@@ -195,7 +191,7 @@ func (a *Agent) openIntake() (err error) {
 		}}
 	}
 	a.intake, err = intake.New(config, intake.Parts{
-		Policy: policyOf{a.revision}, Journal: submitter{a.identity.Agent, a.journal, a.documents, a.tracer}, Secrets: a.secretStore(), Numbers: printer{a.numbers},
+		Policy: policyOf{a.revision}, Journal: submitter{a.identity.Agent, a.journal, a.documents, a.tracer}, Secrets: secretStore(a.cfg, a.sealed), Numbers: printer{a.numbers},
 		Calls: caller{a.calls}, Documents: shelf{a.documents}, Logger: a.log,
 		Metrics:   intake.NewMetrics(a.registry),
 		NewRouter: func(set *policy.Set) intake.Router { return routing.New(set, a.identity.Site) },
@@ -228,7 +224,7 @@ func (a *Agent) openUplink() error {
 	config.Dialer, config.Outbox, config.Inbox = dialer, a.outbox, &inbox{journal: a.journal, facts: a.facts, alarms: a.alarms, tracer: a.tracer}
 	config.Policy, config.Identity = revisions{a.revision, a.delivery}, a.identity
 	config.Command, config.Status, config.Numbers = a.command, a.report, leases{a.numbers}
-	config.Releases = releases{a.versions}
+	config.Releases, config.Secrets = releases{a.versions}, keeper{a.sealed}
 	a.agree(&config)
 	config.Logger, config.Metrics = a.log, uplink.NewMetrics(a.registry)
 	for _, t := range []struct{ field, value *time.Duration }{
@@ -269,7 +265,7 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 	if err != nil {
 		return nil, errors.New("controlplane.proxy: it is not an address such as http://proxy.example.com:3128")
 	}
-	store := secretsOf(cfg)
+	store := secretStore(cfg, nil)
 	return func(*url.URL) (*url.URL, error) {
 		if cfg.ControlPlane.ProxyPassword == "" {
 			return proxy, nil

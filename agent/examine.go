@@ -75,6 +75,11 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 			findings = append(findings, doctor.FewNumbers(n.Range, n.Left, n.Low, n.Refused))
 		}
 	}
+	for _, one := range s.Secrets {
+		if one.Refused != "" {
+			findings = append(findings, doctor.Finding{ID: "secret-" + one.Name, Level: doctor.Fail, Seen: one.Refused, Todo: "have it set anew: crossdock secret set " + one.Name})
+		}
+	}
 	for _, p := range s.Plugins {
 		if p.State != pluginhost.StateRunning {
 			findings = append(findings, doctor.Plugin(p.Plugin, p.State, p.LastError))
@@ -122,7 +127,11 @@ func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, log *
 			findings = append(findings, doctor.Held(h.System, h.Why()))
 		}
 	}
-	options := systems.Options{Logger: log, Secrets: secretsOf(cfg)}
+	opened, _, err := openSealed(cfg, id, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		return append(findings, doctor.Finding{ID: "secrets", Level: doctor.Fail, Seen: err.Error(), Todo: "make the data directory readable"})
+	}
+	options := systems.Options{Logger: log, Secrets: secretStore(cfg, opened)}
 	findings = append(findings, examinePlugins(cfg, pluginSpecs(holder.Set(), id.Site), options.Secrets.Resolve)...)
 	for _, system := range holder.Set().SystemsAt(id.Site) {
 		driver, err := openDriver(system, options)

@@ -43,6 +43,7 @@ type plugins struct {
 	set     func() *policy.Set
 	open    func() (*pluginhost.Host, error)
 	changed chan struct{} // one slot
+	version func(secret string) uint64
 
 	mu    sync.Mutex       // guards what follows
 	host  *pluginhost.Host // nil: there is none, see fault
@@ -50,10 +51,10 @@ type plugins struct {
 }
 
 func (a *Agent) openPlugins() error {
-	p := &plugins{site: a.identity.Site, log: a.log, alarms: a.alarms, set: a.revision.Set, changed: make(chan struct{}, 1)}
+	p := &plugins{site: a.identity.Site, log: a.log, alarms: a.alarms, set: a.revision.Set, changed: make(chan struct{}, 1), version: a.sealed.Version}
 	config := pluginhost.DefaultConfig()
 	config.Programs, config.Dir, config.Kinds = a.cfg.Plugins.Dir, filepath.Join(a.cfg.Data, pluginsDir), pluginhost.Kinds()
-	config.Specs, config.Changed, config.Resolve, config.Report = p.specs, p.changed, a.secretStore().Resolve, p.deactivated
+	config.Specs, config.Changed, config.Resolve, config.Report = p.specs, p.changed, secretStore(a.cfg, a.sealed).Resolve, p.deactivated
 	config.Log, config.Metrics = a.log, pluginhost.NewMetrics(a.registry)
 	if err := os.MkdirAll(config.Programs, 0o755); err != nil { // people should find a place to put programs
 		a.log.Warn("the directory of plugin programs cannot be made", "err", err)
@@ -65,7 +66,22 @@ func (a *Agent) openPlugins() error {
 }
 
 // specs are the plugins of this site as they should run.
-func (p *plugins) specs() []pluginhost.Spec { return pluginSpecs(p.set(), p.site) }
+func (p *plugins) specs() []pluginhost.Spec {
+	specs := pluginSpecs(p.set(), p.site)
+	for i := range specs {
+		for _, ref := range specs[i].Secrets {
+			name, sealed := strings.CutPrefix(ref, "secret:")
+			if !sealed {
+				continue
+			}
+			if specs[i].Versions == nil {
+				specs[i].Versions = map[string]uint64{}
+			}
+			specs[i].Versions[name] = p.version(name)
+		}
+	}
+	return specs
+}
 
 func pluginSpecs(set *policy.Set, site string) (out []pluginhost.Spec) {
 	if set == nil {

@@ -103,7 +103,7 @@ func (a *Agent) apply(next Config) error {
 	if err != nil {
 		return err
 	}
-	if _, err := secretsOf(next).Resolve(next.ControlPlane.ProxyPassword); err != nil && next.ControlPlane.ProxyPassword != "" {
+	if _, err := secretStore(next, nil).Resolve(next.ControlPlane.ProxyPassword); err != nil && next.ControlPlane.ProxyPassword != "" {
 		return fmt.Errorf("controlplane.proxyPassword: %w", err)
 	}
 	if r.dialer != nil {

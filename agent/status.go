@@ -9,10 +9,12 @@ import (
 	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/documents"
+	"github.com/crossdock/crossdock/agent/sealed"
 	"github.com/crossdock/crossdock/agent/space"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/agent/versions"
 	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/sealing"
 )
 
 // Status is the agent as its own status command shows it.
@@ -37,6 +39,8 @@ type Status struct {
 	Config      ConfigStatus     `json:"config"`
 	Plugins     []PluginStatus   `json:"plugins,omitempty"`
 	Release     versions.Status  `json:"release"`
+	SealingKey  string           `json:"sealingKey,omitempty"` // fingerprint of the key to which secrets are sealed
+	Secrets     []sealed.Status  `json:"secrets,omitempty"`    // that are sealed to this agent
 }
 
 // PolicyStatus is the revision in force.
@@ -81,6 +85,9 @@ func (a *Agent) Status() Status {
 	s.Numbers, s.Plugins = a.numbersStatus(), a.plugins.status()
 	s.Disk = a.disk.Status()
 	s.Calls, s.Documents, s.Config = a.calls.Status(), a.documents.Status(), a.reloads.status()
+	if s.Secrets = a.sealed.Status(); a.sealing.Recipient != "" {
+		s.SealingKey = sealing.Fingerprint(a.sealing.Recipient)
+	}
 	s.Generation, _ = a.identity.Known()
 	s.Release = a.versions.Status()
 	if held := a.revision.Held(); held != (block.Revision{}) {
@@ -109,7 +116,10 @@ type report struct {
 	Disk        reportDisk      `json:"disk"`
 	Numbers     []NumbersStatus `json:"numbers,omitempty"`
 	Release     versions.Status `json:"release"`
+	Secrets     []sealed.Status `json:"secrets,omitempty"`
 	At          time.Time       `json:"at"`
+
+	Sealing *sealing.Announcement `json:"sealing,omitempty"`
 }
 
 // reportDisk is what the control plane is told of the disk.
@@ -124,8 +134,11 @@ func (a *Agent) report() json.RawMessage {
 	s := a.Status()
 	r := report{Version: s.Version, Transport: s.Link.Transport, Revision: a.revision.Held(), Refused: s.Policy.Refused,
 		Accepted: s.Queue.Accepted, Outgoing: s.Queue.Outgoing, Received: s.Queue.Received,
-		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, Numbers: s.Numbers, Release: s.Release,
+		QueueBytes: s.Queue.Bytes, QueueQuota: s.Queue.Quota, Numbers: s.Numbers, Release: s.Release, Secrets: s.Secrets,
 		Disk: reportDisk{State: s.Disk.State, Free: s.Disk.Free, Outage: s.Disk.Outage.State, Hours: s.Disk.Outage.Hours}, At: time.Now().UTC()}
+	if a.sealing.Recipient != "" {
+		r.Sealing = a.sealing
+	}
 	for _, system := range s.Systems {
 		r.Pending += system.Pending
 		r.Delivered += system.Delivered
@@ -154,11 +167,15 @@ func (r report) text() (text []byte, err error) {
 	for i := range r.Numbers {
 		r.Numbers[i].Refused = clipped(r.Numbers[i].Refused)
 	}
+	r.Secrets = slices.Clone(r.Secrets)
+	for i := range r.Secrets {
+		r.Secrets[i].Refused = clipped(r.Secrets[i].Refused)
+	}
 	for {
-		if text, err = json.Marshal(r); err != nil || len(text) <= maxReport || len(r.Numbers) == 0 {
+		if text, err = json.Marshal(r); err != nil || len(text) <= maxReport || len(r.Numbers)+len(r.Secrets) == 0 {
 			return text, err
 		}
-		r.Numbers = r.Numbers[:len(r.Numbers)*3/4]
+		r.Numbers, r.Secrets = r.Numbers[:len(r.Numbers)*3/4], r.Secrets[:len(r.Secrets)*3/4]
 	}
 }
 

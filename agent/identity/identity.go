@@ -48,7 +48,7 @@ const (
 )
 
 // Files that come and go with an identity. A new enrolment begins without them.
-var ofOneIdentity = []string{recoveriesFile, requestFile, epochFile, baselineFile, knownFile}
+var ofOneIdentity = []string{recoveriesFile, requestFile, epochFile, baselineFile, knownFile, sealingFile}
 
 // Identity is an enrolled agent's. It is safe for concurrent use.
 type Identity struct {

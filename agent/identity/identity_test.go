@@ -4,14 +4,19 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/crossdock/crossdock/protocol/sealing"
 )
 
 // authority signs what agents ask for.
@@ -181,5 +186,57 @@ func TestNewRequestKeepsTheKeyThatWaits(t *testing.T) {
 	}
 	if first, ok := keys[0].(*ecdsa.PublicKey); !ok || !first.Equal(keys[1]) {
 		t.Error("the second request is for another key")
+	}
+}
+
+// sealingOf makes the key if there is none.
+func sealingOf(t *testing.T, dir string) (string, sealing.Announcement) {
+	t.Helper()
+	id := opened(t, dir)
+	if err := id.MakeSealing(); err != nil {
+		t.Fatal(err)
+	}
+	key, said, err := id.Sealing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, said
+}
+
+func TestSealingKey(t *testing.T) {
+	dir, a := t.TempDir(), newAuthority(t)
+	enrolled(t, a, dir)
+	if _, _, err := opened(t, dir).Sealing(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("before it is made: %v", err)
+	}
+	key, said := sealingOf(t, dir)
+	id := opened(t, dir)
+	registered := sha256.Sum256(id.Certificate().RawSubjectPublicKeyInfo)
+	if err := said.Verify(granted.Cluster, granted.Agent, registered); err != nil {
+		t.Error(err)
+	}
+	request, err := id.Request()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := id.Replace(a.sign(t, request, time.Now(), time.Hour), [][]byte{a.cert.Raw}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, again := sealingOf(t, dir); again.Recipient != said.Recipient {
+		t.Error("a renewal made another key")
+	}
+	info, err := os.Stat(filepath.Join(dir, sealingFile))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key has mode %v (%v)", info.Mode(), err)
+	}
+	enrolled(t, a, dir)
+	if other, _ := sealingOf(t, dir); other == key {
+		t.Error("an enrolment kept the key")
+	}
+	if err := os.WriteFile(filepath.Join(dir, sealingFile), []byte("AGE-SECRET-KEY-1JUNK"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := opened(t, dir).Sealing(); err == nil || strings.Contains(err.Error(), "JUNK") {
+		t.Errorf("a damaged key: %v", err)
 	}
 }

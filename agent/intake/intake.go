@@ -105,6 +105,12 @@ type Secrets interface {
 	Resolve(ref string) ([]byte, error)
 }
 
+// Formers is what Secrets can be as well: it knows the token before the newest while both are
+// valid. A zero time: until somebody drops it.
+type Formers interface {
+	Former(ref string) (value []byte, until time.Time, ok bool)
+}
+
 // Config is what an operator sets.
 type Config struct {
 	Site              string        // this agent's site
@@ -157,7 +163,8 @@ type Service struct {
 	log   *slog.Logger
 	http  http.Handler
 
-	view atomic.Pointer[view] // of the newest revision seen
+	view        atomic.Pointer[view] // of the newest revision seen
+	secretsTurn atomic.Uint64        // how often secrets have changed
 
 	mu       sync.Mutex
 	listener net.Listener        // guarded by mu

@@ -84,6 +84,21 @@ type secrets struct {
 	mu    sync.Mutex
 	texts map[string]string
 	fault error // of every read
+
+	former string // of file:shop.token; empty: none
+	until  time.Time
+}
+
+func (s *secrets) Former(ref string) ([]byte, time.Time, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return []byte(s.former), s.until, ref == "file:shop.token" && s.former != ""
+}
+
+func (s *secrets) keep(former string, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.former, s.until = former, until
 }
 
 func (s *secrets) set(ref, text string) {

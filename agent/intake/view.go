@@ -38,6 +38,7 @@ type view struct {
 	read    time.Time // when the tokens were
 	since   time.Time // when this agent first held the revision
 	unread  bool      // a token is there and could not be read: an unknown one may be it
+	turn    uint64    // of the secrets
 }
 
 // caller is one system of this site.
@@ -46,13 +47,24 @@ type caller struct {
 	limiter *limiter
 	token   [sha256.Size]byte // hash of the token
 	open    bool              // it has a token
+	former  former            // the token before, while both are valid
 	closed  string            // why it has none that works, though the policy names one
 }
+
+// former is a token that was replaced and is still taken.
+type former struct {
+	token [sha256.Size]byte
+	open  bool
+	until time.Time // zero: until it is dropped
+}
+
+// SecretsChanged has the tokens read again at the next request.
+func (s *Service) SecretsChanged() { s.secretsTurn.Add(1) }
 
 // current gives the view of the revision in force.
 func (s *Service) current() (*view, *Problem) {
 	set := s.parts.Policy.Policy()
-	if v := s.view.Load(); v != nil && v.set == set {
+	if v := s.view.Load(); v != nil && v.set == set && v.turn == s.secretsTurn.Load() {
 		return v, nil
 	}
 	if set == nil {
@@ -65,9 +77,12 @@ func (s *Service) current() (*view, *Problem) {
 		return nil, problem(CodeNotReady, "wait until the agent has reached the control plane once")
 	}
 	v := s.view.Load()
-	if v == nil || v.set != set {
+	switch {
+	case v == nil || v.set != set:
 		v = s.build(set, s.parts.NewRouter(set))
 		s.view.Store(v)
+	case v.turn != s.secretsTurn.Load():
+		v = s.rebuild(v)
 	}
 	return v, nil
 }
@@ -78,11 +93,16 @@ func (s *Service) reread(old *view) *view {
 	defer s.mu.Unlock()
 	v := s.view.Load()
 	if v == old && s.parts.Now().Sub(v.read) >= v.rereadAfter() {
-		since := v.since
-		v = s.build(v.set, v.router)
-		v.since = since
-		s.view.Store(v)
+		v = s.rebuild(v)
 	}
+	return v
+}
+
+// rebuild reads the tokens of a view again; s.mu is held.
+func (s *Service) rebuild(old *view) *view {
+	v := s.build(old.set, old.router)
+	v.since = old.since
+	s.view.Store(v)
 	return v
 }
 
@@ -97,7 +117,7 @@ func (v *view) rereadAfter() time.Duration {
 // once, and again when it is another thing.
 func (s *Service) build(set *policy.Set, router Router) *view {
 	old := s.view.Load()
-	v := &view{set: set, router: router, byName: map[string]*caller{}, read: s.parts.Now()}
+	v := &view{set: set, router: router, byName: map[string]*caller{}, read: s.parts.Now(), turn: s.secretsTurn.Load()}
 	v.since = v.read
 	for _, system := range set.SystemsAt(s.cfg.Site) {
 		c := &caller{system: system, limiter: s.limiterOf(system)}
@@ -115,25 +135,49 @@ func (s *Service) build(set *policy.Set, router Router) *view {
 				c.closed = "its token " + system.Intake.Token + " is empty"
 			default:
 				c.token, c.open = sha256.Sum256(token), true
+				c.former = s.formerOf(system.Intake.Token)
 			}
 		}
 		v.callers = append(v.callers, c)
 		v.byName[system.Name] = c
 	}
-	for i, c := range v.callers {
-		for _, o := range v.callers[:i] {
-			if c.open && o.token == c.token { // nobody could say who is calling
-				c.open, c.closed = false, "it has the same token as system "+o.system.Name
-				o.open, o.closed = false, "it has the same token as system "+c.system.Name
-			}
-		}
-	}
+	v.closeShared()
 	for _, c := range v.callers {
 		if before := old.caller(c.system.Name); c.closed != "" && (before == nil || before.closed != c.closed) {
 			s.log.Warn("a system cannot post events", "system", c.system.Name, "why", c.closed)
 		}
 	}
 	return v
+}
+
+// formerOf reads the token before the newest while both are valid.
+func (s *Service) formerOf(ref string) (f former) {
+	formers, ok := s.parts.Secrets.(Formers)
+	if !ok {
+		return f
+	}
+	value, until, valid := formers.Former(ref)
+	if value = bytes.TrimSpace(value); !valid || len(value) == 0 {
+		return f
+	}
+	return former{token: sha256.Sum256(value), open: true, until: until}
+}
+
+// closeShared closes what two systems have as token: nobody could say who is calling.
+func (v *view) closeShared() {
+	for i, c := range v.callers {
+		for _, o := range v.callers[:i] {
+			if c.open && o.token == c.token {
+				c.open, c.closed = false, "it has the same token as system "+o.system.Name
+				o.open, o.closed = false, "it has the same token as system "+c.system.Name
+			}
+			if c.former.open && o.former.open && c.former.token == o.former.token {
+				c.former.open, o.former.open = false, false
+			}
+			c.former.open = c.former.open && c.former.token != o.token
+			o.former.open = o.former.open && o.former.token != c.token
+		}
+	}
 }
 
 // caller gives a system of the view, which may be nil.
@@ -195,12 +239,13 @@ func (s *Service) authenticate(v *view, h http.Header) (*view, *caller, *Problem
 		return v, nil, problem(CodeUnauthenticated, "send the system's token in one Authorization header: Bearer <token>")
 	}
 	sum := sha256.Sum256([]byte(token))
-	if c := v.find(sum); c != nil {
+	now := s.parts.Now()
+	if c := v.find(sum, now); c != nil {
 		return v, c, nil
 	}
 	if fresh := s.reread(v); fresh != v {
 		v = fresh
-		if c := v.find(sum); c != nil {
+		if c := v.find(sum, now); c != nil {
 			return v, c, nil
 		}
 	}
@@ -213,10 +258,13 @@ func (s *Service) authenticate(v *view, h http.Header) (*view, *caller, *Problem
 }
 
 // find compares with every token in full, so that time tells nothing about any.
-func (v *view) find(sum [sha256.Size]byte) *caller {
+func (v *view) find(sum [sha256.Size]byte, now time.Time) *caller {
 	var found *caller
 	for _, c := range v.callers {
 		if subtle.ConstantTimeCompare(c.token[:], sum[:]) == 1 && c.open {
+			found = c
+		}
+		if f := &c.former; subtle.ConstantTimeCompare(f.token[:], sum[:]) == 1 && f.open && (f.until.IsZero() || now.Before(f.until)) {
 			found = c
 		}
 	}

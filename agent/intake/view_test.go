@@ -3,6 +3,7 @@ package intake
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -75,6 +76,39 @@ func TestTokens(t *testing.T) {
 			}
 		}
 	})
+}
+
+// While a token is rotated the former is taken as well: until it lapses, until somebody drops
+// it, or without end.
+func TestTwoTokensAtOnce(t *testing.T) {
+	r := newRig(t)
+	want := func(id, token string, status int) {
+		t.Helper()
+		if got := r.status(t, id, token); got != status {
+			t.Errorf("event %s with %s: got %d, want %d", id, token, got, status)
+		}
+	}
+	want("1", "shop-secret", 202)
+	r.secrets.set("file:shop.token", "next")
+	r.secrets.keep("shop-secret", r.clock.now().Add(time.Hour))
+	r.SecretsChanged()
+	want("2", "next", 202)
+	want("3", "shop-secret", 202)
+	r.clock.advance(time.Hour)
+	want("4", "shop-secret", 401)
+	want("5", "next", 202)
+	r.secrets.keep("shop-secret", time.Time{})
+	r.SecretsChanged()
+	want("6", "shop-secret", 202)
+	r.secrets.keep("", time.Time{})
+	want("7", "shop-secret", 202) // nobody has said that it changed
+	r.SecretsChanged()
+	want("8", "shop-secret", 401)
+	r.secrets.keep("wms-secret", time.Time{}) // of another system now
+	r.SecretsChanged()
+	if v, p := r.current(); p != nil || v.find(sha256.Sum256([]byte("wms-secret")), r.clock.now()) == v.byName["shop"] {
+		t.Errorf("a former token that another system has is taken (%v)", p)
+	}
 }
 
 func TestTokensOnABadDisk(t *testing.T) {

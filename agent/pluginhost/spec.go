@@ -27,12 +27,14 @@ type Spec struct {
 	Settings map[string]string
 	Secrets  map[string]string // setting to the reference of the secret that it holds, which is resolved at each start
 
+	Versions map[string]uint64 // of secrets that can change in their place: another one is a reason for a new start
+
 	CallTimeout time.Duration // zero: the host's
 	Memory      int64         // bytes resident; zero: the host's
 }
 
 func (s Spec) clone() Spec {
-	s.Settings, s.Secrets = maps.Clone(s.Settings), maps.Clone(s.Secrets)
+	s.Settings, s.Secrets, s.Versions = maps.Clone(s.Settings), maps.Clone(s.Secrets), maps.Clone(s.Versions)
 	return s
 }
 

@@ -2,6 +2,11 @@ package systems
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"html"
+	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -13,16 +18,53 @@ const MaxBody = 4 << 10
 // harmless words to be cut out of them.
 const minSecret = 4
 
+// Masked stands where a secret was cut out.
+const Masked = "[secret]"
+
+// Mask cuts secrets out of a foreign text, as they are and in the forms in which a system
+// writes what it was sent: escaped for JSON, HTML or a URL, or in base64.
+func Mask(text []byte, secrets ...[]byte) []byte {
+	if len(text) == 0 {
+		return text
+	}
+	for _, secret := range secrets {
+		if len(secret) < minSecret {
+			continue
+		}
+		for _, form := range forms(secret) {
+			text = bytes.ReplaceAll(text, form, []byte(Masked))
+		}
+	}
+	return text
+}
+
+// forms are the ways to write a secret, itself first.
+func forms(secret []byte) [][]byte {
+	all := [][]byte{secret}
+	plain := string(secret)
+	texts := []string{url.QueryEscape(plain), url.PathEscape(plain), html.EscapeString(plain), base64.StdEncoding.EncodeToString(secret),
+		base64.RawURLEncoding.EncodeToString(secret)}
+	for _, escapes := range []bool{true, false} { // of <, > and &
+		var out bytes.Buffer
+		w := json.NewEncoder(&out)
+		w.SetEscapeHTML(escapes)
+		if w.Encode(plain) == nil {
+			texts = append(texts, strings.Trim(strings.TrimSpace(out.String()), `"`))
+		}
+	}
+	for _, text := range texts {
+		if text != plain && !slices.ContainsFunc(all, func(one []byte) bool { return string(one) == text }) {
+			all = append(all, []byte(text))
+		}
+	}
+	return all
+}
+
 // Clean makes a foreign answer fit to keep and to show: valid UTF-8, no control characters
 // but line breaks and tabs, at most MaxBody bytes, and none of the given secrets, which some
 // systems echo in their errors.
 func Clean(body []byte, secrets ...[]byte) []byte {
-	for _, secret := range secrets {
-		if len(secret) >= minSecret {
-			body = bytes.ReplaceAll(body, secret, []byte("[secret]"))
-		}
-	}
-	body = cutSecretPrefix(body, secrets)
+	body = cutSecretPrefix(Mask(body, secrets...), secrets)
 	text := strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t':
@@ -46,11 +88,16 @@ func Clean(body []byte, secrets ...[]byte) []byte {
 
 // cutSecretPrefix takes away a secret that the end of a capped read cut in two.
 func cutSecretPrefix(body []byte, secrets [][]byte) []byte {
+	if len(body) == 0 {
+		return body
+	}
 	for _, secret := range secrets {
-		for n := min(len(secret)-1, len(body)); n >= minSecret; n-- {
-			if bytes.HasSuffix(body, secret[:n]) {
-				body = body[:len(body)-n]
-				break
+		for _, form := range forms(secret) {
+			for n := min(len(form)-1, len(body)); n >= minSecret; n-- {
+				if bytes.HasSuffix(body, form[:n]) {
+					body = body[:len(body)-n]
+					break
+				}
 			}
 		}
 	}

@@ -130,9 +130,25 @@ type Finding struct {
 	OK   bool
 }
 
-// Secrets resolves a secret reference such as file:erp-token or env:ERP_TOKEN.
+// Secrets resolves a secret reference such as secret:erp/token, file:erp-token or env:ERP_TOKEN.
 type Secrets interface {
 	Resolve(ref string) ([]byte, error)
+}
+
+// Formers is what Secrets can be as well: it knows the value before the newest while both are
+// valid. A zero time: until somebody drops it.
+type Formers interface {
+	Former(ref string) (value []byte, until time.Time, ok bool)
+}
+
+// FormerOf gives the value before the newest while both are valid, nil if there is none.
+func FormerOf(secrets Secrets, ref string) []byte {
+	if formers, ok := secrets.(Formers); ok {
+		if value, _, valid := formers.Former(ref); valid {
+			return value
+		}
+	}
+	return nil
 }
 
 // Options is what every driver is made with besides its System document. The zero value of

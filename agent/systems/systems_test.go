@@ -19,6 +19,13 @@ func TestClean(t *testing.T) {
 		{"your token tok-123456 is bad", "tok-123456", "your token [secret] is bad"},
 		{"cut off at tok-12", "tok-123456", "cut off at "},
 		{"a short one stays", "a", "a short one stays"},
+		{`{"sent":"Bearer a\"b\\c<d"}`, `a"b\c<d`, `{"sent":"Bearer [secret]"}`},
+		{`{"sent":"Bearer a\"b\\c\u003cd"}`, `a"b\c<d`, `{"sent":"Bearer [secret]"}`},
+		{"?token=a%2Bb+c%2Fd", "a+b c/d", "?token=[secret]"},
+		{"/a+b%20c%2Fd", "a+b c/d", "/[secret]"},
+		{"<p>a&lt;b&amp;c</p>", "a<b&c", "<p>[secret]</p>"},
+		{"basic dG9rLTEyMzQ1Ng== of", "tok-123456", "basic [secret] of"},
+		{"cut off at a%2Bb+", "a+b c/d", "cut off at "},
 	} {
 		if got := string(Clean([]byte(c.in), []byte(c.secret))); got != c.want {
 			t.Errorf("%q: got %q, want %q", c.in, got, c.want)

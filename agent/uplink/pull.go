@@ -60,7 +60,7 @@ func (p *puller) run(ctx context.Context) error {
 	// The mailbox position is left at zero: the relay begins with the oldest mail that this
 	// agent has not acknowledged, which is what it has to know in any case.
 	stream, err := p.client.Pull(ctx, marked(p.g, &syncpb.PullRequest{
-		Revision: &syncpb.Revision{Generation: held.Generation, Number: held.Number}, Stage: p.u.heardStage()}))
+		Revision: &syncpb.Revision{Generation: held.Generation, Number: held.Number}, Stage: p.u.heardStage(), Secrets: p.u.secretMarks()}))
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
@@ -77,6 +77,8 @@ func (p *puller) run(ctx context.Context) error {
 			}
 		case *syncpb.PullResponse_Policy:
 			p.offer(ctx, fromRevision(item.Policy), beside.Go)
+		case *syncpb.PullResponse_Secret:
+			p.secret(ctx, item.Secret, beside.Go)
 		case *syncpb.PullResponse_Former:
 			p.former(fromRevision(item.Former))
 		case *syncpb.PullResponse_Wanted:

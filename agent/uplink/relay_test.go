@@ -61,6 +61,7 @@ type relay struct {
 	leaderless bool          // greets nobody
 	pushes     [][]int       // blocks of each call, by their events
 	lessor     *lessor       // leases numbers; nil: knows no such call
+	marks      string        // of secrets, as the newest stream began with
 	hold       chan struct{} // pushes are answered when it is closed; nil: at once
 }
 
@@ -184,10 +185,13 @@ func (r *relay) Push(ctx context.Context, req *connect.Request[syncpb.PushReques
 	return connect.NewResponse(&syncpb.PushResponse{Lanes: slices.Collect(maps.Values(answers))}), nil
 }
 
-func (r *relay) Pull(ctx context.Context, _ *connect.Request[syncpb.PullRequest], stream *connect.ServerStream[syncpb.PullResponse]) error {
+func (r *relay) Pull(ctx context.Context, req *connect.Request[syncpb.PullRequest], stream *connect.ServerStream[syncpb.PullResponse]) error {
 	r.mu.Lock()
 	silent := r.silent
-	r.turn, r.noRoom = 0, false
+	r.turn, r.noRoom, r.marks = 0, false, ""
+	for _, m := range req.Msg.GetSecrets() {
+		r.marks += fmt.Sprintf("%s %d", m.GetName(), m.GetVersion())
+	}
 	r.mu.Unlock()
 	if err := stream.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Beat{Beat: &syncpb.Beat{}}}); err != nil {
 		return err

@@ -204,6 +204,8 @@ type Config struct {
 	Numbers Numbers
 	// Releases may be nil: then no other version is fetched.
 	Releases Releases
+	// Secrets may be nil: then none are taken.
+	Secrets Secrets
 
 	Version  string
 	Dialer   Dialer

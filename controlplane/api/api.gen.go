@@ -594,6 +594,30 @@ type NewPrincipal struct {
 	Roles []Role `json:"roles"`
 }
 
+// NewSecret defines model for NewSecret.
+type NewSecret struct {
+	Agent string `json:"agent"`
+
+	// FormerUntil Until then; missing: until it is dropped
+	FormerUntil time.Time `json:"formerUntil,omitempty,omitzero"`
+
+	// KeepFormer The value before stays valid beside this one
+	KeepFormer bool       `json:"keepFormer,omitempty,omitzero"`
+	Name       SecretName `json:"name"`
+
+	// Owner A system, or plugin and a colon before the name of a plugin
+	Owner SecretOwner `json:"owner"`
+
+	// Recipient The key of the agent to which it is sealed
+	Recipient string `json:"recipient"`
+
+	// Sealed An age file
+	Sealed []byte `json:"sealed"`
+
+	// Version Higher than the newest here and at the agent; it is sealed in
+	Version uint64 `json:"version"`
+}
+
 // NewToken Names a site or a node
 type NewToken struct {
 	// Lifetime A duration such as 10m, at most 24h; without it 10m
@@ -976,6 +1000,81 @@ type Rollback struct {
 	Note string `json:"note,omitempty,omitzero"`
 }
 
+// Secret defines model for Secret.
+type Secret struct {
+	Agent string    `json:"agent"`
+	At    time.Time `json:"at"`
+
+	// By Who made the newest change
+	By string `json:"by"`
+
+	// Former The value before is valid beside it
+	Former bool `json:"former,omitempty,omitzero"`
+
+	// FormerUntil Missing: until it is dropped
+	FormerUntil time.Time `json:"formerUntil,omitempty,omitzero"`
+
+	// Held Version at the agent, as it last said
+	Held uint64 `json:"held,omitempty,omitzero"`
+
+	// Key Fingerprint of the key to which it is sealed
+	Key   string `json:"key,omitempty,omitzero"`
+	Name  string `json:"name"`
+	Owner string `json:"owner"`
+
+	// Refused Why the agent cannot use it, as it last said
+	Refused string `json:"refused,omitempty,omitzero"`
+
+	// State in use: the agent holds this version; waiting: it has not said so yet; refused: it cannot use it; former key: it is sealed to
+	// a key that the agent does not have any more, so it must be set anew; dropped; dropping: the agent has not said so yet;
+	// newer at agent: this control plane was put back to an older state
+	State   string `json:"state"`
+	Version uint64 `json:"version"`
+}
+
+// SecretList defines model for SecretList.
+type SecretList struct {
+	Items []Secret `json:"items"`
+}
+
+// SecretName defines model for SecretName.
+type SecretName = string
+
+// SecretOwner A system, or plugin and a colon before the name of a plugin
+type SecretOwner = string
+
+// SecretTarget defines model for SecretTarget.
+type SecretTarget struct {
+	Agent   string `json:"agent"`
+	Cluster string `json:"cluster"`
+
+	// Fingerprint Of the recipient; crossdock-agent status shows the same
+	Fingerprint string `json:"fingerprint,omitempty,omitzero"`
+
+	// Key Public key that signed it, SubjectPublicKeyInfo
+	Key []byte `json:"key,omitempty,omitzero"`
+
+	// Recipient Of age; missing: the agent has not said one
+	Recipient string `json:"recipient,omitempty,omitzero"`
+
+	// RegisteredKey SHA-256 of the public key that the agent registered when it was enrolled, in hexadecimal
+	RegisteredKey string `json:"registeredKey"`
+
+	// Signature Over cluster, agent and recipient
+	Signature []byte `json:"signature,omitempty,omitzero"`
+
+	// Versions Highest of each secret of the owner, here or at the agent
+	Versions map[string]uint64 `json:"versions"`
+}
+
+// SecretTargets defines model for SecretTargets.
+type SecretTargets struct {
+	Items []SecretTarget `json:"items"`
+
+	// Names By which policy in force refers to secrets of the owner
+	Names []string `json:"names"`
+}
+
 // SystemMove defines model for SystemMove.
 type SystemMove struct {
 	// Old The system that it replaces
@@ -1065,6 +1164,9 @@ type Withdrawal struct {
 	Reason string `json:"reason,omitempty,omitzero"`
 }
 
+// AgentOfSecret defines model for AgentOfSecret.
+type AgentOfSecret = string
+
 // AuthorityID defines model for AuthorityID.
 type AuthorityID = string
 
@@ -1086,11 +1188,17 @@ type Limit = int
 // Name defines model for Name.
 type Name = string
 
+// NameOfSecret defines model for NameOfSecret.
+type NameOfSecret = SecretName
+
 // NodeID defines model for NodeID.
 type NodeID = string
 
 // Number defines model for Number.
 type Number = uint64
+
+// OwnerOfSecret A system, or plugin and a colon before the name of a plugin
+type OwnerOfSecret = SecretOwner
 
 // ReleaseVersion defines model for ReleaseVersion.
 type ReleaseVersion = string
@@ -1297,6 +1405,30 @@ type WithdrawRevisionParams struct {
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
+// SetSecretParams defines parameters for SetSecret.
+type SetSecretParams struct {
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// ListSecretTargetsParams defines parameters for ListSecretTargets.
+type ListSecretTargetsParams struct {
+	// Owner A system, or plugin and a colon before the name of a plugin
+	Owner SecretOwner `form:"owner" json:"owner"`
+
+	// Site This site only; needed where no policy in force has the system
+	Site string `form:"site,omitempty" json:"site,omitempty,omitzero"`
+}
+
+// DropSecretParams defines parameters for DropSecret.
+type DropSecretParams struct {
+	// Former Only the former value that is still valid
+	Former bool `form:"former,omitempty" json:"former,omitempty,omitzero"`
+
+	// IdempotencyKey Makes a repeat of the same request harmless
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
 // ReleaseSystemParams defines parameters for ReleaseSystem.
 type ReleaseSystemParams struct {
 	// IdempotencyKey Makes a repeat of the same request harmless
@@ -1362,6 +1494,9 @@ type RollbackRevisionJSONRequestBody = Rollback
 
 // WithdrawRevisionJSONRequestBody defines body for WithdrawRevision for application/json ContentType.
 type WithdrawRevisionJSONRequestBody = Withdrawal
+
+// SetSecretJSONRequestBody defines body for SetSecret for application/json ContentType.
+type SetSecretJSONRequestBody = NewSecret
 
 // CreateTokenJSONRequestBody defines body for CreateToken for application/json ContentType.
 type CreateTokenJSONRequestBody = NewToken
@@ -1509,6 +1644,18 @@ type ServerInterface interface {
 	// WithdrawRevision Take a canary revision back from its sites
 	// (POST /revisions/{number}/withdraw)
 	WithdrawRevision(ctx echo.Context, number Number, params WithdrawRevisionParams) error
+	// ListSecrets Secrets that are sealed to agents, and how each stands at its agent
+	// (GET /secrets)
+	ListSecrets(ctx echo.Context) error
+	// SetSecret Set a secret that was sealed to the agent that uses it
+	// (POST /secrets)
+	SetSecret(ctx echo.Context, params SetSecretParams) error
+	// ListSecretTargets To which agents and keys a secret of a system or plugin is to be sealed
+	// (GET /secrets/targets)
+	ListSecretTargets(ctx echo.Context, params ListSecretTargetsParams) error
+	// DropSecret Drop a secret, or only its former value
+	// (DELETE /secrets/{agent}/{owner}/{name})
+	DropSecret(ctx echo.Context, agent AgentOfSecret, owner OwnerOfSecret, name NameOfSecret, params DropSecretParams) error
 	// ListMoves Systems that take the place of another, and how far they are
 	// (GET /systems/moves)
 	ListMoves(ctx echo.Context) error
@@ -2781,6 +2928,127 @@ func (w *ServerInterfaceWrapper) WithdrawRevision(ctx echo.Context) error {
 	return err
 }
 
+// ListSecrets converts echo context to params.
+func (w *ServerInterfaceWrapper) ListSecrets(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListSecrets(ctx)
+	return err
+}
+
+// SetSecret converts echo context to params.
+func (w *ServerInterfaceWrapper) SetSecret(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetSecretParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetSecret(ctx, params)
+	return err
+}
+
+// ListSecretTargets converts echo context to params.
+func (w *ServerInterfaceWrapper) ListSecretTargets(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSecretTargetsParams
+	// ------------- Required query parameter "owner" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "owner", ctx.QueryParams(), &params.Owner, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter owner: %s", err))
+	}
+
+	// ------------- Optional query parameter "site" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "site", ctx.QueryParams(), &params.Site, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter site: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListSecretTargets(ctx, params)
+	return err
+}
+
+// DropSecret converts echo context to params.
+func (w *ServerInterfaceWrapper) DropSecret(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "agent" -------------
+	var agent AgentOfSecret
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent", ctx.Param("agent"), &agent, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent: %s", err))
+	}
+
+	// ------------- Path parameter "owner" -------------
+	var owner OwnerOfSecret
+
+	err = runtime.BindStyledParameterWithOptions("simple", "owner", ctx.Param("owner"), &owner, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter owner: %s", err))
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name NameOfSecret
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DropSecretParams
+	// ------------- Optional query parameter "former" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "former", ctx.QueryParams(), &params.Former, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter former: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DropSecret(ctx, agent, owner, name, params)
+	return err
+}
+
 // ListMoves converts echo context to params.
 func (w *ServerInterfaceWrapper) ListMoves(ctx echo.Context) error {
 	var err error
@@ -2963,6 +3231,10 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/releases/:version/pause", wrapper.PauseRelease, options.OperationMiddlewares["pauseRelease"]...)
 	router.POST(options.BaseURL+"/releases/:version/resume", wrapper.ResumeRelease, options.OperationMiddlewares["resumeRelease"]...)
 	router.POST(options.BaseURL+"/releases/:version/withdraw", wrapper.WithdrawRelease, options.OperationMiddlewares["withdrawRelease"]...)
+	router.GET(options.BaseURL+"/secrets", wrapper.ListSecrets, options.OperationMiddlewares["listSecrets"]...)
+	router.POST(options.BaseURL+"/secrets", wrapper.SetSecret, options.OperationMiddlewares["setSecret"]...)
+	router.GET(options.BaseURL+"/secrets/targets", wrapper.ListSecretTargets, options.OperationMiddlewares["listSecretTargets"]...)
+	router.DELETE(options.BaseURL+"/secrets/:agent/:owner/:name", wrapper.DropSecret, options.OperationMiddlewares["dropSecret"]...)
 	router.GET(options.BaseURL+"/events", wrapper.TraceEvents, options.OperationMiddlewares["traceEvents"]...)
 	router.GET(options.BaseURL+"/deadletters", wrapper.ListDeadLetters, options.OperationMiddlewares["listDeadLetters"]...)
 	router.GET(options.BaseURL+"/deadletters/:id", wrapper.GetDeadLetter, options.OperationMiddlewares["getDeadLetter"]...)
@@ -4843,6 +5115,159 @@ func (response WithdrawRevisiondefaultApplicationProblemPlusJSONResponse) VisitW
 	return err
 }
 
+type ListSecretsRequestObject struct {
+}
+
+type ListSecretsResponseObject interface {
+	VisitListSecretsResponse(w http.ResponseWriter) error
+}
+
+type ListSecrets200JSONResponse SecretList
+
+func (response ListSecrets200JSONResponse) VisitListSecretsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSecretsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListSecretsdefaultApplicationProblemPlusJSONResponse) VisitListSecretsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSecretRequestObject struct {
+	Params SetSecretParams
+	Body   *SetSecretJSONRequestBody
+}
+
+type SetSecretResponseObject interface {
+	VisitSetSecretResponse(w http.ResponseWriter) error
+}
+
+type SetSecret200JSONResponse Secret
+
+func (response SetSecret200JSONResponse) VisitSetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSecretdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetSecretdefaultApplicationProblemPlusJSONResponse) VisitSetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSecretTargetsRequestObject struct {
+	Params ListSecretTargetsParams
+}
+
+type ListSecretTargetsResponseObject interface {
+	VisitListSecretTargetsResponse(w http.ResponseWriter) error
+}
+
+type ListSecretTargets200JSONResponse SecretTargets
+
+func (response ListSecretTargets200JSONResponse) VisitListSecretTargetsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSecretTargetsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListSecretTargetsdefaultApplicationProblemPlusJSONResponse) VisitListSecretTargetsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DropSecretRequestObject struct {
+	Agent  AgentOfSecret `json:"agent"`
+	Owner  OwnerOfSecret `json:"owner"`
+	Name   NameOfSecret  `json:"name"`
+	Params DropSecretParams
+}
+
+type DropSecretResponseObject interface {
+	VisitDropSecretResponse(w http.ResponseWriter) error
+}
+
+type DropSecret204Response struct {
+}
+
+func (response DropSecret204Response) VisitDropSecretResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DropSecretdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DropSecretdefaultApplicationProblemPlusJSONResponse) VisitDropSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListMovesRequestObject struct {
 }
 
@@ -5180,6 +5605,18 @@ type StrictServerInterface interface {
 	// WithdrawRevision Take a canary revision back from its sites
 	// (POST /revisions/{number}/withdraw)
 	WithdrawRevision(ctx context.Context, request WithdrawRevisionRequestObject) (WithdrawRevisionResponseObject, error)
+	// ListSecrets Secrets that are sealed to agents, and how each stands at its agent
+	// (GET /secrets)
+	ListSecrets(ctx context.Context, request ListSecretsRequestObject) (ListSecretsResponseObject, error)
+	// SetSecret Set a secret that was sealed to the agent that uses it
+	// (POST /secrets)
+	SetSecret(ctx context.Context, request SetSecretRequestObject) (SetSecretResponseObject, error)
+	// ListSecretTargets To which agents and keys a secret of a system or plugin is to be sealed
+	// (GET /secrets/targets)
+	ListSecretTargets(ctx context.Context, request ListSecretTargetsRequestObject) (ListSecretTargetsResponseObject, error)
+	// DropSecret Drop a secret, or only its former value
+	// (DELETE /secrets/{agent}/{owner}/{name})
+	DropSecret(ctx context.Context, request DropSecretRequestObject) (DropSecretResponseObject, error)
 	// ListMoves Systems that take the place of another, and how far they are
 	// (GET /systems/moves)
 	ListMoves(ctx context.Context, request ListMovesRequestObject) (ListMovesResponseObject, error)
@@ -6801,6 +7238,130 @@ func (sh *strictHandler) WithdrawRevision(ctx echo.Context, number Number, param
 	return nil
 }
 
+// ListSecrets operation middleware
+func (sh *strictHandler) ListSecrets(ctx echo.Context) error {
+	var request ListSecretsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSecrets(ctx.Request().Context(), request.(ListSecretsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSecrets")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListSecretsResponseObject); ok {
+		return validResponse.VisitListSecretsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetSecret operation middleware
+func (sh *strictHandler) SetSecret(ctx echo.Context, params SetSecretParams) error {
+	var request SetSecretRequestObject
+
+	request.Params = params
+
+	var body SetSecretJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetSecret(ctx.Request().Context(), request.(SetSecretRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetSecret")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetSecretResponseObject); ok {
+		return validResponse.VisitSetSecretResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListSecretTargets operation middleware
+func (sh *strictHandler) ListSecretTargets(ctx echo.Context, params ListSecretTargetsParams) error {
+	var request ListSecretTargetsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSecretTargets(ctx.Request().Context(), request.(ListSecretTargetsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSecretTargets")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListSecretTargetsResponseObject); ok {
+		return validResponse.VisitListSecretTargetsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DropSecret operation middleware
+func (sh *strictHandler) DropSecret(ctx echo.Context, agent AgentOfSecret, owner OwnerOfSecret, name NameOfSecret, params DropSecretParams) error {
+	var request DropSecretRequestObject
+
+	request.Agent = agent
+	request.Owner = owner
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DropSecret(ctx.Request().Context(), request.(DropSecretRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DropSecret")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DropSecretResponseObject); ok {
+		return validResponse.VisitDropSecretResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListMoves operation middleware
 func (sh *strictHandler) ListMoves(ctx echo.Context) error {
 	var request ListMovesRequestObject
@@ -6949,175 +7510,196 @@ func (sh *strictHandler) WhoAmI(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H3/c9w2sue/gprbq2zuUV/s2L6N9MsptrPxO8frsr1J1UV+zxDZM0TEAbgAOONZl//3K3QDIGcGnCGl",
-	"keJk94dULIkEgUaj0V8+3f1pkqt5rSRIayZnnyY113wOFjT+dNHYUmlhVy+euR8LMLkWtRVKTs4m70pg",
-	"PDzwlWGimGQT4f5Sc1tOsonkc5icTeIzk2yi4R+N0FBMzqxuIJuYvIQ5pw9bC9q9/V+/nB59y4+m7z89",
-	"efT5T5NsYle1G8dYLeRs8vlzNnnaaKP09pQkfLT0N6amzJbAaj4DdgVTpSHM7h8N6FU7vZzG6s5lzj++",
-	"BDmz5eTs8YOH2WQuZPj5QWo6z4AXL8HNP0WnC8MqYSwU50xYw0zFTQmGcQ1sqYW1INn/fPg9K6Gd4joB",
-	"kbD9lBs72+cfc8C5/R4m+6KAea0syHz1f2G1Pd8f+bWbHtNQA7dh1w2fA3OTAGNZyfW8AmPCfEvgBeh2",
-	"xp1PHLlv9Ez3wcO/bE63y7MXR/+PH/3z9Ojb4/8+O3r/H2m+fSnmwrpxU4xY4R+7Xy9gypvKTs4enJ5m",
-	"bi5i3swnZ4/xJyHpp5ZsQlqYgcYvvcIxP6V2CP83cI8Si95e1StVQJ+AkKqArwzz30zNRhWDZ/Pk0a4d",
-	"IPK//yVsw9H7/5XehVfN/Ap0H3Xoj7tmNFV6zu3kbNIIaZ88muzdjDdQATfwE2iDlEl+eOH/emNabC70",
-	"sxvJ1EoaQGH+WqurCubun7mSFiRyIq/rSuTcbdlJTU/8x6+GZtl++E8appOzyf84aW+LE/qrOQnj4hfX",
-	"OeDnklu2BGnZUis5Y1wWbOl+ZxUrFNLGj4K3zczPqdaqBm0FzZtXlVo6amzy19+lFZU775JxyVRVsFzV",
-	"KycDhGXCsAosE5IpmTsOi7tWcAtHViBDbtAs61xWCXbmlhkxk1CgbJSwdOIldzOdOhImB8yVlJDb1Pzf",
-	"KcblCo9IxrhhU67d/5wAUxKYdd/j0ixBG3Yt1dK0418pVQGX7gMgtaoqGn/YGqFWeZlm5E3mzSYVN/Yt",
-	"gBw+/JyL6kp9/G5laf/iW/0f8a88XwQ1ZMjMpBdxWxNAkdKzfaAXuH3MrSs1ew25WoD2vLc+xBuQsOSV",
-	"YUthS8dz8LF2B3WDB4ZMXsNCXY/ZNCNserXGctvQQSkK4WbKq9edA0QyJKG6udP2lWFqKVmuGul0vozl",
-	"zbypuBULYFOlkc+JXeKU1NWvkDvSfTyaqSP/Sycxjt/w5Y9gDJ/BhIRPEGO/hDsHFxEYsMO63WOyyQ0b",
-	"DPV+cyKfMxIcL4VJCA9hYb7+j12ijCTQ5/gJrjVfbS2GhkpOpK61WvCqfzemvDKQbUwy55LrhMR5KywY",
-	"kgMzJ8ssmwpt7Dnyn2qsExVzxquKOdWHxFxc56hbHLWLF/Tqg1OvX4SfN8iRTRop/tGA/7PjLyf4xQxo",
-	"A3YR+Bk9tUlR//IukiaOoxFyVgGbA5eeSk5s1qCNkmzOV4zju+CvnBJW7hqygGQzUC3AIBO6i/uXSdHw",
-	"ClnUDdqZSkuii6YQ9mkJ+fU2nxVguaiSBxSkDeJkiGRw6ulQMmYTdd35ZrwVNsirriftNJJEdit7Li0x",
-	"4cb1m1uvtGxflna4/LpaJYdo6bZLeo0SPdmk5KYcTkIZ1cEh2+PnkFpLrWEhVGNueAii5sndEq/cQfO0",
-	"z9qVx2/4Vfbu5kHEYcsWWzIx6xjbCWoMF5ldhWub8xbcjrkl8VJLiAoU7IYtS2Ugobg5bdFrdlcrJmzW",
-	"lbAs3NUpdsg1jJshqQxm+AsioTn+AB+Dqfv2h4ujh4+fkNZrWN1cVSJn17BClfJXJSSz6hqkYbWQTPTo",
-	"PJY2arAyYjlpI0F4Ol7w/Logc45GfJ/tYwxHVhquJWZLpbijKdb5rpFFBX+vK0USc8SNe4Wv7j2oKm/m",
-	"+PnNafv3U7N6WnI5g21uzuPv1/eSFwUUGdMwV041VZrRk0WK8FMBVZHg79fcliawBD1EN2IhplMUKvHA",
-	"b425ea6vhUyw3N9o7MKTJDW5XoVcQ13xPKVRO0XUrIyFuT+b+CDj7C398gpmwl3uill+DZN93IRTz4K2",
-	"6Sme3KSqMZaEfkLm7GWMN7AQaKw7kdNVUHZK0/hgx87clMu7xXEQlYlda3XIoRMfLbpmIEHzoA1smEZc",
-	"GJKesAC9YhqMVRrQ4vcm1WqgaUQCb1sOypxr2fP5H3nhvgXLvTPYGrcid+DWkD+XYEvQyPXOoly3xwXZ",
-	"6VXwJW7b5fSnV0lb9Pm8tiu2LEH2DI/mvjvPUsnkXvTZuInB+l4fzni4iATPabhqRGX3Mx099jmbLEAX",
-	"It/7xk/+seRt0WHDda7onsXuZeJdjHGvOjsTKLF+INt5JmUHDfxaC5mLmoy9dSFSd/+023UWHnTUddf0",
-	"flWqHTy8smOS78KY6xO8oRLSy4XbqrCqRL7qP1Sc0RPuHAnJpkrn0Jq15P0CZgSpZlJZlju7q3spdo5a",
-	"r29kIEnFusrRT9U20JO4OYL3clspxXOYIgaZpeEGNFwkL/0xZha3Fua17d70HdHaY4TlvDFpAsIiuIlH",
-	"+ZaeVqop0H+TkZQTli25YWbOq4qBVM2sdJd6rubAeKXkbDLayMOpvei5K9K/vob0+pV8/rHkTiMoevQX",
-	"bnpMYDzcqd+rps9fpxqd97vy9iulkQff4uNrLsDtLSfe2qH4Jf6w5MK6f25x7EtuQTOkvGE119fuyodS",
-	"yGLNsujGPrbOGZ0TolycXiBYu62RUH5U2r3Aqx1Gb6e7vpHejiaa7j7Mh7CVO6Lhzmzlza3vGGCqBgod",
-	"1RVfETEKqMQCNJKiECbnukhaZNnkmZhO+wyW4RTwhk9i9VOt5tvMdIoeZif/ANUhf2cMUxKtGuaw2aAt",
-	"zgTfzuL6kpSO3sxOhNGU/OHjJ2d74AnZpDUbewVn0hO25vqtuClZzS3KSUckCx9jfLtjhc35x+7Aj06/",
-	"fYLO2+4vHyRWGFEAo26y2zv8+kSzNzrHyV6jqsUYC8bRcKA6EMSUNymtd3CkVcJIzENIknZnbh6I+AF4",
-	"ZctRburWDtpWsDTwYjXA0UzPxbGSM1P1Do5LhOw01Epb0+O6OpxutMuDv+g7ECWtZsOjk7sNJKdOxVf0",
-	"jxzEwv0rSuWM1SALIWeZv0nd3zg6gFppnQ1XYmpI6ZhOG1OkcjsaBwFS8bRZ2avOBL/BSF2n5IVapnlq",
-	"jx50OH1mg0fDwXZbl2LQl/EcrPPouj2/+xudZ5OfENJ20Bgb166qmrlML34qqjTFStHDoJWQkB5r7lXp",
-	"5AbAAoJPfvdKcUadF9px+xb+BkxTJYTkuABiX+QLHb2OsMPlbXc39klcjKTFL6SW+KNaJJy/V0lbWDkB",
-	"AdwgIuGczYUxQs6ixZTzObjbH4Pw0ocmDFTT1MlVVbHTvYoeIYHilHyx6THe9pnSYaZjEAuSzvcBAA4J",
-	"X9e0akwp5OyMJJvBiK+xoqpYyRcQrJSgY6qq8KQ4Z4XmQtKrVYXYRm+Itw99ZS4ljusMWJGXwQ1RKAnn",
-	"cdvOyH0Hy0BlYTzE5FJ2Qsthqk4R95+edCiaUsl3iLle68wHucJOu+dw/SO8/xvsHq0zD9xwTNaySdji",
-	"NoATptZ3MA6hHuEBu7lm9AqWa567EUGjEN+4MSLx/6Qhie4GrUYYWm9UBeuQjcdj8RppeA5No4dq0ZW4",
-	"k2LrHPmKzxGdi448pRln3he7cbWKKaBY2GZpVjTk62WmyUvGDXtwOs/ceZ0rY9nDR2XrNhTW/ZFsorAj",
-	"3zzc4Tw/MLS0lWHDYcPrI/dCVrc3xC9hS49+C7mSqRDhW3dWWa6k5eheGwDL64umPw1gLbqdNm4uJyav",
-	"pVrK7TE7Tr0jcy3qI1UTJx3Vyj2jPR9hWE0kEJ9vXqJAr0HVFYV2aq1mms+T9xliW1PIy+eEhYnasJpF",
-	"qVlyw8J7w1wRgaQpZ3dffKfixrISuC4ocD8YnzrVABFZuRGhlagpFNxyZ0Fc79iWfXs/Yp8C1iYJUHDz",
-	"yUsupPuhpFQCtfBBNbw08Ci39B7qLthlrKYNoVIZe+YsSWQgMolC7CeB5InK+eaWOh2MFaJAetJ2Zk60",
-	"IcZMGA90RoBoH9iix5Ym+ZtIalESzjykGTcwY1eNZVKxOcyvcBnLjrKxUJayG5Q86vwbetQMme+jlZcC",
-	"YyAEixbpPsDVgsvuxOeIQslrCCFS31UqBcFDbOQYWPPNPIj4FT9A/xzfpEEgV2HqgwRLgBpu80PG5qp4",
-	"cOoYzzw4TbFZIWYiJbs9jsOAFhRCTBiZI+hYQsrucMdEKut0XgLio43TIF6fS+Yowq2bO18ZJ5002jkz",
-	"xZSMUussjlCqqujz/5Sq0VUqL8hpB9afyWBjYZ6Ae+OcTcVHKOiYIsQLt2sgPkF+r7znYlNZCW6SGNPE",
-	"66Q78y5AgI9gVw8KTQQQjeWyMD7HLbm3a2LTjFE0HVVeundSh7yCaeLSI/Y3bKrVnEn4aIP/GuTQC7Ui",
-	"l9HtcgC8p3fbHkb29jQiDnGG4xV4Lhk4R6fprRNyr1A0jU4wzVuciKcXnoSmdiRD0i3dzzU3jnvx3uRT",
-	"i9FzD245I1SzWwDavFcAMnA7McTacZKAIw4NsWjvD93FdD72h6oY3faQXzMUPnvRWjEpjM5Tti5bswAq",
-	"RD4LFI88nBK9OyAZo8FOhTD8qloLCHfObj/U7UaW3E5bds046+Ja4hR30uIQNvc6TuVmhvcOh2cPiGSX",
-	"R15rpcfMH7/tLODUyRTS8fMNnNFW2B6HrNU8hxcJmX1RGeWuB9smR1ZqlgxWeXf2hm5mbW3OTk5yrYwp",
-	"VH59XMAiZO6Zk8vm9PSb3JEU/7UfMumD67SSuNqMdmXHPr6wqb3csWXRcthc0X++/dsr5v/KhPTXxZUq",
-	"VqhYI6H4HJwJwVnMT9+7MD+VniXUyoz2/4wGDTvFe8sh8DCk1+zMqU2Ajf1oqQV1LurR0dykeugh8ihr",
-	"B9umqNyanjCesJsOWuk1BTXt2hY7cYgd9T9xjGNeY3JJ3psrpHfoIpPhjOmaHXX9T5WegkhmdV5415RR",
-	"bM7lyg/ufoPaphsdNFnpqjOzobpRdMKn1S6n41ZV5rWFqqLsPTN49OlglVTDtElOxdvIM7AGjVSlKb3V",
-	"Y8AsOZFTIHGlbXpA70ehEKbhwmcRT1VVqaXp6DjegSPVcI9KsxnUGGoJhm0L2Yye/eMedbmk/9Ae4Hbu",
-	"Wpw3v5/xfZ+pPtYxflBle08y/Zpq5D6cXExEjYxYRgs1uZW49sOkpxUB09u0Qp9gQK0rHUHr58TsGA0k",
-	"/f+DMxY+BFJ65t/yqo+BRkQEaPAiXfH8uqknaLUsxELppPsoDex65fOrEF9FAjdEpAzzmHHmkVgD4cey",
-	"gI+DbcJBIXoEBwYwoZ8MfcaPkN6/queSLYpRaWqUmDr+DZ2+yBG7no4w48x6nCe+Lk6SG70Ljw6t27gl",
-	"lxYKSq4gl00sq9OD/dqeTO3ojRAXq9S1YwnHZ+kR3kI13R7lhQ2DxGg4Xi4+BjzlouoBiY/FF7QLTcQP",
-	"MMMkwNOtYrqRfW6eqRhlERKHfS+qNJIy+OY2qWIYJQCxYCaPyPdK1dV58SxoJ9ewIiaIpS+yUKXC/Ybb",
-	"RgM68nqc3X3ovehBSSiLnByCRNUsOA4pVj9qbcbyVM6dVwm10x8ae+5Fla/rQOlDxkK9M/VxwC52ANpQ",
-	"1ztVGxT+7jF31gbLxcF+9ra4jD8GbczeC4/My7DAsK3DJXhlOgcins8dQvLCX7wjL+E5l2IKKSYPfzn+",
-	"1SiZsauVpRoV7h/rQd8njx9/82RvxYPIvXs+dewUEiNm6994eProL+P0griy7qd3EfBmxSTGyjkNM6Fk",
-	"Kme6qkia0PHHamo+aWfNu40MbA5Ze2JAuYlt/+tdf3N4yYquDN/SFJzpu01rDOn6ELGGUF5tQIieMOk9",
-	"AvafMKj+ziboh4b0A2Q04x3rPIQJExSrW5gvNMJrAflY88XZ4muESkiUb789fbxeru5RCkA3nRqwSaJH",
-	"q+Z07wb4UTKa2I7F3reV0z8PZ7ofiAcQWpa4yvsvhovoWyAVJa2IRM19EB9u2XTBFdaR4nuZ8W2uahi9",
-	"Pf8WxwPFcS/ZPQprqB90rURbOk47rgKabqRMIjR/6hpVusGyRdC6x0gJ7MkCvWM47cX6DLJYStNp0BEd",
-	"hem6x8zjPLv+NnLLcbmimD2+LYx/fQX2mDXSNDX5+NyLl1IYpqoC0UBcBkytySiWaFhTzzQvyNIr3e+U",
-	"zOGYERymgy4gw/R4DXGbN1qTd65NDpyCzT0KdwFaTD3iyMfKo+VIJcmOvGHamfQuHA3NYc+GE/3Irjmn",
-	"pDcflY2rwIiHsCaYJu4vZO+m9nhZDkDoe+hu8FZ2C60FPo3z35UuuWbTdDxFDdZfCZBmyv/xxSiySZx7",
-	"rAxjmhq0ATI1nL1VaL6USaK+wWTGsbXUlJwKPU8V7/OpkQxTzKdMacd7wmABsbTtvuOuHHQ7tkkzG7Lo",
-	"rvw/234Uf+mlogXhiG+jVro52zUGy6A4Z5Sw6StSDAIw7a9rh5GgUNhulGk/1s5Zr14yZPpztRjhuaGK",
-	"NWl0ehsI3AaqjKo+Vms1V/1BEuGrrSKYRGw4hZzk4VU12LkQNn7cnTMWFDPMnUIM6v0pGwJurR5ILKK2",
-	"5efAHei4O+Ly/CF5v+MEfxcjv7eOCHcz6YZV6tlSRf0fsl1VqMLrhzHO2qJBd5PYvr7Bnculs0nxTrnR",
-	"VeKRtREkK2CJbBKgiGuOsCBrswkv5qJ3xAp1hJGhspsCArZo1pE3W/t718lg/cplX9rSqMSiFIv0VLLp",
-	"q2hyT2X5xtQeFpY5drI9jvKeaPqFT1p20rsxeFfi7kV9dShacTcwIrJE/xSbEXdBCuadqu53terf7EOI",
-	"LuKam3uV3mme99mSI2bhRumpLTwuhd0NXoHtDUnRXlJaAiGep01VJXXbUtXDV/CDqneEjvYU5cO6LRRv",
-	"DdP3n99Z3rFDtRskOnntlQxaAEn9LNxX0cMaUmOGe1r31Xfqcx/sKrkw2rNgrmH5Y08dxVDQO69Ufs0q",
-	"MIZMcEIZtoWY4nQHLdvqRuY8Xb++heRYVddQYC4Pwz4W5+TZQPNqLUjcVzoi2Kdxdj0sIc2U1OURly4V",
-	"i9lVKs+UvKqwmt+G3/fRDW7mn9oidz0Fv9w54FoYJYMNhqlIX1FOlAnh1E2e19DHZCWvLOxPxAgtXLhc",
-	"4bZspIg5GrinoKp2ojC2k+lWcR0e+9EukIIabM5/xdqVkf2cPdlJWggG4GgYVgBtePKk2ObnUl3MX/SZ",
-	"4WNLd/6G2O92wsllehV4dMjwcCEBrB2RN26j37p1eiUNuE4hfy+oNHGsW6v0nH0srv+bQMyiIAiz/9FA",
-	"rsFGVDOSEU8BDR6nUlpbUy8SIaeJg/9Xp9pL453nWUCOYC4pppVmAVcYSghQBdGaC21imp+xTX59fCkv",
-	"JV28uTs7Vw0mdVa2ZBKgMIwzmp1f558/+BKu/0Rz9Yx9R391az4+Pv7w9TG7kKtLGUs8IsRLAy8CBszj",
-	"FIyaAx3q8B3HIVkH2YqChM15XgoJlJVhji/lBXv9t7fvsJiuWxf7sNH86MNZ20spJkdhN6VrWCEh4i98",
-	"DxnEeV7KeIT9+UZX0cNHmG1lqJy2T7oM75E3lLufp5XI7TG7YLTHSN9SLeWlVO4qV7Jana31eOJEby+6",
-	"sVQqeVE7w13K55gkgNd9t7MN+/Ob75+ybx89/t9f+0YejlpXFbAPjoU+4DI5+5CrAj4cX8qf8SLraS1g",
-	"SxCaemjQ3mQeP+LJYBXjlLXJ2l0tuacYtaJiH54GMP9RlDRnjDoRfOgwGd5XIYUYIt8ds589VzpWcf/3",
-	"7u+zNvuY9maO+24aHT36l5JKzUZyOqUp6o8knzN3XyDww30Jb3XLci6lIiYRkj1kJmNXgHg6JtWlpGRO",
-	"9xS7AjevvIQicy8SAjysInqqHIUKbnnW8h1R51J2yPPW8srv0LJcnbv99ihDt3g0obAhEAURQsEOZHz/",
-	"IC4SZIGRsg+N5AsuKrf7H9ifH59+8zUSIL7I/ia3X8HtxMcffX0pHTcojUzhXmvzsAoMVGy1I1s/VlsH",
-	"kFmoKkPRjErkIMl/65tEXdSOkEcPj08n2aTRVSchZLlcHnP887HSsxP/rjl5+eLp81dvn+M7bcrKJNIU",
-	"D6RWFat9UagIKpo8OD6ll1QNEhPyJ98cnx5/g459W6JsP2ltoRmFvsmlIpR8UUzOJs6KuwgZxGv9qB6e",
-	"nu7oRTWuB1XbASbRherC8RtJ+asVtSLDZ3xztfTIcaqd/lbZxDTzObq0J89975ru/dH2GYlxNH+3te1G",
-	"LJ8Z1HfzHIyZvHejehqefHJz+9xLyr8CURLJ37Zp/CW9gPaRE2wG9/n9XdM/RftoIxyA5O4sBjNhPxlP",
-	"sG8YKn0qhRpw+lfMRHYHvVqxZal86W0881LFOyv2FcOoLWayuP/UcfQhhl26cJ+9zT5le5/baIr42+zs",
-	"hW/Ldvt9fQl2s4Ebl96yFDLDuG8WbhrOCkQEDGCAqdL+HA3igHCJzsQCJGtqvEixMVZIHYdQmfG8owe6",
-	"28ygB02FCC+/RhuLLqBrqO02l3yPc/sXYBO3UOWMzgMwyl/FAtOjl6So+PJWqBlih5Yx0oFeGcwciLCm",
-	"0LlQkpTKvKK4qEB7FwyC2d0Vw7EkWNt7BTXYbR54g1P4F+CBN76BziFu3SLKhq8M02JW4sEzNfDr3o1v",
-	"Cuq62q+g4BNbe5BMa4mR6kQLV/J+pHu4est72w22dw99fG3Ak9Rf9m43OTaXSmy0r6t0gI3+uVShDw4e",
-	"9wyhQh3yx53Grets9AmCe1a9+/0T/jns+N3SiZrFJRujts1FNORKo9m2LL1P6JbEe6rmdUN97rbKL3EJ",
-	"yx7y5W1THE+5TYjYte9O2lZPYqVaksrLNXpONPuGmVCfbVvm/RVs6L1zh8QPn+hRSP1CQxrLdnkuA4Bl",
-	"W26/FZ3PZdQ1FqkWrYVO/4vOrvjw6Nq2nGy0DNpxbWHU+ph9jzY/GiAaALNLzDFz1pDVjaF+klilRS2Z",
-	"kmicFwo8mk/MJMH23gU/vpJADn4r5rC9s9/BTMg3ygYkxrj7bP899eCARzP2Udrmjx95cYgj+CO/Bu8Q",
-	"/7jeaq7bDn/ofp98im99pj1PBwG7u/8yZBRlof6bV6mxwt3alMiyCUGBlKIyVwu46Ex83ObGN188O4zO",
-	"8iiZGOhLtCJzQxHXcyC1A2vw07mRG/SLm9MmysXU9xvu8klofjjsqFMwFLcbTyweVh9diVaKJ0zCZPXf",
-	"+oJ2+PR+TvsLv1sHsmJ3H3j81D5+8InXfXdwu+nn5Ezl3i+JSA53mTtDVsECNB50jABPRQXoiuW5ZeGX",
-	"/oNn7BqgRuy3uAbGL2XNjVkqXZDRg56sbx5ilh2ZPRtdJ0mFMfacfchbn6K/YWk17OiIlLIPPhLBhCUP",
-	"55Zy8F3IOx/BDyq3YI+M1cDn63zRZvQIDx5LNMlPVS2o4JzlCBOebrRpm3JRubsQf7P0UNTb6wio+vmo",
-	"TfQQX8Mq1iiNSgSnm9gXXt/JS6hrnHxy/xt8bVz4nnYIuffVOlHnJrmCNBBUxQO1GGNVbc67lUc15FZp",
-	"bO2FDewQtrTvcvHd2EYawaqAe7hSQp3NA14o75x6QNWQAxy9s8n79tV2YBD774affXlkjq7vbEPlRYCG",
-	"sb7qXMFtYosC7IJaI5hS1IfR7zAg8p2icqgHEfYRIPJ5PZLu05Tu7JLxTSOSlp7CE2WwTOuhnKWtBRZA",
-	"K0mGKYAXFTaM2h2gaRtLme2dTTk6Aqh6GHW2Wpa5E5scNsJC47hdRMLjJwkIQnqk4Am89UCEXksPgyng",
-	"iXF+T/6cjS5oCQ52TzDPRd2+2CJ0gjsAVz+jrjgipIUQuhXdCTOluvxNQIxt/j75JIqdobNOg7axwqt9",
-	"1d0297MbfbpJ0e7GgUJqnRFD3WoPfRlK9hPfsGh0qGWzhSCbKXDqzfYV9Iy+cLBNzL6UG8vncA+6rx7e",
-	"E585vZ98BUtnN14BFW07UABHoLJBgRu8RwrmAWhD2U3HxMBhod1uvt+fOz0imbkW9dcYnSHO98mDKSXV",
-	"ffGPyH1Iyd8B9513YG1XQPG22O0SlVrZ9lZjSrv9l4zPuJCHu5/QTeaGzDZgPKLdLkYaQ5KT/X2508HO",
-	"q4rFJN2ALpFqecy6/X0K1WlAgGa501c6Fc35DLxVIbSHo4gZBgIqMU3r+Dk8X3igzs5AGPqX3GEScuZW",
-	"G+tBIZKI5wT/bSz40uf9atU6y+1Us3YDUe/yTqYckASj/qDq6Hoh4eIILg4CL/oeIahUOJ1QqE6CyVCO",
-	"S2MHZYIAlqru8JtnMc9vAbCwW/1/3j42Vq7dg4a63lwzFXVsp397wl+ECgZQmRAVisDPxlhWKXXNuM0C",
-	"1H0zILl+4OPUws2FLUuHXl2Jewjfb1uEjt2v+ObvVglKOGpeYUr07ff+LV+FOGCL9UE3KhXWVwQy6d3t",
-	"MnZd7TNCfF/WOzwt/gtJ68EnA1GLOkIL+1Ckxsztz9nk8ek39zoVDyPGGd3OQ+LTDiZnv7xfBxKESHvn",
-	"k/Q9UimcUEU0+TL6yRC00+dTobyBk8p33AzHeFOqSvtdKNt9FyeGBv871t64d2dX28Uz6fDyKPKpamRx",
-	"ztR1bPOCG4FoqaZyVl+sLXEIzAM2nuCMcuLjZtIXMP2pe2x9r3G/owGYv/uWfN0+dofEXe/b0INmbmd8",
-	"QETz6+2mam3JZuoZtwWvygb4ny+ofD+h6D8KY81GpsbWLfcUM4XbphNfqLN5rZXkoDN4OAwDkajY+P5G",
-	"mz56hsQcARFDZg1iag+hLRWFU4/CLCgOFD+FurEw0UpBRCzVDnbaVR9er+XuANb0nU4GxTtSriP38s3Z",
-	"6UvEWu7c+GehMcyBAJftBn9lGG0V7TQebGOdeO+GoPs2Frts7Rayb+iRO6RcW3a/R7jSLNtinLEqkkKH",
-	"t6YeSrcnrS/CpH3a2JICRcYDHkPiyBpUzLdCSt5iNE4Lb24rlQ/xkX1POOo2RUoYVkJVoG0v1ZUqVj4z",
-	"Yhnudz9ZBA9RvpVViH0nHHR8jvpXXcp0Ayv3GFLVV7N3rGahYJUAp3Y7I1jCxyRcIFSf9L3b7vFQ34EF",
-	"1O2+cM/63Fr/iBR62zdruD3L/8AXENkM2/0RopAaRGROmVmpRrOl0kUvn0Pbxa5fjISH7lKQdMrf9ogS",
-	"f4az0Fy89RccBjUSaLHWSaaVXNdQ21DhojVYQwO1PcobopYIA4QVwTHHwZ9f4dEgbQF4YVgoqhgaOgaH",
-	"YEgt9PLjGlbmPPg1CRZ0KYXPi+wgXnxaraBqBTk34FRJnwMcEqFDbQOUPlBVxqdA04w7hT5S8uOiKN7E",
-	"uq5fpIa5WUr9npXMNXm0wd1YLP72XIyoYbwP8FNtADLU2SWQUayXnmTkrlg4+eTzV3cGg2+67/49X9bz",
-	"blW89eLKPeHg3XRzvzDBtXOAULH/Gt32pVqyKdcMeF5SL4ySeynRaX88dLdOfEb9Ph3f12ZrE7yXnSYn",
-	"LdiJKh5S5QYsqBzaOmz27NgAuGOX+VB8dQfanfL04VB8lH1pEif0HrhnVWSXxAk1Uw+khhCHOCaI0mcU",
-	"v+IVc/KJquV/3se2/jbF8vSGigQ8fvjo4V/+QsBaauk99e0OK268Ro2niUwrdx/qAvQ58mmro2tgvMLC",
-	"u4SoaJVtOg1te5EEcJdgp8L3bQWsM+ILPAQ0fQlRpnxlMl+rpwJ25SQ35ROlLtfXjV0ryX+AE4JxxJqj",
-	"/zwAxkKvgv5IYs2tBe1e/a9fTo++5UfT95+ePPr8p8lNoFv3ewqJcl/OEfzhMIbvW/DpFAiVr90iqajL",
-	"BqZ5/xmsQ9uyATZu5g9hFu8QZ9AHjCzVIiaWv4JZEwwTd13EpChk+e274LWbxR/1JhgTmrsXJnxNJcUP",
-	"cAsghD1c9uP4jsow31JXeafYtNEYFNlSV87bcJRcZU5dafWXBAfSfP6oPEh9NL4gFgxVuA+Q5ywKkDfk",
-	"Qg2mmd+WCbugIo+6tVhIlKdE3Rv85L9l3T0xGpH7IMhLdLb5cme+g+JNeC6U2R7OdXjpdq7aF8Em7Xb5",
-	"C4H4oNZuNZvsVOLCAl3oMg5tFKj619z9c5tlQ1XEfzPtPTHtz7ES+8HypIKXI3QL7WNXqiK/zzUcnhrL",
-	"CV9U3sZagf90zRVa5kbKRtFtRnAAF3QpDGb7eYMyVNXsAcdFT/4g37Mb3+M5hGEVBYZwyHMGbXHHSiCY",
-	"Owg35Z7DyovBVk0qTLVyZyf2Uvgi/b80zftHF3SaT6SUnzrWPeqUr/AlhH1qmkdMegl9oGIa/tMtykdN",
-	"W36O1TycUdlpktETRPKn48R3k9hVcw+f6LDKnZ/pfmdv24jjINGjjb4/+6n1ifqr7PGt3/BQURzyfsTm",
-	"PZCYHOZD+TBQ9sZ+cOGOQEdwUgOcgL0TeRkr72KnRACfGrzeIwjP9KWMh5oKWhpfQDa0YqaTH5oROeUu",
-	"tl/pFH5v/emB0VqHeiocF1zqt2SfL0ZB++2c6P08/iIc9QNIY8TKBgjnbaTJSdtHqU+oRDDtlytS/BT7",
-	"8jYPrHe19x66Tm8gaAoxnfaS/JmYTg9xEvslrFPQqE0AxQtbj5ew6/bgkm9qGYgqdH/vNqjryTSaarWe",
-	"Ub7dYWBnb947Tfd1W5BCbnp4w9Uq7vNBauqh/I0b4EEUI1hmnN9zh5/ytxHxfwR562/r7Z6Na+35h26o",
-	"7nQxG2iQeTCvCNr2Ms4l9B/oVGb1N6CvLSRXVDow4Vf08/jjXP6xP9wXaLod0BSzW1eRZMB1JUB31D7M",
-	"wh3OlYd0Ms7ARigaFZQOmi3l8WIxvHUuDn0M4swoQ1wLA7vci38Uzu20kfmCFNd3G8LmcM7FTYmK6OXY",
-	"l4LgUz28S4lh5iR2iu31Ov6oFneLRnUf2AVFxSlmzJbu1DayAM2WfHUwNCp1owy96UPxS+wuSVIBBf86",
-	"cCyUjd1H3RtC2gPH+J6XwlDWX8F45fTMWRnqBQjqjesxuqhXYoF/68sP+Bbix30A9LehatHvP62E2hff",
-	"KQacMkocOw6Ce2My0e6z9Y4eucsSALEfZc/pamu9mw3f9+0J9p/dsded+dQvyYzOzAuHJFRhERYyujr9",
-	"b6QqgE7Q0GSuviy+dz6X9kvN4PMdQn+T7L3Ot+89c+9HIZ050TIu4Qopg8DXmiC+cIqVpJKBGQpGfAc7",
-	"c23jfNfyvZal4nPRe3Z9W747PLf+Cz3qRN3m0B3EJdM2+LKh0SPt3RVUSs7cJZNMKl/PXm/b5f3y3vE9",
-	"Xlr+1FDHpxNei5PFAzwVfrRPu6qcYwKZwqRbcy3kbKve3rajps11zrqyjVqjhW5OodQebfn2IG0Ici04",
-	"2L7pf95+0wfbN/JafPs5oTvIBT9SjASnfU5O0/G2ycKNdLVC3Y6K0PghYi27T7vq37k5QLdcSpwA1oFI",
-	"f57XNcjiiKwIrPbfoR4mTH5+//n/BwAA//8=",
+	"7H17c9w2su9XQc3dW0nuoR52bJ+N9Me5SuxsfNZJXJZ3U3Uj32MMiZnBDgfgAuCMZ13+7qfQDYAvkENK",
+	"I8Wbs3+kYkkkCDQajX78uvvjLJWbQgomjJ5dfJwVVNENM0zBT1dLJszPi2uWKmbsL7iYXcwKalazZCbo",
+	"hs0uZtQ+M0tmiv295IplswujSpbMdLpiG2pf2tAPr5hYmtXs4tnXyWzDhf/xUTIz+8KOoo3iYjn79CmZ",
+	"XZVmJRU3+5fP7dsZ06niheHSfvvtihHqH/hCE57Nkuis/DODMyuoMUzZt///r+cn39CTxbuPz558+sMs",
+	"Nq/vSqWl6k5JsA8G/0bkgpgVIwVdMjJnC6mYn93fS6b21fRSHKuHSk8fPT5MpueMZq+YnX+MTlea5Fwb",
+	"ll0SbjTROdUrpglVjOwUN4YJ8r8ff09WrJpik4BA2FF7Omq2Lz6kDOb2zzDZlxnbFNIwke7/zPbd+f5I",
+	"13Z6RLGCUeN3XdMNI3YSTBuyomqTM639fFeMZkxVM6594sR+o2e6jx7/sT3dOs9enfw/evKP85NvTv/r",
+	"4uTdv8X59hXf8Orwthgxhz/Wv56xBS1zM7t4dH6e2LnwTbmZXTyFn7jAnyqycWHYkin40k8wZlRKwP9G",
+	"7lFk0d1V2W8dkEwHv/kHxRazi9n/Oqtk4Bn+VZ/hyLAi+JzMWJ88EjJjX2jiPhebiMxGL/7Zk6ENx91+",
+	"96vf9ZN3/ye+6T+VmzlTfYTBPw7NaCHVhprZxazkwjx7Mju49z/vBFMHNkTaZ+64I/Ad+OIbljOq2V+Z",
+	"0rAX0U9u3V9vTf02aT/ZkXQhhWZwRb5Wcp6zjf1nKoWxd+HFxxktipyn1DLJWYFP/NvfNM5y3Gr9uPDF",
+	"Js/9sqKG7JgwZKekWBIqMrKzvzOSZBJo40YJdzhcdkoWTBmO86Z5LneWGm2O/oswPLcCTRAqiMwzkspi",
+	"b4UcN4RrkjNDuCBSpJanA59k1LATw+EItGiW1G7jyAGihmi+FCwD4S/YzsrP1M50YUkYHTCVQrDUxOb/",
+	"VhIq9nAoE0I1WVBl/2cltBSMGPs9KvSOKU3WQu50Nf5cypxRYT/AhJJ5juOPWyMrZLqKH532cUlmOdXm",
+	"mjExfvgN5flcfvh2b3D/wlv9H3GvvNh65W7MzIST4Z0JgBDr2T6mtrB9xK4rNnvFUrllyvFec4g3TLAd",
+	"zTXZcbOyPMc+FPagtnhgzOQV28r1lE3T3MRXqw01JR6ULON2pjR/XTtAKEMiuqk9bV9oIneCpLIUVpNO",
+	"SFpuypwavmVkIRXwObJLmJKc/42llnQfTpbyxP3SSozTN3T3I9OaLvEiqsTYr/6Cg0V4Bqyxbv2YtLmh",
+	"xVDv2hOxerhdyiuuI8KDG7Zp/mNIlKEE+hQ+QZWi+85icKjoRIpCyS3N+3djQXPNktYkUyqoikica26Y",
+	"RjmwtLLMkAVX2lwC/8nSWFGxITTPidXtUMyFdU5SU0B9eomvPjp3CpT/uUWOZFYK/veSuT9b/rKCny8Z",
+	"bsAQgZ/jU22KupeHSBo5jpqLZc7IhlHhqGTFZsGUloJs6J5QeJe5K2fF9vYaMgzIplm+ZRqY0KoKv86y",
+	"kubAonbQ2lQqEl2VGTffrVi67vJZxgzlefSAMmG8OBkjGaz+PZaMyUyua98Mt0KLvHI9q6YRJbJd2Qth",
+	"kAlb129qnNLSvSzNePk130eHqOg2JL0miZ5ktqJ6NZ6EIiigY7bHzSG2lkKxLZelvuUhCLoutUuc24Pm",
+	"aJ9UKw/fcKvs3c2jiMOKLToyMal5EyLUGC8y6wpXl/O21Ey5JeFSi4gKEOya7FZSs4jiZrVFp9nN94Sb",
+	"pC5hib+rY+yQKjZthqgy6PEv8Ijm+AP74G356x+uTh4/fYZaryZFOc95StZsDyrl3yQXxMg1E5oUXBDe",
+	"o/MY3KjRyoihqI144Wl5wfHrFg1IHPFdcogxLFlxuIqYFZXCjsZY59tSZDn7S5FLlJgTbtw5vHrwoMq0",
+	"3MDn29N278dm9d2KiiXrcnMaft/cS5plLEuIYhtpVVOpCD6ZxQi/4CzPIvz9mpqV9iyBD+GNmPHFAoRK",
+	"OPCdMdvnes1FhOV+xrEzR5LY5HoVcsWKnKYxjdoqonqvDdu4swkPEkqu8ZdztuT2cpfE0DWbHeImmHri",
+	"tU1H8egm5aU2KPQjMucgY7xhWw7GuhU5dQVlUJqGB2t2ZlsuD4tjLyoju1bpkGMnPll0LZlginptoGUa",
+	"Ua5RerItU3uimDZSMbD4nUm1H2kaocDrykGRUiV6Pv8jzey32O7gDDrj5ujv7Az5y4qZFVPA9daibNrj",
+	"HO303DtLu3Y5/umnqC36YlOYPdmtmOgZHsx9e56FFNG96LNxI4P1vT6e8WAREZ5TbF7y3BxmOnzsUzLb",
+	"MpXx9OAbf3WPRW+LGhs2uaJ+FuuXiXNqhr2q7YynRPNAVvOMyg4c+LXiIuUFGntNIVLU/zTsOvMPWura",
+	"a/qwKlUN7l8ZmORbP2ZzgrdUQnq5sKsKy5yn+/5DRQk+Yc8RF2QhVcoqsxa9X4xojqqZkIak1u6qX4q1",
+	"o9brGxlJUt5UOfqpWkWyIjeH9152lVI4hzFioFnqb0BNefTSn2JmUWPYpjD1m74mWnuMsJSWOk5AtvVu",
+	"4km+pe9yWWbgv0lQynFDdlQTvaF5TpiQ5XJlL/VUbhihuRTL2WQjD6b2sueuiP96zeLrl+LFhxW1GkHW",
+	"o79Q3WMCw+GO/V6Wff46Waq035V3WCkNPHgNjzdcgN0tR94aUPwif9hRbuw/Oxz7ihqmCFBek4Kqtb3y",
+	"2YqLrGFZ1KMtnXNWReEXszA9T7BqWwOh3Ki4e55Xa4xeTbe5kc6ORpoOH+Zj2Mo10XBvtnJ762sGmCwY",
+	"ho6KnO6RGBnL+ZYpIEXGdUpVFrXIktlzvlj0GSzjKeAMn8jqF0puusx0Dh5mK/8YqEPuzhinJBo5zmHT",
+	"oi3MBN5OwvqilA7ezFpMU6/o46fPLg7gL5JZZTb2Cs6oJ6zh+s2pXpGCGpCTlkiGfQgB/JoVtqEf6gM/",
+	"Of/mGThv6798FFlhgDlMusnu7vDrE83O6Jwme7XMt1MsGEvDkeqAF1POpDTOwRFXCQMxjyFJqp25fSDi",
+	"B0Zzs5rkpq7soK6CpRjN9iMczfhcGCs6M1kMcFwkZKdYIZXRPa6r4+lGQx78bd+BWOFqWh6d1G4gOnVy",
+	"usd/pIxv7b+CVE5IwUTGxTJxN6n9GwUHUCWtk/FKTMFiOqbVxiSq3JbGXoDkNG5W9qoz3m8wUddZ0Uzu",
+	"4jx1QA86nj7T4lF/sO3WxRj0VTgHTR5t2vPD36g9G/0EF6aGxmhduzIvNyK++AXP4xRb8R4Gzblg8bE2",
+	"TpWObgDbMu+TH14pzKj2QjVu38LfMF3mESE5LYDYF/kCR68l7Hh5W9+NQxIXImnhC7El/ii3EefvPGoL",
+	"SysgGNWASLgkG641F8tgMaV0w+ztD0F44UITmuWL2MmVeTboXgWPEAdxir7Y+BjXfaa0n+kUxILA830E",
+	"gEPE17XIS73iYnmBkk1DxFcbnudkRbfMWylex5R55khxSTJFucBX8xzAm84Qrx76Qt8IGNcasDxdeTdE",
+	"JgW7DNt2ge47tvNU5tpBTG5ELbTsp2oVcffpWY2iMZV8QMz1WmcuyOV32j4H65/g/W+xe7DOHHDDMlnF",
+	"Jn6LqwCOn1rfwTiGegQH7Paa0U9s1/DcTQga+fjGrTGQ/zcOgrQ3aD7B0Hojc9aEbDyditeIw3NwGj1U",
+	"q/CSPbrbFPA8GnlMAYRvCNkXpOIFKeGXCO3LlCwK0I/GCZc1Y8X38MW4kNzSvPRAeKIN3Wv7K56ROdMc",
+	"/Olck4YrvnbjeL4YC9JNHLx0CooUgGm84D16MiNrtvfKHWp6RnrJZVAs0dyhq8I2PT4/j4kefLIrXoQd",
+	"mbgbP9B9voejX4cbnZ+fR0feVgDYVjybLzHUQoWXqABNZy5+48QzLOyysSDCRdRjcAADHFMIPebXHYY6",
+	"HtdTPhCn54wEd/ugVGmu3fKEJhSd3VIRSly8oqV+8gUD7u7uC8lKjIcQXaYrQjV5dL5JLNE2Uhvy+Mmq",
+	"cq1zY//Y3K+vHw8EmI4M+K7u+fG5A82Re4Hk3Q1xS+jIq2uWShELo1/b+4ykUhgKLugR0NU+xMl3HtCI",
+	"GlxLu7OqxFrIneiOWXN8n+g1L05kgZx0Ukj7jHJ8BKFnHpGdb16B0lMwWeR4fAoll4puojof4L9jx/0F",
+	"4sWCxSiXQbNYUU38e+PcdZ6ksYBQXww0pyACqMoQ3DJa2C8UYwF93EIxCNCmM2qotbLXA9tyaO8n7JPH",
+	"o0VBPHY+6YpyYX9YYT6R3LrAMyhWcJQreo91qQ05dOLOgpXU5qKQygADodvAx0cjaLdgwLa31NopJOMZ",
+	"0BO3M7GiDXCYXLtkAABR9wGSevxNqKNEMtukYBfuYoANTMi8NERIsmGbOSxjV1PIt9KgqJfipPZv1qOK",
+	"i/QQrZwUmAKzqV2GI9yRsOxaDBspFL2GAEb4bS5jMFXAD0+B/t/Oyw5fcQP0z/FNHCg191MfJVg8HLfL",
+	"DwnZyOzRuWU8/eg8xmYZX/KY7HZYJ80UxzB7xBEzgY4rFrPN7TER0li7EJNVwA+ASi4VxFKEGjt3q4zu",
+	"QBUykiwlkXWl2I+wknnW5yNdyVLlseRAqx0Ydya9HwJyaewbl2TBP7AMjynAIGG7RmJ4xPfSeffayop3",
+	"JYa4P1wn9ZnXQTR0Ars64HQkyK4NFZn2+n1sbxtiU08xxixVXtl3Yoc8Z4vIpYfsr8lCyQ0R7IPxMR4m",
+	"xl6oObpV75Yn46IhXWMC2NvRCDlkQ/dkzhyXjJyj1fSahDwoFHWpIkxzDRNx9IKTUBaWZEC6nf25oNpy",
+	"L9ybdGEAYeIAYBeI/LcLAL/QnDHhuR0ZonGcBIMRx4YhFY3Zr02mc/FxUMXwtmfpmoDwOYhoDKmaeJ6S",
+	"pmxNPPAW+MxTPPBwTPQOwJYmAwIzruk8b4AmImbxkbwdg/6ehgOjjv0KUxykxTH8Uk0s1+2cUwNBgR6g",
+	"1VDUSimppswfvv3SxNzglgMtP98iYGO46QlaGEVT9jLmaci1tNeDqVKWc7mMBnRdyKelmxlT6Iuzs1RJ",
+	"rTOZrk8ztvXZrfrspjw//zq1JIV/HYYVOwAKriSsNsFdGdjHlya2lwNbFiyH9or+8/rnn4j7K+HCXRdz",
+	"me1BsQZC0Q2zJgQloTLGwYW5qfQsoZB6so90MrDeKt4dh8Bjn4I2mFgfAeS70WILql3UkxEPUfXQOalA",
+	"1o62TUG51T2hbm7aQQzhNAW5qNsWg1jdmvofOcYh9ze6JBfx4MK5DoHJYMZ4zU66/hdSLRiPZj5fOdeU",
+	"lmRDxd4Nbn8D2ib6htFKr/s0x+pGIVAVV7usjpvnidMW8hwzXPXo0RejVVLFFmV0Ks5GXjKjwUiVClPA",
+	"HU7SYKAllkghlYkP6Pwo6PzVlLtM+4XMc7nTNR3HOXCEHO9RKduBv7GWoN82n/Hr2D/sUZ1L+g/tEW7n",
+	"usV5+/sZ3nfVHKYGj46qbE9wb8OHo4sJyKoJy6jgWHcS126Y+LRCUkGXVuAT9JkdUoXEjktkdoiYo/7/",
+	"3hoL7z0pHfN3vOpT4EMBJe29SHOarstiBlbLlm+lirqP4uDHn1wOImAQUeD6qK0mLq+COLTiSIi+yNiH",
+	"0TbhKBgLAGg94NZNBj/jRojvX95zyWbZpFROTN6e/oaKX+SQ3xFHYcDMepwnrjhWPGqILjw8tHbjdlQY",
+	"lmECErpsQm2tHnxkdzKFpTfAwIyUa8sSls/iI1yzfNEd5aXxgwTECFwuDiexoDzvSaSYisGpFhqJH0AW",
+	"lk/hMJKoUvS5eRZ8kkWIHPY9z+NoY++ba1NFE0ySI95MnpATGSuu9fK5107WbI9MEMrDJL6Si/0NNaVi",
+	"4MjrcXb3IVyDByWiLFJ0CCJVE+84RDzLpLVpQ2N5qU4lVFZ/KM2lE1Wu9gmm2GnDisH04BG7WEtiYBDS",
+	"71dtQPjbx+xZGy0XR/vZq4CvOwYVrsUJj8TJMM+wlcPFe2VqByKczwEheeUu3omX8IYKvmAxJvd/Of2b",
+	"liIh873BOi7dIP2zp0+/fnYQpRG498CnTq1CovmyjS948sdpekFYWf3TQwS8XcGVqXJOsSWXIlZXIM9R",
+	"muDxh5KKLrGt4d0GBtbHrM8yoiRL1/96398cX9alLsM7moI1fbu0hpCuCxEr5mssjgjRY95Gj4D9BxtV",
+	"o6oNjMMh3QAJznhgnccwYbxidQfzBUd4zVk61XyxtniDUBGJ8s0350+bNSufxECmi4VmJkr0YNWcH9wA",
+	"N0qCExtY7ENbOf3zsKb7kXgA4JeRq7z/YrgKvgVUUeKKSNDcR/Fhx6bzrrCaFD/IjNepLNjk7fmXOB4p",
+	"jnvJ7lBYY/2gjTKG8TjttCqBqhQiimL+a92oUiWU9mKVewyVwJ5M6XuGnF81Z5CEerpWgw7oKEhpPyUO",
+	"C133t6Fbjoo9xuzhba7d63tmTkkpdFmgj8++eCO4JjLPPDbSHTGdYCxRk7JYKpqhpbeyv5MiZacE4TA1",
+	"dAEapqcNVHpaKoXeuSqBdsFM6pDqW6b4wiGOXKw8WI5Ytu/EGaa1SQ/haHAOBzYc6Yd2zSUmhrqobFgF",
+	"RDy40d40sX9Beze2x7vViCwWB2/33sp6MULPp2H+QynFDZum5ikqoUaRh/1jjpwr2JLMwtxD9SRdFkxp",
+	"hqaGtbcyRXciStQ3kPA7td6gFAuuNrECly59mEAZhgWRyvIe11BkL267D9yVo27HKrGsJYvuy//T9aO4",
+	"Sy8WLfBHvItaqdc1KCBYxrJLgknNrmrLKADT4dqPEAnyxR8nmfZT7ZxmhZ8x09/I7QTPDVZ1imdwVIHA",
+	"LlBlUoW+QsmN7A+ScFeRGMAkvOUUspKH5vlo54Lf+Gl3zlRQzDh3CjKo86e0BFyjZk4oNNjxc8AO1Nwd",
+	"YXnukLwbOMHfhsjvnSPC9WzTcdWsOqqo+0MyVKnNv34c46wqrHU/xR+aG1y7XGqbFO6UW10lDlkbQLKc",
+	"7YBNPBSx4QjzsjaZ0WzDe0fMQUeYGCq7LSCgQ7ODOUtHqHDQ9eBvaMbqCAFXh643CWpEShJv5SP1+dGH",
+	"kqp+PEYiVRzL6lW4ep5OTGEfI76jrvbvuVgyVShepbCDz70nx2l8acKQiRVLhe+P3VeR9pQKq9mXmnmv",
+	"/0EjJW5ccGEHuagNjZheMBGcb/qy36rQ0loQl8RN+wITiGtzu/SwijXbXzRzqIy8EbQKYlQzyCTDT4AK",
+	"QsXeIRW0BKxKqQ2ZM6KZgdp7l56b3D9gnrXlRKZ7I+wZUZDgYB+6wOWmUhglc1LkVDDUsEqMg8EFLZxN",
+	"BJS8EQe8/rcGLfQmhPnrEmv0xh2cKHqOcbU4IXZ7t18t97Cb0BVJtPqylsP18Tx59viT/8tX/9FNvWoW",
+	"6qp2oJ6+GIGBY2ox2HJFXi4Bd54RSlKZS1FHatdwbfBc0+n47+eNJXyJz1x89R/txeBSHt1hKW+pWk67",
+	"TNKqymikkmuQaP2xN594eEkClPHEAXwAg0j0Su506OkzUC6kVS42VAnuhC2vS+AbfOLPbP9SLGQk3TPW",
+	"N6EvPfXnhT3cNQRSj0yQfTVJltySkWXRFke1Asjg72strfpWNU7DdvNNCAD2tmIfaMZSvonnBgyEw37e",
+	"MkXchifui670aEgePUhEJ2IGC0eNuUMj2bUaLk5G0xXRwM6eYCDlEoTVS9W4wjtF+doyxzN4vapbfbNq",
+	"K+oXTHiu9HHEpDukMS2cbmKx9G/3ToVoO4oVWzAFBiHSSzcIdvuaCjiPIc94zUru0OS+y3z0u0T7ClJM",
+	"KhkRW25PjdK+WpUPVHB9SlcZbog1gkwPvKNHj7xy5agsi6GKhrsXvKxjc2yG4byBJfqnWE7wYMSSE2N1",
+	"2+f7/s0+hlaEXHN7peitomlfBGTCLOwoPV1jphmTdvCcmV4glb9R9A5uMCumyjyPWoErWYxfwQ+yGAA8",
+	"HSi3zva+zGaYvvv8YOH+GtVukZ7v7m20sRgT2IrRfhVwAT6hezw+4FDl3r6g11AxvcnxML1mux97KuT7",
+	"Vk1pLtM1yZl2ViHmxlQldsN0Ry3bqFKkNN6ZrAKSG7DowEAj0ILxEuNxEBRoQBv7igJ61SDMroclhF6g",
+	"rjzBVYRlQIeKoOsVzXOo095CKzy5hT/pr1X58p5SzvYcUMW1FF5dgAT6L9BW1R4E2OZ5xfqYbEVzww6n",
+	"D/vuo95GbxU2sDSwT7E8H8QOd0tAhKoy3plVLRChOGRD/wZdCQL7XZLzugHnwxaT7XAPNXbkibHNLyt5",
+	"tXnZFzya2pThN8xYrCYcXaZz3E4Guh0PyAKFgdLSbvS1XadT0hhVcfseiqiHjiRSbciHbP1fmHrHM0y8",
+	"cz+ifh1y8YCMcApw8DCVlTEFdpnk1ijtfPRPcsuU0E6TTzzeGSqgQDGUxGfD+OJwaKAVlCsdilNoU6br",
+	"0xtxI/DiTe3ZmZdQiiQ3KyIYyzShBGfn1vnle9ec4x8QZLkg3+Jf7ZpPT0/ff3VKrsT+RoTi/ZCYoBjN",
+	"fOaCQ9dquWF4qP13LIcktXwsECRkQ9MVFwxzifXpjbgir3++fgttUuy6yPtW3973F1Ub4JDSD42Arals",
+	"CRF+4bqDQnbSjQhH2J1vCHA+fgI1AjQ2SnKlQvx76Fuk9udFzlNzSq68zcnRZSFuhLRXuRT5/qLRnpgi",
+	"vZ3ohiYYGPuvDXcjXkBqK1z39Z6l5Ms3339Hvnny9N+/ci0aLbXmOSPvLQu9dy6m96nM2PvTG/ELGr3x",
+	"pnFmxbjC7oi4N4lDPTsyGEko1hoh1a6uqKMYdlEm778LfpsgaS4I9ph7X2MyuK984RsW+O6U/OK40rKK",
+	"/b8DbVxUNXNwbzaw77pUAYdyI7CJSCCnVZqC/ojyObH3BcCV7ZfgVg9eY0tALshjohMyZ5AFQoS8EViC",
+	"xD5F5tZKpukKnCfG5S36VYT4qqVQRg1NKr5D6tyIGnmuDc3dDu1W+0u73y43RnufNhSEQ+iLL8UIjO8e",
+	"hEUykQG+630p6Jby3O7+e/Ll0/OvvwIChBfJz6L7CmwnPP7kqxthuUEqYIrgA4fqARnAazqdtJvHqnMA",
+	"iWF5rhGDk/OUCUQduPa/V4Ul5Mnj0/NZMitVXktj3u12pxT+fCrV8sy9q89evfzuxU/XL+CdKtF6Fmja",
+	"dKPXPNgXs0en5/iSLJiAMlKzr0/PT78GOIpZgWw/q2wh5/fEQCCX4mU2u5hZK+7K171pdBp+fH4+0GV4",
+	"WnfhqrdnpL/wleU3lPLzPba1hmdcX/D4yGGqtc7FyUyXmw0AMWYvnEOwfn9UHSRDaMfdbVUjSUOXGvTd",
+	"NGVaz97ZUR0Nzz7auX3qJeWfGFISyO+St+1Y8QVUj5xhQcF3903/GO2DjXAEktuzGDyOB8l4Bh2hQemT",
+	"Mayr1b9C/Rx70PM92a2ka6oEZ17IcGeFjtGANYT8a/ufPA2Rb79LV/azd9mn5OBzrX7+v83OXrmG23ff",
+	"11cQGWy05qbCWZZcJIBWTPxNQ0kGONYRDLCQIRQzhgP8JbrkWyZIWcBFCi2PfcEj5mvuX9b0QHubaVdK",
+	"0+ES6ZqJcAGtWWG6XPI9zO1/AJvYhUprdB6BUf7Et1DUZ4eKiitcDJoh9N6cIh3wldHMAXmBCPjkUqBS",
+	"meaI5uNg7zKNoef5nlAo9lx11QQNtssDb2AK/wN44I1rjXqMWzcLsuELTRRfruDg6YLRde/Glxk3wwoK",
+	"PNHZg2gydsBX2t/9vcR+gU49Q++Ht04pcpVbsLO8u26wg3voUGEjnnzFN9zc8yaHtsGRjXbVQI+w0b+s",
+	"pO9wCsc9ATBHjfxhp2Hraht9BpD0fe9+/xX+7Hf8fumEbcAjhKq3jVQslQrMtt3K+YTuSLzv5KYosYN5",
+	"p2goFWzXQ74aEMFRrp3YsEYUQa3mJ1nJHaq8VIHnRJGvifZVhbsy70/MfBfCwfdGfP+JHoXULdQnX3eL",
+	"ymrGoNjg3bei9rkE7FykWrAWap0Na7viwqONbTlrNYMduLYAa3lKvgebHwwQxRjkROtTYq0ho0oNHhis",
+	"LSh3RAowzgOUS/OlwGSTt96PLwVDB7/hG9bd2W/Zkos30nj88LT77PA99eiIRzN0yO3yx480O8YR/JGu",
+	"PbrzQ7OJOA1fH7/fZx/DW59wz+NBwPruv/J58ImvWlxD09DGlNCy8UGBmKKykVt2VZv4tM0Nb758fhyd",
+	"5Um0nIVrvgHMzbKwniOpHdBdDc+NaNEvbE6FkwoFm265y2e+rf24o47BUNhuOLFwWCtUMFopjjARk9V9",
+	"6zPa4fOHOe0v3W4dyYodPvDwqUP84MoF9d3B1aZfojOVOr8kIDnsZW4NWcm2TMFBhwjwgucMXLE0NcT/",
+	"0n3wgqwZKwCOzNeM0BtRUK13UmVo9IAn6+vHUBsCzR77pRacTjFtLsn7tPIpuhsWV0NOTlApe+8iEYQb",
+	"9HB2lINvfbWkCfwgU8PMiTaK0U2TLyooHXcpD+0IVlQ/sPS6JCkkty1aDbgXlOf2LoTf7FwC1d11BFD9",
+	"XNQmeIjXbB/wZBVoEG9i12BjkJdA1zj7aP83+tq4ct3KIVHU1ZgHnRvlCtCAY+050GK0kYW+rNfLVyw1",
+	"UkHTZmhNDrClQ5eL67M90QiWGXuAK8VXhz/ihfLWqgfYw8MnUdY2+dC+mhoM4vDd8Itr6kHB9Z20VF4A",
+	"aGjjaiVn1ES2yMMusOmdXvHiOPodBES+lVjE/yjCPgBEPjUj6S65/t4uGdcOMGrpSThRGpoLHMtZWllg",
+	"HrQSZZiM0SyHVsDDAZqqZbDu7mzM0eFzG8ZRp9OM2p7Y6LABFhrGrSMSnj6LQBDiI3lP4J0HQvRafBgo",
+	"XBQZ55/Jn9Pqbx3hYPsEcVwUOgRh3BsBEkfg6ufY75T7ZGZEt4I7YSllnb8RiNHl77OPPBsMndVab08V",
+	"XtWr9rZ5mN3o002yajeOFFKrjei7rTjoy1iyn7lWtJNDLe3m8GQpmVVvulfQc/zC0TYx+VxuLFd5aNR9",
+	"9fiB+Mzq/egr2Fm7cc6w1PCRAjgclA0M3MA9khEHQBvLbiqUsxgX2q1Xqfiy1v2f6DUvvoLoDHK+K3kR",
+	"U1LtF3+P3AeU/CfgvssarG3OMN6mfCESUGpF1TWbSGX3XxC6pFwc734CN5kdMmnBeHi1XQQ1hignu/ty",
+	"0MFO85yE0jIeXSLk7pTUO7dmstY2C8xyq6/U+vDQJXNWBVcOjsKXEAjI+SKu46fsxdYBdQYDYeBfsoeJ",
+	"i6VdbahiCkgimiL8tzTMNezpV6uaLDeoZg0DUe/zTsYckAij/iCL4HpB4WIJzo8CL/oeIKjY7gdRqFaC",
+	"CV9EVsly6eurrmRR4zfHYo7fPGBhWP1/UT02Va49gIYaZtcbdaymf3fCX/m6WyzXPioUgJ+lNiSXck2o",
+	"STzUvR2QbB74MDV/c2mZb0fDDiL3ELwfVjx5v8Kb/7RKUMRR8xMU8rn73l/TvY8DVlgfcKNiOyiJIJPe",
+	"3Ubs95AR8gM+cY+nxX0haj24ZCBsPo5oYReKVFBv6FMye3r+9YNOxcGIYUZ385C4tIPZxa/vmkACH2mv",
+	"fRK/hyqFFaqAJt8FPxmAdvp8Kpg3cJa7lHx/jNtSVZhvfbOZ+zgxOPhfoGLcgzu7uDBvmLZbFHV4ORT5",
+	"QpYiuyRyHZoTwkYAWqrMrdUXKqIdA/MA7dIowUpOYTPxC5D+VD+2uIl+Rz0wf/iWfF09do/EbXYb60Ez",
+	"VzM+IqL5dbcVcNVoBDsdd+BVyQj/8xUW50AU/QeujW5lanRuue8gU7hqlfaZOpt/YrtaO7cxZ/B4GAYk",
+	"Udb6fqu5ND6DYg6BiD6zBjC1x9CWssyqR34WGAcKnwLdmOtgpQAiFjteWO2qD69XcbcHa7r+fKPiHTHX",
+	"kX359uz0OWItBzf+uW9neCTAZbXBX2iCW4U7DQdbGyve6yHovo2F3rDDQvYNPnKPlKuaRfUIV5xlVUI+",
+	"1PqQ4PBW2Pnz7qR1pUOVSxvbYaBIO8CjTxxpQMVcA8/oLYbjVPDmqr/OGB/Z94ijrlKkuCYrlmdg2ws5",
+	"l9neZUbs/P3uJgvgIcy3MhKw74iDDs9h19UbEW+7ah8DqroeTFDriGUk58yq3dYIFuxDFC7ga6a7unkP",
+	"eKjvwQKq9wx7YH2u0fUsht52LcbuzvI/QIE4x2bQpBoRhdjWLLHKzF6Wiuykynr5nFW9l/vFiH/oPgVJ",
+	"rWlDjyhxZxhj7g0A83FQI54Wjf6HleRas8L4CheVwerb/h5Q3gC1hBgg6GMDOQ7u/HKHBqnaFmH1QSgF",
+	"7tuQe4dgqNCH8mPN9vrS+zURFnQjuMuLrCFeXFotx2oFKdXMqpIuB9gnQvvaBiB9WJ5rlwKNM64V+ojJ",
+	"j6ssexO6EXyWGma7AdADK5kNedTibmhxdHcuBtQw3AfwqSoA6btDIMgoVFSLMnJdLJx9dPmrg8Hg2+67",
+	"e89VMr1fFa/ZEqQnHDxMN/sL7V07RwgVu6/hbb+SO7KgylWL4wa7ZoCUcLOZsltnLqP+kI7vKgpXCd67",
+	"Wmu+CuyEdbqxcgO0AfHNyNqd5loAd12mq9AyYADtjnn67Fh8lHxuEsd3zHpgVWRI4vhK/0dSQ5BDLBME",
+	"6TOJX+GKOfuIPZ4+HWJbd5tCUyWNRQKePn7y+I9/RGBtArVDFq5Jd06106jhNKFpZe9DlTF1CXxa6eiK",
+	"EZpDuwhEVFTKNp6GqileBLiLsFOuEZfLoM6IK/Dg0fQrFmTKFzpxtXpyRuZWcmM+UexyfV2aRiOpI5wQ",
+	"iCMWFPznHjDmO2z1RxLrpWvPT76hJ4t3H589+fSH2W2gWw97CpFyn88R/OE4hu81c+kUAJUv7CKxqEsL",
+	"03z4DBa+2e4IGzdxhzAJdwgUMnUYWeyggSw/Z8vSGyb2ughJUcDy3bvgtZ3F7/UmmBKaexAmfI2NcI5w",
+	"CwCE3V/20/gOm4fcUVd5K8miVBAU6agrl1U4SuwTq65U+kuEA3E+v1cexO5vnxEL+t4xR8hz5hkTt+RC",
+	"xXS5uSsT1kFFDnVroJAojYm6N/DJf8m6B2I0JPdRkJfgbHPlzlzf79vwnG8OM57r4NKtXbUvvU1a703t",
+	"A/Fere20SK9V4oICXeAy9s2/sPrXxv6zy7K+KuK/mPaBmPaX0D/oaHlS3svhe9z3sSv2PjrkGvZPTeWE",
+	"zypvo9GWKl5zBZfZStnI6i20juCCXnEN2X6+sYKrqtkDjgue/FG+Zzu+w3NwTXIMDMGQl4RVxR1zDmBu",
+	"L9ykfQ4qL3pbNaowFdKendAB7LP0/+I0Hx5dUGuZFlN+ilD3qFa+wpUQdqlpDjHpJPSRimm4T1coH7mo",
+	"+DlU87BGZa21W08QyZ2OM9cDbajmHjxRY5V7P9P9zt6qfdxRoketbpWHqfURuwIe8K3f8lBhHPJhxOYD",
+	"kBgd5mP50FP21n5wbo9ATXBi20aPvePpKlTehf7ejLnU4GZnSzjTNyIcaixoqV0B2aTRFc630LTKXWga",
+	"WCv8XvnTPaNVDvVYOM671O/IPp+NgvbbOdH7efylP+pHkMaAlfUQzrtIk7Oq+2efUAlg2s9XpLgp9uVt",
+	"Hlnvqu49cJ3eQtBkfLHoJflzvlgc4yT2S1iroGGbAIwXVh4vbpr24I62tQxAFUrf9K/qbBrLNFoo2cwo",
+	"73YY2HDBN+VmdnEe6TZwr+m+dgtiyE0Hb5jvwz4fpaYeyN+wAQ5EMYFlpvk9B/yUv42I/z3IW3dbdzuN",
+	"V76SCRuqar13RxpkDszLvba9C3Px/QdqlVndDehqC4k9lg6M+BXdPH4/l3/oavwZmm5HNMVM5yoShFGV",
+	"c6Zqah9k4Y7nymM6GZfMBCgaFpT2mi3m8UIxvCYX+z4GYWaYIa64ZkPuxd8L59bayHxGiuvblrA5nnOx",
+	"LVEBvRz6UiB8qod3Xc/H3oRud+O6tibYqZlr1w8E6oX7VHeaS8EuiZBVjhoksPNIeswrrs21+/I97kat",
+	"N3EPvNUtH3C7VS9TrDJFcy2JWUmfRLuzRqHvI34MDAF22wxY19Ck2kFLK4wa4tOwUB41Fc0nuyUrtPyV",
+	"XgewjoFeot4+ttPwOxuausKz9jfNzq9J1bnYd9ZxcRZn1dsr/UZoD5fw3XGMZvnilLxx/U74otUq1/vg",
+	"1mwP6WFyBw2UtdwwwPFDZjNg9VyB5WrwmF1+zRy3fcZ5WL779cPKq/pXm/zyZ1aYy9rxXlpe5VB8UUt7",
+	"IzpPS1Xp4ShnoiZsguVUHYwWQrzUvkDDkGw7M1Xj3f6KlBXIxl+ervN8KDZn18FzVgsShKt4SML5tr8H",
+	"SlLcrVN4zGz0/Xv7gWWHOQPbmn+K2cEcbxbQLC6hi1cAzgvZ6TLsKRnqo0WLp/FWSbZ6H8Ovf8sKGs2t",
+	"HOoS48S23yewgBuNl3v6LXPtGi4fQSuQ7ou1xj6QlkBrLbGp76RcsRuCiuf+Jjp0rD7C8J/OPsK8P9V6",
+	"/wxW6Wx2pMDTbG/VA9IlkhWpZHFLsQ6QkZ8XXvodVlzhHEx54Se6YY3nW42LrTruOwYyRbY0LyvsABY7",
+	"3tKc97qE4LXGWblFW4Zb1RR9fjQNyI4UeBLkHlgpzvQOZOnlQ+BffbaR2wO5VD/K7f0mUtkPDKmZMMXE",
+	"KZOlyJgiO7o/WiIVNlJ3qqTxdduhMToatKBNNXMefMeDQ9S9ZTamN3ackLFMzdSWZYTmZgWlf7JawUTp",
+	"08vAJQq9qYyrnLWj3HCxPO3Lnbz2F8o/f0Y0dMK/3/RFTIa27DgqUxHy4IfP1lt85D6rV4VW6j2nq2pT",
+	"pFuwjbsT7D/rYzdxKDoYsNOKSvhD4gsIcmONzWyDupKrqYwnaGwdgr4CFG9dGZjP1ehxze1/k8ITtW8/",
+	"eNGJH7mwhk7FuJgSg8qQK5OGfAGXIhogCQhGeAeaynZT1BqlCnYrSTe89+y6jtL3eG7dF3qU5aIq/3CU",
+	"aGLVm9b4HuW4d3OWS7G0l0y0HlKz8FLV6fnXd5bv4dJypwablZ7Rgp9tH8GpcKN9HGrQA7UPJNSL0Wtr",
+	"qLRLRXeVw6pMT1KXbWgO+kakvko0bnl3kAo918C1VW+6n7tvOpxoKyXbGTVc1UC3bqQAYoyHS62m49zq",
+	"WzvSHFU8rJ/ohghlmD8OlW62c2D1Sn9hAlDCLP55WhRMZCfoAIdGVTXqQa2PT+8+/XcAAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

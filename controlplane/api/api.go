@@ -30,9 +30,10 @@ const BasePath = "/api/v1"
 
 // The limits of a request.
 const (
-	MaxBody       = 64 << 10 // bytes of a body that holds no documents
-	MaxBundleBody = 16 << 20 // bytes of a body with a bundle, whose text JSON makes longer
-	MaxPieceBody  = 1 << 20  // bytes of a body with a manifest, or a piece of a file
+	MaxBody       = 64 << 10  // bytes of a body that holds no documents
+	MaxBundleBody = 16 << 20  // bytes of a body with a bundle, whose text JSON makes longer
+	MaxPieceBody  = 1 << 20   // bytes of a body with a manifest, or a piece of a file
+	MaxSecretBody = 128 << 10 // bytes of a body with a sealed secret
 	MaxHeader     = 32 << 10
 	maxLints      = 2 // bundles compiled at once on one node
 	maxDoubts     = 4 // strangers at once for whose sake the leader is asked
@@ -65,7 +66,7 @@ type Access interface {
 	Mailbox(agent string) model.Mailbox
 }
 
-// Policy reads revisions, the systems that take the place of others, and number ranges.
+// Policy reads revisions, the systems that take the place of others, number ranges and sealed secrets.
 type Policy interface {
 	Active() (model.Revision, bool)
 	Revisions(before uint64, limit int) []model.Revision // newest first; before 0 begins
@@ -73,6 +74,7 @@ type Policy interface {
 	RevisionBundle(number uint64) ([]byte, bool)
 	Moves() []model.MoveStatus
 	Ranges() []model.RangeStatus
+	Secrets() []model.Secret
 }
 
 // Records reads what must be repaired and what was done.

@@ -47,6 +47,7 @@ type fakeStore struct {
 	ranges     []model.RangeStatus
 	releases   []model.Release
 	wanted     map[string]string // by site: the stage
+	secrets    []model.Secret
 }
 
 func (f *fakeStore) Fresh(ctx context.Context) error {
@@ -59,6 +60,7 @@ func (f *fakeStore) Fresh(ctx context.Context) error {
 func (f *fakeStore) Verdict() model.Verdict         { return f.verdict }
 func (f *fakeStore) Authorities() []model.Authority { return slices.Clone(f.authority) }
 func (f *fakeStore) Moves() []model.MoveStatus      { return slices.Clone(f.moves) }
+func (f *fakeStore) Secrets() []model.Secret        { return slices.Clone(f.secrets) }
 func (f *fakeStore) Ranges() []model.RangeStatus    { return slices.Clone(f.ranges) }
 
 func (f *fakeStore) Apply(_ context.Context, cmd model.Command) (any, error) {

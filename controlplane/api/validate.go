@@ -55,6 +55,8 @@ func loadOperations() (operations, error) {
 				limit = MaxBundleBody
 			case takes(op, "manifest"), takes(op, "data"):
 				limit = MaxPieceBody
+			case takes(op, "sealed"):
+				limit = MaxSecretBody
 			}
 			key := method + " " + BasePath + pathParameter.ReplaceAllString(path, ":$1")
 			out[key] = operation{
@@ -68,12 +70,13 @@ func loadOperations() (operations, error) {
 	return out, nil
 }
 
-func takes(op *openapi3.Operation, property string) bool {
+// takes says whether a body has a field.
+func takes(op *openapi3.Operation, field string) bool {
 	if op.RequestBody == nil {
 		return false
 	}
 	media := op.RequestBody.Value.GetMediaType(echo.MIMEApplicationJSON)
-	return media != nil && media.Schema.Value.Properties[property] != nil
+	return media != nil && media.Schema.Value.Properties[field] != nil
 }
 
 func (o operations) find(c echo.Context) (operation, bool) {

@@ -65,6 +65,8 @@ type Store interface {
 	Revision(number uint64) (model.Revision, bool)
 	RevisionBundle(number uint64) ([]byte, bool)
 	Commands(agent string) []model.AgentCommand
+	// SecretsOf lists what is sealed to an agent.
+	SecretsOf(agent string) []model.Secret
 	// MayLease says why a request for numbers would be refused, and would change nothing.
 	MayLease(cmd *model.LeaseNumbers) *model.Error
 	// WantedRelease is what a site is to run, WantedStage the stage of it; ReleaseData gives bytes of a file from an offset on.

@@ -134,6 +134,9 @@ func (g *Gateway) Pull(ctx context.Context, r *connect.Request[syncpb.PullReques
 	}
 	cluster, _ := g.cfg.Store.Cluster()
 	p.life = cluster.Generation
+	if p.secrets, err = g.secretMarks(r.Msg.GetSecrets()); err != nil {
+		return err
+	}
 	p.position = g.resume(agent.Name, r.Msg.GetMailbox())
 	s.sent.Store(p.position)
 	err = p.run(ctx)
@@ -173,6 +176,8 @@ type puller struct {
 	turn     uint64   // to which position belongs
 	nodes    []string // whose addresses the agent was told on this stream
 	stage    string   // of the release that the agent heard last
+
+	secrets map[string]uint64 // version that the agent holds of each; as it said, and as was sent since
 }
 
 func (p *puller) run(ctx context.Context) error {
@@ -185,11 +190,17 @@ func (p *puller) run(ctx context.Context) error {
 	}
 	moved, cancel := store.Watch("nodes")
 	defer cancel()
+	sealed, cancel := store.Watch("secrets/" + p.s.agent)
+	defer cancel()
 	beat := time.NewTicker(p.g.cfg.BeatEvery)
 	defer beat.Stop()
 	// The first beat comes at once: an agent that has nothing waiting learns that the
 	// stream is open.
 	if err := p.beat(); err != nil {
+		return err
+	}
+	// Before any revision: one that refers to a secret should find it there.
+	if err := p.sealed(); err != nil {
 		return err
 	}
 	for {
@@ -205,6 +216,10 @@ func (p *puller) run(ctx context.Context) error {
 		case <-p.s.turned:
 		case ask := <-p.s.asks:
 			if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Command{Command: ask}}); err != nil {
+				return err
+			}
+		case <-sealed:
+			if err := p.sealed(); err != nil {
 				return err
 			}
 		case <-moved: // an agent that loses its node needs to know the others

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/sealing"
 )
 
 // Role is what a principal may do.
@@ -140,7 +141,10 @@ type AgentStatus struct {
 	Disk        *AgentDisk     `json:"disk,omitempty"` // an older agent says nothing of it
 	Numbers     []AgentNumbers `json:"numbers,omitempty"`
 	Release     *AgentRelease  `json:"release,omitempty"`
+	Secrets     []AgentSecret  `json:"secrets,omitempty"`
 	At          time.Time      `json:"at"`
+
+	Sealing sealing.Announcement `json:"sealing,omitzero"` // the key that secrets for it are sealed to; zero: it takes none
 }
 
 // AgentDisk is how much more an agent's disk holds.

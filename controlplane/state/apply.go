@@ -166,6 +166,10 @@ func (t *tx) apply(cmd asked) Result {
 		return result(nil, t.putReleasePiece(c))
 	case *model.SteerRelease:
 		return result(nil, t.steerRelease(c))
+	case *model.SetSecret:
+		return result(nil, t.setSecret(c))
+	case *model.DropSecret:
+		return result(nil, t.dropSecret(c))
 	case *model.RemoveNode:
 		return result(nil, t.removeNode(c))
 	case *model.AddAuthority:

@@ -57,6 +57,8 @@ func everyCommand() []model.Command {
 		&model.AddRelease{Asked: a, Version: "1.2", Manifest: []byte("{}"), Signature: []byte("s"), Digest: hashOf("{}"), Key: "K", Files: []model.ReleaseFile{{SHA256: "ab", Size: 9}}},
 		&model.PutReleasePiece{Asked: a, SHA256: "ab", Offset: 1 << 20, Data: []byte{0, 255}},
 		&model.SteerRelease{Asked: a, Version: "1.2", Verb: model.ReleaseApprove, Digest: hashOf("{}"), Sites: []string{"eu"}, Reason: "why"},
+		&model.SetSecret{Asked: a, Agent: "eu", Name: "erp/token", Version: 3, Recipient: "age1", Sealed: []byte{0, 255}, KeepFormer: true, FormerUntil: at},
+		&model.DropSecret{Asked: a, Agent: "eu", Name: "erp/token", Former: true},
 	}
 }
 
@@ -85,7 +87,8 @@ func TestCommandsRoundTrip(t *testing.T) {
 func TestKindsAreFixed(t *testing.T) {
 	if kindBootstrap != 1 || kindPush != 9 || kindAck != 10 || kindResolveException != 12 || kindPutNode != 13 ||
 		kindGreet != 20 || kindForgetAgent != 26 || kindRemoveAuthority != 32 || kindForgetNode != 33 || kindRescueAdmin != 34 || kindLeaseNumbers != 35 || kindReleaseRange != 36 ||
-		kindAddRelease != 37 || kindPutReleasePiece != 38 || kindSteerRelease != 39 {
+		kindAddRelease != 37 || kindPutReleasePiece != 38 || kindSteerRelease != 39 ||
+		kindSetSecret != 40 || kindDropSecret != 41 {
 		t.Error("a kind has got another number")
 	}
 }

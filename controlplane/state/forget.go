@@ -47,6 +47,7 @@ func (t *tx) forgetAgent(c *model.ForgetAgent) *model.Error {
 	for _, cmd := range t.commands(agent.Name) {
 		t.answered(agent.Name, model.CommandAnswer{ID: cmd.ID, Error: "its agent was revoked and forgotten"}, c.At)
 	}
+	t.forgetSecrets(agent.Name)
 	agent.Forgotten = c.At
 	put(t, tableAgents, []byte(agent.Name), agent)
 	t.changed("agents")

@@ -48,6 +48,8 @@ const (
 	kindAddRelease
 	kindPutReleasePiece
 	kindSteerRelease
+	kindSetSecret
+	kindDropSecret
 	kindsEnd
 )
 
@@ -103,6 +105,8 @@ var kinds = [kindsEnd]kind{
 	kindAddRelease:        kindFor[model.AddRelease](),
 	kindPutReleasePiece:   kindFor[model.PutReleasePiece](),
 	kindSteerRelease:      kindFor[model.SteerRelease](),
+	kindSetSecret:         kindFor[model.SetSecret](),
+	kindDropSecret:        kindFor[model.DropSecret](),
 }
 
 func kindOf(cmd model.Command) (byte, error) {

@@ -49,6 +49,7 @@ var (
 	tableReleaseTexts   = []byte("release-texts")   // version -> releaseText
 	tableReleaseFiles   = []byte("release-files")   // sha256 -> releaseFileRow
 	tableReleasePieces  = []byte("release-pieces")  // sha256, number -> bytesRow
+	tableSecrets        = []byte("secrets")         // agent, name -> model.Secret
 )
 
 var tables = [][]byte{
@@ -56,7 +57,7 @@ var tables = [][]byte{
 	tableLanes, tableBlocks, tableBlockRefs, tableMail, tableBoxes, tableCommands, tableLetters, tableLetterOrder,
 	tableLetterIndex, tableLetterEvents, tableExceptions, tableExceptionOrder, tableAnswers, tableAnswerTimes, tableAudit,
 	tableInbound, tableNodes, tableBeacons, tableAuthorities, tableMoves, tableSpare,
-	tableRanges, tableLeases, tableReleases, tableReleaseTexts, tableReleaseFiles, tableReleasePieces,
+	tableRanges, tableLeases, tableReleases, tableReleaseTexts, tableReleaseFiles, tableReleasePieces, tableSecrets,
 }
 
 // unsealed are the tables of bare values, without a checksum. They only show the way to rows.
@@ -96,6 +97,7 @@ type countersRow struct {
 	RelayBytes int64
 
 	LetterBytes int64 // of the events that dead letters keep
+	SecretBytes int64 `cbor:",omitempty"` // of sealed secrets
 
 	Audit     uint64
 	AuditHash [32]byte

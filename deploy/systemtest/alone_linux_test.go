@@ -22,12 +22,12 @@ import (
 	"github.com/crossdock/crossdock/plugins/sdk/tax"
 )
 
-// startProgram runs the agent's real program, which ends with the test.
-func (s *site) startProgram() (run *program) {
+// startProgram runs the agent's real program, with more lines of its configuration; it ends with the test.
+func (s *site) startProgram(more ...string) (run *program) {
 	s.t.Helper()
 	config := filepath.Join(s.t.TempDir(), "agent.yaml")
 	text := fmt.Sprintf("data: %q\ncontrolplane: {addresses: [%q]}\nintake: {listen: %q}\nops: {listen: %q}\nplugins: {dir: %q}\n",
-		s.cfg.Data, s.cfg.ControlPlane.Addresses[0], s.cfg.Intake.Listen, s.cfg.Ops.Listen, s.cfg.Plugins.Dir)
+		s.cfg.Data, s.cfg.ControlPlane.Addresses[0], s.cfg.Intake.Listen, s.cfg.Ops.Listen, s.cfg.Plugins.Dir) + strings.Join(more, "")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -93,6 +94,7 @@ type clusterOptions struct {
 	sabotage  string   // what the nodes leave out on purpose
 	env       []string // more of the nodes' environment
 	config    string   // more lines of every node's configuration
+	level     string   // of the nodes' logs; empty: info
 	dual      bool     // nobody may approve what they wrote themselves
 	advertise string   // where agents are told to find every node; empty: where it listens
 	walls     *walls   // stand between the nodes; nil: none
@@ -113,6 +115,7 @@ type node struct {
 type cluster struct {
 	t     *testing.T
 	env   []string
+	level string // of the nodes' logs; empty: info
 	dual  bool
 	plane *plane
 	did   map[string]int // how often what was done to its nodes, and to what lives with them
@@ -126,7 +129,7 @@ type cluster struct {
 // startCluster begins a cluster on its first node and has the others join.
 func startCluster(t *testing.T, size int, o clusterOptions) *cluster {
 	t.Helper()
-	c := &cluster{t: t, env: o.env, dual: o.dual, bin: o.bin, did: map[string]int{}, down: map[*node]bool{}}
+	c := &cluster{t: t, env: o.env, level: o.level, dual: o.dual, bin: o.bin, did: map[string]int{}, down: map[*node]bool{}}
 	if o.sabotage != "" {
 		c.env = append(c.env, "CROSSDOCK_SABOTAGE="+o.sabotage)
 	}
@@ -249,7 +252,7 @@ func keep(t *testing.T, file string) string {
 
 func (n *node) start() {
 	n.c.t.Helper()
-	n.run = launch(n.c.t, n.log, n.c.env, n.as, filepath.Join(n.c.programs(), "crossdock"), "server", "--config", n.config, "--log-level", "info")
+	n.run = launch(n.c.t, n.log, n.c.env, n.as, filepath.Join(n.c.programs(), "crossdock"), "server", "--config", n.config, "--log-level", cmp.Or(n.c.level, "info"))
 	n.c.set(n, true)
 }
 

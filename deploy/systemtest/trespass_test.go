@@ -81,6 +81,9 @@ var changes = []struct {
 	{"POST", "/policy/lint", `{"bundle":{"a.yaml":"x"}}`, []string{"author", "approver", "admin"}},
 	{"POST", "/systems/erp/release", ``, []string{"operator"}},
 	{"POST", "/ranges/pallets/release", `{"next":9}`, []string{"operator"}},
+	{"POST", "/secrets", `{"agent":"eu","owner":"erp","name":"token","version":1,"recipient":"age1","sealed":"YWdlLWVuY3J5cHRpb24ub3JnL3YxCng="}`, []string{"operator"}},
+	{"DELETE", "/secrets/eu/erp/token", ``, []string{"operator"}},
+	{"GET", "/secrets/targets?owner=shop-eu", ``, []string{"operator"}},
 	{"POST", "/deadletters/x/replay", `{"reason":"r"}`, []string{"operator"}},
 	{"POST", "/deadletters/x/discard", `{"reason":"r"}`, []string{"operator"}},
 	{"POST", "/exceptions/x/resolve", `{"reason":"r"}`, []string{"operator"}},
@@ -122,7 +125,7 @@ func TestRolesDoNoMoreThanTheirs(t *testing.T) {
 	}
 	// Looking changes nothing, whoever looks and wherever.
 	for _, path := range []string{"/health", "/whoami", "/cluster", "/principals", "/tokens", "/agents", "/agents/eu", "/revisions", "/revisions/active",
-		"/revisions/1", "/revisions/1/bundle", "/revisions/1/diff", "/systems/moves", "/ranges", "/events?key=k", "/deadletters", "/exceptions", "/audit", "/audit/verify",
+		"/revisions/1", "/revisions/1/bundle", "/revisions/1/diff", "/systems/moves", "/ranges", "/secrets", "/events?key=k", "/deadletters", "/exceptions", "/audit", "/audit/verify",
 		"/agents/eu/revoke", "/tokens?site=eu", "/principals/admin/disable"} {
 		p.call("GET", path, nil)
 	}

@@ -36,6 +36,7 @@ type compiler struct {
 	destinations map[string]place    // of "route\x00system", for what is found about both
 	replaced     map[string][]string // system to those that replace it, once all are read
 	ranges       map[string]place    // of number ranges, for what is found about two of them
+	secretsOf    string              // whose document is being read, for the secrets that it refers to
 }
 
 // Compile reads all documents of a bundle. The set is nil when a problem is an error;

@@ -54,6 +54,7 @@ var (
 const sumHint = "the 64 hexadecimal digits that crossdock plugin verify prints"
 
 func (c *compiler) plugin(meta Meta, o *object) {
+	c.secretsOf = PluginOwner(meta.Name)
 	o.required("kind", "carrier or tax")
 	kind := o.oneOf("kind", "", PluginCarrier, PluginTax)
 	sites, systems := o.texts("sites"), o.texts("systems")
@@ -123,8 +124,8 @@ func (c *compiler) settings(o *object, pairs []pair) map[string]string {
 		case len(f.str()) > maxSetting:
 			c.errorAt(f.place, "put it into a file, and name that", "setting %s of %s has more than %d bytes", f.name, o.what, maxSetting)
 		case secretName.MatchString(f.name):
-			c.errorAt(f.key, "write it below secrets, as file:name, env:NAME or cred:name", "setting %s of %s looks like a secret written out", f.name, o.what)
-		case secretFile.MatchString(f.str()), secretEnv.MatchString(f.str()):
+			c.errorAt(f.key, "write it below secrets, as secret:name, file:name, env:NAME or cred:name", "setting %s of %s looks like a secret written out", f.name, o.what)
+		case secretSealed.MatchString(f.str()), secretFile.MatchString(f.str()), secretEnv.MatchString(f.str()):
 			c.warnAt(f.place, "write it below secrets if it is one", "setting %s of %s looks like the reference of a secret, and is handed over as it stands", f.name, o.what)
 		}
 		out[f.name] = f.str()

@@ -19,6 +19,7 @@ func joinShort(names []string) string {
 }
 
 func (c *compiler) system(meta Meta, o *object) {
+	c.secretsOf = meta.Name
 	site := o.required("site", "name the site that it is attached to")
 	publishes := o.texts("publishes")
 	replaces := o.text("replaces")
@@ -135,7 +136,7 @@ func (c *compiler) checkBatch(s *System, f field) {
 	}
 }
 
-const secretHint = "refer to a secret of the agent: file:name, env:NAME or cred:name"
+const secretHint = "refer to a secret of the agent: secret:name, file:name, env:NAME or cred:name"
 
 var (
 	secretFile = regexp.MustCompile(`^file:[^\x00-\x20]+$`)
@@ -146,6 +147,14 @@ var (
 // the secret itself.
 func (c *compiler) secret(f field, o *object) string {
 	if !f.set {
+		return ""
+	}
+	switch {
+	case secretSealed.MatchString(f.str()):
+		return c.sealed(f)
+	case strings.HasPrefix(f.str(), sealedKind):
+		c.errorAt(f.place, "secret: and lower-case letters, digits, -, . and _, such as secret:token; whose it is follows from the document",
+			"%s in %s refers to no sealed secret of this document", f.name, o.what)
 		return ""
 	}
 	if !secretFile.MatchString(f.str()) && !secretEnv.MatchString(f.str()) {
@@ -186,6 +195,7 @@ func (c *compiler) url(o *object, name string) string {
 	case u.User != nil:
 		c.errorAt(f.place, "use auth: with a reference to the secret", "%s in %s holds a user or a password", name, o.what)
 	}
+	c.checkQuery(f, o)
 	return f.str()
 }
 
@@ -275,6 +285,7 @@ func (c *compiler) path(o *object, name string) string {
 	if err != nil || u.IsAbs() || u.Host != "" || u.Fragment != "" || strings.Contains(u.Path, "..") {
 		c.errorAt(f.place, "a path below url, such as /events", "%s in %s is not a path", name, o.what)
 	}
+	c.checkQuery(f, o)
 	return f.str()
 }
 

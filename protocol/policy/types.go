@@ -34,6 +34,7 @@ type Set struct {
 	schemas map[string]*contract.Version
 	routes  map[string][]*Route  // by event type
 	sites   map[string][]*System // by site
+	secrets []SecretUse          // sealed ones, without their sites
 }
 
 // Meta is what every document has.
@@ -82,7 +83,7 @@ type System struct {
 
 // Intake governs what a system posts to its agent.
 type Intake struct {
-	Token string  // secret reference: "file:name", "env:NAME" or "cred:name", resolved at the agent
+	Token string  // secret reference: "secret:owner/name", "file:name", "env:NAME" or "cred:name", resolved at the agent
 	Rate  float64 // events a second; default 1000
 	Burst int     // default 2000
 }

@@ -1094,6 +1094,7 @@ type PullRequest struct {
 	Mailbox       uint64                 `protobuf:"varint,1,opt,name=mailbox,proto3" json:"mailbox,omitempty"`  // last position acknowledged; a hint to resume
 	Revision      *Revision              `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"` // newest revision that the agent holds
 	Stage         string                 `protobuf:"bytes,3,opt,name=stage,proto3" json:"stage,omitempty"`       // of the Release that the agent heard last: that one is not sent again
+	Secrets       []*SecretMark          `protobuf:"bytes,8,rep,name=secrets,proto3" json:"secrets,omitempty"`   // what the agent holds of secrets sealed to it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1149,6 +1150,143 @@ func (x *PullRequest) GetStage() string {
 	return ""
 }
 
+func (x *PullRequest) GetSecrets() []*SecretMark {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+// SecretMark is a secret that an agent holds, and which change of it.
+type SecretMark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // owner/name
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretMark) Reset() {
+	*x = SecretMark{}
+	mi := &file_sync_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretMark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretMark) ProtoMessage() {}
+
+func (x *SecretMark) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretMark.ProtoReflect.Descriptor instead.
+func (*SecretMark) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SecretMark) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SecretMark) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// SealedSecret is a secret of a system or plugin, which only its agent can open.
+type SealedSecret struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                                         // owner/name
+	Version           uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`                                                  // one higher with each change
+	Sealed            []byte                 `protobuf:"bytes,3,opt,name=sealed,proto3" json:"sealed,omitempty"`                                                     // age file; empty: it is dropped
+	Former            []byte                 `protobuf:"bytes,4,opt,name=former,proto3" json:"former,omitempty"`                                                     // the one before, which is valid beside it; empty: none
+	FormerUntilUnixMs int64                  `protobuf:"varint,5,opt,name=former_until_unix_ms,json=formerUntilUnixMs,proto3" json:"former_until_unix_ms,omitempty"` // 0: until it is dropped
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *SealedSecret) Reset() {
+	*x = SealedSecret{}
+	mi := &file_sync_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedSecret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedSecret) ProtoMessage() {}
+
+func (x *SealedSecret) ProtoReflect() protoreflect.Message {
+	mi := &file_sync_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedSecret.ProtoReflect.Descriptor instead.
+func (*SealedSecret) Descriptor() ([]byte, []int) {
+	return file_sync_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SealedSecret) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SealedSecret) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SealedSecret) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+func (x *SealedSecret) GetFormer() []byte {
+	if x != nil {
+		return x.Former
+	}
+	return nil
+}
+
+func (x *SealedSecret) GetFormerUntilUnixMs() int64 {
+	if x != nil {
+		return x.FormerUntilUnixMs
+	}
+	return 0
+}
+
 type Delivery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mailbox       uint64                 `protobuf:"varint,1,opt,name=mailbox,proto3" json:"mailbox,omitempty"`                                    // position in the agent's mailbox
@@ -1164,7 +1302,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_sync_proto_msgTypes[16]
+	mi := &file_sync_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1314,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[16]
+	mi := &file_sync_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1327,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{16}
+	return file_sync_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Delivery) GetMailbox() uint64 {
@@ -1253,7 +1391,7 @@ type PolicyRevision struct {
 
 func (x *PolicyRevision) Reset() {
 	*x = PolicyRevision{}
-	mi := &file_sync_proto_msgTypes[17]
+	mi := &file_sync_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1403,7 @@ func (x *PolicyRevision) String() string {
 func (*PolicyRevision) ProtoMessage() {}
 
 func (x *PolicyRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[17]
+	mi := &file_sync_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1416,7 @@ func (x *PolicyRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRevision.ProtoReflect.Descriptor instead.
 func (*PolicyRevision) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{17}
+	return file_sync_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PolicyRevision) GetRevision() *Revision {
@@ -1320,7 +1458,7 @@ type MoveBegin struct {
 
 func (x *MoveBegin) Reset() {
 	*x = MoveBegin{}
-	mi := &file_sync_proto_msgTypes[18]
+	mi := &file_sync_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1470,7 @@ func (x *MoveBegin) String() string {
 func (*MoveBegin) ProtoMessage() {}
 
 func (x *MoveBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[18]
+	mi := &file_sync_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1483,7 @@ func (x *MoveBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveBegin.ProtoReflect.Descriptor instead.
 func (*MoveBegin) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{18}
+	return file_sync_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *MoveBegin) GetSystem() string {
@@ -1374,7 +1512,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_sync_proto_msgTypes[19]
+	mi := &file_sync_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1524,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[19]
+	mi := &file_sync_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1537,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{19}
+	return file_sync_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Command) GetId() string {
@@ -1433,6 +1571,7 @@ type PullResponse struct {
 	//	*PullResponse_Beat
 	//	*PullResponse_Former
 	//	*PullResponse_Wanted
+	//	*PullResponse_Secret
 	Item          isPullResponse_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1440,7 +1579,7 @@ type PullResponse struct {
 
 func (x *PullResponse) Reset() {
 	*x = PullResponse{}
-	mi := &file_sync_proto_msgTypes[20]
+	mi := &file_sync_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1591,7 @@ func (x *PullResponse) String() string {
 func (*PullResponse) ProtoMessage() {}
 
 func (x *PullResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[20]
+	mi := &file_sync_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1604,7 @@ func (x *PullResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullResponse.ProtoReflect.Descriptor instead.
 func (*PullResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{20}
+	return file_sync_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PullResponse) GetItem() isPullResponse_Item {
@@ -1529,6 +1668,15 @@ func (x *PullResponse) GetWanted() *Release {
 	return nil
 }
 
+func (x *PullResponse) GetSecret() *SealedSecret {
+	if x != nil {
+		if x, ok := x.Item.(*PullResponse_Secret); ok {
+			return x.Secret
+		}
+	}
+	return nil
+}
+
 type isPullResponse_Item interface {
 	isPullResponse_Item()
 }
@@ -1557,6 +1705,10 @@ type PullResponse_Wanted struct {
 	Wanted *Release `protobuf:"bytes,6,opt,name=wanted,proto3,oneof"` // an agent that does not know releases passes over it
 }
 
+type PullResponse_Secret struct {
+	Secret *SealedSecret `protobuf:"bytes,8,opt,name=secret,proto3,oneof"` // newer than what the agent said that it holds
+}
+
 func (*PullResponse_Delivery) isPullResponse_Item() {}
 
 func (*PullResponse_Policy) isPullResponse_Item() {}
@@ -1568,6 +1720,8 @@ func (*PullResponse_Beat) isPullResponse_Item() {}
 func (*PullResponse_Former) isPullResponse_Item() {}
 
 func (*PullResponse_Wanted) isPullResponse_Item() {}
+
+func (*PullResponse_Secret) isPullResponse_Item() {}
 
 // Release is what the agent's site is to run, until it hears of another. The agent judges the
 // signature with its own keys; nothing that the control plane says takes their place.
@@ -1583,7 +1737,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_sync_proto_msgTypes[21]
+	mi := &file_sync_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1749,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[21]
+	mi := &file_sync_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1762,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{21}
+	return file_sync_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Release) GetVersion() string {
@@ -1649,7 +1803,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_sync_proto_msgTypes[22]
+	mi := &file_sync_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1815,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[22]
+	mi := &file_sync_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1828,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{22}
+	return file_sync_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Beat) GetNowUnixMs() int64 {
@@ -1702,7 +1856,7 @@ type CommandAnswer struct {
 
 func (x *CommandAnswer) Reset() {
 	*x = CommandAnswer{}
-	mi := &file_sync_proto_msgTypes[23]
+	mi := &file_sync_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +1868,7 @@ func (x *CommandAnswer) String() string {
 func (*CommandAnswer) ProtoMessage() {}
 
 func (x *CommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[23]
+	mi := &file_sync_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +1881,7 @@ func (x *CommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandAnswer.ProtoReflect.Descriptor instead.
 func (*CommandAnswer) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{23}
+	return file_sync_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CommandAnswer) GetId() string {
@@ -1767,7 +1921,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_sync_proto_msgTypes[24]
+	mi := &file_sync_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1779,7 +1933,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[24]
+	mi := &file_sync_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1792,7 +1946,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{24}
+	return file_sync_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AckRequest) GetMailbox() uint64 {
@@ -1863,7 +2017,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_sync_proto_msgTypes[25]
+	mi := &file_sync_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +2029,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[25]
+	mi := &file_sync_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +2042,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{25}
+	return file_sync_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Move) GetSystem() string {
@@ -1920,7 +2074,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_sync_proto_msgTypes[26]
+	mi := &file_sync_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2086,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[26]
+	mi := &file_sync_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2099,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{26}
+	return file_sync_proto_rawDescGZIP(), []int{28}
 }
 
 type LeaseNumbersRequest struct {
@@ -1962,7 +2116,7 @@ type LeaseNumbersRequest struct {
 
 func (x *LeaseNumbersRequest) Reset() {
 	*x = LeaseNumbersRequest{}
-	mi := &file_sync_proto_msgTypes[27]
+	mi := &file_sync_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2128,7 @@ func (x *LeaseNumbersRequest) String() string {
 func (*LeaseNumbersRequest) ProtoMessage() {}
 
 func (x *LeaseNumbersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[27]
+	mi := &file_sync_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2141,7 @@ func (x *LeaseNumbersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseNumbersRequest.ProtoReflect.Descriptor instead.
 func (*LeaseNumbersRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{27}
+	return file_sync_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LeaseNumbersRequest) GetEpoch() uint64 {
@@ -2042,7 +2196,7 @@ type LeaseNumbersResponse struct {
 
 func (x *LeaseNumbersResponse) Reset() {
 	*x = LeaseNumbersResponse{}
-	mi := &file_sync_proto_msgTypes[28]
+	mi := &file_sync_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2208,7 @@ func (x *LeaseNumbersResponse) String() string {
 func (*LeaseNumbersResponse) ProtoMessage() {}
 
 func (x *LeaseNumbersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[28]
+	mi := &file_sync_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2221,7 @@ func (x *LeaseNumbersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseNumbersResponse.ProtoReflect.Descriptor instead.
 func (*LeaseNumbersResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{28}
+	return file_sync_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LeaseNumbersResponse) GetFirst() uint64 {
@@ -2095,7 +2249,7 @@ type FetchReleaseRequest struct {
 
 func (x *FetchReleaseRequest) Reset() {
 	*x = FetchReleaseRequest{}
-	mi := &file_sync_proto_msgTypes[29]
+	mi := &file_sync_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2107,7 +2261,7 @@ func (x *FetchReleaseRequest) String() string {
 func (*FetchReleaseRequest) ProtoMessage() {}
 
 func (x *FetchReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[29]
+	mi := &file_sync_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2120,7 +2274,7 @@ func (x *FetchReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchReleaseRequest.ProtoReflect.Descriptor instead.
 func (*FetchReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{29}
+	return file_sync_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FetchReleaseRequest) GetSha256() string {
@@ -2154,7 +2308,7 @@ type FetchReleaseResponse struct {
 
 func (x *FetchReleaseResponse) Reset() {
 	*x = FetchReleaseResponse{}
-	mi := &file_sync_proto_msgTypes[30]
+	mi := &file_sync_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2320,7 @@ func (x *FetchReleaseResponse) String() string {
 func (*FetchReleaseResponse) ProtoMessage() {}
 
 func (x *FetchReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sync_proto_msgTypes[30]
+	mi := &file_sync_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2333,7 @@ func (x *FetchReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchReleaseResponse.ProtoReflect.Descriptor instead.
 func (*FetchReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_sync_proto_rawDescGZIP(), []int{30}
+	return file_sync_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FetchReleaseResponse) GetData() []byte {
@@ -2297,11 +2451,22 @@ const file_sync_proto_rawDesc = "" +
 	"\x04full\x18\x03 \x01(\bR\x04full\x12\x18\n" +
 	"\arefused\x18\x04 \x01(\tR\arefused\"C\n" +
 	"\fPushResponse\x123\n" +
-	"\x05lanes\x18\x01 \x03(\v2\x1d.crossdock.sync.v1.LaneAnswerR\x05lanes\"v\n" +
+	"\x05lanes\x18\x01 \x03(\v2\x1d.crossdock.sync.v1.LaneAnswerR\x05lanes\"\xaf\x01\n" +
 	"\vPullRequest\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\x04R\amailbox\x127\n" +
 	"\brevision\x18\x02 \x01(\v2\x1b.crossdock.sync.v1.RevisionR\brevision\x12\x14\n" +
-	"\x05stage\x18\x03 \x01(\tR\x05stage\"\xce\x01\n" +
+	"\x05stage\x18\x03 \x01(\tR\x05stage\x127\n" +
+	"\asecrets\x18\b \x03(\v2\x1d.crossdock.sync.v1.SecretMarkR\asecrets\":\n" +
+	"\n" +
+	"SecretMark\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"\x9d\x01\n" +
+	"\fSealedSecret\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x16\n" +
+	"\x06sealed\x18\x03 \x01(\fR\x06sealed\x12\x16\n" +
+	"\x06former\x18\x04 \x01(\fR\x06former\x12/\n" +
+	"\x14former_until_unix_ms\x18\x05 \x01(\x03R\x11formerUntilUnixMs\"\xce\x01\n" +
 	"\bDelivery\x12\x18\n" +
 	"\amailbox\x18\x01 \x01(\x04R\amailbox\x12&\n" +
 	"\x0frelayed_unix_ms\x18\x02 \x01(\x03R\rrelayedUnixMs\x12\x14\n" +
@@ -2321,14 +2486,15 @@ const file_sync_proto_rawDesc = "" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
-	"\targuments\x18\x03 \x01(\fR\targuments\"\xe8\x02\n" +
+	"\targuments\x18\x03 \x01(\fR\targuments\"\xa3\x03\n" +
 	"\fPullResponse\x129\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x1b.crossdock.sync.v1.DeliveryH\x00R\bdelivery\x12;\n" +
 	"\x06policy\x18\x02 \x01(\v2!.crossdock.sync.v1.PolicyRevisionH\x00R\x06policy\x126\n" +
 	"\acommand\x18\x03 \x01(\v2\x1a.crossdock.sync.v1.CommandH\x00R\acommand\x12-\n" +
 	"\x04beat\x18\x04 \x01(\v2\x17.crossdock.sync.v1.BeatH\x00R\x04beat\x12;\n" +
 	"\x06former\x18\x05 \x01(\v2!.crossdock.sync.v1.PolicyRevisionH\x00R\x06former\x124\n" +
-	"\x06wanted\x18\x06 \x01(\v2\x1a.crossdock.sync.v1.ReleaseH\x00R\x06wantedB\x06\n" +
+	"\x06wanted\x18\x06 \x01(\v2\x1a.crossdock.sync.v1.ReleaseH\x00R\x06wanted\x129\n" +
+	"\x06secret\x18\b \x01(\v2\x1f.crossdock.sync.v1.SealedSecretH\x00R\x06secretB\x06\n" +
 	"\x04item\"s\n" +
 	"\aRelease\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
@@ -2396,7 +2562,7 @@ func file_sync_proto_rawDescGZIP() []byte {
 	return file_sync_proto_rawDescData
 }
 
-var file_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_sync_proto_goTypes = []any{
 	(*EnrollRequest)(nil),        // 0: crossdock.sync.v1.EnrollRequest
 	(*EnrollResponse)(nil),       // 1: crossdock.sync.v1.EnrollResponse
@@ -2414,21 +2580,23 @@ var file_sync_proto_goTypes = []any{
 	(*LaneAnswer)(nil),           // 13: crossdock.sync.v1.LaneAnswer
 	(*PushResponse)(nil),         // 14: crossdock.sync.v1.PushResponse
 	(*PullRequest)(nil),          // 15: crossdock.sync.v1.PullRequest
-	(*Delivery)(nil),             // 16: crossdock.sync.v1.Delivery
-	(*PolicyRevision)(nil),       // 17: crossdock.sync.v1.PolicyRevision
-	(*MoveBegin)(nil),            // 18: crossdock.sync.v1.MoveBegin
-	(*Command)(nil),              // 19: crossdock.sync.v1.Command
-	(*PullResponse)(nil),         // 20: crossdock.sync.v1.PullResponse
-	(*Release)(nil),              // 21: crossdock.sync.v1.Release
-	(*Beat)(nil),                 // 22: crossdock.sync.v1.Beat
-	(*CommandAnswer)(nil),        // 23: crossdock.sync.v1.CommandAnswer
-	(*AckRequest)(nil),           // 24: crossdock.sync.v1.AckRequest
-	(*Move)(nil),                 // 25: crossdock.sync.v1.Move
-	(*AckResponse)(nil),          // 26: crossdock.sync.v1.AckResponse
-	(*LeaseNumbersRequest)(nil),  // 27: crossdock.sync.v1.LeaseNumbersRequest
-	(*LeaseNumbersResponse)(nil), // 28: crossdock.sync.v1.LeaseNumbersResponse
-	(*FetchReleaseRequest)(nil),  // 29: crossdock.sync.v1.FetchReleaseRequest
-	(*FetchReleaseResponse)(nil), // 30: crossdock.sync.v1.FetchReleaseResponse
+	(*SecretMark)(nil),           // 16: crossdock.sync.v1.SecretMark
+	(*SealedSecret)(nil),         // 17: crossdock.sync.v1.SealedSecret
+	(*Delivery)(nil),             // 18: crossdock.sync.v1.Delivery
+	(*PolicyRevision)(nil),       // 19: crossdock.sync.v1.PolicyRevision
+	(*MoveBegin)(nil),            // 20: crossdock.sync.v1.MoveBegin
+	(*Command)(nil),              // 21: crossdock.sync.v1.Command
+	(*PullResponse)(nil),         // 22: crossdock.sync.v1.PullResponse
+	(*Release)(nil),              // 23: crossdock.sync.v1.Release
+	(*Beat)(nil),                 // 24: crossdock.sync.v1.Beat
+	(*CommandAnswer)(nil),        // 25: crossdock.sync.v1.CommandAnswer
+	(*AckRequest)(nil),           // 26: crossdock.sync.v1.AckRequest
+	(*Move)(nil),                 // 27: crossdock.sync.v1.Move
+	(*AckResponse)(nil),          // 28: crossdock.sync.v1.AckResponse
+	(*LeaseNumbersRequest)(nil),  // 29: crossdock.sync.v1.LeaseNumbersRequest
+	(*LeaseNumbersResponse)(nil), // 30: crossdock.sync.v1.LeaseNumbersResponse
+	(*FetchReleaseRequest)(nil),  // 31: crossdock.sync.v1.FetchReleaseRequest
+	(*FetchReleaseResponse)(nil), // 32: crossdock.sync.v1.FetchReleaseResponse
 }
 var file_sync_proto_depIdxs = []int32{
 	4,  // 0: crossdock.sync.v1.HelloRequest.inbound:type_name -> crossdock.sync.v1.Lane
@@ -2440,41 +2608,43 @@ var file_sync_proto_depIdxs = []int32{
 	11, // 6: crossdock.sync.v1.PushRequest.gaps:type_name -> crossdock.sync.v1.Gap
 	13, // 7: crossdock.sync.v1.PushResponse.lanes:type_name -> crossdock.sync.v1.LaneAnswer
 	5,  // 8: crossdock.sync.v1.PullRequest.revision:type_name -> crossdock.sync.v1.Revision
-	11, // 9: crossdock.sync.v1.Delivery.gap:type_name -> crossdock.sync.v1.Gap
-	5,  // 10: crossdock.sync.v1.PolicyRevision.revision:type_name -> crossdock.sync.v1.Revision
-	18, // 11: crossdock.sync.v1.PolicyRevision.moves:type_name -> crossdock.sync.v1.MoveBegin
-	5,  // 12: crossdock.sync.v1.MoveBegin.revision:type_name -> crossdock.sync.v1.Revision
-	16, // 13: crossdock.sync.v1.PullResponse.delivery:type_name -> crossdock.sync.v1.Delivery
-	17, // 14: crossdock.sync.v1.PullResponse.policy:type_name -> crossdock.sync.v1.PolicyRevision
-	19, // 15: crossdock.sync.v1.PullResponse.command:type_name -> crossdock.sync.v1.Command
-	22, // 16: crossdock.sync.v1.PullResponse.beat:type_name -> crossdock.sync.v1.Beat
-	17, // 17: crossdock.sync.v1.PullResponse.former:type_name -> crossdock.sync.v1.PolicyRevision
-	21, // 18: crossdock.sync.v1.PullResponse.wanted:type_name -> crossdock.sync.v1.Release
-	23, // 19: crossdock.sync.v1.AckRequest.answers:type_name -> crossdock.sync.v1.CommandAnswer
-	4,  // 20: crossdock.sync.v1.AckRequest.settled:type_name -> crossdock.sync.v1.Lane
-	5,  // 21: crossdock.sync.v1.AckRequest.flushed:type_name -> crossdock.sync.v1.Revision
-	25, // 22: crossdock.sync.v1.AckRequest.moves:type_name -> crossdock.sync.v1.Move
-	0,  // 23: crossdock.sync.v1.Sync.Enroll:input_type -> crossdock.sync.v1.EnrollRequest
-	2,  // 24: crossdock.sync.v1.Sync.Renew:input_type -> crossdock.sync.v1.RenewRequest
-	6,  // 25: crossdock.sync.v1.Sync.Hello:input_type -> crossdock.sync.v1.HelloRequest
-	12, // 26: crossdock.sync.v1.Sync.Push:input_type -> crossdock.sync.v1.PushRequest
-	15, // 27: crossdock.sync.v1.Sync.Pull:input_type -> crossdock.sync.v1.PullRequest
-	24, // 28: crossdock.sync.v1.Sync.Ack:input_type -> crossdock.sync.v1.AckRequest
-	27, // 29: crossdock.sync.v1.Sync.LeaseNumbers:input_type -> crossdock.sync.v1.LeaseNumbersRequest
-	29, // 30: crossdock.sync.v1.Sync.FetchRelease:input_type -> crossdock.sync.v1.FetchReleaseRequest
-	1,  // 31: crossdock.sync.v1.Sync.Enroll:output_type -> crossdock.sync.v1.EnrollResponse
-	3,  // 32: crossdock.sync.v1.Sync.Renew:output_type -> crossdock.sync.v1.RenewResponse
-	10, // 33: crossdock.sync.v1.Sync.Hello:output_type -> crossdock.sync.v1.HelloResponse
-	14, // 34: crossdock.sync.v1.Sync.Push:output_type -> crossdock.sync.v1.PushResponse
-	20, // 35: crossdock.sync.v1.Sync.Pull:output_type -> crossdock.sync.v1.PullResponse
-	26, // 36: crossdock.sync.v1.Sync.Ack:output_type -> crossdock.sync.v1.AckResponse
-	28, // 37: crossdock.sync.v1.Sync.LeaseNumbers:output_type -> crossdock.sync.v1.LeaseNumbersResponse
-	30, // 38: crossdock.sync.v1.Sync.FetchRelease:output_type -> crossdock.sync.v1.FetchReleaseResponse
-	31, // [31:39] is the sub-list for method output_type
-	23, // [23:31] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	16, // 9: crossdock.sync.v1.PullRequest.secrets:type_name -> crossdock.sync.v1.SecretMark
+	11, // 10: crossdock.sync.v1.Delivery.gap:type_name -> crossdock.sync.v1.Gap
+	5,  // 11: crossdock.sync.v1.PolicyRevision.revision:type_name -> crossdock.sync.v1.Revision
+	20, // 12: crossdock.sync.v1.PolicyRevision.moves:type_name -> crossdock.sync.v1.MoveBegin
+	5,  // 13: crossdock.sync.v1.MoveBegin.revision:type_name -> crossdock.sync.v1.Revision
+	18, // 14: crossdock.sync.v1.PullResponse.delivery:type_name -> crossdock.sync.v1.Delivery
+	19, // 15: crossdock.sync.v1.PullResponse.policy:type_name -> crossdock.sync.v1.PolicyRevision
+	21, // 16: crossdock.sync.v1.PullResponse.command:type_name -> crossdock.sync.v1.Command
+	24, // 17: crossdock.sync.v1.PullResponse.beat:type_name -> crossdock.sync.v1.Beat
+	19, // 18: crossdock.sync.v1.PullResponse.former:type_name -> crossdock.sync.v1.PolicyRevision
+	23, // 19: crossdock.sync.v1.PullResponse.wanted:type_name -> crossdock.sync.v1.Release
+	17, // 20: crossdock.sync.v1.PullResponse.secret:type_name -> crossdock.sync.v1.SealedSecret
+	25, // 21: crossdock.sync.v1.AckRequest.answers:type_name -> crossdock.sync.v1.CommandAnswer
+	4,  // 22: crossdock.sync.v1.AckRequest.settled:type_name -> crossdock.sync.v1.Lane
+	5,  // 23: crossdock.sync.v1.AckRequest.flushed:type_name -> crossdock.sync.v1.Revision
+	27, // 24: crossdock.sync.v1.AckRequest.moves:type_name -> crossdock.sync.v1.Move
+	0,  // 25: crossdock.sync.v1.Sync.Enroll:input_type -> crossdock.sync.v1.EnrollRequest
+	2,  // 26: crossdock.sync.v1.Sync.Renew:input_type -> crossdock.sync.v1.RenewRequest
+	6,  // 27: crossdock.sync.v1.Sync.Hello:input_type -> crossdock.sync.v1.HelloRequest
+	12, // 28: crossdock.sync.v1.Sync.Push:input_type -> crossdock.sync.v1.PushRequest
+	15, // 29: crossdock.sync.v1.Sync.Pull:input_type -> crossdock.sync.v1.PullRequest
+	26, // 30: crossdock.sync.v1.Sync.Ack:input_type -> crossdock.sync.v1.AckRequest
+	29, // 31: crossdock.sync.v1.Sync.LeaseNumbers:input_type -> crossdock.sync.v1.LeaseNumbersRequest
+	31, // 32: crossdock.sync.v1.Sync.FetchRelease:input_type -> crossdock.sync.v1.FetchReleaseRequest
+	1,  // 33: crossdock.sync.v1.Sync.Enroll:output_type -> crossdock.sync.v1.EnrollResponse
+	3,  // 34: crossdock.sync.v1.Sync.Renew:output_type -> crossdock.sync.v1.RenewResponse
+	10, // 35: crossdock.sync.v1.Sync.Hello:output_type -> crossdock.sync.v1.HelloResponse
+	14, // 36: crossdock.sync.v1.Sync.Push:output_type -> crossdock.sync.v1.PushResponse
+	22, // 37: crossdock.sync.v1.Sync.Pull:output_type -> crossdock.sync.v1.PullResponse
+	28, // 38: crossdock.sync.v1.Sync.Ack:output_type -> crossdock.sync.v1.AckResponse
+	30, // 39: crossdock.sync.v1.Sync.LeaseNumbers:output_type -> crossdock.sync.v1.LeaseNumbersResponse
+	32, // 40: crossdock.sync.v1.Sync.FetchRelease:output_type -> crossdock.sync.v1.FetchReleaseResponse
+	33, // [33:41] is the sub-list for method output_type
+	25, // [25:33] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_sync_proto_init() }
@@ -2483,13 +2653,14 @@ func file_sync_proto_init() {
 		return
 	}
 	file_sync_proto_msgTypes[8].OneofWrappers = []any{}
-	file_sync_proto_msgTypes[20].OneofWrappers = []any{
+	file_sync_proto_msgTypes[22].OneofWrappers = []any{
 		(*PullResponse_Delivery)(nil),
 		(*PullResponse_Policy)(nil),
 		(*PullResponse_Command)(nil),
 		(*PullResponse_Beat)(nil),
 		(*PullResponse_Former)(nil),
 		(*PullResponse_Wanted)(nil),
+		(*PullResponse_Secret)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2497,7 +2668,7 @@ func file_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sync_proto_rawDesc), len(file_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -204,6 +204,7 @@ func printStatus(w io.Writer, s agent.Status) {
 	if d := s.Documents; d.Count+d.Arriving+d.Missing > 0 {
 		fmt.Fprintf(t, "documents\t%d, %d arriving, %d missing; %.1f of %.1f MB\n", d.Count, d.Arriving, d.Missing, megabytes(d.Bytes), megabytes(d.Quota))
 	}
+	printSecrets(t, s)
 	_ = t.Flush() // standard output
 	printOpenCalls(t, s.Calls)
 	printNumbers(t, s.Numbers)
@@ -240,6 +241,19 @@ func disk(d space.Status) string {
 		text += " Since " + d.Since.Local().Format(time.DateTime) + ": " + d.Why
 	}
 	return text
+}
+
+// printSecrets shows what people compare when they set a secret, and which secrets are amiss.
+func printSecrets(t *tabwriter.Writer, s agent.Status) {
+	if s.SealingKey == "" {
+		return
+	}
+	fmt.Fprintf(t, "secrets\t%d sealed to key %s\n", len(s.Secrets), s.SealingKey)
+	for _, one := range s.Secrets {
+		if one.Refused != "" {
+			fmt.Fprintf(t, "\t%s: %s\n", one.Name, oneLine(one.Refused))
+		}
+	}
 }
 
 // printOpenCalls says what waits, and what events of calls have no contract to leave by.

@@ -217,7 +217,7 @@ func (c *Client) Do(ctx context.Context, r Request) (Reply, error) {
 	req.Header.Set("User-Agent", userAgent)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return Reply{}, classify(err, r.Effect && wrote.Load())
+		return Reply{}, masked(classify(err, r.Effect && wrote.Load()), r.Secrets)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
@@ -251,7 +251,7 @@ func readAll(resp *http.Response, r Request) (Reply, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return Reply{}, classify(fmt.Errorf("reading the answer: %w", err), r.Effect)
+		return Reply{}, masked(classify(fmt.Errorf("reading the answer: %w", err), r.Effect), r.Secrets)
 	}
 	if int64(len(body)) > limit {
 		e := systems.Rejectedf("the answer is larger than %d bytes; ask for less at a time", limit)
@@ -259,6 +259,19 @@ func readAll(resp *http.Response, r Request) (Reply, error) {
 		return Reply{}, e
 	}
 	return Reply{Status: resp.StatusCode, Body: body}, nil
+}
+
+// masked cuts secrets out of an error that may repeat what the other side said: an answer that
+// is no HTTP is quoted in it.
+func masked(e *systems.Error, secrets [][]byte) *systems.Error {
+	if e.Err == nil {
+		return e
+	}
+	text := e.Err.Error()
+	if clean := string(systems.Mask([]byte(text), secrets...)); clean != text {
+		e.Err = errors.New(clean)
+	}
+	return e
 }
 
 // classify finds the class of an exchange that got no answer. sent says that a request with

@@ -72,6 +72,39 @@ func TestStatusClasses(t *testing.T) {
 	}
 }
 
+// A system that repeats what it was sent in places other than a body.
+func TestEchoedSecretsAreCutOut(t *testing.T) {
+	echo := ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = conn.Write([]byte(echo))
+	}))
+	defer server.Close()
+	c, u := client(t, server, "127.0.0.1")
+	for _, text := range []string{
+		"canary-secret\r\n\r\n",
+		"HTTP/1.1 canary-secret Bad\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: canary-secret\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: canary-secret\r\n\r\n",
+		"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.test/canary-secret\r\nContent-Length: 0\r\n\r\n",
+	} {
+		echo = text
+		_, err := c.Do(t.Context(), Request{Method: "POST", URL: u, Effect: true, Secrets: [][]byte{[]byte("canary-secret")}})
+		if err == nil || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), systems.Masked) {
+			t.Errorf("%q: %v", text, err)
+		}
+		var coded *systems.Error
+		if !errors.As(err, &coded) {
+			t.Errorf("%q: %+v", text, err)
+		}
+	}
+}
+
 func TestRedirectIsNotFollowed(t *testing.T) {
 	var inner atomic.Int64
 	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { inner.Add(1) }))

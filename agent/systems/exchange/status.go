@@ -32,7 +32,7 @@ func statusError(resp *http.Response, body []byte, secrets [][]byte, now time.Ti
 	case code >= 300 && code < 400:
 		e.Class = systems.Misconfigured
 		e.Err = fmt.Errorf("%s and points to %s; redirects are not followed, put the final address in the System document",
-			said, location(resp))
+			said, location(resp, secrets))
 	case code == http.StatusConflict:
 		e.Class = systems.Rejected
 		e.Err = fmt.Errorf("%s: it holds other content under this idempotency key, or in this state", said)
@@ -44,12 +44,12 @@ func statusError(resp *http.Response, body []byte, secrets [][]byte, now time.Ti
 }
 
 // location names where a redirect points, without the query, which may hold a credential.
-func location(resp *http.Response) string {
+func location(resp *http.Response, secrets [][]byte) string {
 	u, err := resp.Location()
 	if err != nil {
 		return "nowhere"
 	}
-	return string(systems.Clean([]byte((&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String())))
+	return string(systems.Clean([]byte((&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()), secrets...))
 }
 
 // ParseRetryAfter reads a Retry-After header: seconds, or a date. A date gone by is zero; ok

@@ -8,6 +8,7 @@ package httpdriver
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -129,7 +130,7 @@ func (d *Driver) do(ctx context.Context, r exchange.Request) (exchange.Reply, er
 			return exchange.Reply{}, err
 		}
 		attempt := r
-		attempt.Secrets = secrets
+		attempt.Secrets = append(secrets, []byte(base64.StdEncoding.EncodeToString([]byte(header)))) // which hides what stands in it
 		attempt.Header = r.Header.Clone()
 		if attempt.Header == nil {
 			attempt.Header = http.Header{}

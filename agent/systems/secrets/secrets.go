@@ -1,6 +1,7 @@
 // Package secrets owns the way from a secret reference in a policy document to the secret's
-// bytes: file:NAME below one directory, env:NAME in the environment, or cred:NAME, a
-// credential that the service manager or the operating system keeps for this program.
+// bytes: secret:OWNER/NAME among those that were sealed to this agent, file:NAME below one
+// directory, env:NAME in the environment, or cred:NAME, a credential that the service manager
+// or the operating system keeps for this program.
 //
 // It refuses to know what a secret is for. Its invariant: a name never leads outside the
 // directory, be it by dots, by a link or by an absolute path, unless absolute paths are
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // MaxSecret bounds one secret; a certificate chain fits.
@@ -29,6 +31,15 @@ type Config struct {
 	Directory     string                      // of file: references; empty: there are none
 	AllowAbsolute bool                        // file:/run/credentials/x may leave Directory
 	LookupEnv     func(string) (string, bool) // nil: os.LookupEnv
+	Sealed        Sealed                      // of secret: references; nil: there are none
+}
+
+// Sealed opens what was sealed to this agent.
+type Sealed interface {
+	Value(name string) ([]byte, error)
+	// Former gives the value before the newest while it is valid beside it; a zero time: until
+	// it is dropped.
+	Former(name string) (value []byte, until time.Time, ok bool)
 }
 
 // Store resolves references. It reads at every call, so that a rotated secret is used at once.
@@ -48,6 +59,8 @@ func New(cfg Config) *Store {
 func (s *Store) Resolve(ref string) ([]byte, error) {
 	kind, name, found := strings.Cut(ref, ":")
 	switch {
+	case found && kind == "secret" && name != "":
+		return s.sealed(name)
 	case found && kind == "file" && name != "":
 		return s.file(name)
 	case found && kind == "env" && name != "":
@@ -56,7 +69,32 @@ func (s *Store) Resolve(ref string) ([]byte, error) {
 		return s.credential(name)
 	}
 	// The reference itself may be a secret that somebody pasted: it is not repeated.
-	return nil, errors.New("not a secret reference: write file:NAME, env:NAME or cred:NAME, never the secret itself")
+	return nil, errors.New("not a secret reference: write secret:NAME, file:NAME, env:NAME or cred:NAME, never the secret itself")
+}
+
+// Former gives the secret before the newest that ref names, while both are valid, and until
+// when that is. Only sealed secrets have one.
+func (s *Store) Former(ref string) (value []byte, until time.Time, ok bool) {
+	name, sealed := strings.CutPrefix(ref, "secret:")
+	if !sealed || s.cfg.Sealed == nil {
+		return nil, time.Time{}, false
+	}
+	value, until, ok = s.cfg.Sealed.Former(name)
+	if value, err := trim(ref, value); ok && err == nil {
+		return value, until, true
+	}
+	return nil, time.Time{}, false
+}
+
+func (s *Store) sealed(name string) ([]byte, error) {
+	if s.cfg.Sealed == nil {
+		return nil, fmt.Errorf("%w: secret:%s is sealed to the agent; only the running agent opens it", ErrNotFound, name)
+	}
+	value, err := s.cfg.Sealed.Value(name)
+	if err != nil {
+		return nil, fmt.Errorf("secret:%s: %w", name, err)
+	}
+	return trim("secret:"+name, value)
 }
 
 func (s *Store) env(name string) ([]byte, error) {

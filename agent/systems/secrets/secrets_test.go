@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestResolve(t *testing.T) {
@@ -70,5 +71,40 @@ func TestResolve(t *testing.T) {
 	}
 	if _, err := New(Config{}).Resolve("file:erp"); err == nil {
 		t.Error("a store without a directory resolved a file")
+	}
+}
+
+// sealed holds erp/token and its former value.
+type sealed struct{}
+
+func (sealed) Value(name string) ([]byte, error) {
+	if name != "erp/token" {
+		return nil, ErrNotFound
+	}
+	return []byte("next\n"), nil
+}
+
+func (sealed) Former(name string) ([]byte, time.Time, bool) {
+	return []byte("former\n"), time.Unix(9, 0), name == "erp/token"
+}
+
+func TestSealed(t *testing.T) {
+	store := New(Config{Sealed: sealed{}})
+	if got, err := store.Resolve("secret:erp/token"); err != nil || string(got) != "next" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := store.Resolve("secret:erp/other"); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "secret:erp/other") {
+		t.Errorf("got %v", err)
+	}
+	if got, until, ok := store.Former("secret:erp/token"); !ok || string(got) != "former" || !until.Equal(time.Unix(9, 0)) {
+		t.Errorf("got %q until %v, %t", got, until, ok)
+	}
+	for _, ref := range []string{"secret:erp/other", "file:erp/token", "env:X"} {
+		if _, _, ok := store.Former(ref); ok {
+			t.Errorf("%s has a former value", ref)
+		}
+	}
+	if _, err := New(Config{}).Resolve("secret:erp/token"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("without any: %v", err)
 	}
 }

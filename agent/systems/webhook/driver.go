@@ -79,7 +79,7 @@ func (d *Driver) Close() error { return d.client.Close() }
 // Deliver is systems.Deliverer: a CloudEvent in structured JSON, signed anew for each
 // attempt, since the signature holds the time.
 func (d *Driver) Deliver(ctx context.Context, del systems.Delivery) (systems.Answer, error) {
-	secret, signer, err := d.signer()
+	keys, err := d.keys()
 	if err != nil {
 		return systems.Answer{}, err
 	}
@@ -88,18 +88,24 @@ func (d *Driver) Deliver(ctx context.Context, del systems.Delivery) (systems.Ans
 		return systems.Answer{}, systems.Rejectedf("the event cannot be written: %w", err)
 	}
 	now := d.opts.Now()
-	signature, err := signer.Sign(del.IdempotencyKey, now, body)
-	if err != nil {
-		return systems.Answer{}, systems.Misconfiguredf("the delivery cannot be signed with secret %s", d.spec.Secret)
+	var signatures []string
+	var secrets [][]byte
+	for _, k := range keys {
+		signature, err := k.signer.Sign(del.IdempotencyKey, now, body)
+		if err != nil {
+			return systems.Answer{}, systems.Misconfiguredf("the delivery cannot be signed with secret %s", d.spec.Secret)
+		}
+		signatures = append(signatures, signature)
+		secrets = append(secrets, k.secret, []byte(strings.TrimPrefix(string(k.secret), secretPrefix)))
 	}
 	header := http.Header{}
 	header.Set("Content-Type", "application/cloudevents+json; charset=utf-8")
 	header.Set(standardwebhooks.HeaderWebhookID, del.IdempotencyKey)
 	header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
-	header.Set(standardwebhooks.HeaderWebhookSignature, signature)
+	header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
 	reply, err := d.client.Do(ctx, exchange.Request{
 		Method: http.MethodPost, URL: d.url, Header: header, Body: body, Effect: true, Partial: true,
-		Secrets: [][]byte{secret, []byte(strings.TrimPrefix(string(secret), secretPrefix))},
+		Secrets: secrets,
 	})
 	if err != nil {
 		return systems.Answer{}, err
@@ -107,18 +113,40 @@ func (d *Driver) Deliver(ctx context.Context, del systems.Delivery) (systems.Ans
 	return systems.Answer{Status: reply.Status, Body: reply.Body, Detail: "POST " + d.url.Host + d.url.EscapedPath()}, nil
 }
 
-// signer reads the secret at each delivery, so that a rotated one is used at once.
-func (d *Driver) signer() ([]byte, *standardwebhooks.Webhook, error) {
+// key is a signing secret.
+type key struct {
+	secret []byte
+	signer *standardwebhooks.Webhook
+}
+
+// keys reads the secret at each delivery, so that a rotated one is used at once. While the
+// former is valid beside it the delivery bears the signatures of both, as the specification
+// has it: the receiver may know either.
+func (d *Driver) keys() ([]key, error) {
 	secret, err := d.opts.Secrets.Resolve(d.spec.Secret)
 	if err != nil {
-		return nil, nil, systems.Misconfiguredf("signing secret: %w", err)
+		return nil, systems.Misconfiguredf("signing secret: %w", err)
 	}
+	newest, err := d.key(secret)
+	if err != nil {
+		return nil, err
+	}
+	keys := []key{newest}
+	if former := systems.FormerOf(d.opts.Secrets, d.spec.Secret); former != nil {
+		if one, err := d.key(former); err == nil { // one that was never of use is left out
+			keys = append(keys, one)
+		}
+	}
+	return keys, nil
+}
+
+func (d *Driver) key(secret []byte) (key, error) {
 	if !strings.HasPrefix(string(secret), secretPrefix) {
-		return nil, nil, systems.Misconfiguredf("signing secret %s does not begin with %s", d.spec.Secret, secretPrefix)
+		return key{}, systems.Misconfiguredf("signing secret %s does not begin with %s", d.spec.Secret, secretPrefix)
 	}
 	signer, err := standardwebhooks.NewWebhook(string(secret))
 	if err != nil {
-		return nil, nil, systems.Misconfiguredf("signing secret %s is not base64 after %s", d.spec.Secret, secretPrefix)
+		return key{}, systems.Misconfiguredf("signing secret %s is not base64 after %s", d.spec.Secret, secretPrefix)
 	}
-	return secret, signer, nil
+	return key{secret, signer}, nil
 }

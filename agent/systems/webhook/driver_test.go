@@ -3,6 +3,7 @@ package webhookdriver
 import (
 	"strings"
 	"testing"
+	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
@@ -33,6 +34,46 @@ func open(t *testing.T, url string) *Driver {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// rotating has a former value of every secret.
+type rotating struct {
+	secrets
+	former string
+}
+
+func (r rotating) Former(string) ([]byte, time.Time, bool) {
+	return []byte(r.former), time.Time{}, r.former != ""
+}
+
+// While the secret is rotated a receiver that knows either verifies the delivery.
+func TestTwoSignatures(t *testing.T) {
+	const next = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+	for former, signatures := range map[string]int{secret: 2, "": 1, "never-of-use": 1} {
+		foreign := systemstest.NewHTTP(t)
+		d := open(t, foreign.URL()+"/deliver")
+		d.opts.Secrets = rotating{secrets{"file:hook": next}, former}
+		if _, err := d.Deliver(t.Context(), systemstest.NewDelivery("x")); err != nil {
+			t.Fatal(err)
+		}
+		request, effect := foreign.Requests()[0], foreign.Effects()[0]
+		if got := len(strings.Fields(request.Header.Get(standardwebhooks.HeaderWebhookSignature))); got != signatures {
+			t.Errorf("former %q: %d signatures, want %d", former, got, signatures)
+		}
+		for _, known := range []string{next, former} {
+			if known != next && signatures == 1 {
+				continue
+			}
+			hook, err := standardwebhooks.NewWebhook(known)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := hook.Verify([]byte(effect.Body), request.Header); err != nil {
+				t.Errorf("former %q: %v", former, err)
+			}
+		}
+		d.Close()
+	}
 }
 
 func TestContract(t *testing.T) {

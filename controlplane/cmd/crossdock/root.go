@@ -104,7 +104,7 @@ directory alone the other nodes of its cluster are asked when that one does not 
 	root.SetHelpCommand(a.helpCommand())
 	root.AddCommand(
 		a.serverCommand(), a.configCommand(), a.clusterCommand(), a.statusCommand(), a.tokenCommand(), a.agentsCommand(), a.principalsCommand(),
-		a.policyCommand(), a.systemsCommand(), a.rangesCommand(), a.releasesCommand(), a.pluginCommand(), a.eventsCommand(), a.deadLettersCommand(), a.exceptionsCommand(), a.auditCommand(),
+		a.policyCommand(), a.systemsCommand(), a.secretCommand(), a.rangesCommand(), a.releasesCommand(), a.pluginCommand(), a.eventsCommand(), a.deadLettersCommand(), a.exceptionsCommand(), a.auditCommand(),
 		a.versionCommand(),
 	)
 	root.SetVersionTemplate("crossdock {{.Version}}\n")

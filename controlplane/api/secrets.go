@@ -1,0 +1,173 @@
+package api
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/sealing"
+)
+
+// The ways in which a secret stands at its agent.
+const (
+	secretInUse     = "in use"
+	secretWaiting   = "waiting"
+	secretRefused   = "refused"
+	secretFormerKey = "former key"
+	secretDropped   = "dropped"
+	secretDropping  = "dropping"
+	secretNewer     = "newer at agent"
+)
+
+// ListSecrets lists the secrets with how each stands at its agent, as that last said.
+func (s *Server) ListSecrets(_ context.Context, _ ListSecretsRequestObject) (ListSecretsResponseObject, error) {
+	answer, said := ListSecrets200JSONResponse{Items: []Secret{}}, s.numberReports()
+	for _, one := range s.store.Secrets() {
+		answer.Items = append(answer.Items, toSecret(&one, said[one.Agent]))
+	}
+	return answer, nil
+}
+
+// SetSecret keeps a secret that only its agent can open.
+func (s *Server) SetSecret(ctx context.Context, r SetSecretRequestObject) (SetSecretResponseObject, error) {
+	b, name := r.Body, r.Body.Owner+"/"+r.Body.Name
+	cmd := &model.SetSecret{Asked: s.asked(ctx, r.Params.IdempotencyKey), Agent: b.Agent, Name: name, Version: b.Version,
+		Recipient: b.Recipient, Sealed: b.Sealed, KeepFormer: b.KeepFormer}
+	if b.KeepFormer {
+		cmd.FormerUntil = b.FormerUntil.UTC()
+	}
+	if !strings.HasPrefix(string(b.Sealed), sealedBegins) {
+		return nil, model.Errorf(model.Invalid, "what is to be kept is no sealed secret: crossdock secret set seals it; nothing was kept")
+	}
+	if _, err := s.store.Apply(ctx, cmd); err != nil {
+		return nil, err
+	}
+	for _, one := range s.store.Secrets() {
+		if one.Agent == b.Agent && one.Name == name {
+			return SetSecret200JSONResponse(toSecret(&one, s.numberReports()[one.Agent])), nil
+		}
+	}
+	return nil, model.Errorf(model.NotFound, "secret %s of agent %s is gone again", name, b.Agent)
+}
+
+// sealedBegins is what every age file begins with. It keeps out who sends a secret in the clear.
+const sealedBegins = "age-encryption.org/v1\n"
+
+// DropSecret drops a secret, or its former value.
+func (s *Server) DropSecret(ctx context.Context, r DropSecretRequestObject) (DropSecretResponseObject, error) {
+	_, err := s.store.Apply(ctx, &model.DropSecret{Asked: s.asked(ctx, r.Params.IdempotencyKey), Agent: r.Agent, Name: r.Owner + "/" + r.Name, Former: r.Params.Former})
+	return DropSecret204Response{}, err
+}
+
+// ListSecretTargets tells to which keys a secret is to be sealed. The caller verifies what it
+// is told: a node that lies must not be sealed to.
+func (s *Server) ListSecretTargets(ctx context.Context, r ListSecretTargetsRequestObject) (ListSecretTargetsResponseObject, error) {
+	if p := principalFrom(ctx); !p.Has(model.Operator) {
+		return nil, model.Errorf(model.Forbidden, "%s is no operator, and sets no secrets", p.Name)
+	}
+	sites, names, err := s.secretSites(ctx, r.Params.Owner)
+	if err != nil {
+		return nil, err
+	}
+	if r.Params.Site != "" {
+		if len(sites) > 0 && !slices.Contains(sites, r.Params.Site) {
+			return nil, model.Errorf(model.Invalid, "%s is not at site %s, but at %s", r.Params.Owner, r.Params.Site, strings.Join(sites, ", "))
+		}
+		sites = []string{r.Params.Site}
+	}
+	if len(sites) == 0 {
+		return nil, model.Errorf(model.NotFound, "the policy in force has no %s: name its site as well, or put it into the policy first", r.Params.Owner)
+	}
+	answer := ListSecretTargets200JSONResponse{Names: orEmpty(names), Items: []SecretTarget{}}
+	for _, site := range sites {
+		target, err := s.secretTarget(site, r.Params.Owner)
+		if err != nil {
+			return nil, err
+		}
+		answer.Items = append(answer.Items, target)
+	}
+	return answer, nil
+}
+
+// secretSites says where the policy in force has a system or plugin, and by which names that
+// refers to secrets.
+func (s *Server) secretSites(ctx context.Context, owner string) (sites, names []string, err error) {
+	active, known := s.store.Active()
+	if !known {
+		return nil, nil, nil
+	}
+	_, set, err := s.compiled(ctx, active.ID.Number)
+	if err != nil {
+		return nil, nil, err
+	}
+	sites, _ = set.SecretSites(owner)
+	for _, use := range set.Secrets() {
+		if use.Owner == owner && !slices.Contains(names, use.Name) {
+			names = append(names, use.Name)
+		}
+	}
+	return sites, names, nil
+}
+
+// secretTarget is what is known of the agent of a site, which is called like the site.
+func (s *Server) secretTarget(site, owner string) (target SecretTarget, err error) {
+	agent, known := s.store.Agent(site)
+	if !known || !agent.Revoked.IsZero() {
+		return target, model.Errorf(model.Conflict, "site %s has no agent: enrol one first, since a secret is sealed to its key", site)
+	}
+	cluster, _ := s.store.Cluster()
+	target = SecretTarget{Cluster: cluster.ID, Agent: agent.Name, RegisteredKey: hex.EncodeToString(agent.Key[:]), Versions: map[string]uint64{}}
+	var said model.AgentStatus
+	if len(agent.Status) > 0 && json.Unmarshal(agent.Status, &said) == nil && said.Sealing.Recipient != "" { // an agent may say anything
+		target.Recipient, target.Key, target.Signature = said.Sealing.Recipient, said.Sealing.Key, said.Sealing.Signature
+		target.Fingerprint = sealing.Fingerprint(said.Sealing.Recipient)
+	}
+	note := func(full string, version uint64) {
+		if name, is := strings.CutPrefix(full, owner+"/"); is {
+			target.Versions[name] = max(target.Versions[name], version)
+		}
+	}
+	for _, one := range s.store.Secrets() {
+		if one.Agent == agent.Name {
+			note(one.Name, one.Version)
+		}
+	}
+	for _, one := range said.Secrets {
+		note(one.Name, one.Version)
+	}
+	return target, nil
+}
+
+func toSecret(s *model.Secret, said model.AgentStatus) Secret {
+	owner, name, _ := strings.Cut(s.Name, "/")
+	out := Secret{Agent: s.Agent, Owner: owner, Name: name, Version: s.Version, By: s.By, At: s.At, Former: len(s.Former) > 0, FormerUntil: s.FormerUntil}
+	for _, one := range said.Secrets {
+		if one.Name == s.Name {
+			out.Held, out.Refused = one.Version, one.Refused
+		}
+	}
+	if s.Recipient != "" {
+		out.Key = sealing.Fingerprint(s.Recipient)
+	}
+	dropped := len(s.Sealed) == 0
+	switch {
+	case dropped && out.Held >= s.Version:
+		out.State = secretDropped
+	case dropped:
+		out.State = secretDropping
+	case said.Sealing.Recipient != "" && said.Sealing.Recipient != s.Recipient:
+		out.State = secretFormerKey
+	case out.Refused != "":
+		out.State = secretRefused
+	case out.Held > s.Version:
+		out.State = secretNewer
+	case out.Held == s.Version:
+		out.State = secretInUse
+	default:
+		out.State = secretWaiting
+	}
+	return out
+}
