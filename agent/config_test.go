@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/crossdock/crossdock/protocol/settings"
 )
 
 func readConfig(t *testing.T, text string) (Config, error) {
@@ -47,6 +50,12 @@ func TestReadConfigRefuses(t *testing.T) {
 		{"intake of all interfaces", reach + "intake: {listen: \":7080\"}\n", "intake.certificate"},
 		{"half a certificate", reach + "intake: {certificate: a.pem}\n", "go together"},
 		{"open ops", reach + "ops: {listen: \"0.0.0.0:7090\"}\n", "ops.listen"},
+		{"proxy", proxied("proxy.example.com", ""), "is not an address"},
+		{"proxy that is no proxy", proxied("ftp://proxy.example.com:1", ""), "is not an address"},
+		{"proxy with a password", proxied("http://me:hunter2@proxy.example.com:1", ""), "it holds a password"},
+		{"password written out", proxied("http://me@proxy.example.com:1", "hunter2"), "looks like the password itself"},
+		{"password without a user", proxied("http://proxy.example.com:1", "file:p"), "http://user@host:port"},
+		{"password without a proxy", proxied("", "file:p"), "it is of no use"},
 		{"level", reach + "log: {level: loud}\n", "log.level"},
 		{"format", reach + "log: {format: xml}\n", "text or json"},
 	} {
@@ -59,6 +68,65 @@ func TestReadConfigRefuses(t *testing.T) {
 	all, err := readConfig(t, "controlplane: {addresses: [cp]}\nlog: {level: loud, format: xml}\n")
 	if err == nil || strings.Count(err.Error(), "\n") < 2 {
 		t.Errorf("not everything that is wrong is said: %v (%+v)", err, all.Log)
+	}
+}
+
+func proxied(proxy, password string) string {
+	return fmt.Sprintf("controlplane: {addresses: [\"cp.example.com:7443\"], proxy: %q, proxyPassword: %q}\n", proxy, password)
+}
+
+func TestPasswordOfTheProxy(t *testing.T) {
+	cfg, err := readConfig(t, proxied("http://me@proxy.example.com:1", "file:p"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Secrets = t.TempDir()
+	proxy, err := ProxyOf(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proxy(nil); err == nil || !strings.Contains(err.Error(), "controlplane.proxyPassword") {
+		t.Errorf("without a password: %v", err)
+	}
+	for _, word := range []string{"first", "second"} {
+		if err := os.WriteFile(filepath.Join(cfg.Secrets, "p"), []byte(word+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := proxy(nil); err != nil || got.String() != "http://me:"+word+"@proxy.example.com:1" {
+			t.Errorf("the way goes by %v, %v", got, err)
+		}
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for size, want := range map[Bytes]string{0: "0", 1: "1", 1 << 10: "1KB", 10 << 30: "10GB", 1536 << 20: "1536MB", 3 << 40: "3TB"} {
+		var again Bytes
+		if err := again.UnmarshalYAML([]byte(want)); err != nil || again != size || size.String() != want {
+			t.Errorf("%d is written %s, want %s, and read as %d, %v", size, size, want, again, err)
+		}
+	}
+}
+
+// A directory that is named beside the file has secrets of its own; those that are named there
+// too are meant.
+func TestSecretsOfAnotherDirectory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agent.yaml")
+	if err := os.WriteFile(path, []byte(reach+"data: /a\nsecrets: /s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for variables, want := range map[string]string{
+		"": "/s", "CROSSDOCK_AGENT_DATA=/b": "/b/secrets", "CROSSDOCK_AGENT_DATA=/b CROSSDOCK_AGENT_SECRETS=/c": "/c", "CROSSDOCK_AGENT_SECRETS=/c": "/c",
+	} {
+		cfg, values, err := Read(settings.Sources{File: path, Prefix: VariablePrefix, Environ: func() []string { return strings.Fields(variables) }})
+		if err == nil {
+			err = cfg.Validate()
+		}
+		if err != nil || cfg.Secrets != filepath.FromSlash(want) {
+			t.Errorf("%s: secrets are in %s, want %s, %v", variables, cfg.Secrets, want, err)
+		}
+		if got := values.Origin("secrets").String(); strings.HasSuffix(want, "/secrets") && got != "default" {
+			t.Errorf("%s: they are of %s", variables, got)
+		}
 	}
 }
 

@@ -41,6 +41,8 @@ type Config struct {
 	// Dial makes the connections to other nodes; nil: TCP. Tests cut nodes off here.
 	Dial func(ctx context.Context, node, address string) (net.Conn, error) `yaml:"-"`
 
+	Level *slog.LevelVar `yaml:"-"` // of the logger, where a reload may change it
+
 	AgentLife time.Duration `yaml:"-"` // of agents' certificates; 0: the default. For tests
 	TrustAge  time.Duration `yaml:"-"` // for which an expired one may still be renewed; 0: the default. For tests
 
@@ -218,23 +220,21 @@ func (c LogConfig) level() (level slog.Level, err error) {
 	return level, level.UnmarshalText([]byte(c.Level))
 }
 
-// NewLogger makes the logger that the configuration asks for. least is its level, which a
-// reload may change.
-func (c *Config) NewLogger(w io.Writer, least *slog.LevelVar) *slog.Logger {
-	c.SetLevel(least)
-	options := &slog.HandlerOptions{Level: least}
+// NewLogger makes the logger that the configuration asks for.
+func (c *Config) NewLogger(w io.Writer) *slog.Logger {
+	level, err := c.Log.level()
+	if err != nil {
+		level = slog.LevelInfo // Validate has reported it
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.Level != nil {
+		c.Level.Set(level)
+		options.Level = c.Level
+	}
 	if c.Log.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
-}
-
-// SetLevel sets the level that the configuration asks for; of one that Validate refuses it
-// stays as it is.
-func (c *Config) SetLevel(least *slog.LevelVar) {
-	if level, err := c.Log.level(); err == nil {
-		least.Set(level)
-	}
 }
 
 // advertised is where other nodes will reach this one, before it listens.

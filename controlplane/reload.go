@@ -8,9 +8,9 @@ import (
 
 // Reload looks at a configuration that was read again and says what of it a running node
 // takes over, and what waits for a restart. With why it could not be read, or where it is not
-// valid, the one before stays in force as a whole; the log and the metrics say so. The level
-// of the log is the logger's owner's to change, and all that a node takes over: its doors and
-// what other nodes know of it stay for one run.
+// valid, the one before stays in force as a whole; the log and the metrics say so. It is
+// the level of the log that it takes over: its doors, and what other nodes know of it, stay for
+// one run.
 func (c *ControlPlane) Reload(next Config, why error) error {
 	if why == nil {
 		why = next.Validate()
@@ -27,6 +27,9 @@ func (c *ControlPlane) Reload(next Config, why error) error {
 		} else {
 			restart = append(restart, k.Name)
 		}
+	}
+	if level, err := next.Log.level(); err == nil && c.config.Level != nil {
+		c.config.Level.Set(level)
 	}
 	c.refused.Set(0)
 	c.log.Info("the configuration was read again", "changed", changed, "restart", restart)

@@ -54,6 +54,12 @@ func newDoor(t *testing.T) *door {
 	d.Server, err = New(Config{
 		Listen: "127.0.0.1:0", TokenFile: filepath.Join(t.TempDir(), "ops.token"), Gatherer: prometheus.NewRegistry(),
 		Logger: slog.New(slog.DiscardHandler), Queue: d.queue, Vouch: func() error { return fmt.Errorf("%w: no doubt", ErrConflict) },
+		Reload: func() (any, error) {
+			if d.ready != nil {
+				return nil, fmt.Errorf("%w: a key", ErrInvalid)
+			}
+			return map[string]string{"changed": "log.level"}, nil
+		},
 		Status: func() any { return map[string]string{"agent": "eu"} }, Ready: func() error { return d.ready },
 		Activate: func(plugin string) error {
 			if plugin == "none" {
@@ -132,6 +138,8 @@ func TestWhoMayAskWhat(t *testing.T) {
 		{"POST", "/v1/plugins/activate?name=zone", false, 200, "activated"},
 		{"POST", "/v1/plugins/activate?name=none", false, 404, "not found"},
 		{"GET", "/v1/plugins/activate?name=zone", false, 405, ""},
+		{"POST", "/v1/reload", false, 200, "log.level"},
+		{"GET", "/v1/reload", false, 405, ""},
 	} {
 		status, body, err := d.ask(t, tt.method, tt.path, token)
 		if err != nil || status != tt.status || !strings.Contains(body, tt.says) {
@@ -198,6 +206,9 @@ func TestOnlyByTheNameOfThisMachine(t *testing.T) {
 func TestNotReady(t *testing.T) {
 	d := newDoor(t)
 	d.ready = errors.New("no policy")
+	if status, body, err := d.ask(t, "POST", "/v1/reload", string(d.token)); err != nil || status != 422 || !strings.Contains(body, "a key") {
+		t.Errorf("%d %s %v", status, body, err)
+	}
 	if status, body, err := d.ask(t, "GET", "/readyz", ""); err != nil || status != 503 || !strings.Contains(body, "no policy") {
 		t.Errorf("%d %s %v", status, body, err)
 	}

@@ -285,6 +285,22 @@ func TestQuotaIsAHardLimitAndTrimFreesIt(t *testing.T) {
 	mustAppend(t, l, records(1, "x"), nil)
 }
 
+// Another quota holds at once; a smaller one drops nothing.
+func TestSetQuota(t *testing.T) {
+	l := open(t, Config{Dir: t.TempDir(), SegmentBytes: 64 << 10, Quota: 1 << 20})
+	mustAppend(t, l, [][]byte{make([]byte, 20<<10)}, nil)
+	l.SetQuota(1)
+	if _, err := l.Append(records(1, "x"), nil); !errors.Is(err, ErrFull) {
+		t.Errorf("append beyond the new quota: %v", err)
+	}
+	l.SetQuota(8 << 20)
+	mustAppend(t, l, [][]byte{make([]byte, 2<<20)}, nil)
+	mustAppend(t, l, records(1, "x"), nil)
+	if got := len(all(t, l)); got != 3 || l.Usage().Quota != 8<<20 {
+		t.Errorf("%d records held, the quota is %d", got, l.Usage().Quota)
+	}
+}
+
 func TestInspectVerifyExportOfAStoppedAgent(t *testing.T) {
 	cfg := small(t.TempDir())
 	l := open(t, cfg)

@@ -160,7 +160,9 @@ func Read(config any, sources Sources) (*Values, error) {
 	target := reflect.ValueOf(config).Elem()
 	for _, k := range keys { // in the order of the struct
 		if e, ok := values.said[k.Name]; ok {
-			r.set(target.FieldByIndex(k.field), k, e)
+			if !r.set(target.FieldByIndex(k.field), k, e) {
+				delete(values.said, k.Name)
+			}
 		}
 	}
 	return values, errors.Join(r.problems...)
@@ -279,7 +281,7 @@ func (r *reader) flag(f *pflag.Flag) (string, any) {
 }
 
 // set decodes a value into its field, which keeps its default where the value is wrong.
-func (r *reader) set(field reflect.Value, k Key, e entry) {
+func (r *reader) set(field reflect.Value, k Key, e entry) bool {
 	fresh := reflect.New(field.Type())
 	var err error
 	switch {
@@ -294,14 +296,15 @@ func (r *reader) set(field reflect.Value, k Key, e entry) {
 	}
 	if err == nil {
 		field.Set(fresh.Elem())
-		return
+		return true
 	}
 	text := wrong(k, err, strings.TrimSpace(cmp.Or(e.text, nodeText(e.node))))
 	if e.node != nil {
 		r.refuse(e.origin, "%s", picture(text, e.node))
-		return
+		return false
 	}
 	r.refuse(e.origin, "%s: %s", k.Name, text)
+	return false
 }
 
 func splitList(text string) (out []string) {

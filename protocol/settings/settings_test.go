@@ -202,9 +202,9 @@ func TestEverythingThatIsWrongIsSaidWithItsOrigin(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"door.listen: here is no address": "env X_DOOR__LISTEN: door.listen: here",
-		"wait: too long":                  "[1:7] wait: too long",
+		"wait: too long":                  file + ": wait: too long", // the default is
 		"data: there is none":             file + ": data: there is none",
-		"door: not so":                    "door: not so (env X_DOOR__LISTEN, env X_DOOR__DEEP__COUNT)",
+		"door: not so":                    "env X_DOOR__LISTEN: door: not so",
 	} {
 		if got := values.Locate(errors.Join(errors.New(text))); got == nil || !strings.Contains(got.Error(), want) {
 			t.Errorf("%s: %v, want %s", text, got, want)
@@ -265,8 +265,9 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 		t.Errorf("%s", shown.String())
 	}
 	for text, want := range map[string]string{
-		"password: file:erp": "password: file:erp", "https://u:p@h/x https://u@h": "https://u:***@h/x https://u@h",
-		`token: "abc"`: "token: ***", "secrets: /etc/x": "secrets: /etc/x", "a:b@c": "a:b@c",
+		">  1 | password: file:erp": ">  1 | password: file:erp", "https://u:p@h/x https://u@h": "https://u:***@h/x https://u@h",
+		` 12 | token: "abc"`: " 12 | token: ***", "   1 | secrets: /etc/x": "   1 | secrets: /etc/x", "a:b@c": "a:b@c",
+		"proxyPassword: it is none": "proxyPassword: it is none", "[1:2] a\n   1 | {a: b, proxyPassword: x y}": "[1:2] a\n   1 | {a: b, proxyPassword: ***}",
 	} {
 		if got := Mask(text); got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)

@@ -16,7 +16,9 @@ var (
 	// inURL is a password in an address.
 	inURL = regexp.MustCompile(`(://[^/@:\s"']*):[^/@\s"']*@`)
 	// written is what stands behind the name of a password, unless it is a reference to one.
-	written   = regexp.MustCompile(`(?i)((?:password|passwd|passphrase|token)["']?\s*[:=]\s*)("[^"\n]*"|'[^'\n]*'|[^\s"',}][^\n,}]*)`)
+	written = regexp.MustCompile(`(?i)((?:password|passwd|passphrase|token)["']?\s*[:=]\s*)("[^"\n]*"|'[^'\n]*'|[^\s"',}][^\n,}]*)`)
+	// source is a line of a file in a picture.
+	source    = regexp.MustCompile(`(?m)^(?:>| )? *[0-9]+ \| .*$`)
 	reference = regexp.MustCompile(`^["']?(file|env|cred):`)
 )
 
@@ -26,15 +28,18 @@ const masked = "***"
 // IsReference reports whether a text refers to a secret rather than being one.
 func IsReference(text string) bool { return reference.MatchString(text) }
 
-// Mask takes out of a text what may be a password.
+// Mask takes out of a text what may be a password: those in addresses, and those in the lines
+// of a file that it shows.
 func Mask(text string) string {
 	text = inURL.ReplaceAllString(text, "$1:"+masked+"@")
-	return written.ReplaceAllStringFunc(text, func(found string) string {
-		part := written.FindStringSubmatch(found)
-		if IsReference(part[2]) || part[2] == `""` || part[2] == `''` {
-			return found
-		}
-		return part[1] + masked
+	return source.ReplaceAllStringFunc(text, func(line string) string {
+		return written.ReplaceAllStringFunc(line, func(found string) string {
+			part := written.FindStringSubmatch(found)
+			if IsReference(part[2]) || part[2] == `""` || part[2] == `''` {
+				return found
+			}
+			return part[1] + masked
+		})
 	})
 }
 

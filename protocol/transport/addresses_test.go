@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -106,6 +107,36 @@ func TestSetAddresses(t *testing.T) {
 	configured.SetAddresses([]string{nobody(t)})
 	if s := b.session(configured); s.Address != b.server.Addr() {
 		t.Errorf("session at %s, which was not configured", s.Address)
+	}
+}
+
+// Other addresses and another proxy hold from the next session on, before what was heard of.
+func TestConfigure(t *testing.T) {
+	b := newBench(t)
+	d := b.dialer(transport.TCP, b.tls("berlin"), at(nobody(t)))
+	d.SetAddresses([]string{nobody(t)})
+	for _, wrong := range [][]string{nil, {"no address"}, make([]string, 1000)} {
+		if err := d.Configure(wrong, nil); err == nil {
+			t.Errorf("%d addresses were taken", len(wrong))
+		}
+	}
+	if _, err := d.Session(t.Context(), hello); err == nil {
+		t.Fatal("a session with nobody")
+	}
+	if err := d.Configure([]string{b.server.Addr()}, nil); err != nil {
+		t.Fatal(err)
+	}
+	s := b.session(d)
+	if s.Address != b.server.Addr() {
+		t.Errorf("session at %s", s.Address)
+	}
+	s.Close()
+	asked := errors.New("no way out")
+	if err := d.Configure([]string{b.server.Addr()}, func(*url.URL) (*url.URL, error) { return nil, asked }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Session(t.Context(), hello); err == nil || !strings.Contains(err.Error(), asked.Error()) {
+		t.Errorf("the proxy was not asked: %v", err)
 	}
 }
 

@@ -24,6 +24,9 @@ func TestResolve(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "folder", "inner"), []byte("deep"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if runtime.GOOS != "windows" {
 		if err := os.Symlink(filepath.Join(outside, "canary"), filepath.Join(dir, "link")); err != nil {
 			t.Fatal(err)
@@ -60,7 +63,7 @@ func TestResolve(t *testing.T) {
 		given := func(name string) (string, bool) { return dir, name == "CREDENTIALS_DIRECTORY" }
 		store = New(Config{LookupEnv: given})
 		for ref, want := range map[string]string{"cred:erp": "hunter2", "cred:missing": "", "cred:empty": "", "cred:large": "", "cred:folder": "", "cred:link": "",
-			"cred:" + up: "", "cred:" + absolute: "", "cred:..": "", "cred:.": "", "cred:": "", "cred:folder/x": ""} {
+			"cred:" + up: "", "cred:" + absolute: "", "cred:..": "", "cred:.": "", "cred:": "", "cred:folder/inner": "", "cred:./erp": ""} {
 			if got, err := store.Resolve(ref); string(got) != want || (err == nil) != (want != "") {
 				t.Errorf("%q: got %q %v, want %q", ref, got, err, want)
 			}

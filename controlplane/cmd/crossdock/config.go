@@ -72,7 +72,7 @@ func (a *app) configShow() *cobra.Command {
 
 // reloadOnHangup has a node read its configuration again at every signal HUP, until the
 // function that it gives is called.
-func reloadOnHangup(node *controlplane.ControlPlane, again func() (controlplane.Config, error), least *slog.LevelVar, log *slog.Logger) (stop func()) {
+func reloadOnHangup(node *controlplane.ControlPlane, again func() (controlplane.Config, error), log *slog.Logger) (stop func()) {
 	asked, ended := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(asked, syscall.SIGHUP)
 	go func() {
@@ -80,9 +80,7 @@ func reloadOnHangup(node *controlplane.ControlPlane, again func() (controlplane.
 		for range asked {
 			log.Info("told to read the configuration again")
 			next, err := again()
-			if node.Reload(next, err) == nil {
-				next.SetLevel(least)
-			}
+			_ = node.Reload(next, err) // what is wrong is logged, and shown by the metrics
 		}
 	}()
 	return func() {

@@ -2,12 +2,16 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,13 +26,13 @@ func TestMain(m *testing.M) {
 		carrier.Serve(&toyCarrier{}, sdk.Logger())
 		return
 	}
-	testscript.Main(m, map[string]func(){"crossdock": main})
+	testscript.Main(m, map[string]func(){"crossdock": main, "scrape": scrape})
 }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/script",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "await": await, "ports": ports, "expand": expand, "keyed": keyed},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "await": await, "ports": ports, "expand": expand, "keyed": keyed, "hangup": hangup},
 	})
 }
 
@@ -65,6 +69,29 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("waited in vain for %q (%v)", args[0], err)
 		}
+	}
+}
+
+// hangup sends the signal HUP to what runs in the background.
+func hangup(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: hangup")
+	}
+	for _, cmd := range ts.BackgroundCmds() {
+		ts.Check(cmd.Process.Signal(syscall.SIGHUP))
+	}
+}
+
+// scrape prints the metrics of a node: scrape HOST:PORT.
+func scrape() {
+	answer, err := http.Get("http://" + os.Args[1] + "/metrics")
+	if err == nil {
+		defer answer.Body.Close()
+		_, err = io.Copy(os.Stdout, answer.Body)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 

@@ -37,10 +37,10 @@ whole, and logged.`,
 		if err != nil {
 			return err
 		}
-		least := new(slog.LevelVar)
-		log := config.NewLogger(a.stderr, least)
+		config.Level = new(slog.LevelVar)
+		log := config.NewLogger(a.stderr)
 		again := func() (controlplane.Config, error) { return a.serverConfig(file, cmd.Flags()) }
-		return a.serve(ctx, config, log, func(node *controlplane.ControlPlane) func() { return reloadOnHangup(node, again, least, log) })
+		return a.serve(ctx, config, log, func(node *controlplane.ControlPlane) func() { return reloadOnHangup(node, again, log) })
 	})
 	configFlag(cmd, &file)
 	cmd.Flags().String("approvals", "", "dual or single; when the cluster begins")
