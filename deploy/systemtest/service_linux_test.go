@@ -146,7 +146,7 @@ func buildAgent(t *testing.T, version, file, text string) []byte {
 		return program
 	}
 	dir := t.TempDir()
-	args := []string{"build", "-ldflags", "-s -w -X main.version=" + version, "-o", filepath.Join(dir, "crossdock-agent")}
+	args := []string{"build", "-trimpath", "-ldflags", "-s -w -X main.version=" + version, "-o", filepath.Join(dir, "crossdock-agent")}
 	if file != "" {
 		at, err := filepath.Abs(filepath.Join("..", "..", filepath.FromSlash(file)))
 		if err != nil {

@@ -185,7 +185,7 @@ func (p *program) loadBy(read func(path string) (agent.Config, error)) (cfg agen
 	if p.data != "" {
 		cfg.Data, cfg.Secrets = p.data, ""
 	}
-	cfg.Version, cfg.Keys = version, strings.Fields(releaseKeys)
+	cfg.Version, cfg.Keys = version, strings.FieldsFunc(releaseKeys, func(r rune) bool { return r == ',' || r == ' ' })
 	return cfg, path, nil
 }
 
