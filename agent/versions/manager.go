@@ -326,7 +326,7 @@ func (m *Manager) want(o Offer) {
 	}
 	m.wanted, m.stage = nil, o.Stage
 	if o.Version == "" {
-		if m.said.State == Fetching || m.said.State == Verified || m.said.State == Failed {
+		if m.said.State == Fetching || m.said.State == Verified { // what has failed stays to be seen
 			m.say("", Current, "")
 		}
 		return

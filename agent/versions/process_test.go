@@ -1,11 +1,11 @@
 package versions
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -60,12 +60,20 @@ func self(otherwise string) (version, how string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	text, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return "", "", err
 	}
-	if i := bytes.LastIndex(text, []byte(trailer)); i >= 0 && len(text)-i < 200 {
-		version, how, _ = strings.Cut(string(text[i+len(trailer):]), " ")
+	defer f.Close() // opened for reading
+	end := make([]byte, 100)
+	if _, err := f.Seek(-int64(len(end)), io.SeekEnd); err != nil {
+		return "", "", err
+	}
+	if _, err := io.ReadFull(f, end); err != nil {
+		return "", "", err
+	}
+	if _, words, ok := strings.Cut(string(end), trailer); ok {
+		version, how, _ = strings.Cut(words, " ")
 		return version, how, nil
 	}
 	return otherwise, "works", nil
@@ -292,6 +300,9 @@ func TestBrokenVersionIsLeftForTheOneBefore(t *testing.T) {
 func TestKillAtEachStepLeavesAnAgentThatStarts(t *testing.T) {
 	for _, step := range Steps() {
 		for _, child := range []bool{false, true} {
+			if child && step != StepCounted && step != StepPassing && step != StepReturned {
+				continue // the way in which the version takes over makes no difference there
+			}
 			t.Run(fmt.Sprintf("%s child=%t", step, child), func(t *testing.T) {
 				how, end := "works", "settled 1.1.0 current"
 				if step == StepFailing || step == StepReturned {

@@ -28,7 +28,7 @@ func formerPrograms(t *testing.T) (bin string) {
 	if text, err := tar.CombinedOutput(); err != nil {
 		t.Fatalf("unpack the commit before: %v: %s", err, text)
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-s -w -X main.version=0.0.1-former", "-o", bin,
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=0.0.1-former", "-o", bin,
 		"./controlplane/cmd/crossdock", "./agent/cmd/crossdock-agent")
 	build.Dir, build.Env = source, append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {

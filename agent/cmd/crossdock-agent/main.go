@@ -12,7 +12,7 @@ import (
 )
 
 // Set by the linker: the version, and the minisign public keys of who may sign releases, with
-// spaces between them.
+// commas between them.
 var (
 	version     = "dev"
 	releaseKeys string

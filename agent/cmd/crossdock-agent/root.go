@@ -209,7 +209,7 @@ func (p *program) read() (agent.Config, *settings.Values, string, error) {
 		}
 	}
 	cfg, values, err := agent.Read(sources)
-	cfg.Version, cfg.Keys = version, strings.Fields(releaseKeys)
+	cfg.Version, cfg.Keys = version, strings.FieldsFunc(releaseKeys, func(r rune) bool { return r == ',' || r == ' ' })
 	return cfg, values, sources.File, err
 }
 

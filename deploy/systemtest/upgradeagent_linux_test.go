@@ -18,9 +18,9 @@ import (
 	"github.com/crossdock/crossdock/agent"
 )
 
-// service is an agent as a real program with its configuration file, which is started again
+// managed is an agent as a real program with its configuration file, which is started again
 // whenever it ends, as a service manager does.
-type service struct {
+type managed struct {
 	s       *site
 	program string // that is installed
 	config  string
@@ -31,9 +31,9 @@ type service struct {
 }
 
 // serve runs a site's agent as a service.
-func (s *site) serve(program, more string) *service {
+func (s *site) serve(program, more string) *managed {
 	s.t.Helper()
-	y := &service{s: s, program: program, config: filepath.Join(s.t.TempDir(), "agent.yaml")}
+	y := &managed{s: s, program: program, config: filepath.Join(s.t.TempDir(), "agent.yaml")}
 	addresses, err := json.Marshal(s.cfg.ControlPlane.Addresses)
 	if err != nil {
 		s.t.Fatal(err)
@@ -58,7 +58,7 @@ type closer context.CancelFunc
 
 func (c closer) Close() error { c(); return nil }
 
-func (y *service) write(text string) {
+func (y *managed) write(text string) {
 	y.s.t.Helper()
 	if err := os.WriteFile(y.config, []byte(text), 0o600); err != nil {
 		y.s.t.Fatal(err)
@@ -66,7 +66,7 @@ func (y *service) write(text string) {
 }
 
 // once is one life of the process.
-func (y *service) once(ctx context.Context) {
+func (y *managed) once(ctx context.Context) {
 	y.mu.Lock()
 	y.starts++
 	y.run = launch(y.s.t, y.s.log+".service", nil, nil, y.program, "run", "--config", y.config)
@@ -85,21 +85,21 @@ func (y *service) once(ctx context.Context) {
 }
 
 // kill ends the process as a crash does.
-func (y *service) kill() {
+func (y *managed) kill() {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.run.signal(syscall.SIGKILL)
 }
 
 // lives counts how often the process was started.
-func (y *service) lives() int {
+func (y *managed) lives() int {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return y.starts
 }
 
 // command runs one of the program's commands.
-func (y *service) command(args ...string) (string, error) {
+func (y *managed) command(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, y.program, append(args, "--config", y.config)...)
@@ -111,7 +111,7 @@ func (y *service) command(args ...string) (string, error) {
 	return out.String(), nil
 }
 
-func (y *service) must(args ...string) {
+func (y *managed) must(args ...string) {
 	y.s.t.Helper()
 	if out, err := y.command(args...); err != nil {
 		y.s.t.Fatal(out, err)
@@ -146,7 +146,7 @@ func buildAgent(t *testing.T, version, file, text string) []byte {
 		return program
 	}
 	dir := t.TempDir()
-	args := []string{"build", "-ldflags", "-s -w -X main.version=" + version, "-o", filepath.Join(dir, "crossdock-agent")}
+	args := []string{"build", "-trimpath", "-ldflags", "-s -w -X main.version=" + version, "-o", filepath.Join(dir, "crossdock-agent")}
 	if file != "" {
 		at, err := filepath.Abs(filepath.Join("..", "..", filepath.FromSlash(file)))
 		if err != nil {
