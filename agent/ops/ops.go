@@ -63,7 +63,7 @@ type Config struct {
 	Documents func(ctx context.Context) (any, error)
 	// Activate starts a plugin that was given up; ErrNotFound, ErrConflict.
 	Activate func(plugin string) error
-	Page     http.Handler  // for people with a browser; it has a login of its own
+	Page     http.Handler  // for people with a browser, with a login of its own; nil: there is none
 	Code     func() string // for one login to it
 }
 
@@ -162,12 +162,14 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /v1/plugins/activate", s.guarded(func(w http.ResponseWriter, r *http.Request) {
 		answer(w, map[string]string{"state": "activated"}, s.cfg.Activate(r.URL.Query().Get("name")))
 	}))
-	for _, path := range pagePaths {
-		mux.Handle(path, s.cfg.Page)
+	if s.cfg.Page != nil {
+		for _, path := range pagePaths {
+			mux.Handle(path, s.cfg.Page)
+		}
+		mux.HandleFunc("POST /v1/page/code", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
+			answer(w, map[string]string{"code": s.cfg.Code()}, nil)
+		}))
 	}
-	mux.HandleFunc("POST /v1/page/code", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, map[string]string{"code": s.cfg.Code()}, nil)
-	}))
 	return here(http.NewCrossOriginProtection().Handler(mux))
 }
 
