@@ -67,8 +67,10 @@ func TestTooManyExceptions(t *testing.T) {
 		told = append(told, string(fact))
 		return nil
 	}
-	if !a.tell(t.Context()) || !a.tell(t.Context()) {
-		t.Fatal("not all was told")
+	for range 2 { // what was dropped is told behind the rest
+		if !a.tell(t.Context()) {
+			t.Fatal("not all was told")
+		}
 	}
 	all := strings.Join(told, "\n")
 	if len(told) != maxAlarms+1 || !strings.Contains(told[maxAlarms], "3 exceptions of agent eu were never told") ||

@@ -176,10 +176,10 @@ func (s *Server) handler() http.Handler {
 		for _, path := range pagePaths {
 			mux.Handle(path, s.cfg.Page)
 		}
+		mux.HandleFunc("POST /v1/page/code", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
+			answer(w, map[string]string{"code": s.cfg.Code()}, nil)
+		}))
 	}
-	mux.HandleFunc("POST /v1/page/code", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, map[string]string{"code": s.cfg.Code()}, nil)
-	}))
 	return here(http.NewCrossOriginProtection().Handler(mux))
 }
 

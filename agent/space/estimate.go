@@ -45,8 +45,8 @@ func (o Outage) Words() string {
 	case Idle:
 		return "Nothing was written lately, so it cannot be said for how long of a cut line there is room."
 	}
-	return fmt.Sprintf("For how long of a cut line there is room is not known yet: the agent was seen running for %s, and %s are needed.",
-		time.Duration(o.SeenMs*1e6).Round(time.Minute), time.Duration(o.NeededMs*1e6))
+	return fmt.Sprintf("For how long of a cut line there is room is not known yet: the agent was seen running for %d minutes, and %d are needed.",
+		o.SeenMs/time.Minute.Milliseconds(), o.NeededMs/time.Minute.Milliseconds())
 }
 
 func hours(h float64) string {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +38,8 @@ func openOps(t *testing.T, data string, status agent.Status) *ops.Server {
 	cfg := agent.Config{Data: data}
 	status.Data = cfg.Place()
 	s, err := ops.New(ops.Config{Listen: "127.0.0.1:0", TokenFile: filepath.Join(data, "ops.token"), Gatherer: prometheus.NewRegistry(),
-		Logger: slog.New(slog.DiscardHandler), Status: func() any { return status }, Queue: queueless{}})
+		Logger: slog.New(slog.DiscardHandler), Status: func() any { return status }, Queue: queueless{},
+		Page: http.NotFoundHandler(), Code: func() string { return "ONCE" }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +71,25 @@ func command(t *testing.T, args ...string) (code int, out, said string) {
 	var stdout, stderr bytes.Buffer
 	code = run(t.Context(), args, strings.NewReader(""), &stdout, &stderr)
 	return code, stdout.String(), stderr.String()
+}
+
+// The address is of the running agent, and nobody but who may read its data gets one.
+func TestPageCommand(t *testing.T) {
+	home := t.TempDir()
+	door := openOps(t, home, agent.Status{Agent: "home", Site: "home"})
+	file := configFor(t, home, door.Addr())
+	if code, out, said := command(t, "page", "-c", file); code != 0 || out != "http://"+door.Addr()+"/login?code=ONCE\n" {
+		t.Errorf("%d %q %s", code, out, said)
+	}
+	if err := os.WriteFile(filepath.Join(home, "ops.token"), []byte("another-token-that-is-long-enough"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, said := command(t, "page", "-c", file); code != exitDenied || out != "" {
+		t.Errorf("with another token: %d %q %s", code, out, said)
+	}
+	if code, _, said := command(t, "page", "-c", configFor(t, home, "127.0.0.1:1")); code != exitNotRunning {
+		t.Errorf("of no running agent: %d %s", code, said)
+	}
 }
 
 // Two agents of one machine were given one port: nobody may be shown the wrong one.
