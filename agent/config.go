@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -133,7 +134,7 @@ func (b *Bytes) UnmarshalYAML(text []byte) error {
 // DefaultConfig is what holds for what the file leaves out.
 func DefaultConfig() Config {
 	return Config{
-		Data:         "/var/lib/crossdock-agent",
+		Data:         defaultData(),
 		ControlPlane: ControlPlane{Transport: "auto"},
 		Intake:       Intake{Listen: "127.0.0.1:7080"},
 		Ops:          Ops{Listen: "127.0.0.1:7090"},
@@ -142,6 +143,13 @@ func DefaultConfig() Config {
 		Documents:    Documents{Quota: 2 << 30, Retain: 30 * 24 * time.Hour},
 		Log:          Log{Level: "info", Format: "text"},
 	}
+}
+
+func defaultData() string {
+	if runtime.GOOS == "windows" {
+		return filepath.Join(os.Getenv("ProgramData"), "Crossdock", "data")
+	}
+	return "/var/lib/crossdock-agent"
 }
 
 // ReadConfig reads a file over the defaults and checks the whole.

@@ -88,7 +88,7 @@ func (c *ControlPlane) furnish(d *doors) error {
 	}
 	c.agents.local.Store(doorman)
 	handler, err := api.New(api.Config{
-		Store: c.store, Agents: c.agents, Cluster: c.cluster, MintToken: c.authority.mintJoinToken,
+		Store: c.store, Agents: c.agents, Cluster: c.cluster, MintToken: c.authority.mintJoinToken, Addresses: c.syncAddresses,
 		Logger: c.log.With("part", "api"), Metrics: api.NewMetrics(c.registry),
 	})
 	if err != nil {
@@ -109,6 +109,15 @@ func (c *ControlPlane) names() []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// syncAddresses are those by which agents are told to reach the nodes.
+func (c *ControlPlane) syncAddresses() (addresses []string) {
+	for _, node := range c.store.Nodes() {
+		addresses = append(addresses, node.Sync...)
+	}
+	slices.Sort(addresses)
+	return slices.Compact(addresses)
 }
 
 // row is what this node tells the others about itself.

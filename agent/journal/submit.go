@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -160,6 +161,12 @@ func (j *Journal) ReceiveGap(ctx context.Context, source string, epoch, first, l
 		size: len(cause) + 256, count: 1, limit: ControlLevel, done: make(chan struct{}),
 	}
 	return j.doReceive(ctx, r)
+}
+
+// Alive returns when the loop that commits has come round, which a commit that hangs keeps it
+// from. It writes nothing; a journal that is full answers too.
+func (j *Journal) Alive(ctx context.Context) error {
+	return j.do(ctx, &request{done: make(chan struct{}), limit: math.Inf(1)})
 }
 
 func (j *Journal) doReceive(ctx context.Context, r *request) (Received, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/crossdock/crossdock/agent"
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/agent/service"
 )
 
 // exitCodes is what the help says of them; the tests hold the commands to it.
@@ -56,6 +58,7 @@ type program struct {
 	config   string // path; empty: the default file if it is there
 	data     string // overrides the configuration's
 	output   string // text or json
+	root     string // folder that stands for the machine's root; empty: the machine
 }
 
 func defaultConfigPath() string {
@@ -92,6 +95,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetErr(errOut)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(exitUsage, err) })
 	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.numbersCommand(), p.callsCommand(), p.documentsCommand(), p.pluginsCommand(), p.configCommand(), p.versionCommand())
+	root.AddCommand(p.serviceCommand(), p.uninstallCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(errOut, "crossdock-agent: %v\n", err)
 		return exitCode(err)
@@ -164,8 +168,8 @@ func (p *program) loadWhole() (agent.Config, error) {
 func (p *program) loadUnchecked() (cfg agent.Config, path string, err error) {
 	cfg, path = agent.DefaultConfig(), p.config
 	if path == "" {
-		if _, err := os.Stat(defaultConfigPath()); err == nil {
-			path = defaultConfigPath()
+		if at := p.under(defaultConfigPath()); there(at) {
+			path = at
 		}
 	}
 	if path != "" {
@@ -173,11 +177,25 @@ func (p *program) loadUnchecked() (cfg agent.Config, path string, err error) {
 			return cfg, path, withCode(exitUsage, err)
 		}
 	}
+	cfg.Data = p.under(cfg.Data)
 	if p.data != "" {
 		cfg.Data, cfg.Secrets = p.data, ""
 	}
 	cfg.Version = version
 	return cfg, path, nil
+}
+
+// under is where a path of the machine is for a command with --root.
+func (p *program) under(path string) string {
+	if p.root == "" {
+		return path
+	}
+	return filepath.Join(p.root, path)
+}
+
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // print writes v as JSON, or as the text that the command makes of it.
@@ -194,18 +212,7 @@ func (p *program) print(v any, text func(w io.Writer)) error {
 func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "Run the agent until it is told to stop", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.loadWhole()
-			if err != nil {
-				return err
-			}
-			cfg.Logger = cfg.NewLogger(p.err)
-			a, err := agent.New(cfg)
-			if err != nil {
-				return err
-			}
-			return a.Run(cmd.Context())
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return service.Run(cmd.Context(), p.runAgent) },
 	}
 }
 
