@@ -60,5 +60,8 @@ func (c *ControlPlane) Line() string {
 	default:
 		line += "follows " + leader
 	}
-	return line + fmt.Sprintf(", %d of %d nodes known", len(c.store.Members()), len(c.store.Nodes()))
+	if members := len(c.store.Members()); members > 1 {
+		line += fmt.Sprintf(", %d nodes", members)
+	}
+	return line
 }

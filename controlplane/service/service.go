@@ -73,6 +73,9 @@ func (a *attendant) run(ctx context.Context, ended <-chan struct{}) {
 	for {
 		select {
 		case <-ended:
+			if ctx.Err() != nil { // it was quick
+				a.stop(ticker.C, ended)
+			}
 			return
 		case <-ctx.Done():
 			a.stop(ticker.C, ended)
@@ -106,11 +109,15 @@ func (a *attendant) look(ctx context.Context, lives string) {
 		a.silent = true
 		a.tell("does not answer: " + err.Error())
 	default:
+		line := a.Line()
+		if ctx.Err() != nil {
+			return // what it says now is of its end
+		}
 		a.silent = false
 		if a.watched || lives != daemon.SdNotifyWatchdog {
 			a.say(lives)
 		}
-		a.tell(a.Line())
+		a.tell(line)
 	}
 }
 
