@@ -168,7 +168,7 @@ func (m *Machine) PlanRemoval(data string, purge bool) (Removal, error) {
 		return Removal{}, err
 	}
 	_, ours := r.Files[ownProgram]
-	out := Removal{record: r, Service: state.Installed, Packaged: state.Installed && !ours}
+	out := Removal{record: r, Files: []string{}, Changed: []string{}, Service: state.Installed, Packaged: state.Installed && !ours}
 	for _, path := range slices.Sorted(maps.Keys(r.Files)) {
 		stands, err := m.as(r, path)
 		if err != nil {

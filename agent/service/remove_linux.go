@@ -17,7 +17,7 @@ func (m *Machine) PlanRemoval(data string, purge bool) (Removal, error) {
 	if err != nil {
 		return Removal{}, err
 	}
-	out := Removal{record: r, Service: m.unitFile() != "", Packaged: m.unitFile() != "" && m.unitFile() != ownUnit}
+	out := Removal{record: r, Files: []string{}, Changed: []string{}, Service: m.unitFile() != "", Packaged: m.unitFile() != "" && m.unitFile() != ownUnit}
 	for _, path := range slices.Sorted(maps.Keys(r.Files)) {
 		state, err := m.as(r, path)
 		if err != nil {

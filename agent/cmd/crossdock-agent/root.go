@@ -22,8 +22,8 @@ import (
 // exitCodes is what the help says of them; the tests hold the commands to it.
 const exitCodes = `Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the agent is not running,
 4 not enrolled or denied, 5 the control plane is unreachable, 6 not possible as things are:
-the data directory or a port is in use, or the data is another agent's; 8 doctor found
-warnings and --strict was given.`
+the data directory or a port is in use, the data is another agent's, a file is in the way,
+or events wait; 8 doctor found warnings and --strict was given.`
 
 // coded is an error with an exit code.
 type coded struct {
