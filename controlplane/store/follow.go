@@ -387,7 +387,7 @@ func (s *Store) Alive(ctx context.Context) error {
 	}()
 	select {
 	case <-read:
-		return nil
+		return context.Cause(ctx) // too late is no answer
 	case <-ctx.Done():
 		return fmt.Errorf("the state cannot be read: %w", context.Cause(ctx))
 	}
