@@ -176,4 +176,3 @@ func proxyOfEnvironment(cfg agent.Config) string {
 	}
 	return ""
 }
-
