@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -86,6 +87,7 @@ type Agent struct {
 
 	addresses     func(nodes []string) // tells the dialer of further nodes; nil where a test brings its own
 	intakeAddress string               // set by Run
+	opened        chan struct{}        // closed when the doors are open
 }
 
 // New opens the agent's stores and binds its ports. It starts nothing; Close if Run is
@@ -94,7 +96,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, reloads: newReloads(cfg), log: cfg.Logger, registry: prometheus.NewRegistry(), started: time.Now()}
+	a := &Agent{cfg: cfg, reloads: newReloads(cfg), log: cfg.Logger, registry: prometheus.NewRegistry(), started: time.Now(), opened: make(chan struct{})}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -327,11 +329,12 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 func (a *Agent) runDrivers(ctx context.Context) error {
-	told := false
+	told, opened := false, sync.OnceFunc(func() { close(a.opened) })
 	return a.drivers.run(ctx, a.revision.Set, a.revision.Changed, func() {
 		a.delivery.PolicyChanged()
 		a.numbers.PolicyChanged()
 		a.plugins.PolicyChanged()
+		opened()
 		if told || a.revision.Set() == nil {
 			return
 		}

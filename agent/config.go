@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -165,7 +167,7 @@ func (b Bytes) String() string {
 // DefaultConfig is what holds for what the file leaves out.
 func DefaultConfig() Config {
 	return Config{
-		Data:         "/var/lib/crossdock-agent",
+		Data:         defaultData(),
 		ControlPlane: ControlPlane{Transport: "auto"},
 		Intake:       Intake{Listen: "127.0.0.1:7080"},
 		Ops:          Ops{Listen: "127.0.0.1:7090"},
@@ -177,6 +179,20 @@ func DefaultConfig() Config {
 		Disk:         DefaultDisk(),
 		Log:          Log{Level: "info", Format: "text"},
 	}
+}
+
+func defaultData() string {
+	if runtime.GOOS == "windows" {
+		return filepath.Join(os.Getenv("ProgramData"), "Crossdock", "data")
+	}
+	return "/var/lib/crossdock-agent"
+}
+
+// ReadUnchecked reads a file alone over the defaults, for who completes it and then calls
+// Validate.
+func ReadUnchecked(path string) (Config, error) {
+	cfg, _, err := Read(settings.Sources{File: path})
+	return cfg, err
 }
 
 // VariablePrefix begins the environment variables that stand over the configuration file.

@@ -93,7 +93,7 @@ func (c *ControlPlane) furnish(d *doors) error {
 		return fmt.Errorf("releases.keys: %w", err)
 	}
 	handler, err := api.New(api.Config{
-		Store: c.store, Agents: c.agents, Cluster: c.cluster, MintToken: c.authority.mintJoinToken, ReleaseKeys: keys,
+		Store: c.store, Agents: c.agents, Cluster: c.cluster, MintToken: c.authority.mintJoinToken, ReleaseKeys: keys, Addresses: c.syncAddresses,
 		Logger: c.log.With("part", "api"), Metrics: api.NewMetrics(c.registry),
 	})
 	if err != nil {
@@ -114,6 +114,15 @@ func (c *ControlPlane) names() []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// syncAddresses are those by which agents are told to reach the nodes.
+func (c *ControlPlane) syncAddresses() (addresses []string) {
+	for _, node := range c.store.Nodes() {
+		addresses = append(addresses, node.Sync...)
+	}
+	slices.Sort(addresses)
+	return slices.Compact(addresses)
 }
 
 // row is what this node tells the others about itself.

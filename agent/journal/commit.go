@@ -89,6 +89,9 @@ func (j *Journal) admission() func(kind Kind) *FullError {
 	}
 	asked := map[Kind]*FullError{}
 	return func(kind Kind) *FullError {
+		if kind == nothing {
+			return nil
+		}
 		full, ok := asked[kind]
 		if !ok {
 			full = admit(kind)

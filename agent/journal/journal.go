@@ -37,6 +37,8 @@ const (
 	Business Kind = iota // systems of the site
 	Mail                 // other agents
 	Facts                // the agent itself, to the control plane
+
+	nothing // is written: it asks only whether the loop goes round
 )
 
 // Parts of the quota at which each kind of write is refused, unless Config.Admit says it.

@@ -162,6 +162,12 @@ func (j *Journal) ReceiveGap(ctx context.Context, source string, epoch, first, l
 	return j.doReceive(ctx, r)
 }
 
+// Alive returns when the loop that commits has come round, which a commit that hangs keeps it
+// from. It writes nothing; a journal that is full answers too.
+func (j *Journal) Alive(ctx context.Context) error {
+	return j.do(ctx, &request{done: make(chan struct{}), kind: nothing})
+}
+
 func (j *Journal) doReceive(ctx context.Context, r *request) (Received, error) {
 	if err := j.do(ctx, r); err != nil {
 		return Received{}, err

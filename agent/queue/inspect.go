@@ -14,7 +14,7 @@ const (
 
 // Inspect describes the log of a stopped agent. A running one is ErrInUse.
 func Inspect(dir string) (Report, error) {
-	l, err := openReadOnly(dir)
+	l, err := OpenReadOnly(dir)
 	if err != nil {
 		return Report{}, err
 	}
@@ -24,7 +24,7 @@ func Inspect(dir string) (Report, error) {
 
 // Verify reads every record of a stopped agent's log and lists what is damaged.
 func Verify(dir string) ([]Damage, error) {
-	l, err := openReadOnly(dir)
+	l, err := OpenReadOnly(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func Verify(dir string) ([]Damage, error) {
 
 // Export calls each for the records of a stopped agent's log, damaged ones with Err set.
 func Export(dir string, from uint64, each func(Record) error) error {
-	l, err := openReadOnly(dir)
+	l, err := OpenReadOnly(dir)
 	if err != nil {
 		return err
 	}

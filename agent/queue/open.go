@@ -34,8 +34,8 @@ func Open(cfg Config) (*Log, error) {
 	return l, nil
 }
 
-// openReadOnly opens a stopped agent's log and changes nothing.
-func openReadOnly(dir string) (*Log, error) {
+// OpenReadOnly opens a stopped agent's log and changes nothing.
+func OpenReadOnly(dir string) (*Log, error) {
 	if _, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("queue: data directory: %w", err)
 	}

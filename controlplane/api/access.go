@@ -129,9 +129,13 @@ func (s *Server) CreateToken(ctx context.Context, r CreateTokenRequestObject) (C
 		return nil, err
 	}
 	_, policed := s.store.Active()
-	return CreateToken201JSONResponse{
+	answer := CreateToken201JSONResponse{
 		ID: token.ID, Site: token.Site, Node: token.Node, Expires: token.Expires, Token: minted.Text, Policy: policed,
-	}, nil
+	}
+	if token.Site != "" {
+		answer.ControlPlane = s.reached()
+	}
+	return answer, nil
 }
 
 func tokenLifetime(text string) (time.Duration, error) {

@@ -117,6 +117,7 @@ type Config struct {
 	Agents    Agents
 	Cluster   ClusterControl
 	MintToken func(site string) (JoinToken, error)
+	Addresses func() []string  // host:port by which agents are told to reach the nodes
 	Now       func() time.Time // default time.Now
 	Logger    *slog.Logger     // default: none
 	Metrics   *Metrics         // default: none
@@ -130,6 +131,7 @@ type Server struct {
 	agents  Agents
 	control ClusterControl
 	mint    func(site string) (JoinToken, error)
+	reached func() []string
 	now     func() time.Time
 	log     *slog.Logger
 	metrics *Metrics
@@ -153,7 +155,7 @@ func New(config Config) (*Server, error) {
 		return nil, errors.New("api: Store, Agents, Cluster and MintToken are required")
 	}
 	s := &Server{
-		store: config.Store, agents: config.Agents, control: config.Cluster, mint: config.MintToken,
+		store: config.Store, agents: config.Agents, control: config.Cluster, mint: config.MintToken, reached: config.Addresses,
 		now: config.Now, log: config.Logger, metrics: config.Metrics, releaseKeys: config.ReleaseKeys,
 		lints: make(chan struct{}, maxLints), doubts: make(chan struct{}, maxDoubts),
 	}

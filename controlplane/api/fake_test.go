@@ -240,6 +240,7 @@ func newBench(t *testing.T) *bench {
 	}}
 	server, err := New(Config{
 		Store: b.store, Agents: b.agents, Cluster: b.control, Now: func() time.Time { return testNow },
+		Addresses: func() []string { return []string{"hub1.example:7443", "hub2.example:7443"} },
 		MintToken: func(site string) (JoinToken, error) {
 			return JoinToken{ID: "id1", Hash: [32]byte{1}, Text: "xd1." + site}, nil
 		},

@@ -369,6 +369,30 @@ func (s *Store) ServeBarrier(ctx context.Context) (uint64, error) {
 	return index, nil
 }
 
+// Alive returns when the state could be read and, on the node that leads, when raft's main loop
+// has come round. On others that loop may be busy for long with a snapshot, which is no fault.
+func (s *Store) Alive(ctx context.Context) error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	if _, leads := s.Leader(); leads {
+		if _, err := s.ServeBarrier(ctx); err != nil && ctx.Err() != nil {
+			return fmt.Errorf("raft does not answer: %w", err)
+		}
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		s.Nodes()
+	}()
+	select {
+	case <-read:
+		return context.Cause(ctx) // too late is no answer
+	case <-ctx.Done():
+		return fmt.Errorf("the state cannot be read: %w", context.Cause(ctx))
+	}
+}
+
 func (s *Store) notLeading() *model.Error {
 	if err := s.failed(); err != nil {
 		return model.Errorf(model.Unavailable, "%v", err)

@@ -15,13 +15,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/service"
 	"github.com/crossdock/crossdock/protocol/transport"
 )
 
+// enrolment is what the flags of enroll say.
+type enrolment struct {
+	tokenFile        string
+	addresses        []string
+	transport, proxy string
+}
+
 func (p *program) enrollCommand() *cobra.Command {
-	var tokenFile string
-	var addresses []string
-	var transport string
+	var e enrolment
 	c := &cobra.Command{
 		Use: "enroll", Short: "Trade a join token for this agent's identity", Args: cobra.NoArgs,
 		Long: `Trade a join token for this agent's identity.
@@ -30,32 +36,77 @@ The token comes from "crossdock token create --site SITE" and works once, for a 
 It is read from a file or from standard input, so that it shows in no process list. An agent
 that was enrolled before gets a new epoch; its journal stays. Over the data of an agent a
 token for another site is refused and stays good; elsewhere it revokes the agent that the
-site had so far: that is how a server is replaced.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, _, err := p.loadUnchecked()
-			if err != nil {
-				return err
-			}
-			if len(addresses) > 0 {
-				cfg.ControlPlane.Addresses = addresses
-			}
-			if transport != "" {
-				cfg.ControlPlane.Transport = transport
-			}
-			if err := cfg.Validate(); err != nil {
-				return withCode(exitUsage, err)
-			}
-			token, err := readToken(p.in, tokenFile)
-			if err != nil {
-				return withCode(exitUsage, err)
-			}
-			return p.enroll(cmd.Context(), cfg, token)
-		},
+site had so far: that is how a server is replaced.
+
+With --control-plane the configuration file is written, if there is none. One that is there
+stays as it is, but for the example address in the one that packages bring. A proxy of the
+environment is written down too, since a service does not see it.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.enrollWith(cmd.Context(), e) },
 	}
-	c.Flags().StringVar(&tokenFile, "token-file", "-", "file with the join token; - is standard input")
-	c.Flags().StringSliceVar(&addresses, "control-plane", nil, "host:port of the control plane's nodes, instead of the configuration's")
-	c.Flags().StringVar(&transport, "transport", "", "auto, quic or tcp, instead of the configuration's")
+	c.Flags().StringVar(&e.tokenFile, "token-file", "-", "file with the join token; - is standard input")
+	c.Flags().StringSliceVar(&e.addresses, "control-plane", nil, "host:port of the control plane's nodes, instead of the configuration's")
+	c.Flags().StringVar(&e.transport, "transport", "", "auto, quic or tcp, instead of the configuration's")
+	c.Flags().StringVar(&e.proxy, "proxy", "", "http://host:port of a proxy for TCP, instead of the configuration's")
+	p.rootFlag(c)
 	return c
+}
+
+func (p *program) enrollWith(ctx context.Context, e enrolment) error {
+	cfg, file, err := p.configFor(e)
+	if err != nil {
+		return err
+	}
+	if err := cfg.Validate(); err != nil {
+		return withCode(exitUsage, err)
+	}
+	token, err := readToken(p.in, e.tokenFile)
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	hash, err := authorityHash(token)
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	if len(e.addresses) == 0 {
+		return p.enroll(ctx, cfg, token, hash)
+	}
+	kept, err := p.keep(file, cfg)
+	if err != nil {
+		return fmt.Errorf("the token is still good; the configuration cannot be written: %w", err)
+	}
+	if err := p.enroll(ctx, cfg, token, hash); err != nil {
+		return errors.Join(err, kept.undo())
+	}
+	return kept.done()
+}
+
+// configFor completes the configuration by the flags, and names its file, there or not.
+func (p *program) configFor(e enrolment) (cfg agent.Config, file string, err error) {
+	if file = p.config; file != "" && len(e.addresses) > 0 && !there(file) {
+		cfg = agent.DefaultConfig() // it is written below
+		cfg.Data, cfg.Version = p.under(cfg.Data), version
+		if p.dataSaid() != "" {
+			cfg.Data = p.dataSaid()
+		}
+	} else if cfg, file, err = p.loadUnchecked(); err != nil {
+		return cfg, file, err
+	}
+	if file == "" {
+		file = p.under(defaultConfigPath())
+	}
+	if len(e.addresses) > 0 {
+		cfg.ControlPlane.Addresses = e.addresses
+	}
+	if e.transport != "" {
+		cfg.ControlPlane.Transport = e.transport
+	}
+	if e.proxy != "" {
+		cfg.ControlPlane.Proxy = e.proxy
+	}
+	if cfg.ControlPlane.Proxy == "" {
+		cfg.ControlPlane.Proxy = proxyOfEnvironment(cfg)
+	}
+	return cfg, file, nil
 }
 
 func readToken(in io.Reader, file string) (string, error) {
@@ -91,17 +142,16 @@ func authorityHash(token string) (hash [sha256.Size]byte, err error) {
 	return [sha256.Size]byte(raw), nil
 }
 
-func (p *program) enroll(ctx context.Context, cfg agent.Config, token string) error {
-	hash, err := authorityHash(token)
-	if err != nil {
-		return withCode(exitUsage, err)
-	}
+func (p *program) enroll(ctx context.Context, cfg agent.Config, token string, hash [sha256.Size]byte) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cfg.Logger = cfg.NewLogger(p.err)
 	granted, err := agent.Enroll(ctx, cfg, token, hash)
 	if err != nil {
 		return enrollError(err)
+	}
+	if err := service.KeepOwner(cfg.Data); err != nil {
+		return fmt.Errorf("enrolled as agent %s, and its data cannot be given to the user of %s: %w", granted.Agent, cfg.Data, err)
 	}
 	return p.print(granted, func(w io.Writer) {
 		fmt.Fprintf(w, "enrolled as agent %s of site %s in cluster %s (epoch %d)\n", granted.Agent, granted.Site, granted.Cluster, granted.Epoch)

@@ -17,6 +17,7 @@ import (
 	"github.com/crossdock/crossdock/agent"
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/agent/service"
 	"github.com/crossdock/crossdock/agent/versions"
 	"github.com/crossdock/crossdock/protocol/settings"
 )
@@ -24,8 +25,8 @@ import (
 // exitCodes is what the help says of them; the tests hold the commands to it.
 const exitCodes = `Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the agent is not running,
 4 not enrolled or denied, 5 the control plane is unreachable, 6 not possible as things are:
-the data directory or a port is in use, or the data is another agent's; 8 doctor found
-warnings and --strict was given.`
+the data directory or a port is in use, the data is another agent's, a file is in the way,
+or events wait; 8 doctor found warnings and --strict was given.`
 
 // coded is an error with an exit code.
 type coded struct {
@@ -60,6 +61,7 @@ type program struct {
 	config   string // path; empty: the default file if it is there
 	output   string // text or json
 	flags    *pflag.FlagSet
+	root     string // folder that stands for the machine's root; empty: the machine
 }
 
 // configVariable names the configuration file where no flag does.
@@ -110,7 +112,7 @@ func (p *program) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(exitUsage, err) })
 	root.SetHelpCommand(p.helpCommand())
 	root.AddCommand(
-		p.runCommand(), p.enrollCommand(),
+		p.runCommand(), p.enrollCommand(), p.serviceCommand(), p.uninstallCommand(),
 		p.statusCommand(), p.doctorCommand(), p.pageCommand(),
 		p.queueCommand(), p.callsCommand(), p.documentsCommand(), p.numbersCommand(), p.pluginsCommand(),
 		p.configCommand(), p.reloadCommand(),
@@ -203,14 +205,39 @@ func (p *program) read() (agent.Config, *settings.Values, string, error) {
 		Flags: p.flags, Keys: map[string]string{"data": "data"},
 	}
 	if sources.File == "" {
-		sources.Dir = filepath.Dir(defaultConfigPath())
-		if _, err := os.Stat(defaultConfigPath()); err == nil {
-			sources.File = defaultConfigPath()
+		at := p.under(defaultConfigPath())
+		sources.Dir = filepath.Dir(at)
+		if there(at) {
+			sources.File = at
 		}
 	}
 	cfg, values, err := agent.Read(sources)
+	if p.dataSaid() == "" {
+		cfg.Data = p.under(cfg.Data)
+	}
 	cfg.Version, cfg.Keys = version, strings.FieldsFunc(releaseKeys, func(r rune) bool { return r == ',' || r == ' ' })
 	return cfg, values, sources.File, err
+}
+
+// dataSaid is the data directory that a flag or the environment names.
+func (p *program) dataSaid() string {
+	if said := p.flags.Lookup("data").Value.String(); said != "" {
+		return said
+	}
+	return os.Getenv(agent.VariablePrefix + "DATA")
+}
+
+// under is where a path of the machine is for a command with --root.
+func (p *program) under(path string) string {
+	if p.root == "" {
+		return path
+	}
+	return filepath.Join(p.root, path)
+}
+
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // print writes v as JSON, or as the text that the command makes of it.
@@ -228,7 +255,7 @@ func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "Run the agent until it is told to stop", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.launch(cmd.Context(), p.serve)
+			return service.Run(cmd.Context(), func(ctx context.Context) error { return p.launch(ctx, p.serve) })
 		},
 	}
 }

@@ -11,12 +11,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/service"
 	"github.com/crossdock/crossdock/agent/versions"
 )
 
@@ -42,7 +44,7 @@ func (p *program) launch(ctx context.Context, serve func(context.Context, versio
 	}
 }
 
-// serve runs the agent in this process.
+// serve runs the agent in this process, and tells the service manager how it is.
 func (p *program) serve(ctx context.Context, start versions.Start) error {
 	cfg, err := p.loadWhole()
 	if err != nil {
@@ -51,12 +53,46 @@ func (p *program) serve(ctx context.Context, start versions.Start) error {
 	cfg.Level, cfg.Start = new(slog.LevelVar), start
 	cfg.Logger = cfg.NewLogger(p.err)
 	cfg.Reread = func() (agent.Config, error) { return p.loadWhole() }
+	var opened atomic.Pointer[agent.Agent]
+	ready := make(chan struct{})
+	defer service.Attend(ctx, attended(&opened, ready, cfg.Logger))()
 	a, err := agent.New(cfg)
 	if err != nil {
 		return err
 	}
+	opened.Store(a)
+	go func() {
+		select {
+		case <-a.Ready():
+			close(ready)
+		case <-ctx.Done():
+		}
+	}()
 	defer reloadOnHangup(a, cfg.Logger)()
 	return a.Run(ctx)
+}
+
+// attended is what the service manager is told of an agent that is being opened, or runs.
+func attended(opened *atomic.Pointer[agent.Agent], ready chan struct{}, log *slog.Logger) service.Program {
+	begun := time.Now()
+	return service.Program{
+		Ready: ready, Logger: log,
+		Alive: func(ctx context.Context) error {
+			if a := opened.Load(); a != nil {
+				return a.Alive(ctx)
+			}
+			if time.Since(begun) > maxStart {
+				return fmt.Errorf("its stores are being opened for more than %s", maxStart)
+			}
+			return nil
+		},
+		Line: func() string {
+			if a := opened.Load(); a != nil {
+				return a.Line()
+			}
+			return "opening the stores"
+		},
+	}
 }
 
 func (p *program) upgradeCommand() *cobra.Command {

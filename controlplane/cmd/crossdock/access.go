@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,9 +47,10 @@ func (a *app) tokenCreate() *cobra.Command {
 			if err := c.post(ctx, "/tokens", in, &out); err != nil {
 				return err
 			}
-			return a.show(out, func(w io.Writer) {
+			shown := shownToken{CreatedToken: out, Line: joinLine(out.ControlPlane)}
+			return a.show(shown, func(w io.Writer) {
 				fmt.Fprintln(w, out.Token)
-				a.explainToken(&out)
+				a.explainToken(&shown)
 			})
 		}),
 	}
@@ -59,16 +62,43 @@ func (a *app) tokenCreate() *cobra.Command {
 	return create
 }
 
-func (a *app) explainToken(t *api.CreatedToken) {
+// shownToken is a token with what is to be typed at the site.
+type shownToken struct {
+	api.CreatedToken
+	Line string `json:"line,omitempty"` // for an agent; the token is in the file that it names
+}
+
+// joinLine is all that a site's server has to be told, "" where no address is known.
+func joinLine(addresses []string) string {
+	if len(addresses) == 0 {
+		return ""
+	}
+	return "crossdock-agent enroll --control-plane " + strings.Join(addresses, ",") + " --token-file token && crossdock-agent service install"
+}
+
+func (a *app) explainToken(t *shownToken) {
 	if t.Node != "" {
 		fmt.Fprintf(a.stderr, "for node %s, until %s; it is not shown again\non that machine: crossdock cluster join ADDRESS --token TOKEN --config FILE\n",
 			t.Node, when(t.Expires))
 		return
 	}
 	fmt.Fprintf(a.stderr, "for one agent of site %s, until %s; it is not shown again\n", t.Site, when(t.Expires))
+	if t.Line != "" {
+		fmt.Fprintf(a.stderr, "on the site's server, with the token in the file token: %s\n", t.Line)
+	}
+	if slices.ContainsFunc(t.ControlPlane, onLoopback) {
+		fmt.Fprintln(a.stderr, "some of these addresses are of this machine only: name the nodes as sites reach them, with sync.names or sync.advertise in their configuration")
+	}
 	if !t.Policy {
 		fmt.Fprintln(a.stderr, "no policy is in force yet: the site's name could not be checked, and its agent will wait for one")
 	}
+}
+
+// onLoopback reports whether an address, host:port, leads to the machine that asks.
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // must is for calls that fail only when this source is wrong, such as a flag's name.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/crossdock/crossdock/controlplane"
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/controlplane/service"
 	"github.com/crossdock/crossdock/protocol/settings"
 )
 
@@ -147,7 +148,10 @@ func (a *app) serve(ctx context.Context, config controlplane.Config, log *slog.L
 		case <-ctx.Done():
 		}
 	}()
-	if err := node.Run(ctx); err != nil {
+	end := service.Attend(ctx, service.Program{Ready: node.Ready(), Alive: node.Alive, Line: node.Line, Logger: log})
+	err = node.Run(ctx)
+	end()
+	if err != nil {
 		return nodeError(err)
 	}
 	return nil
