@@ -7,19 +7,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // pretended is a release with small files in place of the programs, for what looks at packages
 // from outside.
-func pretended(t *testing.T, p platform) *release {
+func pretended(t *testing.T, p platform, version string) *release {
 	t.Helper()
-	r := &release{top: sources(t), out: t.TempDir(), stage: t.TempDir(), version: "v1.2.3", log: testLog{t}}
-	if err := r.source(t.Context()); err != nil {
-		t.Setenv("SOURCE_DATE_EPOCH", "1700000000") // no history here
-		if err := r.source(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	r := &release{top: sources(t), out: t.TempDir(), stage: t.TempDir(), version: version, log: testLog{t}}
+	r.epoch = time.Unix(1_700_000_000, 0).UTC()
 	names, err := r.plugins()
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +57,7 @@ func TestRPM(t *testing.T) {
 	if _, err := exec.LookPath("rpm"); err != nil {
 		missingTool(t, "rpm is missing: apt-get install rpm")
 	}
-	r := pretended(t, here)
+	r := pretended(t, here, "v1.2.3")
 	if err := r.packages(here); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +102,7 @@ func TestMSI(t *testing.T) {
 	var file string
 	for i := range texts {
 		nextTick()
-		r := pretended(t, windows)
+		r := pretended(t, windows, "v1.2.3")
 		if err := r.installer(t.Context(), windows); err != nil {
 			t.Fatal(err)
 		}

@@ -103,7 +103,7 @@ func TestSameProgramsGiveTheSamePackages(t *testing.T) {
 	var all [2]string
 	for i := range all {
 		nextTick()
-		r := pretended(t, here)
+		r := pretended(t, here, "v1.2.3")
 		if err := errors.Join(r.bundles(here), r.image(here), r.packages(here)); err != nil {
 			t.Fatal(err)
 		}
