@@ -31,6 +31,9 @@ BENCH   ?=
 # make fuzz: FOR instead of 10m, TARGET=protocol/block.FuzzOpen,... instead of the target that had the least time so far. Each
 # run adds a line to scripts/fuzz/record.jsonl and keeps inputs in testdata/fuzz; commit first, a changed tree does not count.
 TARGET  ?=
+# make release: RELEASE_KEYS=RW...,RW... are the public keys by which agents judge upgrades; REQUIRE=all fails where a tool is
+# missing; deploy/packages/README.md says what there is.
+RELEASE_KEYS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test lint vet-windows chaos chaos-ledger drill bench generate check fuzz fuzz-record release clean
@@ -51,6 +54,7 @@ test: need-go lint vet-windows ## everything that must hold: linters, layers, un
 	@test -n "$(RACE)" || { echo "race detector off: no C compiler; install gcc"; test "$(REQUIRE)" != all; }
 	$(GO) mod verify
 	$(if $(RACE),CGO_ENABLED=1) $(GO) test $(RACE) -count=1 -timeout 25m ./...
+	cd scripts/release && $(GO) test -count=1 -timeout 10m ./...
 
 lint: need-go $(TOOLS)/golangci-lint ## the linters
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -59,6 +63,7 @@ lint: need-go $(TOOLS)/golangci-lint ## the linters
 	$(TOOLS)/golangci-lint run ./...
 	cd scripts/bench && $(GO) vet ./... && $(TOOLS)/golangci-lint run ./...
 	cd scripts/linear && $(GO) vet ./... && $(TOOLS)/golangci-lint run ./...
+	cd scripts/release && $(GO) vet ./... && $(TOOLS)/golangci-lint run ./...
 
 vet-windows: need-go ## programs and tests compile for Windows
 	GOOS=windows CGO_ENABLED=0 $(GO) vet ./...
@@ -91,11 +96,9 @@ fuzz: need-go ## one fuzz target for long, the one that had the least time so fa
 fuzz-record: need-go ## what every fuzz target had so far
 	@$(GO) run ./scripts/fuzz -sum
 
-release: need-go ## the binaries for Linux and Windows into dist/
-	@mkdir -p dist
-	for os in linux windows; do for arch in amd64 arm64; do \
-	  mkdir -p dist/$$os-$$arch && GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' \
-	    -o dist/$$os-$$arch/ ./controlplane/cmd/crossdock ./agent/cmd/crossdock-agent || exit 1; done; done
+release: need-go ## all that people install, into dist/: programs, bundles, deb, rpm, MSI, container, sums (RELEASE_KEYS= REQUIRE=all)
+	rm -rf dist
+	cd scripts/release && $(GO) run . -out ../../dist -version '$(VERSION)' $(if $(RELEASE_KEYS),-keys '$(RELEASE_KEYS)')
 
 clean: ## remove what was built
 	rm -rf $(BIN) dist run

@@ -94,6 +94,7 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 func examinePlugins(cfg Config, specs []pluginhost.Spec, resolve func(string) ([]byte, error)) (findings []doctor.Finding) {
 	host := pluginhost.DefaultConfig()
 	host.Programs, host.Dir, host.Kinds = cfg.Plugins.Dir, filepath.Join(cfg.Data, pluginsDir), pluginhost.Kinds()
+	host.Shipped = shippedPlugins()
 	for _, spec := range specs {
 		f := doctor.Finding{ID: "plugin-" + spec.Name, Level: doctor.OK, Seen: "its program is the one that policy names"}
 		if err := host.Examine(spec); err != nil {

@@ -54,6 +54,7 @@ func (a *Agent) openPlugins() error {
 	p := &plugins{site: a.identity.Site, log: a.log, alarms: a.alarms, set: a.revision.Set, changed: make(chan struct{}, 1), version: a.sealed.Version}
 	config := pluginhost.DefaultConfig()
 	config.Programs, config.Dir, config.Kinds = a.cfg.Plugins.Dir, filepath.Join(a.cfg.Data, pluginsDir), pluginhost.Kinds()
+	config.Shipped = shippedPlugins()
 	config.Specs, config.Changed, config.Resolve, config.Report = p.specs, p.changed, secretStore(a.cfg, a.sealed).Resolve, p.deactivated
 	config.Log, config.Metrics = a.log, pluginhost.NewMetrics(a.registry)
 	if err := os.MkdirAll(config.Programs, 0o755); err != nil { // people should find a place to put programs
@@ -63,6 +64,15 @@ func (a *Agent) openPlugins() error {
 	p.retry()
 	a.plugins = p
 	return nil
+}
+
+// shippedPlugins is where the packages put plugins. What runs is pinned by policy, wherever it
+// lies.
+func shippedPlugins() string {
+	if runtime.GOOS == "windows" {
+		return filepath.Join(os.Getenv("ProgramFiles"), "Crossdock", "plugins")
+	}
+	return "/usr/lib/crossdock-agent/plugins"
 }
 
 // specs are the plugins of this site as they should run.

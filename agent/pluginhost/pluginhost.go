@@ -28,6 +28,7 @@ import (
 // Config is what a host is told.
 type Config struct {
 	Programs string   // the site's directory of plugin programs, which others may write to
+	Shipped  string   // one that an installation has filled, looked at after it; may be empty or missing
 	Dir      string   // the host's own: copies of programs, and sockets while they run. No other may write to it
 	Env      []string // all that plugins see of the environment besides their limits; such as HTTPS_PROXY=...
 
@@ -140,7 +141,7 @@ func New(cfg Config) (*Host, error) {
 		return nil, err
 	}
 	return &Host{
-		cfg: cfg, store: &store{programs: cfg.Programs, dir: cfg.Dir, log: cfg.Log},
+		cfg: cfg, store: &store{programs: cfg.Programs, shipped: cfg.Shipped, dir: cfg.Dir, log: cfg.Log},
 		plugins: map[string]*plugin{}, ended: map[string]chan struct{}{}, gone: make(chan struct{}, 1),
 	}, nil
 }

@@ -25,6 +25,7 @@ const partly = ".copy-"
 // store keeps a copy of each program under its hash, where nobody else can change it.
 type store struct {
 	programs string
+	shipped  string // "" if nothing is
 	dir      string
 	log      *slog.Logger
 }
@@ -72,10 +73,30 @@ func (s *store) kept(want string) (_ *os.File, err error) {
 	return f, nil
 }
 
-// copy takes a program over from the site's directory.
-func (s *store) copy(name, want string) (err error) {
-	source := filepath.Join(s.programs, name)
-	in, err := s.source(name)
+// copy takes a program over from the site's directory, or from what is shipped.
+func (s *store) copy(name, want string) error {
+	return s.either(func(dir string) error { return s.copyFrom(dir, name, want) })
+}
+
+// either does something in the site's directory and, where that fails, in that of what is
+// shipped. What is wrong in the first is the site's to mend; the second need not have anything.
+func (s *store) either(do func(dir string) error) error {
+	err := do(s.programs)
+	if err == nil || s.shipped == "" {
+		return err
+	}
+	switch shipped := do(s.shipped); {
+	case shipped == nil:
+		return nil
+	case !errors.Is(shipped, fs.ErrNotExist):
+		return errors.Join(err, shipped)
+	}
+	return err
+}
+
+func (s *store) copyFrom(dir, name, want string) (err error) {
+	source := filepath.Join(dir, name)
+	in, err := openProgramIn(dir, name)
 	if err != nil {
 		return fmt.Errorf("%s: %w: put the plugin's program there", source, err)
 	}
@@ -97,9 +118,9 @@ func (s *store) copy(name, want string) (err error) {
 	return atomicfile.SyncDir(s.dir)
 }
 
-// source opens what the site has put there under a name.
-func (s *store) source(name string) (*os.File, error) {
-	root, err := os.OpenRoot(s.programs)
+// openProgramIn opens what somebody has put into a directory under a name.
+func openProgramIn(dir, name string) (*os.File, error) {
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -128,12 +149,16 @@ func (c *Config) Examine(spec Spec) error {
 	if err := spec.check(c.Kinds); err != nil {
 		return err
 	}
-	s := &store{programs: c.Programs, dir: c.Dir, log: c.Log}
+	s := &store{programs: c.Programs, shipped: c.Shipped, dir: c.Dir, log: c.Log}
 	if kept, err := s.kept(spec.SHA256); err == nil {
 		return kept.Close()
 	}
-	path := filepath.Join(c.Programs, spec.Program)
-	in, err := s.source(spec.Program)
+	return s.either(func(dir string) error { return examineIn(dir, spec) })
+}
+
+func examineIn(dir string, spec Spec) error {
+	path := filepath.Join(dir, spec.Program)
+	in, err := openProgramIn(dir, spec.Program)
 	if err != nil {
 		return fmt.Errorf("%s: %w: put the plugin's program there", path, err)
 	}

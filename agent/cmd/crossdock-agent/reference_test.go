@@ -13,11 +13,11 @@ var update = flag.Bool("update", false, "write the reference instead of comparin
 
 // What is written about the commands is what the commands say of themselves.
 func TestReferenceIsCurrent(t *testing.T) {
-	root := (&program{out: io.Discard, err: io.Discard}).root()
+	root := (&program{out: io.Discard, err: io.Discard}).commands()
 	markdown, man := reference.Commands(root)
 	reference.Compare(t, "COMMANDS.md", markdown, *update)
-	if err := os.MkdirAll("../../../deploy/packages/man", 0o755); err != nil {
+	if err := os.MkdirAll("../../../deploy/packages/man/crossdock-agent", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	reference.Compare(t, "../../../deploy/packages/man/crossdock-agent.1", man, *update)
+	reference.Compare(t, "../../../deploy/packages/man/crossdock-agent/crossdock-agent.1", man, *update)
 }

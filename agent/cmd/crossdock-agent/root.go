@@ -76,7 +76,7 @@ func defaultConfigPath() string {
 
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	p := &program{in: in, out: out, err: errOut}
-	root := p.root()
+	root := p.commands()
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
@@ -88,7 +88,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	return 0
 }
 
-func (p *program) root() *cobra.Command {
+func (p *program) commands() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "crossdock-agent",
 		Short:         "The agent at a site: accepts, keeps, routes and delivers the events of the site's systems",

@@ -7,13 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/crossdock/crossdock/agent"
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/service"
 )

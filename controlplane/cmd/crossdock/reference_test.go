@@ -16,8 +16,8 @@ func TestReferenceIsCurrent(t *testing.T) {
 	root := (&app{stdout: io.Discard, stderr: io.Discard}).root()
 	markdown, man := reference.Commands(root)
 	reference.Compare(t, "COMMANDS.md", markdown, *update)
-	if err := os.MkdirAll("../../../deploy/packages/man", 0o755); err != nil {
+	if err := os.MkdirAll("../../../deploy/packages/man/crossdock", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	reference.Compare(t, "../../../deploy/packages/man/crossdock.1", man, *update)
+	reference.Compare(t, "../../../deploy/packages/man/crossdock/crossdock.1", man, *update)
 }

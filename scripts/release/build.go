@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// programs are what is built, and where in the sources.
+var programs = []struct{ name, source string }{
+	{"crossdock", "./controlplane/cmd/crossdock"},
+	{"crossdock-agent", "./agent/cmd/crossdock-agent"},
+}
+
+// plugins lists those of the tree: a plugin's folder is its program's name.
+func (r *release) plugins() (names []string, err error) {
+	for _, kind := range []string{"carrier-*", "tax-*"} {
+		found, err := filepath.Glob(filepath.Join(r.top, "plugins", kind))
+		if err != nil {
+			return nil, err
+		}
+		for _, dir := range found {
+			names = append(names, filepath.Base(dir))
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%s has no plugin: is it the folder of the sources?", filepath.Join(r.top, "plugins"))
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// bin is where the programs of a platform are.
+func (r *release) bin(p platform) string { return filepath.Join(r.out, p.String()) }
+
+// build compiles for one platform. What the environment says of flags would be in the bytes.
+func (r *release) build(ctx context.Context, p platform) error {
+	names, err := r.plugins()
+	if err != nil {
+		return err
+	}
+	var mains, beside []string
+	for _, one := range programs {
+		mains = append(mains, one.source)
+	}
+	for _, name := range names {
+		beside = append(beside, "./plugins/"+name)
+	}
+	if err := r.compile(ctx, p, r.bin(p), mains); err != nil {
+		return err
+	}
+	return r.compile(ctx, p, filepath.Join(r.bin(p), "plugins"), beside)
+}
+
+func (r *release) compile(ctx context.Context, p platform, to string, what []string) error {
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	link := "-s -w -buildid= -X main.version=" + r.version
+	if r.keys != "" {
+		link += " -X main.releaseKeys=" + r.keys
+	}
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", link, "-o", to + string(filepath.Separator)}, what...)
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = r.top
+	cmd.Env = append(os.Environ(), "GOOS="+p.os, "GOARCH="+p.arch, "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=",
+		"GOAMD64=v1", "GOARM64=v8.0", "GOFIPS140=off")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, strings.TrimSpace(string(text)))
+	}
+	return nil
+}
