@@ -68,6 +68,7 @@ type Agent struct {
 	ops       *ops.Server
 	started   time.Time
 	flushing  flushing
+	diagnosis *diagnosis
 
 	dataUntil time.Time // when the journal was last written to before this start; zero: never
 
@@ -81,7 +82,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, registry: prometheus.NewRegistry(), started: time.Now()}
+	a := &Agent{cfg: cfg, log: cfg.Logger, registry: prometheus.NewRegistry(), started: time.Now(), diagnosis: newDiagnosis()}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -236,22 +237,36 @@ func NewDialer(cfg Config, id *identity.Identity, log *slog.Logger) (*transport.
 	return transport.NewDialer(config)
 }
 
-// ProxyOf gives the proxy function of a configuration, nil for the environment's.
+// ProxyOf gives the proxy function of a configuration: without a proxy in it the
+// environment's, and where that names none the system's, if it keeps one.
 func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 	if cfg.ControlPlane.Proxy == "" {
-		return nil, nil
+		return func(target *url.URL) (*url.URL, error) {
+			through, err := through(cfg, target.Host)
+			return through.Proxy, err
+		}, nil
 	}
-	proxy, err := url.Parse(cfg.ControlPlane.Proxy)
+	proxy, err := parseProxy(cfg.ControlPlane.Proxy)
 	if err != nil {
-		return nil, fmt.Errorf("controlplane.proxy: %w", err)
+		return nil, err
 	}
 	return func(*url.URL) (*url.URL, error) { return proxy, nil }, nil
+}
+
+// parseProxy names no part of what it was given: there may be a password in it.
+func parseProxy(text string) (*url.URL, error) {
+	proxy, err := url.Parse(text)
+	if err != nil || proxy.Host == "" || proxy.Scheme != "http" && proxy.Scheme != "https" {
+		return nil, errors.New("controlplane.proxy is not a URL like http://proxy.example.com:3128")
+	}
+	return proxy, nil
 }
 
 func (a *Agent) openOps() (err error) {
 	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: filepath.Join(a.cfg.Data, "ops.token"), Gatherer: a.registry,
 		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.listCalls, Vouch: a.vouch,
-		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate})
+		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate,
+		Doctor: func(ctx context.Context) (any, error) { return a.Diagnose(ctx) }})
 	return listening("ops.listen", err)
 }
 

@@ -32,9 +32,11 @@ type Config struct {
 	Calls        Calls        `yaml:"calls"`
 	Documents    Documents    `yaml:"documents"`
 	Log          Log          `yaml:"log"`
+	Doctor       Doctor       `yaml:"doctor"`
 
 	// What follows is for programs that embed the agent; it has no place in the file.
 	Version string            `yaml:"-"`
+	File    string            `yaml:"-"` // that it was read from; empty: none
 	Logger  *slog.Logger      `yaml:"-"`
 	Hook    func(step string) `yaml:"-"` // called at the steps of journal and delivery, for crash tests
 	Tuning  Tuning            `yaml:"-"`
@@ -89,6 +91,11 @@ type Documents struct {
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn, error
 	Format string `yaml:"format"` // text or json
+}
+
+// Doctor says what the doctor cannot know by itself.
+type Doctor struct {
+	NTP string `yaml:"ntp"` // time server that the clock is compared with; empty: what systemd-timesyncd says
 }
 
 // Tuning shortens what tests would otherwise wait for. Zero fields keep the defaults.

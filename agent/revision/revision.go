@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/crossdock/crossdock/protocol/atomicfile"
 	"github.com/crossdock/crossdock/protocol/block"
@@ -128,6 +129,15 @@ func (h *Holder) Held() block.Revision {
 		return set.Revision
 	}
 	return block.Revision{}
+}
+
+// Age is how long the revision in force has been on this disk, as the file says.
+func (h *Holder) Age() time.Duration {
+	info, err := os.Stat(filepath.Join(h.dir, fileName))
+	if err != nil {
+		return 0
+	}
+	return time.Since(info.ModTime())
 }
 
 // Refused says why the newest offered revision is not in force; empty if it is.

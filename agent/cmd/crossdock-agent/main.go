@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // Windows has no zone files, and a small machine none either
 )
 
 // version is set by the linker.

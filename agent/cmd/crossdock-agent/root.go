@@ -92,6 +92,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetErr(errOut)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(exitUsage, err) })
 	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.queueCommand(), p.numbersCommand(), p.callsCommand(), p.documentsCommand(), p.pluginsCommand(), p.configCommand(), p.versionCommand())
+	root.SetHelpCommand(p.helpCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(errOut, "crossdock-agent: %v\n", err)
 		return exitCode(err)
@@ -176,7 +177,7 @@ func (p *program) loadUnchecked() (cfg agent.Config, path string, err error) {
 	if p.data != "" {
 		cfg.Data, cfg.Secrets = p.data, ""
 	}
-	cfg.Version = version
+	cfg.Version, cfg.File = version, path
 	return cfg, path, nil
 }
 
