@@ -85,6 +85,27 @@ func (e DeadLetterState) Valid() bool {
 	}
 }
 
+// Defines values for FindingLevel.
+const (
+	FindingLevelFail FindingLevel = "fail"
+	FindingLevelOk   FindingLevel = "ok"
+	FindingLevelWarn FindingLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the FindingLevel enum.
+func (e FindingLevel) Valid() bool {
+	switch e {
+	case FindingLevelFail:
+		return true
+	case FindingLevelOk:
+		return true
+	case FindingLevelWarn:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for MoveState.
 const (
 	MoveStateDraining MoveState = "draining"
@@ -400,6 +421,23 @@ type DeadLetterList struct {
 // DeadLetterState defines model for DeadLetterState.
 type DeadLetterState string
 
+// Diagnosis defines model for Diagnosis.
+type Diagnosis struct {
+	Agent     string    `json:"agent"`
+	At        time.Time `json:"at"`
+	Findings  []Finding `json:"findings"`
+	NotTested []string  `json:"notTested"`
+
+	// Program Version of the agent
+	Program string `json:"program"`
+	Site    string `json:"site,omitempty,omitzero"`
+	Summary string `json:"summary"`
+
+	// Version Of this shape, as the agent gives it
+	Version int          `json:"version"`
+	Worst   FindingLevel `json:"worst"`
+}
+
 // Diff defines model for Diff.
 type Diff struct {
 	Changes []Change `json:"changes"`
@@ -431,6 +469,21 @@ type Exception struct {
 type ExceptionList struct {
 	Items []Exception `json:"items"`
 }
+
+// Finding defines model for Finding.
+type Finding struct {
+	// Doc Topic of crossdock-agent help, the runbook to read on in
+	Doc   string       `json:"doc,omitempty,omitzero"`
+	ID    string       `json:"id"`
+	Level FindingLevel `json:"level"`
+	Seen  string       `json:"seen"`
+
+	// Todo What to do; none where all is well
+	Todo string `json:"todo,omitempty,omitzero"`
+}
+
+// FindingLevel defines model for FindingLevel.
+type FindingLevel string
 
 // Health defines model for Health.
 type Health struct {
@@ -1112,6 +1165,9 @@ type ServerInterface interface {
 	// AllowAgent Let an old copy of an agent in, once, within a day
 	// (POST /agents/{name}/allow)
 	AllowAgent(ctx echo.Context, name Name, params AllowAgentParams) error
+	// ExamineAgent What an agent finds when it looks at all that it leans on
+	// (GET /agents/{name}/doctor)
+	ExamineAgent(ctx echo.Context, name Name) error
 	// ForgetAgent Give up what waits for a revoked agent
 	// (POST /agents/{name}/forget)
 	ForgetAgent(ctx echo.Context, name Name, params ForgetAgentParams) error
@@ -1297,6 +1353,22 @@ func (w *ServerInterfaceWrapper) AllowAgent(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.AllowAgent(ctx, name, params)
+	return err
+}
+
+// ExamineAgent converts echo context to params.
+func (w *ServerInterfaceWrapper) ExamineAgent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ExamineAgent(ctx, name)
 	return err
 }
 
@@ -2366,6 +2438,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/tokens", wrapper.CreateToken, options.OperationMiddlewares["createToken"]...)
 	router.GET(options.BaseURL+"/agents", wrapper.ListAgents, options.OperationMiddlewares["listAgents"]...)
 	router.GET(options.BaseURL+"/agents/:name", wrapper.GetAgent, options.OperationMiddlewares["getAgent"]...)
+	router.GET(options.BaseURL+"/agents/:name/doctor", wrapper.ExamineAgent, options.OperationMiddlewares["examineAgent"]...)
 	router.POST(options.BaseURL+"/agents/:name/revoke", wrapper.RevokeAgent, options.OperationMiddlewares["revokeAgent"]...)
 	router.POST(options.BaseURL+"/agents/:name/allow", wrapper.AllowAgent, options.OperationMiddlewares["allowAgent"]...)
 	router.POST(options.BaseURL+"/agents/:name/forget", wrapper.ForgetAgent, options.OperationMiddlewares["forgetAgent"]...)
@@ -2504,6 +2577,45 @@ type AllowAgentdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response AllowAgentdefaultApplicationProblemPlusJSONResponse) VisitAllowAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExamineAgentRequestObject struct {
+	Name Name `json:"name"`
+}
+
+type ExamineAgentResponseObject interface {
+	VisitExamineAgentResponse(w http.ResponseWriter) error
+}
+
+type ExamineAgent200JSONResponse Diagnosis
+
+func (response ExamineAgent200JSONResponse) VisitExamineAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExamineAgentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ExamineAgentdefaultApplicationProblemPlusJSONResponse) VisitExamineAgentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4105,6 +4217,9 @@ type StrictServerInterface interface {
 	// AllowAgent Let an old copy of an agent in, once, within a day
 	// (POST /agents/{name}/allow)
 	AllowAgent(ctx context.Context, request AllowAgentRequestObject) (AllowAgentResponseObject, error)
+	// ExamineAgent What an agent finds when it looks at all that it leans on
+	// (GET /agents/{name}/doctor)
+	ExamineAgent(ctx context.Context, request ExamineAgentRequestObject) (ExamineAgentResponseObject, error)
 	// ForgetAgent Give up what waits for a revoked agent
 	// (POST /agents/{name}/forget)
 	ForgetAgent(ctx context.Context, request ForgetAgentRequestObject) (ForgetAgentResponseObject, error)
@@ -4307,6 +4422,31 @@ func (sh *strictHandler) AllowAgent(ctx echo.Context, name Name, params AllowAge
 		return err
 	} else if validResponse, ok := response.(AllowAgentResponseObject); ok {
 		return validResponse.VisitAllowAgentResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ExamineAgent operation middleware
+func (sh *strictHandler) ExamineAgent(ctx echo.Context, name Name) error {
+	var request ExamineAgentRequestObject
+
+	request.Name = name
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ExamineAgent(ctx.Request().Context(), request.(ExamineAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExamineAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ExamineAgentResponseObject); ok {
+		return validResponse.VisitExamineAgentResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -5588,151 +5728,156 @@ func (sh *strictHandler) WhoAmI(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"5H17k9s4kudXQej2oqdvWQ+77b6dqn+u/Ohp79luR9k7HXFdvjVEpkSMKIADQFJpHf7uG8gEQEoCJbJK",
-	"5XH3/NHRrioSBDITiXz8MvF5lKt5rSRIa0YXn0c113wOFjT+dLWwpdLCrl+9cD8WYHItaiuUHF2MPpTA",
-	"eHjgO8NEMcpGwv2l5rYcZSPJ5zC6GMVnRtlIw98XQkMxurB6AdnI5CXMOX3YWtDu7f//2/nJn/nJ5OPn",
-	"H598+ZdRNrLr2o1jrBZyOvryJRs9X2ij9O6UJNxa+htTE2ZLYDWfAhvDRGkIs/v7AvS6mV5OY7XnMue3",
-	"r0FObTm6eProcTaaCxl+fpSazgvgxWtw80/R6cqwShgLxSUT1jBTcVOCYVwDW2lhLUj2Px//xEpoprhJ",
-	"QCRsN+WGzvblbQ44t9/DZF8VMK+VBZmv/y+sd+f7hs/c9JiGGrgNXDd8DsxNAoxlJdfzCowJ8y2BF6Cb",
-	"Gbc+ceK+0THdR4//bXu6bZm9Ovl//OS/zk/+fPqfFycf/zUtt6/FXFg3bkoQK/xj++sFTPiisqOLR+fn",
-	"mZuLmC/mo4un+JOQ9FNDNiEtTEHjl97imJ9THML/9eRRYtG7q3qrCuhSEFIV8J1h/pup2aii92x+fLKP",
-	"A0T+j78FNpx8/F9pLrxdzMegu6hDf9w3o4nSc25HF6OFkPbHJ6MDzPjixjK1kgZQqb7TalzB3P0zV9KC",
-	"RIngdV2JnDvSndX0xL/+zTg6fm59+l80TEYXo/9x1mjtM/qrOQvj4hc3OfFryS1bgbRspZWcMi4LtnK/",
-	"s4oVConiR0GtP/VzqrWqQVtB8+ZVpVaOHtt8/g9pReX2nWRcMlUVLFf12u1FYZkwrALLhGRK5o7TkXoF",
-	"t3BiBQrGFpOy1qGRECtumRFTCQXqKAkrt81zN9OJI2FywFxJCblNzf+DYlyuUVQzxg2bcO3+5xSJksCs",
-	"+x6XZgXasJlUK9OMP1aqAi7dB0BqVVU0fr81Qq3yMi1Q20KUjSpu7HsA2X/4ORfVWN0+W1viX3yr+yP+",
-	"lZfLYA70mZn0qmZnAri1O9gHeonsY25dqdlryNUStJe9zSGuQcKKV4athC2dzMFt7bbqlgz0mbyGpZoN",
-	"YZoRNr1aY7ld0EYpCuFmyqt3rQ1EWiRhQrnd9p1haiVZrhbS2V4ZyxfzRcWtWAKbKI1yTuISp6TGf4Pc",
-	"ke72ZKpO/C+dxji95qs3YAyfwoiUT1BkvwXdj4sIAtgS3fY22ZaGLYH6uD2RLxkpjtfCJJSHsDDf/Mc+",
-	"VUYa6Ev8BNear3cWQ0MlJ1LXWi151c2NCa8MZFuTzLnkOqFx3gsLhvTA1OkyyyZCG3uJ8qcW1qmKOeNV",
-	"xZwJQmournPQaYqn/Ct69dG5P+fDz1vkyEYLKf6+AP9nJ19O8YspEAP2EfgFPbVNUf/yPpImtqMRcloB",
-	"mwOXnkpObdagjZJszteM47vgj5wS1u4YsoBkM1AtwaAQugP0t1Gx4BWKqBu0NZWGRFeLQtjnJeSzXTkr",
-	"wHJRJTcoSBvUSR/N4MzEvmTMRmrW+mY8FbbIq2ajZhpJIruVvZSWhHDr+M2J3ImVcdtff43XySEauu3T",
-	"XoNUTzYquSn7k1BGs6wPe/wcUmupNSyFWpg7boJoAXK3xLHbaJ72WbPy+A2/yk5uHkUdNmKxoxOzltOb",
-	"oEZ/ldk2uHYlb8ntkFMSD7WEqkDFbtiqVAYShpuzFr1lN14zYbO2hmXhrE6JQ65h2AzJZDD9XxAJy/Fn",
-	"uA0u5/ufr04eP/2RrF7D6sW4EjmbwRpNyr8pIZlVM5CG1UIy0WHzWGJUb2PEcrJGgvJ0suDldUluFY34",
-	"MTskGI6sNFxDzIZKkaMp0Xm2kEUF/1FXijTmgBN3jK8e3KgqX8zx89vT9u+nZvW85HIKu9Kcx99v8pIX",
-	"BRQZ0zBXzjRVmtGTRYrwEwFVkZDvd9yWJogEPUQnYiEmE1QqccPvjLm9r2dCJkTuFxq78CRJTa7TINdQ",
-	"VzxPWdTOEDVrY2Hu9yY+yDh7T78cw1S4w10xy2cwOiRNOPUsWJue4kkmVQtjSekndM5BwbiGpTBuBU7l",
-	"tA2Uvdo0PtjyM7f18n51HFRlgmuNDdl34oNV1xQkaB6sgS3XiAtD2hOWoNdMg7FKA3r83qVa93SNSOHt",
-	"6kGZcy07Pv+GF+5bsDo4g51xKwrL7Qz5awm2BI1S7zzKTX9ckJ9ehZjerl9Of3qb9EVfzmu7ZqsSZMfw",
-	"6O67/SyVTPKiy8dNDNb1en/Bw0UkZE7DeCEqe1jo6LEv2WgJuhD5wTf+6h9LnhYtMdyUivZebB8mPtQX",
-	"edXiTKDE5oZs5pnUHTTwOy1kLmpy9jaVSN3+0/7QWXjQUdcd04dNqWbw8MqeSX4IY25O8I5GSKcU7prC",
-	"qhL5untTcUZPuH0kJJsonUPj1lL0C5gRZJpJZVnu/K72odjaap2xkZ4kFZsmRzdVm4RL4uQI0ctdoxT3",
-	"YYoY5JaGE9BwkTz0h7hZ3FqY17Z90rdUa4cTlvOFSRMQliFMPCi29LxSiwLjNxlpOWHZihtm5ryqGEi1",
-	"mJbuUM/VHBivlJyOBjt5OLVXHWdF+tczSK9fyZe3JXcWQdFhv3DT4QLj5k79Xi264nVqofPuUN5hozTK",
-	"4Ht8fCMEuMtykq09hl/iDysurPvnjsS+5hY0Q8obVnM9c0c+lEIWG55FOyG0s89onxDl4vQCwRq2RkL5",
-	"UYl7QVZbgt5Md5OR3o8mmu7fzMfwlVuq4cF85W3WtxwwVYMceUt7TcQooBJL0EiKQpic6yLpkWWjF2Iy",
-	"6XJY+lPAOz6J1U+0mu8K0zlGmJ3+AzSH/JnRz0i0ql/AZou2OBN8O4vrS1I6RjNbmT5T8sdPf7w4ABPI",
-	"Ro3b2Kk4k5GwjdBvxU3Jam5RTzoiWbiNeeaWFzbnt+2Bn5z/+UcM3rZ/+SixwpiNH3SS3T/g16WavdM5",
-	"TPcaVS2HeDCOhj3NgaCmvEtpfYAjbRJGYh5DkzScuXsi4mfglS0HhakbP2jXwNLAi3WPQDM9F8dKzkzV",
-	"eyQukbLTUCttTUfo6ni20b4I/rJrQ5S0mq2ITu4YSEGdiq/pHzmIpftX1MoZq0EWQk4zf5K6v3EMADXa",
-	"OutvxNSQsjGdNabI5HY0Dgqk4mm3stOcCXGDgbZOyQu1SsvUATvoePbMloyGje1YlxLQ13EfbMropj+/",
-	"/xutZ5OfENK20Bhbx66qFnOZXvxEVGmKlaJDQCshIT3W3JvSSQbAEkJMfv9KcUatF5pxuxZ+DWZRJZTk",
-	"sARiV+YLA72OsP31bZsbhzQuZtLiF1JLfKOWieDvOOkLK6cggBtEJFyyuTBGyGn0mHI+B3f6YxJe+tSE",
-	"gWqS2rmqKvaGVzEiJFCdUiw2Pcb7Llc6zHQIYkHS/j4CwCER65pUC1MKOb0gzWYw42usqCpW8iUELyXY",
-	"mKoqPCkuWaG5kPRqVSHG0DvizUPfmRuJ4zoHVuRlCEMUSsJlZNsFhe9gFagsjIeY3MhWajlM1Rni/tOj",
-	"FkVTJvkeNdfpnfkkV+C0ew7XPyD6vyXu0TvzwA0nZI2YBBY3CZwwta6NcQzzCDfY3S2jt7DaiNwNSBqF",
-	"/MadkYH/Jw0NdCdoNcDRulYVbEI2ng7Fa6ThOTSNDqrFUOJeim1K5Fs+R5QsBvKUZpz5WOzW0SomgGph",
-	"V6RZsaBYLzOLvGTcsEfn88zt17kylj1+UjZhQ2HdH8knChz54fGe4PmRIZ6NDusP390cuRM6ussQv4Qd",
-	"O/o95EqmUoTv3V5luZKWY3itByyvK5v+PIC16HTaOrmcmpxJtZK7Y7aCeidmJuoTVZMkndTKPaO9HGFa",
-	"TSQQn9evUaHXoOqKUju1VlPN58nzDLGtKeTlS8LCRGtYTaPWLLlh4b1+oYhA0lSwuyu/U3FjWQlcF5S4",
-	"741PnWiAiKzcytBKtBQKbrnzIGZ72HKI9wP4FLA2SYCCm09eciHdDyVB+tXSJ9Xw0MCt3NC7b7hgn7Oa",
-	"doRKZeyF8yRRgMglCrmfBJInGufbLHU2GCtEgfQkdmZOtSHGTBgPdEaAaBfYosOXJv2bKC5REi48pBkZ",
-	"mLHxwjKp2BzmY1zGqmVsLJWlKgMlT1r/hg4zQ+aHaOW1wBAIwRJ0h7eYCrXgslv5OaJQ8hhCiNSzSqUg",
-	"eIiNHAJrvlsEEb/iB+ie43UaBDIOU++lWALUcFceMjZXxaNzJ3jm0XlKzAoxFSnd7XEcBrSgFGLCyRxA",
-	"xxJSfofbJlJZZ/MSEB99nAXi9blkjiLcurnztXHaSaOfM1VMyai1LuIIpaqKrvhPqRa6StXnOOvA+j0Z",
-	"fCysE3BvXLKJuIWCtilCvJBdPfEJ8iflIxfbxkoIk8ScJh4n7Zm3AQJ8gLh6UGgigWgsl4XxtWZJ3m6o",
-	"TTPE0HRUee3eSW3yCiaJQ4/E37CJVnMm4daG+DXIvgdqRSGj+9UA+Ejvrj+M4u1pRBLiHMcxeCnpOUdn",
-	"6W0S8qBSNAudEJr3OBFPL9wJi9qRDEm3cj/X3DjpxXOTTyxmzz245YJQzW4B6POOAWSQdhKIje0kAUfs",
-	"m2LRPh66T+h87g9NMTrtIZ8xVD4H0VqxOIv2U7apW7MAKkQ5CxSPMpxSvXsgGYPBToUwfFxtJIRbe7cb",
-	"6nYnT26vL7vhnLVxLXGKe2lxDJ97E6dyN8d7T8CzA0SyLyKvtdJD5o/fdh5wamcK6eT5DsFoK2xHQNZq",
-	"nsOrhM6+qoxyx4NtihQrNU0mq3w4e8s2s7Y2F2dnuVbGFCqfnRawDJV75uxmcX7+Q+5Iiv86DJn0yXVa",
-	"SVxtRlzZw8dXNsXLPSyLnsP2iv79/S9vmf8rE9IfF2NVrNGwRkLxOTgXgrNYJ35wYX4qHUuolRkc/xkM",
-	"GnaG905A4HEor9lb25oAG/vRUgtqHdSDs7lJ89BD5FHX9vZN0bg1HWk8YbcDtNJbCmrS9i324hBb5n9i",
-	"G8e6xuSSfDRXSB/QRSHDGdMxO+j4nyg9AZGs6rzyoSmj2JzLtR/c/QatTTc6aPLSVWtmfW2jGIRPm13O",
-	"xq2qzFsLVUXVe6b36JPeJqmGySI5Fe8jT8EadFKVpvJWjwGzFEROgcSVtukBfRyFUpiGC19FPFFVpVam",
-	"ZeP4AI5U/SMqi+2kRl9PMLAtVDN68Y88aktJ96Y9wunc9jjvfj7j+9eUkxgaGD+qsX2gw8CGaeQ+nFxM",
-	"RI0MWEYDNbmXuvbDpKcVAdO7tMKYYECtKx1B65ck7JgNJPv/k3MWPgVSeuHfiaoPgUZEBGiIIo15PlvU",
-	"I/RalmKpdDJ8lAZ2vfX1VYivIoUbMlKGecw480isnvBjWcBtb5+wV4oewYEBTOgnQ5/xI6T5V1d8PbS6",
-	"V8mJ0PNUObkH6zEEPU+Y0oUzgQyWtKaDBntktEfW4LoF49gSFiqVHVJqR2/otGmBaPrkn8Zev6TOr3Ai",
-	"7sZR2ijiGs03KC4ZQQh9jUSvkNrhSmu0TUKp9aCo51AEw2Y9TZ/pz9VygHdJNVTpfGljmu6GTgbVw9Za",
-	"zVX3sS18/w8Mb2CAADmAGUGs6+JV1VsNBMYPAxUMDdP0AWGHjeQh2Fu6ZaNCJZb1evFosuXIgbhXWsvz",
-	"m+Tjnh38LPoi9/ZR2tiufrVjOwee/0O2ry4yvH4Mi6ddxvYwUOtNBrcOxhaTvDJplb2aRQ3aACH3nLlf",
-	"aL6SyaPz2ud6YtpGwArFJATH25IRdW024sVcdI5YuWN7qPF2Vxd1h2YtfbPD34eGJ3Wjh7qANIOgLikR",
-	"6ait6qqx+UqF4kO64QjLnDhZ0wEFTft3Vx5G67T3wuBZidybcFENip/vd9WjSHRPcTHgLEglHlP15uN1",
-	"N7OPobpIau7upn3QPO+K8gyYhRulo9vNMFC1G7yCFDNfYhku8ZIS5ZSDmyyqKmnblqruv4KfVZ0sXoce",
-	"oFWqJCIPIEzff35vw4EW1e4AvfHWK7p5BkBSp0P3VYQgBrBGuZWhOQDP2VNx2JW82FcEMLjbl5nB6k1H",
-	"ZX9oMZVXKp+xCowzsRFIWcB3pikNjNPttWyrFzLn6Y5qTZDIqrqGAtElDDscXjrVorGedE5dOQ8UM4T4",
-	"Tpxdh0hIMyFzecChS+VL+4q3TcmrCuvLNwFtu0C1HifzX5uy644SVLcPuBZGyeCDITjmO0LpGMzU70YY",
-	"phq6hKzklYXD0IDQ3JPLNbJlC7TkaOCegqraGxfYhXet4zp8NKJZICGx2Jz/DbspRPFz/mQrjR4cwMGB",
-	"wRBG8ORJic2vpbqav+pyw4c2k/gHZiObCSeX6U3gwamWe4TitiaB1Qz5wjH6vVunN9KA61Qu6oqa5cRO",
-	"KkrP2W0x+09Kq4mCkmr+RwO5BhvzbEhG3AU0eJxKaW1N3TGFnCQ2/l+caS+NL4DMAp4d0Y0IdMxCpDuA",
-	"2qmnRc2FNhF4Zuwin53eyBtJB2/u9s54gTDDypZMAhSGcUaz8+v80yffVOS/0F29YM/or27Np6enn74/",
-	"ZVdyfSNj0wEMOmrgRYhKUhElM2oOtKnDd5yEZK1cCyoSNud5KSQQTsCc3sgr9u6X9x+wvYtbF/u01Rb3",
-	"00XTZTfCdbDP7gzWSIj4C9/VFDMPNzJuYb+/MVT0+Anifww1ePIwwPAeQey4+3lSidyesitGPEb6lmol",
-	"b6RyR7mS1fpio/svJ3p71Y3NOyRsDXcjX2LaGo/7dq9V9qfrn56zPz95+r+/960lHbXGFbBPToQ+4TI5",
-	"+5SrAj6d3shf8SDraHZnSxCaujoSbzLfEMWTwSrGCUfIGq6W3FOMmhSzT89DevkkapoLRr3xPrWEDM+r",
-	"AGqFKHen7FcvlU5U3P/zhdYg7UWDhyXezJHvZqEh2Ps3kpqfRHI6oynaj6SfM3deIG7MfQlPdctyLqUi",
-	"IRGSPWYmY2PACC+T6kYSvNA9xcbg5pWXUGTuRcpJhlXESJWjUMEtzxq5I+rcyBZ53lteeQ6tyvWl47eP",
-	"e7vFowuFLWozfCSUkKDg+wdxkSALTN59Wki+5KJy3P/E/vT0/IfvkQDxRfaL3H0F2YmPP/n+RjppUBqF",
-	"wr3WIIMKRJLuNKre3FY7G5BZqCq3VUfZqBI5SIrf+r7FV7Uj5Mnj0/NRNlroqgVRWK1Wpxz/fKr09My/",
-	"a85ev3r+8u37l/hOA6IYRZrihtSqYrUvU4xw0tGj03N6SdUgESI++uH0/PSHEaLqS9TtZ40vNAW0eSik",
-	"IpR8VYwuRs6LuwqY1o0OyY/Pz/d0Rx7WFbnpSZroi3zl5I20/HhNTarxGd92Oz1ynGqr43I2Mov5HEPa",
-	"o5e+m2r7/Gg6X5LbwUXhz7amAablU4P2bp6DMaOPblRPw7PPbm5fOkn5FyBKIvmbBv6/pRfQPHKGbcK/",
-	"fHxo+qdoH32EI5Dc7cXgJhwm4xl2skajT5mEMe7sr4iNdRu9WrNVqXwzKNzzUsUzK3a61gvpi9/cf+o0",
-	"xhADl67cZ+/Dp+zgc1vt8v8xnL3yjcLvz9fXYLdbinPpPUshM+y1m4WThrMCq6x6CMBEab+PeklAOESn",
-	"YgmSLWo8SLFVcwAzQ+gVcNmyA91pZjCCprxN46wrGQ+gGdR2V0p+wrn9E4iJW6hyTucRBOUvYomA3RUZ",
-	"Kr7gEi1D7Bk6RDvQK72F45V1woCFWEJJMirzivKiAv1dMGzM85k7YjgWqTbdQNGC3ZWBa5zCP4EMXPuW",
-	"rsc4dYuoG74zTItpiRvP1MBnnYxfFHQfR7eBgk/s8CAJtIiZ6sTlHhT9SN/u4T3v3TDYQR76/FqPJ+nm",
-	"kYdlcmx3nGC0r/Q7AqN/LVXozIrbPXPHQ5v8kdPIuhajz5agxWTdye+/4p8Dxx+WTtS+PHlVR9PuUkOu",
-	"NLptq9LHhO5JvOdqXi+o8/pOQSCXsOogX960afWU2741aObvy2jq+VipVmTyco2RE81+YCZUDO/qvL+A",
-	"Dd1gH5D44RMdBqlfaLj+Y7dg1ABgIdH9WdH6XEb3mCDVorfQ6sjY4opPj26w5Wyrie2eYwuz1qfsJ/T5",
-	"0QHRAMxYqM0pc96Q1QtDNxxg3ZBaMSXROS8UkPdrxFSyNdhT9iHE8ZUECvBbMYddzj6DqZDXygYkxrDz",
-	"7PA59eiIWzN29t2Vjze8OMYWfMNn4APit5vNz9sXpfXl99nn+NYX4nk6Cdjm/mt0QS3UWahI9iY11lxv",
-	"TIk8m5AUSBkqc7WEq9bEhzG3fcHcUWyWJ7tLf2VD0xAUbmcM+vUcyezArnC0b+QW/SJzfERSTGUEY9+R",
-	"y2ehHX+/rU7JUGQ37ljcrD67Er0UT5iEy+q/9Q1x+Pzr7PZXnltH8mL3b3j81CF58FDgrjO4YfolBVO5",
-	"j0siksMd5s6RVbAEjRsdM8ATUQGGYnluWfil/+AFmwHUeEeTmAHjN7LmxqyULsjpwUjWD4/ZeG39DYFb",
-	"9yCQCWPsJfuUNzFFf8LSatjJCRlln3wmgglLEc4d4+BZQEIPkAeVW7Anxmrg8025iMnEsfDgse0MVtI+",
-	"cPS6ZDnChCdbjcMnXFTuLMTfrDwU9f42App+PmsTI8QzWMeuGdGI4HQS+1Zge2UJbY2zz+5/vY+NK99l",
-	"nZUoWVjZgjY36RWkgaC6ErRijFW1uWz3wtCQW6Wx2TS2VEfY0qHDxfcHH+gE05WED32khM4PRzxQPjjz",
-	"gPrzBDh6i8mH+GpbMIjDZ8OvvmEPx9B3tmXyIkDDWF8HXXCbYFGAXVCzPlOK+jj2HSZEnilq0HEUZR8B",
-	"Il82M+n+2qwHO2R8G8Okp6dwRxlsHHKsYGnjgQXQSlJgCuBFhS2M9ydomlbHZpezqUBHAFX3o85OE223",
-	"Y5PDRlho6mLQx09/TEAQ0iOFSOC9B5p13xX7+PzJvyXH+T3Fc7b6cick2D3BvBS1b2oSoTf5EaT6BfVp",
-	"FaEshNCtGE6YKtWWbwJi7Mr32WdR7E2dtVqGD1VeGzc/fyVudNkmRcONI6XUWiOGTkoe+tKX7Ge+he7g",
-	"VMt2U3s2VeDMm90j6AV94WhMzL6VE8vXTvY6rx5/JTlzdj/FClbObxwDlREfKYEj0NigxA2eIwXzALS+",
-	"4qZjYWC/1G673u9PrVsLmJmJ+nvMzpDk++LBlJHqvvhHlD6k5O9A+i5bsLYxUL4t3r+Q0b3Usds3U9rx",
-	"XzI+5UIe73zCMJkbMtuC8YiGXYwshqQkw3ILK5MIsPOqYvF+3oAukWp1ytodZwvVaomHbrmzV1o9tvgU",
-	"vFchtIejiCkmAioxSdv4OcRLgPcmwjC+5DaTkNN49yHBmqXVPCf478KCb8bVbVb1ug+ezKz9QNSHPJOp",
-	"BiQhqD+rOoZeSLk4goujwIt+QggqtfIiFKrTYJJwmLbUeKcPQQBLVbfkzYuYl7cAWNhv/r9sHhuq176C",
-	"hbp53UMq69hM//6Ev5JrQtZCZUJWKAI/F8aySqkZ4zYLUPfthOTmho9TCycXXqLR9+hKnEP4fnNpxVB+",
-	"xTd/t0ZQIlDzFkui78/793wd8oAN1gfDqNTqTRHIpJPbZbwHpMsJ8TeFPOBu8V9Ieg++GIiaphNa2Kci",
-	"NVZuf8lGT89/+KpT8TBinNH9IiS+7GB08dvHTSBByLS3PknfI5PCKVVEk69inIyupOuIqVDdwFnl74AI",
-	"23hbq0r7LDSSeogds3Eb79cOdjX3SiQDXh5FPlELWVwyNYuNR5ERiJZaVM7ri70ljoF5wFaInFFNfGQm",
-	"fQHLn9rb1t9+5TkagPn7T8l3zWMPSNzNToIdaOZmxkdENL/bbfPdNBGiLuY78KqsR/z5ihrKEYr+Vhhr",
-	"tio1dk45uk7zXevqzW8y2LxxuUGvPXg8DMPOtagJSfHPkJojIGKorEFM7TGspaJw5lGYBeWB4qfQNhYm",
-	"eimIiKUGxM666sLrNdIdwJq+92avfEcqdORevrs4fYtYy72MfxFalR4JcNkw+DvDiFXEadzYxjr13k5B",
-	"dzFWxysOO5XsNT3ygJRrGsF1KFeapTcENTRdkRQGvDV19b0/aX0TJu3LxlaUKDIe8BgKRzagYr45b/IU",
-	"o3EaeHNsLdcrRvYT4aibEilhWAlVgb69VGNVrH1lxCqc736yCB6ieit/cTzhoONz1FH5RqZbKrvHkKq+",
-	"v5oTNQsFqwQ4s9s5wRJuk3AB3z7v2ncT/4qb+gE8oHY/wK9sz210NEyht337wPuL/M98CVHMsAE9IQqp",
-	"ZWHmjJm1Wmi2UrrolHPfK+iAHolPDRWMbyo7t9HGKY2sp2VuJeaKdsupI8BTSmEQ0+FxCqF2uiMEEvm1",
-	"3zxEXBTBSrzV7lQcbX8c8pJBU8JbCQzZ+4rd0MHY9y+eiCoR06TOw3DddMz6Ju3I2CD5K9uQrRZjO4L1",
-	"Lnb9ExsgZd8owgMQfFzMF0MfCTLtP934cmrSyHPEbMOtZa1WaPtVxZnvGbavshKfaInKg+/prgyvbrVb",
-	"O8LW3enueJhan6mL3t50+p03FZ02X0dtfgUS/yJhgBwGyp75LXPIo/Gd6Jpydmd1txUntTkMERaRl7G/",
-	"gjO9DIAHgG12gsQ9fSPjpqayZePbBGT+7hja+aHlJF67FJrstdr7KAl0W1wUtKZIIGG0UYMDuLf4fDOW",
-	"W+jY8LWttn0y/ips9SNoY4yIhkDdfbTJWdMts0upxJDpt6tS/BS70DlHtruacw+7ntxB0RRiMukk+Qsx",
-	"mRxjJ3ZrWGegUTMoislu3B8Zwu+x8cimlYGxI7xGp9WGuCOf7HtKJ6Dfu53OzxM9pR4U1OVYkIrP+W4+",
-	"43Xk81EqJ1H/Rgb4vjQDRMZr/J5nU9Lsdu//o1T8H0Hf+tN6tzM3pvxXvmthX4bqVq/ang6ZD9kKE+9c",
-	"DuOGLlOt+nt/AvoKErmmAtFE9trP449z+McuwN+g63ZEV8zuHEWSAdeVAN0y+xBr1V8qgzHZ3wZG+cSb",
-	"jSmz9Moab9BOwUYEErUNCZYtobWw5HFTikO3qjgzwgFqYRKRhNBa748jua1mgd+Q4fphS9kcr9RmW6Ni",
-	"jDp2HwvX3SVll9L/5izeB9AZdXyjlg+bvIjXunfkLnCKGbOl27ULWYBmK772AbojAGSIEmSw2VDijD3E",
-	"SSug4idvtVQrNuE6Ngc4RN07Ji6CxPjO5sIQtqNgvHJ25rQMqFBBNyCgzVkVaFc2V2SNgfnb9E+70gzv",
-	"Q23K7z95SJdUPGikn/KGThx7BfUxZbx/b32gRx4S6Bm7jnfsrqajj9mKfd+fYP/eHnszmE9dMc1g/EW8",
-	"+Ndj7QVeAO6OTv8bqQqgHdQ3Zd+F1fjgEVPfKk7D94H/h2A0Wt/+6viMN0I6d6IR3Etq44Hweo8oJrlw",
-	"hpWkwtAMFSO+g/1XW9erp7L6q1Lxuejcu7758gPuW/+FDnOibt+meoSQTNPG1YZ23sS7MVRKTt0hk4QO",
-	"bmIUm6bIv310co+Hlt811NfzjNfibPkId4Uf7fO+XjYIE1AIrTIzuqFss6pyN1DTINqytm6jBrihZ2co",
-	"qCSW7w7SpCA3koPNm/7ndJzIWSfen1g6mRyv0R6j8gA/QKwy/LyvMtFNGtpAdv+2R+imP8/rGmRxQpY/",
-	"9mFqrRihLF8+fvnvAAAA//8=",
+	"5L1tl9s2ki/+VXD03//J5C77wY6Tu9P95nYSZ+K9juNjeyfn3LTvGiJLIkYUwAEgqbU+/u73oAoAKRGU",
+	"yG61x5l9kRN3NwkCVYVCPfyq8HGSq2WtJEhrJlcfJzXXfAkWNP50s7Kl0sJuX/zofizA5FrUVig5uZq8",
+	"K4Hx8MBXholikk2E+0vNbTnJJpIvYXI1ic9MsomGv6+EhmJyZfUKsonJS1hy+rC1oN3b//f3y7M/87PZ",
+	"+4/fPfv0L5NsYre1G8dYLeR88ulTNvlhpY3S3SlJuLP0N6ZmzJbAaj4HNoWZ0hBm9/cV6G0zvZzGas9l",
+	"ye9egpzbcnL17ZOn2WQpZPj5SWo6PwIvXoKbf4pON4ZVwlgorpmwhpmKmxIM4xrYRgtrQbL//+lPrIRm",
+	"irsERML2U27sbJ/f5YBz+yNM9kUBy1pZkPn2f8O2O99f+MJNj2mogdvAdcOXwNwkwFhWcr2swJgw3xJ4",
+	"AbqZcesTZ+4bPdN98vTf9qfbltmbs//Dz/7r8uzP5/95dfb+X9Ny+1IshXXjpgSxwj+2v17AjK8qO7l6",
+	"cnmZubmI5Wo5ufoWfxKSfmrIJqSFOWj80isc82OKQ/i/gTxKLLq7qleqgD4FIVUBXxnmv5majSoGz+a7",
+	"Z4c4QOR//3tgw9n7/5HmwqvVcgq6jzr0x0Mzmim95HZyNVkJab97NjnCjE9uLFMraQCV6mutphUs3T9z",
+	"JS1IlAhe15XIuSPdRU1P/OvfjKPjx9an/0XDbHI1+f8uGq19QX81F2Fc/OIuJ34ruWUbkJZttJJzxmXB",
+	"Nu53VrFCIVH8KKj1535OtVY1aCto3ryq1MbRY5/P/yGtqNy+k4xLpqqC5areur0oLBOGVWCZkEzJ3HE6",
+	"Uq/gFs6sQMHYY1LWOjQSYsUtM2IuoUAdJWHjtnnuZjpzJEwOmCspIbep+b9TjMstimrGuGEzrt3/nCJR",
+	"Eph13+PSbEAbtpBqY5rxp0pVwKX7AEitqorGH7ZGqFVepgVqX4iyScWNfQsghw+/5KKaqrvvt5b4F9/q",
+	"/4h/5fk6mANDZia9qulMALd2D/tAr5F9zK0rNXsNuVqD9rK3O8QbkLDhlWEbYUsnc3BXu626JwNDJq9h",
+	"rRZjmGaETa/WWG5XtFGKQriZ8up1awORFkmYUG63fWWY2kiWq5V0tlfG8tVyVXEr1sBmSqOck7jEKanp",
+	"3yB3pLs7m6sz/0unMc7f8M0vYAyfw4SUT1Bkvwfdj4sIAtgS3fY22ZeGPYF6vz+RTxkpjpfCJJSHsLDc",
+	"/cchVUYa6FP8BNeabzuLoaGSE6lrrda86ufGjFcGsr1J5lxyndA4b4UFQ3pg7nSZZTOhjb1G+VMr61TF",
+	"kvGqYs4EITUX1znqNMVT/gW9+uTSn/Ph5z1yZJOVFH9fgf+zky+n+MUciAGHCPwjPbVPUf/yIZImtqMR",
+	"cl4BWwKXnkpObdagjZJsybeM47vgj5wStu4YsoBkM1CtwaAQugP090mx4hWKqBu0NZWGRDerQtgfSsgX",
+	"XTkrwHJRJTcoSBvUyRDN4MzEoWTMJmrR+mY8FfbIqxaTZhpJIruVPZeWhHDv+M2J3ImVcTtcf023ySEa",
+	"uh3SXqNUTzYpuSmHk1BGs2wIe/wcUmupNayFWpl7boJoAXK3xKnbaJ72WbPy+A2/yl5unkQdNmLR0YlZ",
+	"y+lNUGO4ymwbXF3JW3M75pTEQy2hKlCxG7YplYGE4easRW/ZTbdM2KytYVk4q1PikGsYN0MyGczwF0TC",
+	"cvwZ7oLL+fbnm7On335HVq9h9WpaiZwtYIsm5d+UkMyqBUjDaiGZ6LF5LDFqsDFiOVkjQXk6WfDyuia3",
+	"ikZ8nx0TDEdWGq4hZkOlyNGU6Hy/kkUF/1FXijTmiBN3iq8e3agqXy3x8/vT9u+nZvVDyeUcutKcx9/v",
+	"8pIXBRQZ07BUzjRVmtGTRYrwMwFVkZDv19yWJogEPUQnYiFmM1QqccN3xtzf1wshEyL3K41deJKkJtdr",
+	"kGuoK56nLGpniJqtsbD0exMfZJy9pV9OYS7c4a6Y5QuYHJMmnHoWrE1P8SSTqpWxpPQTOueoYLyBtTBu",
+	"BU7ltA2Ug9o0PtjyM/f18mF1HFRlgmuNDTl04qNV1xwkaB6sgT3XiAtD2hPWoLdMg7FKA3r83qXaDnSN",
+	"SOF19aDMuZY9n/+FF+5bsDk6g864FYXlOkP+VoItQaPUO49y1x8X5KdXIabX9cvpT6+SvujzZW23bFOC",
+	"7Bke3X23n6WSSV70+biJwfpeHy54uIiEzGmYrkRljwsdPfYpm6xBFyI/+sZf/WPJ06IlhrtS0d6L7cPE",
+	"h/oir1qcCZTY3ZDNPJO6gwZ+rYXMRU3O3q4Sqdt/Ohw6Cw866rpj+rgp1QweXjkwyXdhzN0J3tMI6ZXC",
+	"rimsKpFv+zcVZ/SE20dCspnSOTRuLUW/gBlBpplUluXO72ofiq2t1hsbGUhSsWty9FO1SbgkTo4Qvewa",
+	"pbgPU8QgtzScgIaL5KE/xs3i1sKytu2TvqVae5ywnK9MmoCwDmHiUbGlHyq1KjB+k5GWE5ZtuGFmyauK",
+	"gVSreekO9VwtgfFKyflktJOHU3vRc1akf72A9PqVfH5XcmcRFD32Czc9LjBu7tTv1aovXqdWOu8P5R03",
+	"SqMMvsXHd0KAXZaTbB0w/BJ/2HBh3T87EvuSW9AMKW9YzfXCHflQClnseBbthFBnn9E+IcrF6QWCNWyN",
+	"hPKjEveCrLYEvZnuLiO9H000PbyZT+Ert1TDo/nK+6xvOWCqBjnxlvaWiFFAJdagkRSFMDnXRdIjyyY/",
+	"Cj6XyggzSquN0EozIQsh58Op+RO9kCSlsu8gbNXhXk2t1VzzZVem/wraWcTBeQriOSIAv1ouvend+dua",
+	"Bu9xp4RhpuQ1ZX/ix9lcrMGkN1Q22Sh9PMzqyfcS1lB15CvMqdmKgTZ+y9AnmoW1+Ncmf1JCxWzW5/oO",
+	"5753oRNcnGmVYOEl5iocAQENa299DHM3rBoW+tujIs4E387i+tIUCXHxVs7YlPzpt99dHQGcZJMmANF7",
+	"BCdjqjtJhIqbktXc4onriGThLiIWWv78kt+1B352+efvMA3Q/uWTxAojruOxtEeP1dJ3yPvwxbhT3Khq",
+	"PcYXdjQcaFiGXeaDE9aHytLORSTmKc6khjP3T2kFTdzNeKg8ldKuRe5kK9fKmELlizPSaSVUdUbR1JWc",
+	"KrVwwqiBF0xJJuQIn6NCpTZKAWYTAyB7PIRC9VnmihXqGj1wZ8RqwEybMGwDVTUZFNikufrPH6Duy7Cm",
+	"eJwv0K7RjjAzLqrksf0z8MqWo3JRTbCj60U5bmwHZJPouThWalk/q/qAMkjk5TXUSlvTE58+nQN0KE23",
+	"7tNVJa1mL2ybu71FkduKb+kfOYi1+1c0vTJWA3I48+ay+xvHKG9jkmXDPZUaUo6kc7kU+dW42bxur3g6",
+	"dtTrs4Tg4EiHpuSF2qRl6oizczqnZU9Gg851rEsJ6Mu4D3ZldDdod/gbrWeTnxDStiBXexaRqlZLmV78",
+	"TFRpipWiR0ArISE91tL7y0kGwBpC4u3wSnFGrReacfsW/gbMqkqcX+NQAn3pbbRYHWGHH4Vtbhw7DFH5",
+	"xi+klviLWicyPNNkwMsdcxVwg7Cja7YUxgg5j2GRnC/BHTWItJE+/2igmqV2rqqKgzkUDPsKVKeUcEmP",
+	"8bbPlQkzHQNLkrS/T4BiSgS0Z9XKlELOr0izGYR1GCuqipV8DSEUEcx/VRWeFNes0FxIerWqEEjso23N",
+	"Q1+ZW4njZmxTirwMscZCSbiObLuiGD1sApWd24Y4slvZwo+EqTpv23960qJo6gA/oOZ6QzA+kx047Z7D",
+	"9Y9I8e2JewzBeHSWE7JGTAKLmyxtmFrfxjiF5Yob7P5G6yvY7ITnR2SGQxLz3vDf/5XG/7oTtBrhA79R",
+	"Fezisr4dC8pKY/BoGj1Ui/mCgxTblchXfIlQeIzWK8048wmXvaNVzADVQlekWbGihA4zq7xk3LAnl8vM",
+	"7delMpY9fVY2uQFh3R/JXQ0c+ebpgQzZiXHcjQ4bjtHfHbkXH95liF9Cx45+C7mSKRzAW7dXWa6k5RhD",
+	"H4C97YPM/BAQmXQ67Z1cTk0upNrI7pityP2ZWYj6TNUkSWe1cs9oL0eYOxcJWPebl6jQa1B1RflbH6BK",
+	"nmcIYE/Bq58T4C1aw2oetWbJDQvvDYsSBZKmMlp9SdyKG+f4cl0QOmcwCH2mASJ8ei9uKNFSKLjlzoNY",
+	"HGDLMd6P4FMA1CVRSG4+eckFhlBLqttRa585x0MDt3JD7+Gefr+zmnaESmXslfMkUYDIJQoJ3gRcLxrn",
+	"+yx1NhgrRIH0JHZmTrUhkFQYX82AKPA+RFWPL036N1FBpiRc+boFZGDGpivLpGJLWE5xGZuWsbFWlkqJ",
+	"lDxr/Rt6zAyZH6OV1wJjcEKt2PaAUAguu5WEJwoljyHEQX5fqRTOFgHQY2oX7hfcFRQBxwH65/gmjfSa",
+	"hqkPUiwBT9yVh4wtVfHk0gmeeXKZErNCzEVKd3uwlgEteJX87Cg6lpDyO9w2kco6m5eqbdDHWWFRDpfM",
+	"UYRbN3e+NT6AZhWbK6Zk1FpXcYRSVUVf/KdUK12livCcdWD9ngw+FhYDuTeu2UzcQUHbFCOPyK6BICT5",
+	"k/KRi31jJYRJInABj5P2zNsoID5CXD3yOxGLNJbLwviC0iRvd9SmGWNoOqq8dO+kNnkFs8ShR+Jv2Eyr",
+	"JZNwZ0NqAeTQA7WikNHDCn18EL7rD6N4exqRhDjHcQpeSgbO0Vl6Zlya0ax0Qmje4kQ8vXAnrGpHMiTd",
+	"xv1cc+OkF89NPrMIkfEItisqXXALQJ93CiCDtJNA7GwnCTji0OyX9vHQQ0LnE/xoitFpD/mCofI5GgeP",
+	"FZi0n7Jd3ZoF5DDKWaB4lOGU6j2AuxqNaCyE4dNqB/XR2rv9eNZ7eXIHfdkd56wNXotTPEiLU/jcu2C0",
+	"+zneBwKePUixQxF5rZUeM3/8tvOAUztTSCfP9whGW2F7ArJW8xxeJHT2TWWUOx5sU4lcqXkyj+jD2Xu2",
+	"mbW1ubq4iFm08wLWoTzXXNyuLi+/yR1J8V/HcdEeQUMriavNiCsH+PjCpnh5gGXRc9hf0b+//fUV839l",
+	"QvrjYqqKLRrWSCi+BOdCcBabQRxdmJ9KzxJqZUbHf0ZXBiAkYj8g8DTU0B0sYE9UFPjRUgtqHdSjE+1J",
+	"89DXwaCuHeybonFretJ4wu4HaKW3FNSs7VscBBu3zP/ENo7Fy8kl+WiukD6gi0KGM6ZjdtTxP1N6BiJZ",
+	"un3jQ1NGsSWXWz+4+w1am2500OSl7+GKBhqCJvXVYHY5G7eqMm8tVBWV6JrBo88Gm6QaZqvkVLyPPAdr",
+	"0ElVmlBMHuhpKYicqgRR2qYH9HEUSmEaLnyrgJmqKrUxLRvHB3CkGh5RWe0nNYZ6goFtoWTZi3/kUVtK",
+	"+jftCU7ntsd5//MZ339DOYmxgfGTGttH2ojsmEbuw8nFREDPiGU0KKAHqWs/THpasSqiSyuMCYbSFKVj",
+	"Zco1CTtmA8n+/+CchQ+BlF74O1H1MdCICPMOUaQpzxerGpF+ei3WSifDR2nM3StfRInQN1K4ISNlmC8M",
+	"YR4kN7DGQBZwN9gnHJSiRzhjQAz7ydBn/Ahp/tUV344t4VdyJvQy1TPCI3IZVjbMmNKFM4EM1q2ngwYH",
+	"ZHRA1uBNC8axJyxUDz+mnpbe0GnTAktmkn+aev2SOr/CidiNo7RLBWo036C4ZoTu9IVQg0Jqx9spoG0S",
+	"+imMinqORTDsFs0Nmf5SrUd4l1Qomc6XNqZpN3Qyqui91mqp+o9t4Zv8YHgDAwTIAcwIYvEmR8DcMJEL",
+	"jB8HKhgbphlSaRE2kq+z2NMtO2VosXbfi0eTLUcOxL3SWp7fJO8P7ODvoy/yYB+lje0aViDaOfD8H7JD",
+	"xc/h9VNYPO1a1cepp9hlcOtgbDHJK5NWbbtZ1aANEHLPmfuF5huZPDrf+FxPTNsI2KCYhOB4WzKirs0m",
+	"vFiK3hErd2yPNd7u66J2aNbSNx3+PjY8qR891AekGQV1SYlITwFlXyHdZ+oGMabllbDMiZM1PVDQtH93",
+	"42G0TnuvDJ6VyL0ZF9Wo+PlhVz2KRP8UVyPOglTiMdVUYrrtZ/YpVBdJzf3dtHea531RnhGzcKP0tLQa",
+	"B6p2g1eQYuZzrLUnXlKinHJws1UbI9+ybUtVD1/Bz6pOdqiAAaBVKhckDyBM33/+YFeRFtXuAb3x1iu6",
+	"eQZAUjtT91WEIAawRrmXoTkCzzlQVtyXvDhUBDC6pZ9ZwOaXnvYdoY9cXql8wSowhirbKO7d1P/G6Q5a",
+	"ttUrmfN028QmSGRVXUOB6BKGbUyvnWrRWDS+pNa7R4oZQnwnzq5HJKSZkbk84tC16liHBlPyqsImEruA",
+	"ti5QbcDJ/Nemt0JPnbnbB1wL01Q7IjjmK0LpGMzUdyMMcw19QlbyysJxaEDo4MvlFtmyB1o6WFbTigt0",
+	"4V3buA4fjWgWSEgstuR/w5YpUfycP9lKowcHcHRgMIQRPHlSYvNbqW6WL/rc8LEdY/6B2chmwsllehN4",
+	"dKrlAaG4vUlgNUO+cox+69bpjTTgOpWLuqGOWLFdktJLdlcs/pPSaqKgpJr/0UCuwcY8G5IRdwENHqdS",
+	"WltTC1whZ4mN/xdn2kvja1OzgGdHdCMCHbMQ6Q6gdmpcU3OhTQSeGbvKF+e38lbSwZu7vTNdIcywsiWT",
+	"AIVhnNHs/Dr/9MF3DvovdFev2Pf0V7fm8/PzD1+fsxu5vZWxswgGHTXwIkQlqb6VGbUE2tThO05Cslau",
+	"BRUJW/K8FBIIJ2DOb+UNe/3r23fYw8mti33Y63394apppR3hOthMewFbJET8hW9djJmHWxm3sN/fGCp6",
+	"+gzxP4a6uHkYYHiPIHbc/TyrRG7P2Q0jHiN9S7WRt1K5o1zJanu10+KbE7296sYOPRL2hruVzzFtjcd9",
+	"u6Ey+9Obn35gf3727f/82vePddSaVsA+OBH6gMvk7EOuCvhwfit/w4Osp6OlLUFoat1KvMl81yNPBqsY",
+	"Jxwha7hack8x6kTOPvwQizSjprli1ADzQ0vI8LwKoFaIcnfOfvNSiXWcwrB8pTVIe9XgYYk3S+S7WWkI",
+	"9v6tpA5HkZzOaIr2I+nnzJ0XiBtzX8JT3bKcS6lISIRkT5nJ2BQwwsukupUEL3RPsSm4eeUlFJl7kXKS",
+	"YRUxUuUoVHDLs0buiDq3skWet5ZXnkObcnvt+O3j3m7x6EJhH+oMHwklJCj4/kFcJMgCk3cfVpKvuagc",
+	"9z+wP317+c3XSID4IvtVdl9BduLjz76+lU4alEahcK81yKACkaSdbvS726qzAZmFqnJbdZJNKpGDpPit",
+	"b05+UztCnj09v5xkk5WuWhCFzWZzzvHP50rPL/y75uLlix+ev3r7HN9pQBSTSFPckFpVrPZlihFOOnly",
+	"fkkvqRokQsQn35xfnn8zQVR9ibr9ovGF5oA2D4VUhJIvisnVxHlxNwHTutMG/enl5YEW6ONanzeNhxPN",
+	"z2+cvJGWn26pEz0+43vrp0eOU221VW+1mJg89y2T2+dH096W3A4uCn+2NV1uLZ8btHfzHIyZvHejehpe",
+	"fHRz+9RLyr8AURLJ39zS8Xt6Ac0jF3gXwKf3j03/FO2jj3ACkru9GLuCHCXjBbarR6NPmYQx7uyviI11",
+	"G73ask2pfMc33PNSxTMrtrPXK+mL39x/6jzGEAOXbtxnH8Kn7Ohze3di/GM4e+NvA3g4X1+C3b83gEvv",
+	"WQqZYUPtLJw0nBVYZTVAAAqVW4pL++20VzXBvb3gq2vog5VSCybV5hpPfLjjS0Fd7Yjz6Ms475xOGGGw",
+	"SYybLafsGdpmzpBRsjDn7EVjtHk/7Jw953nJfCcXNFpMp0sDTd3bNs5nt7EPW1finuMk4UvVDU1Tox79",
+	"QFiUEwjSb1T04znpKGxi1MPxldgXLB2BiCvpbMdh8jRT2gvSII0SjDISkFWNhhn29w/geAhtQa5bfoWz",
+	"jgxGZJW3kZ21LqNBs4DadmXgJ5zbfwO14xaqrAV5Ann5i1gjAHxDhq8v4EVPAxtNjzlt6JXBwvHCmqB6",
+	"hJLkpOQV5dkFxk/AsCnPF85k4Vj03LSQRo+oKwNvcAr/DWTgje8DfgorrogK4yvDtJiXuPFMDXzRy/hV",
+	"QZc49Ru8+ESHB0ngTkQ+JG6Eomha+kooH8nphlWP8tDnawc8SddVPS6TY4/8BKN95ehJjgYV2nnjds+c",
+	"udEmf+Q0sq7F6Is1aDHb9vL7r/jnwPHHpRPdeZG836npkawhVxpNk03pY4wPJN4Palmv6LqOToEpl7Dp",
+	"IV/e9PZOGmA3ZuEvWWrqQ1mpNuRCcY2ROM2+YSZUoHd13l/Ahhbij0j88IkeA8YvNDQP7BYgG6A+gg9n",
+	"RetzGV1+hVSL3merjW+LKz7dvsOWi73O5weOLURBnLOfMIaEDq0GYMZCbc6Z866tXhm6Fgfr0NSGKYnB",
+	"nkKR4YuXOrAt2HP2LuSFnH0dzekuZ7+HuZBvlA3InnHn2fFz6skJt2ZsB9+Vj194cYot+AtfgE+w3O3e",
+	"mNG+XXMovy8+xrc+Ec/TSeU2919iSMNCnYUKd29nl+RHtaZEnnJIMqUMlaVaw01r4uOY276V9CQ2y7Pu",
+	"0l/Y0IQGhdsZg349JzI7sAEk7Ru5R7/IHB/hFnMZwf335PJFuMNl2Fan5DqyG3csblafrYteiidMIgTi",
+	"v/UFcfjy8+z2F55bJ4qKHN7w+Klj8uCh5X1ncMP0awrOcx/nRmSQO8ydI6tgDRo3OiIKZqICDO3z3LLw",
+	"S//BK7YAqNG5Fgtg/FbW3JiN0gU5PRgZ/eYpm26tv1Z27/IcMmGMvWYf8iZG7U9YWg07OyOj7IPPbDFh",
+	"KWLeMQ6+D8j6EfKgcgv2zFgN1KY4cfHnVHgw4n5GNGkfOHpdsxxh57O92yZmXFTuLMTfbDy0+eE2App+",
+	"PgsYMw4L2MYuLNGI4HQS+9ZyB2UJbY2Lj+5/g4+NG381BytRsrBSCm1u0itIA0F1SmjFGKtqc93uraIh",
+	"t0rjDQV4DwfC4I4dLv5SiZFOMN1j+9hHSugkcsID5Z0zD6jfUyhvaDH5GF9tC1Zz/Gz4zTeA4phKyfZM",
+	"XgT8GOvr6gueClgGGA81fzSlqE9j32GC7XtFDV9Oouwj4OjTLjLD37X4aIeMb4uZ9PQU7iiDjWhOFXxv",
+	"PLAAgkoKTAG8qLDv/eGEX9Mf33Q5mwp0BJD+wIjy/s0Lbscmh40w49Rt0k+//S4BaUmPFCKBDx5o0X/B",
+	"+NPLZ/+WHOePFM/Zu8whIcHuCealqH29nwgXWpxAqn+kvr8ilBkRWhrDCXOl2vJNwJ6ufF98FMXBVGzr",
+	"nomxyqt51Z02n4cbfbZJ0XDjRCna1oihM5eHUg0l+4VvyTw61bJ/EwqbK3DmTfcI+pG+cDImZl/KieVr",
+	"cQedV08/k5w5u59iBRvnN06BytJPlMARaGxQ4gbPkYJ5QONQcdOx0HQYVKBdP/qn1lU3zCxE/TVmZ0jy",
+	"fTFqykh1X/xnlD6k5B9A+q5bMMkpUL4tXtqDRq1susczpR3/fZr/dOcThsnckNkeLEw07GJkMSQlGdZ7",
+	"2KtEgJ1X1T7IAW3Hc9buYFyoVotFdMudvdLq2cbn4L0KoT28ScwxEVCJWdrGzyHeHH8wEYbxJbeZhJzH",
+	"C3MJJi+t5jnByVc23MXTb1btitxBM+swsPkxz2SqKUoI6s+qjqEXUi6O4OIkcLWfENJMreEI1ew0mCRc",
+	"ry01XgRHkNJS1S158yLm5S0AFg6b/8+bx8bqtc9goe7e7JLKOjbTfzjhb+SWkNpQmZAVikDilfGAI26z",
+	"UDqxn5Dc3fBxauHkwvtyhh5diXMI32/upxnLr/jmH9YISgRqXmGJ/cN5/5ZvQx6wwfpgGJVaByoCmfRy",
+	"u4z3yvQ5If7mmUfcLf4LSe/BF5dRE35Cn/tUpMZOAJ+yybeX33zWqXhYOs7oYRESX8Yyufr9/S6QIGTa",
+	"W5+k75FJ4ZQqVidsYpyM7jHtialQHcpF5e8UCdt4X6tK+31oTPYYO2bnCvfPHexq7ilJBrx8VcJMrWRx",
+	"zdQiNrJFRiBaalU5ry/2KjkF5gFba3JGPRYiM+kLCNxsb1t/0Z3naCj0OHxKvm4ee0Ti7nam7EHHNzM+",
+	"IUL+dbdtfNOUirrid+BV2YD48w01KKSqjDthrNmr/OmccnQH8+vWfc1fZLB557KMQXvwdBiGzl3aCUnx",
+	"z5CaIyBiqNRCjPYprKWicOZRmAXlgeKn0DYWJnopiIilhtbOuurD6zXSHZHh1Mt1UL4jFTpyL99fnL5E",
+	"rOVBxv8YWt+eCHDZMPgrw4hVxGnc2MY69d5OQfcxVsfbTHuV7Bt65BEp1zQW7FGuNEtvCGpoumwpDHhr",
+	"6hL9cNL6pl7alyFuKFFkPOAxFCLtQMV8s+fkKUbjNPDm2KpwUIzsJ8JRNyV3wrASqgJ9e6mmqtj6SptN",
+	"ON/9ZBE8RNUVViH2nXDQ8Tnq0H0r0y263WNIVd+vz4mahYJVApzZ7ZxgCXdJuIBvx/jGd6f/jJv6ETyg",
+	"dn/Jz2zP7XTITKG3fTvKh4v8z3wNUczwQgNCFFILzMwZM1u10myjdNEr57731BE9Ep8aKxhfVHZupy1Y",
+	"GllPy9xLzBXtFmYngKeUwiCmw+MUQi1+Twgk8uuweYi4KIKVeKvdqTja/jjkNYOmJLwSGLL3FeChI7bv",
+	"hz0TVSKmSZ2s4U3Tge2LtCNjw+3PbEO2WtZ1BOt17CIpdkDKvvGIByD4uJgvrj8RZNp/uvHl1KyR54jZ",
+	"hjvLWq31DquKC9+D7lClLj7REpVH39P95XVN+74TbN1Ot9Dj1PpIXRkPptPvvanotPk8avMzkPhXCSPk",
+	"MFD2wm+ZYx6N72zYtEdwVndbcVLbzBBhEXkZ+3U408sAeADYbmdR3NO3Mm5qKlc1vu1E5u8iop0fWpji",
+	"NV6haWOrXZSSQLcPRkFrigQSRhs1zIAHi88XY7mFDiCf22o7JOMvwlY/gTbGiGgI1D1Em1w03Vf7lEoM",
+	"mX65KsVPsQ+dc2K7qzn3sIvOPRRNIWazXpL/KGazU+zEfg3rDDRqLkYx2Z37SEP4PTay2bUyMHaE1zK1",
+	"2lr35JN9j/IE9LvbOf8y0aPscQvqZ7NkfM43GphuI59PVlTfMMC3MxghMl7jDzybkma3e/8fpeL/GfSt",
+	"P627nd4x5b/xXTCHMlS3eh8PdMh8yFaYeId3GDd0LWvV3/sT0FeQyC0ViCay134e/zyHf+wq/QW6bid0",
+	"xWznKJIMuK4E6JbZh1ir4VIZjMnhNjDKJ96UTZmlF9Z4g3YONiKQqA1NsGwJrYUlj7tSHLqfxZkRDlAL",
+	"k4gkhFaN/zyS22o++QUZru/2lM3pSm32NSrGqGM3u3B9YlJ2Kf1vLuL9Er1Rx1/U+nGTF+4Dh3IXOMWM",
+	"2dLt2pUsQLMN3/oA3QkAMkQJMthsKHHGnvSkFVDxk7daqg2bcR2bAxyj7j0TF0FifKd8YQjbUTBeOTtz",
+	"XgZUqKAbNdDmrAq0K5sr16aA55mQ8/O+NMPbUJvyx08e0qUnjxrpp7yhE8dBQX1MGR/eW+/okccEesYu",
+	"9j27q+noY/Zi3w8n2L+3x94N5lOXVTMafxEvkvZYe4EXyruj0/9GqgJoBw1N2fdhNd55xNSXitPw9wr8",
+	"QzAarW9/dnzGL0I6d6IRXGqTR/B6jygmuXCGlaTC0AwVI76D/Xxb1/WnsvqbUvGl6N27vpn3I+5b/4Ue",
+	"c6Ju3857gpBM0xbYhvbwxLspVErO3SGThA7uYhSbJtu/v3dyj4eW3zXUJ/aC1+Ji/QR3hR/t46FeNggT",
+	"UNSfcEE33u1WVXYDNQ2iLWvrNmqoHHrAhoJKYnl3kCYFuZMcbN70P6fjRM468f7E2snkdIv2GJUH+AFi",
+	"leHHQ5WJbtLQBrL7tz1CN/15XtcgizOy/LEPU2vFCGX59P7T/wsAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
