@@ -17,6 +17,7 @@ import (
 
 	"github.com/crossdock/crossdock/agent/documents"
 	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/protocol/logfile"
 )
 
 // Config is the agent's configuration file. Everything that the site's systems need is in
@@ -87,10 +88,13 @@ type Documents struct {
 	Retain time.Duration `yaml:"retain"` // how long one stays after an event has named it last
 }
 
-// Log says what is written to standard error.
+// Log says what is written to standard error, and to a file beside it.
 type Log struct {
-	Level  string `yaml:"level"`  // debug, info, warn, error
-	Format string `yaml:"format"` // text or json
+	Level   string `yaml:"level"`   // debug, info, warn, error
+	Format  string `yaml:"format"`  // text or json
+	File    string `yaml:"file"`    // of JSON lines, rotated; empty: none
+	MaxSize Bytes  `yaml:"maxSize"` // of one file
+	Keep    int    `yaml:"keep"`    // files that were rotated away
 }
 
 // Doctor says what the doctor cannot know by itself.
@@ -147,7 +151,7 @@ func DefaultConfig() Config {
 		Journal:      Journal{Quota: 10 << 30, Segment: 64 << 20, Retain: 7 * 24 * time.Hour},
 		Calls:        Calls{Deadline: 12 * time.Hour, Retain: 30 * 24 * time.Hour, Quota: 1 << 30},
 		Documents:    Documents{Quota: 2 << 30, Retain: 30 * 24 * time.Hour},
-		Log:          Log{Level: "info", Format: "text"},
+		Log:          Log{Level: "info", Format: "text", MaxSize: logfile.DefaultSize, Keep: logfile.DefaultKeep},
 	}
 }
 
@@ -233,7 +237,19 @@ func (c *Config) Validate() error {
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		fault("log.format: %q; it is text or json", c.Log.Format)
 	}
+	if err := c.Log.kept().Validate(); err != nil {
+		fault("log: %w", err)
+	}
 	return errors.Join(problems...)
+}
+
+func (l Log) kept() logfile.Config {
+	return logfile.Config{File: l.File, MaxSize: int64(l.MaxSize), Keep: l.Keep}
+}
+
+// KeepLog has a logger write to the configured file too. What it gives is closed at the end.
+func (c *Config) KeepLog(log *slog.Logger) (*slog.Logger, io.Closer, error) {
+	return logfile.Also(log, c.Log.kept(), "crossdock-agent")
 }
 
 func (c *Config) level() (level slog.Level, err error) {

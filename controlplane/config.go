@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/store"
+	"github.com/crossdock/crossdock/protocol/logfile"
 )
 
 // nodeName is what can stand in a certificate.
@@ -35,6 +38,7 @@ type Config struct {
 	Ops       OpsConfig       `yaml:"ops"`
 	Cluster   ClusterConfig   `yaml:"cluster"`
 	Limits    LimitsConfig    `yaml:"limits"`
+	Log       LogConfig       `yaml:"log"`
 
 	// Dial makes the connections to other nodes; nil: TCP. Tests cut nodes off here.
 	Dial func(ctx context.Context, node, address string) (net.Conn, error) `yaml:"-"`
@@ -76,6 +80,22 @@ type ClusterConfig struct {
 	Address string `yaml:"address"` // host:port by which the others reach it; default: what it listens on, or this host's name
 }
 
+// LogConfig says which file the log is kept in, beside standard error.
+type LogConfig struct {
+	File    string `yaml:"file"`    // of JSON lines, rotated; empty: none
+	MaxSize int64  `yaml:"maxSize"` // bytes of one file
+	Keep    int    `yaml:"keep"`    // files that were rotated away
+}
+
+func (l LogConfig) kept() logfile.Config {
+	return logfile.Config{File: l.File, MaxSize: l.MaxSize, Keep: l.Keep}
+}
+
+// KeepLog has a logger write to the configured file too. What it gives is closed at the end.
+func (c *Config) KeepLog(log *slog.Logger) (*slog.Logger, io.Closer, error) {
+	return logfile.Also(log, c.Log.kept(), "crossdock")
+}
+
 // LimitsConfig bounds what the node does. Those of the relay are fixed when the cluster begins.
 type LimitsConfig struct {
 	MailboxBytes int64         `yaml:"mailboxBytes"` // waiting for one agent
@@ -96,6 +116,7 @@ func NewConfig() Config {
 			MailboxBytes: model.DefaultMailboxBytes, RelayBytes: model.DefaultRelayBytes,
 			Start: time.Minute, Shutdown: 10 * time.Second,
 		},
+		Log: LogConfig{MaxSize: logfile.DefaultSize, Keep: logfile.DefaultKeep},
 	}
 }
 
@@ -143,6 +164,9 @@ func LoadConfig(file string) (Config, error) {
 func (c *Config) Validate() error {
 	var wrong []error
 	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	if err := c.Log.kept().Validate(); err != nil {
+		refuse("log: %w", err)
+	}
 	if c.Data == "" {
 		refuse("data: name a directory")
 	}

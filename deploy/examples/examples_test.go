@@ -22,7 +22,7 @@ func TestConfigurations(t *testing.T) {
 	if err := want.Validate(); err != nil { // fills what follows from other fields
 		t.Fatal(err)
 	}
-	if a.Data != want.Data || a.Plugins != want.Plugins || a.Intake != want.Intake || a.Ops != want.Ops || a.Journal != want.Journal || a.Calls != want.Calls || a.Documents != want.Documents || a.Log != want.Log ||
+	if a.Data != want.Data || a.Plugins != want.Plugins || a.Intake != want.Intake || a.Ops != want.Ops || a.Journal != want.Journal || a.Calls != want.Calls || a.Documents != want.Documents || a.Log != want.Log || a.Doctor != want.Doctor ||
 		a.ControlPlane.Transport != want.ControlPlane.Transport {
 		t.Errorf("agent.yaml says %+v, the defaults are %+v", a, want)
 	}
@@ -34,7 +34,7 @@ func TestConfigurations(t *testing.T) {
 		t.Error(err)
 	}
 	defaults := controlplane.NewConfig()
-	if c.Node != defaults.Node || c.Sync.Listen != defaults.Sync.Listen || c.API != defaults.API || c.Ops != defaults.Ops || c.Cluster != defaults.Cluster || len(c.Sync.Advertise) != 0 || c.Limits != defaults.Limits {
+	if c.Node != defaults.Node || c.Sync.Listen != defaults.Sync.Listen || c.API != defaults.API || c.Ops != defaults.Ops || c.Cluster != defaults.Cluster || len(c.Sync.Advertise) != 0 || c.Limits != defaults.Limits || c.Log != defaults.Log {
 		t.Errorf("controlplane.yaml says %+v, the defaults are %+v", c, defaults)
 	}
 }

@@ -31,7 +31,11 @@ Approvals are chosen then, once: dual (a change needs a second person) or single
 			if err := least.UnmarshalText([]byte(level)); err != nil {
 				return usageError("--log-level %q is none of debug, info, warn, error", level)
 			}
-			log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: least}))
+			log, kept, err := config.KeepLog(slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: least})))
+			if err != nil {
+				return err
+			}
+			defer kept.Close()
 			return a.serve(ctx, config, log)
 		}),
 	}
