@@ -91,7 +91,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(exitUsage, err) })
-	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.tailCommand(), p.queueCommand(), p.numbersCommand(), p.callsCommand(), p.documentsCommand(), p.pluginsCommand(), p.configCommand(), p.versionCommand())
+	root.AddCommand(p.runCommand(), p.enrollCommand(), p.statusCommand(), p.doctorCommand(), p.tailCommand(), p.bundleCommand(), p.queueCommand(), p.numbersCommand(), p.callsCommand(), p.documentsCommand(), p.pluginsCommand(), p.configCommand(), p.versionCommand())
 	root.SetHelpCommand(p.helpCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(errOut, "crossdock-agent: %v\n", err)
