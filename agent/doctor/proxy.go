@@ -35,23 +35,23 @@ func Proxy(ctx context.Context, through Through, address string) (Finding, net.C
 		f.Todo = "correct the proxy in " + through.From + ", or let this server reach it"
 		return f, nil
 	}
-	answer, err := connectTo(ctx, conn, through.Proxy, address)
+	status, header, err := connectTo(ctx, conn, through.Proxy, address)
 	if err != nil {
 		conn.Close()
 		f.Level, f.Seen = Fail, at+" did not answer to CONNECT "+address+": "+Plain(err, time.Since(begun))
 		f.Todo = "is it an HTTP proxy? see its log; the address of the proxy is set in " + through.From
 		return f, nil
 	}
-	if answer.StatusCode == http.StatusOK {
+	if status == http.StatusOK {
 		f.Seen = at + " leads to " + address
 		return f, conn
 	}
 	conn.Close()
-	f.Level, f.Seen = Fail, fmt.Sprintf("%s answered %d %s to CONNECT %s", at, answer.StatusCode, http.StatusText(answer.StatusCode), address)
+	f.Level, f.Seen = Fail, fmt.Sprintf("%s answered %d %s to CONNECT %s", at, status, http.StatusText(status), address)
 	f.Todo = "have the proxy allow CONNECT to " + address
-	if answer.StatusCode == http.StatusProxyAuthRequired {
+	if status == http.StatusProxyAuthRequired {
 		var schemes []string
-		f.Todo, schemes = authentication(through, answer.Header.Values("Proxy-Authenticate"))
+		f.Todo, schemes = authentication(through, header.Values("Proxy-Authenticate"))
 		f.Seen += ", it wants " + strings.Join(schemes, ", ")
 	}
 	return f, nil
@@ -99,10 +99,10 @@ func dialProxy(ctx context.Context, proxy *url.URL) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", address)
 }
 
-func connectTo(ctx context.Context, conn net.Conn, proxy *url.URL, address string) (*http.Response, error) {
+func connectTo(ctx context.Context, conn net.Conn, proxy *url.URL, address string) (status int, header http.Header, err error) {
 	if until, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(until); err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 	}
 	request := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: address}, Host: address, Header: http.Header{}}
@@ -111,14 +111,15 @@ func connectTo(ctx context.Context, conn net.Conn, proxy *url.URL, address strin
 		request.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)))
 	}
 	if err := request.Write(conn); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	// One byte at a time: what follows the answer belongs to who goes on with the connection.
 	answer, err := http.ReadResponse(bufio.NewReaderSize(&bytewise{conn}, 16), request)
-	if err == nil {
-		answer.Body.Close()
+	if err != nil {
+		return 0, nil, err
 	}
-	return answer, err
+	defer answer.Body.Close()
+	return answer.StatusCode, answer.Header, nil
 }
 
 // bytewise keeps a buffered reader from reading past what it was asked for.

@@ -16,7 +16,7 @@ func ParseText(text string) Line {
 		if !ok || key == "" || strings.ContainsAny(key, " ") {
 			return l
 		}
-		value := after
+		var value string
 		if strings.HasPrefix(after, `"`) {
 			quoted, err := strconv.QuotedPrefix(after)
 			if err != nil {

@@ -21,7 +21,9 @@ func TestAnAgentIsExaminedFromAfar(t *testing.T) {
 			"findings":[{"id":"clock","level":"ok","seen":"right"},{"id":"link-quic","level":"warn","seen":"no answer","todo":"let UDP out","doc":"udp-blocked"},
 			{"id":"x","level":"strange","seen":"` + strings.Repeat("x", 2*maxFinding) + `"}],"notTested":["capacity"]}`), nil
 	}
-	b.agents["bad"] = func(context.Context, string, json.RawMessage) (json.RawMessage, error) { return json.RawMessage(`"what"`), nil }
+	b.agents["bad"] = func(context.Context, string, json.RawMessage) (json.RawMessage, error) {
+		return json.RawMessage(`"what"`), nil
+	}
 	b.agents["old"] = func(context.Context, string, json.RawMessage) (json.RawMessage, error) {
 		return nil, model.Errorf(model.Invalid, `agent old: this agent (1.0) does not know the command "doctor"`)
 	}
