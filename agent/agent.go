@@ -82,6 +82,7 @@ type Agent struct {
 	started   time.Time
 	flushing  flushing
 	reloads   *reloads
+	diagnosis *diagnosis
 
 	dataUntil time.Time // when the journal was last written to before this start; zero: never
 
@@ -96,7 +97,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, reloads: newReloads(cfg), log: cfg.Logger, registry: prometheus.NewRegistry(), started: time.Now(), opened: make(chan struct{})}
+	a := &Agent{cfg: cfg, reloads: newReloads(cfg), log: cfg.Logger, registry: prometheus.NewRegistry(), started: time.Now(), opened: make(chan struct{}), diagnosis: newDiagnosis()}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -257,15 +258,19 @@ func NewDialer(cfg Config, id *identity.Identity, log *slog.Logger) (*transport.
 	return transport.NewDialer(config)
 }
 
-// ProxyOf gives the proxy function of a configuration, nil for the environment's. The
-// password is looked up at every connection, so that a new one is used at once.
+// ProxyOf gives the proxy function of a configuration: without a proxy in it the
+// environment's, and where that names none the system's, if it keeps one. The password is
+// looked up at every connection, so that a new one is used at once.
 func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 	if cfg.ControlPlane.Proxy == "" {
-		return nil, nil
+		return func(target *url.URL) (*url.URL, error) {
+			through, err := through(cfg, target.Host)
+			return through.Proxy, err
+		}, nil
 	}
-	proxy, err := url.Parse(cfg.ControlPlane.Proxy)
+	proxy, err := parseProxy(cfg.ControlPlane.Proxy)
 	if err != nil {
-		return nil, errors.New("controlplane.proxy: it is not an address such as http://proxy.example.com:3128")
+		return nil, err
 	}
 	store := secretStore(cfg, nil)
 	return func(*url.URL) (*url.URL, error) {
@@ -282,11 +287,21 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 	}, nil
 }
 
+// parseProxy names no part of what it was given: there may be a password in it.
+func parseProxy(text string) (*url.URL, error) {
+	proxy, err := url.Parse(text)
+	if err != nil || proxy.Host == "" || proxy.Scheme != "http" && proxy.Scheme != "https" {
+		return nil, errors.New("controlplane.proxy is not a URL like http://proxy.example.com:3128")
+	}
+	return proxy, nil
+}
+
 func (a *Agent) openOps() (err error) {
 	a.ops, err = ops.New(ops.Config{Listen: a.cfg.Ops.Listen, TokenFile: a.cfg.tokenFile(), Gatherer: a.registry,
 		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.listCalls, Vouch: a.vouch,
 		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate, Reload: a.reloadForOps,
-		Versions: opsVersions{a.versions}, Page: a.page, Code: a.page.Code})
+		Versions: opsVersions{a.versions}, Page: a.page, Code: a.page.Code,
+		Doctor: func(ctx context.Context) (any, error) { return a.Diagnose(ctx) }})
 	return listening("ops.listen", err)
 }
 

@@ -37,6 +37,8 @@ func (a *Agent) command(ctx context.Context, id, kind string, arguments []byte) 
 		return nil, a.resolve(ctx, id, kind, arguments)
 	case "release":
 		return nil, a.release(ctx, arguments)
+	case "doctor":
+		return a.diagnoseFar(ctx)
 	}
 	return nil, fmt.Errorf("this agent (%s) does not know the command %q; it may be older than the control plane", a.cfg.Version, kind)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/crossdock/crossdock/agent/tracing"
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/agent/versions"
+	"github.com/crossdock/crossdock/protocol/logfile"
 	"github.com/crossdock/crossdock/protocol/settings"
 )
 
@@ -37,10 +38,12 @@ type Config struct {
 	Disk         Disk         `yaml:"disk" doc:"room on the disks, and what happens as it gets little"`
 	Upgrades     Upgrades     `yaml:"upgrades" doc:"how other versions of this program come to run here"`
 	Tracing      Tracing      `yaml:"tracing" doc:"the ways of events, to an OpenTelemetry collector"`
-	Log          Log          `yaml:"log" doc:"what is written to standard error"`
+	Log          Log          `yaml:"log" doc:"what is written to standard error, and to a file"`
+	Doctor       Doctor       `yaml:"doctor" doc:"what the doctor cannot know by itself"`
 
 	// What follows is for programs that embed the agent; it has no place in the file.
 	Version string            `yaml:"-"`
+	File    string            `yaml:"-"` // that it was read from; empty: none
 	Logger  *slog.Logger      `yaml:"-"`
 	Level   *slog.LevelVar    `yaml:"-"` // of Logger, where a reload may change it
 	Reread  Reread            `yaml:"-"` // reads the configuration again for a reload; nil: there is none
@@ -105,10 +108,18 @@ type Tracing struct {
 	Sample   float64 `yaml:"sample" doc:"of events that bring no traceparent, 0 to 1; the same at every agent keeps traces whole"`
 }
 
-// Log says what is written to standard error.
+// Log says what is written to standard error, and to a file beside it.
 type Log struct {
-	Level  string `yaml:"level" change:"reload" doc:"debug, info, warn or error"`
-	Format string `yaml:"format" doc:"text or json"`
+	Level   string `yaml:"level" change:"reload" doc:"debug, info, warn or error"`
+	Format  string `yaml:"format" doc:"text or json"`
+	File    string `yaml:"file" doc:"of JSON lines beside standard error, rotated; empty: none"`
+	MaxSize Bytes  `yaml:"maxSize" doc:"of one file"`
+	Keep    int    `yaml:"keep" doc:"files that were rotated away"`
+}
+
+// Doctor says what the doctor cannot know by itself.
+type Doctor struct {
+	NTP string `yaml:"ntp" doc:"time server that the clock is compared with; empty: what systemd-timesyncd says"`
 }
 
 // Tuning shortens what tests would otherwise wait for. Zero fields keep the defaults.
@@ -177,7 +188,7 @@ func DefaultConfig() Config {
 		Tracing:      Tracing{Sample: 0.01},
 		Upgrades:     defaultUpgrades(),
 		Disk:         DefaultDisk(),
-		Log:          Log{Level: "info", Format: "text"},
+		Log:          Log{Level: "info", Format: "text", MaxSize: logfile.DefaultSize, Keep: logfile.DefaultKeep},
 	}
 }
 
@@ -293,6 +304,9 @@ func (c *Config) Validate() error {
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		fault("log.format: %q; it is text or json", c.Log.Format)
 	}
+	if err := c.Log.kept().Validate(); err != nil {
+		fault("log: %w", err)
+	}
 	return errors.Join(problems...)
 }
 
@@ -317,6 +331,15 @@ func (c *Config) validateProxy(fault func(format string, args ...any)) {
 	case password != "" && proxy.User == nil:
 		fault("controlplane.proxy: write the user of controlplane.proxyPassword into it, as http://user@host:port")
 	}
+}
+
+func (l Log) kept() logfile.Config {
+	return logfile.Config{File: l.File, MaxSize: int64(l.MaxSize), Keep: l.Keep}
+}
+
+// KeepLog has a logger write to the configured file too. What it gives is closed at the end.
+func (c *Config) KeepLog(log *slog.Logger) (*slog.Logger, io.Closer, error) {
+	return logfile.Also(log, c.Log.kept(), "crossdock-agent")
 }
 
 func secretIn(address *url.URL) bool {

@@ -3,47 +3,55 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/pluginhost"
-	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/agent/systems"
 	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/policy"
 )
 
-const probeTimeout = 12 * time.Second
+const (
+	probeTimeout   = 12 * time.Second
+	systemsTimeout = 20 * time.Second // for all systems together
+	systemsAtOnce  = 8
+)
 
-// Found is who was found on the agent's port for operators.
+// Found is who was found on the agent's port for operators, and where its configuration is.
 type Found struct {
 	Running bool   // the agent itself
 	Other   string // another one, in words
+	Config  string // file that was read; empty: there is none
 }
+
+// unitName is the agent's name for the service manager.
+const unitName = "crossdock-agent"
 
 // Examine looks at everything that the agent leans on, from outside the running agent, so
 // that it also works when that is stopped.
 func Examine(ctx context.Context, cfg Config, found Found) []doctor.Finding {
 	log := slog.New(slog.DiscardHandler)
-	findings := []doctor.Finding{doctor.Port("intake-port", cfg.Intake.Listen, found.Running)}
+	findings := []doctor.Finding{examineConfig(found), doctor.Port("intake-port", cfg.Intake.Listen, found.Running)}
 	if found.Other != "" {
 		findings = append(findings, doctor.OtherAgent("ops-port", cfg.Ops.Listen, found.Other))
 	} else {
 		findings = append(findings, doctor.Port("ops-port", cfg.Ops.Listen, found.Running))
 	}
-	if err := os.MkdirAll(cfg.Data, 0o700); err == nil {
-		findings = append(findings, doctor.Disk(cfg.Data, queue.FreeSpace(cfg.Data), int64(cfg.Journal.Quota))...)
-	} else {
-		findings = append(findings, doctor.Finding{ID: "disk-space", Level: doctor.Fail, Seen: err.Error(), Todo: "make the data directory writable"})
-	}
-	findings = append(findings, doctor.UDPBuffer())
+	findings = append(findings, doctor.Service(ctx, "/run", unitName, found.Running), doctor.TimeZone(os.Getenv("TZ")))
+	findings = append(findings, doctor.NTP(cfg.Doctor.NTP, "/run")...)
+	findings = append(findings, examineData(ctx, cfg, found)...)
+	findings = append(findings, doctor.UDPBuffer("/proc"))
 	id, err := identity.Open(cfg.IdentityDir())
 	if err != nil {
 		todo := "see " + cfg.IdentityDir()
@@ -53,7 +61,7 @@ func Examine(ctx context.Context, cfg Config, found Found) []doctor.Finding {
 		return append(findings, doctor.Finding{ID: "certificate", Level: doctor.Fail, Seen: err.Error(), Todo: todo})
 	}
 	findings = append(findings, examineLinks(ctx, cfg, id, found)...)
-	return append(findings, examinePolicy(ctx, cfg, id, log)...)
+	return append(findings, examinePolicy(ctx, cfg, id, found, log)...)
 }
 
 // ExamineStatus adds what only a running agent knows.
@@ -65,6 +73,11 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 		findings = append(findings, doctor.Configuration(c.Refused, c.RefusedAt, c.Restart))
 	}
 	findings = append(findings, examineDisk(s.Disk)...)
+	waiting := waitingIn(s, time.Now())
+	findings = append(findings, doctor.QueueLevel(waiting.Level, waiting.Bytes), doctor.QueueAge(waiting), doctor.DeadLetters(waiting))
+	if s.Documents.Missing > 0 {
+		findings = append(findings, doctor.Missing(s.Documents.Missing))
+	}
 	for _, y := range s.Systems {
 		if y.Held != "" {
 			findings = append(findings, doctor.Held(y.System, y.Held))
@@ -73,7 +86,9 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 	for _, n := range s.Numbers {
 		if n.Left < n.Low {
 			findings = append(findings, doctor.FewNumbers(n.Range, n.Left, n.Low, n.Refused))
+			continue
 		}
+		findings = append(findings, doctor.Finding{ID: "numbers-" + n.Range, Level: doctor.OK, Seen: fmt.Sprintf("%d numbers left", n.Left)})
 	}
 	for _, one := range s.Secrets {
 		if one.Refused != "" {
@@ -88,6 +103,19 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 		findings = append(findings, doctor.Finding{ID: "plugin-" + p.Plugin, Level: doctor.OK, Seen: "it serves, version " + p.Version})
 	}
 	return findings
+}
+
+// waitingIn takes from a status what has not left the agent.
+func waitingIn(s Status, now time.Time) doctor.Waiting {
+	w := doctor.Waiting{Level: s.Queue.Level, Bytes: s.Queue.Bytes, Outgoing: s.Queue.Outgoing}
+	if !s.Link.Connected && !s.Link.Since.IsZero() {
+		w.CutOff = now.Sub(s.Link.Since)
+	}
+	for _, y := range s.Systems {
+		w.Systems = append(w.Systems, doctor.WaitingFor{System: y.System, Pending: y.Pending, Oldest: time.Duration(y.OldestAgeMs) * time.Millisecond,
+			DeadLetters: uint64(y.DeadLetters), Parked: uint64(y.Parked), Why: y.LastError})
+	}
+	return w
 }
 
 // examinePlugins looks at what plugins need to be started. It starts none.
@@ -110,7 +138,7 @@ func examinePlugins(cfg Config, specs []pluginhost.Spec, resolve func(string) ([
 	return findings
 }
 
-func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, log *slog.Logger) []doctor.Finding {
+func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, found Found, log *slog.Logger) []doctor.Finding {
 	holder, err := revision.Open(filepath.Join(cfg.Data, "policy"), log)
 	if err != nil {
 		return []doctor.Finding{{ID: "policy", Level: doctor.Fail, Seen: err.Error(), Todo: "make the data directory readable"}}
@@ -119,13 +147,15 @@ func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, log *
 	if r := holder.Held(); r != (block.Revision{}) {
 		held = r.String()
 	}
-	findings := []doctor.Finding{doctor.Policy(held, holder.Refused())}
+	findings := []doctor.Finding{doctor.Policy(held, holder.Refused(), since(holder.Since()))}
 	if holder.Set() == nil {
 		return findings
 	}
-	if held, err := delivery.ReadHolding(filepath.Join(cfg.Data, deliveryFile)); err == nil { // a running agent says it itself
-		for _, h := range held {
-			findings = append(findings, doctor.Held(h.System, h.Why()))
+	if !found.Running { // a running agent says it itself
+		if held, err := delivery.ReadHolding(filepath.Join(cfg.Data, deliveryFile)); err == nil {
+			for _, h := range held {
+				findings = append(findings, doctor.Held(h.System, h.Why()))
+			}
 		}
 	}
 	opened, _, err := openSealed(cfg, id, slog.New(slog.DiscardHandler), nil)
@@ -134,21 +164,40 @@ func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, log *
 	}
 	options := systems.Options{Logger: log, Secrets: secretStore(cfg, opened)}
 	findings = append(findings, examinePlugins(cfg, pluginSpecs(holder.Set(), id.Site), options.Secrets.Resolve)...)
-	for _, system := range holder.Set().SystemsAt(id.Site) {
-		driver, err := openDriver(system, options)
-		if err != nil {
-			findings = append(findings, doctor.Finding{ID: "system-" + system.Name, Level: doctor.Fail, Seen: err.Error(), Todo: "see the System document and this server's secrets"})
-			continue
+	return append(findings, examineSystems(ctx, holder.Set().SystemsAt(id.Site), options)...)
+}
+
+// examineSystems looks at several systems at a time: each may take as long as a probe.
+func examineSystems(ctx context.Context, list []*policy.System, options systems.Options) (findings []doctor.Finding) {
+	ctx, cancel := context.WithTimeout(ctx, systemsTimeout)
+	defer cancel()
+	of := make([][]doctor.Finding, len(list))
+	slots := make(chan struct{}, systemsAtOnce)
+	var all sync.WaitGroup
+	for i, system := range list {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			of[i] = examineSystem(ctx, system, options)
+		})
+	}
+	all.Wait()
+	return slices.Concat(of...)
+}
+
+func examineSystem(ctx context.Context, system *policy.System, options systems.Options) (findings []doctor.Finding) {
+	driver, err := openDriver(system, options)
+	if err != nil {
+		return []doctor.Finding{{ID: "system-" + system.Name, Level: doctor.Fail, Seen: err.Error(), Todo: "see the System document and this server's secrets"}}
+	}
+	if system.Intake.Token != "" {
+		if _, err := options.Secrets.Resolve(system.Intake.Token); err != nil {
+			findings = append(findings, doctor.Finding{ID: "system-" + system.Name, Level: doctor.Fail, Seen: err.Error(), Todo: "put the token that this system sends there; a running agent takes it within 30 s"})
 		}
-		if system.Intake.Token != "" {
-			if _, err := options.Secrets.Resolve(system.Intake.Token); err != nil {
-				findings = append(findings, doctor.Finding{ID: "system-" + system.Name, Level: doctor.Fail, Seen: err.Error(), Todo: "put the token that this system sends there; a running agent takes it within 30 s"})
-			}
-		}
-		if driver != nil {
-			findings = append(findings, examineDriver(ctx, system.Name, driver)...)
-			driver.Close()
-		}
+	}
+	if driver != nil {
+		findings = append(findings, examineDriver(ctx, system.Name, driver)...)
+		driver.Close()
 	}
 	return findings
 }
@@ -177,4 +226,12 @@ func examineDriver(ctx context.Context, name string, driver systems.Driver) []do
 		out = append(out, f)
 	}
 	return out
+}
+
+// since is how long ago a time was; zero for one that never was.
+func since(t time.Time) time.Duration {
+	if t.IsZero() {
+		return 0
+	}
+	return time.Since(t)
 }

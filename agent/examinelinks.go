@@ -5,11 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/http/httpproxy"
 
 	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/identity"
@@ -24,18 +27,19 @@ var errNobody = errors.New("no answer; over TCP nobody listens there either")
 
 // examineLinks looks at the certificate, and at every address that a running agent would try.
 func examineLinks(ctx context.Context, cfg Config, id *identity.Identity, found Found) []doctor.Finding {
+	certificate := doctor.Certificate(id.Chain(), id.TLS().RootCAs, time.Now())
 	proxy, err := ProxyOf(cfg)
 	if err != nil {
-		return []doctor.Finding{doctor.Certificate(id.Certificate(), time.Now()),
-			{ID: "proxy", Level: doctor.Fail, Seen: err.Error(), Todo: "write controlplane.proxy like http://proxy.example.com:3128"}}
+		return []doctor.Finding{certificate, {ID: "proxy", Level: doctor.Fail, Seen: err.Error(), Todo: "correct it in the configuration"}}
 	}
 	paths := probe(ctx, cfg, id, proxy)
 	links, refused := doctor.Links(paths)
-	certificate := doctor.Certificate(id.Certificate(), time.Now())
 	if refused != "" {
 		certificate = doctor.Refused(refused, id.Site)
 	}
 	findings := append([]doctor.Finding{certificate}, links...)
+	findings = append(findings, examineWay(ctx, cfg, id, paths)...)
+	findings = append(findings, doctor.Version(cfg.Version, uplink.ProtocolVersion, paths)...)
 	findings = append(findings, doctor.Clock(paths))
 	for _, p := range paths {
 		if p.Epoch > id.Epoch() && !found.Running { // a running one says it itself
@@ -44,6 +48,83 @@ func examineLinks(ctx context.Context, cfg Config, id *identity.Identity, found 
 		}
 	}
 	return findings
+}
+
+// examineWay looks at what lies on the way to the control plane: names, proxy, and who looks
+// into TLS.
+func examineWay(ctx context.Context, cfg Config, id *identity.Identity, paths []doctor.Path) (findings []doctor.Finding) {
+	quic := slices.ContainsFunc(paths, func(p doctor.Path) bool { return p.Err == nil && p.Transport == string(transport.QUIC) })
+	told := map[string]bool{}
+	for _, address := range cfg.ControlPlane.Addresses {
+		through, err := through(cfg, address)
+		if err != nil {
+			findings = append(findings, doctor.Finding{ID: "proxy", Level: doctor.Fail, Seen: err.Error(), Todo: "correct it there"})
+			continue
+		}
+		host, _, err := net.SplitHostPort(address)
+		if err == nil && !told[host] {
+			told[host] = true
+			looking, cancel := context.WithTimeout(ctx, probeTimeout)
+			findings = append(findings, doctor.Name(looking, nil, host, through.Proxy != nil))
+			cancel()
+		}
+		if cfg.ControlPlane.Transport == string(transport.QUIC) {
+			continue // nothing else is ever tried
+		}
+		findings = append(findings, examineTCP(ctx, id, through, address, quic)...)
+	}
+	return once(findings)
+}
+
+// examineTCP opens the TCP way to an address and looks at who answers at its end.
+func examineTCP(ctx context.Context, id *identity.Identity, through doctor.Through, address string, quic bool) (findings []doctor.Finding) {
+	var conn net.Conn
+	if through.Proxy == nil {
+		findings = append(findings, doctor.NoProxy())
+		var err error
+		if conn, err = doctor.Direct(ctx, address); err != nil {
+			return findings // link-tcp tells of it
+		}
+	} else {
+		var f doctor.Finding
+		f, conn = doctor.Proxy(ctx, through, address)
+		if findings = append(findings, f); conn == nil {
+			return findings
+		}
+	}
+	return append(findings, doctor.Inspection(ctx, conn, address, id.TLS().RootCAs, quic)...)
+}
+
+// once leaves out what was found before, word for word.
+func once(findings []doctor.Finding) (out []doctor.Finding) {
+	for _, f := range findings {
+		if !slices.Contains(out, f) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// through finds the proxy that leads to an address, and who named it.
+func through(cfg Config, address string) (doctor.Through, error) {
+	if cfg.ControlPlane.Proxy != "" {
+		find, err := ProxyOf(cfg)
+		if err != nil {
+			return doctor.Through{From: "controlplane.proxy"}, err
+		}
+		proxy, err := find(nil)
+		return doctor.Through{Proxy: proxy, From: "controlplane.proxy"}, err
+	}
+	target := &url.URL{Scheme: "https", Host: address}
+	proxy, err := httpproxy.FromEnvironment().ProxyFunc()(target)
+	if err != nil { // whose words may have a password in them
+		err = errors.New("HTTPS_PROXY of the environment is not a URL like http://proxy.example.com:3128")
+	}
+	if err != nil || proxy != nil {
+		return doctor.Through{Proxy: proxy, From: "HTTPS_PROXY of the environment"}, err
+	}
+	proxy, err = systemProxy(target)
+	return doctor.Through{Proxy: proxy, From: "the system's proxy settings"}, err
 }
 
 // probe tries every address over every transport that the configuration allows, QUIC first
@@ -93,7 +174,7 @@ func probeOne(ctx context.Context, cfg Config, id *identity.Identity, proxy func
 		return
 	}
 	seen, err := uplink.Probe(ctx, dialer, id.Epoch(), cfg.Version)
-	p.Took, p.Skew, p.Epoch, p.Err = seen.Took, seen.Skew, seen.Epoch, err
+	p.Took, p.Skew, p.Epoch, p.Protocol, p.Err = seen.Took, seen.Skew, seen.Epoch, seen.Protocol, err
 	if err != nil {
 		p.Took = time.Since(begun)
 	}

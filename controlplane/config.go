@@ -16,6 +16,7 @@ import (
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/store"
+	"github.com/crossdock/crossdock/protocol/logfile"
 	"github.com/crossdock/crossdock/protocol/release"
 	"github.com/crossdock/crossdock/protocol/settings"
 )
@@ -85,8 +86,20 @@ type LimitsConfig struct {
 
 // LogConfig says what is written to standard error.
 type LogConfig struct {
-	Level  string `yaml:"level" change:"reload" doc:"debug, info, warn or error"`
-	Format string `yaml:"format" doc:"text or json"`
+	Level   string `yaml:"level" change:"reload" doc:"debug, info, warn or error"`
+	Format  string `yaml:"format" doc:"text or json"`
+	File    string `yaml:"file" doc:"of JSON lines beside standard error, rotated; empty: none"`
+	MaxSize int64  `yaml:"maxSize" doc:"bytes of one file"`
+	Keep    int    `yaml:"keep" doc:"files that were rotated away"`
+}
+
+func (l LogConfig) kept() logfile.Config {
+	return logfile.Config{File: l.File, MaxSize: l.MaxSize, Keep: l.Keep}
+}
+
+// KeepLog has a logger write to the configured file too. What it gives is closed at the end.
+func (c *Config) KeepLog(log *slog.Logger) (*slog.Logger, io.Closer, error) {
+	return logfile.Also(log, c.Log.kept(), "crossdock")
 }
 
 // ReleasesConfig is about releases of the agent. Whether one may run at a site is for the
@@ -107,7 +120,7 @@ func NewConfig() Config {
 			MailboxBytes: model.DefaultMailboxBytes, RelayBytes: model.DefaultRelayBytes,
 			Start: time.Minute, Shutdown: 10 * time.Second,
 		},
-		Log: LogConfig{Level: "info", Format: "text"},
+		Log: LogConfig{Level: "info", Format: "text", MaxSize: logfile.DefaultSize, Keep: logfile.DefaultKeep},
 	}
 }
 
@@ -162,6 +175,9 @@ func (c *Config) Validate() error {
 func (c *Config) Faults() error {
 	var wrong []error
 	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	if err := c.Log.kept().Validate(); err != nil {
+		refuse("log: %w", err)
+	}
 	if c.Data == "" {
 		refuse("data: name a directory")
 	}

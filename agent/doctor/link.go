@@ -20,6 +20,7 @@ type Path struct {
 	Took      time.Duration
 	Skew      time.Duration // the control plane's clock less ours
 	Epoch     uint64        // that it has granted to this agent
+	Protocol  uint32        // that it speaks with this agent
 	Err       error
 }
 
@@ -166,19 +167,4 @@ func Refused(why, site string) Finding {
 // refused tells a machine that answered, and has nobody at the port, from one that is silent.
 func refused(err error) bool {
 	return strings.Contains(err.Error(), "refused") // errno differs from system to system, the words do not
-}
-
-// Clock compares clocks by what the paths saw.
-func Clock(paths []Path) Finding {
-	for _, p := range paths {
-		if p.Err != nil {
-			continue
-		}
-		f := Finding{ID: "clock", Level: OK, Seen: fmt.Sprintf("the control plane's clock is %+d ms off ours", p.Skew.Milliseconds())}
-		if p.Skew.Abs() > maxSkew {
-			f.Level, f.Todo = Warn, "set up time synchronisation (NTP): times in traces and milestones come from this clock"
-		}
-		return f
-	}
-	return Finding{ID: "clock", Level: Warn, Seen: "not compared: the control plane was not reached", Todo: "mend the link first"}
 }

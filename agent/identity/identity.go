@@ -254,6 +254,18 @@ func (id *Identity) Certificate() *x509.Certificate {
 	return id.leaf
 }
 
+// Chain is the certificate in force, and those that lead from it to the authorities.
+func (id *Identity) Chain() (chain []*x509.Certificate) {
+	id.mu.RLock()
+	defer id.mu.RUnlock()
+	for _, der := range id.certificate.Certificate {
+		if c, err := x509.ParseCertificate(der); err == nil { // the leaf was parsed when it was loaded
+			chain = append(chain, c)
+		}
+	}
+	return chain
+}
+
 // RenewAt is when two thirds of the certificate's life are over.
 func (id *Identity) RenewAt() time.Time {
 	leaf := id.Certificate()

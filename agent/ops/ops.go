@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +65,7 @@ type Config struct {
 	Calls     func(state string) (any, error) // to carriers and tax engines; of no state those that are open
 	Vouch     func() error                    // for the numbers that are held; ErrConflict
 	Documents func(ctx context.Context) (any, error)
+	Doctor    func(ctx context.Context) (any, error) // examines what the agent leans on
 	// Activate starts a plugin that was given up; ErrNotFound, ErrConflict.
 	Activate func(plugin string) error
 	Reload   func() (any, error) // reads the configuration again; ErrInvalid
@@ -160,6 +162,14 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/documents", s.guarded(func(w http.ResponseWriter, r *http.Request) {
 		report, err := s.cfg.Documents(r.Context())
 		answer(w, report, err)
+	}))
+	mux.HandleFunc("GET /v1/doctor", s.guarded(func(w http.ResponseWriter, r *http.Request) {
+		report, err := s.cfg.Doctor(r.Context())
+		answer(w, report, err)
+	}))
+	mux.HandleFunc("GET /v1/goroutines", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_ = pprof.Lookup("goroutine").WriteTo(w, 1) // the client is gone if this fails
 	}))
 	mux.HandleFunc("POST /v1/numbers/vouch", s.guarded(func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, map[string]string{"state": "vouched"}, s.cfg.Vouch())

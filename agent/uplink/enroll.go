@@ -38,6 +38,8 @@ type Probed struct {
 	Took  time.Duration
 	Skew  time.Duration // the control plane's clock less ours
 	Epoch uint64        // granted to this agent
+
+	Protocol uint32 // that is spoken
 }
 
 // Probe opens a session, says hello and leaves: what the doctor asks of the line.
@@ -55,7 +57,7 @@ func Probe(ctx context.Context, dialer Dialer, epoch uint64, version string) (Pr
 		mu.Lock()
 		defer mu.Unlock()
 		out.Skew = time.UnixMilli(answer.Msg.NowUnixMs).Sub(asked.Add(time.Since(asked) / 2))
-		out.Epoch = answer.Msg.Epoch
+		out.Epoch, out.Protocol = answer.Msg.Epoch, answer.Msg.Protocol
 		return nil
 	})
 	if err != nil {

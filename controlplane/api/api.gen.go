@@ -85,6 +85,27 @@ func (e DeadLetterState) Valid() bool {
 	}
 }
 
+// Defines values for FindingLevel.
+const (
+	FindingLevelFail FindingLevel = "fail"
+	FindingLevelOk   FindingLevel = "ok"
+	FindingLevelWarn FindingLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the FindingLevel enum.
+func (e FindingLevel) Valid() bool {
+	switch e {
+	case FindingLevelFail:
+		return true
+	case FindingLevelOk:
+		return true
+	case FindingLevelWarn:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for MoveState.
 const (
 	MoveStateDraining MoveState = "draining"
@@ -474,6 +495,23 @@ type DeadLetterList struct {
 // DeadLetterState defines model for DeadLetterState.
 type DeadLetterState string
 
+// Diagnosis defines model for Diagnosis.
+type Diagnosis struct {
+	Agent     string    `json:"agent"`
+	At        time.Time `json:"at"`
+	Findings  []Finding `json:"findings"`
+	NotTested []string  `json:"notTested"`
+
+	// Program Version of the agent
+	Program string `json:"program"`
+	Site    string `json:"site,omitempty,omitzero"`
+	Summary string `json:"summary"`
+
+	// Version Of this shape, as the agent gives it
+	Version int          `json:"version"`
+	Worst   FindingLevel `json:"worst"`
+}
+
 // Diff defines model for Diff.
 type Diff struct {
 	Changes []Change `json:"changes"`
@@ -505,6 +543,21 @@ type Exception struct {
 type ExceptionList struct {
 	Items []Exception `json:"items"`
 }
+
+// Finding defines model for Finding.
+type Finding struct {
+	// Doc Topic of crossdock-agent help, the runbook to read on in
+	Doc   string       `json:"doc,omitempty,omitzero"`
+	ID    string       `json:"id"`
+	Level FindingLevel `json:"level"`
+	Seen  string       `json:"seen"`
+
+	// Todo What to do; none where all is well
+	Todo string `json:"todo,omitempty,omitzero"`
+}
+
+// FindingLevel defines model for FindingLevel.
+type FindingLevel string
 
 // Health defines model for Health.
 type Health struct {
@@ -1514,6 +1567,9 @@ type ServerInterface interface {
 	// AllowAgent Let an old copy of an agent in, once, within a day
 	// (POST /agents/{name}/allow)
 	AllowAgent(ctx echo.Context, name Name, params AllowAgentParams) error
+	// ExamineAgent What an agent finds when it looks at all that it leans on
+	// (GET /agents/{name}/doctor)
+	ExamineAgent(ctx echo.Context, name Name) error
 	// ForgetAgent Give up what waits for a revoked agent
 	// (POST /agents/{name}/forget)
 	ForgetAgent(ctx echo.Context, name Name, params ForgetAgentParams) error
@@ -1738,6 +1794,22 @@ func (w *ServerInterfaceWrapper) AllowAgent(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.AllowAgent(ctx, name, params)
+	return err
+}
+
+// ExamineAgent converts echo context to params.
+func (w *ServerInterfaceWrapper) ExamineAgent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name Name
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ExamineAgent(ctx, name)
 	return err
 }
 
@@ -3206,6 +3278,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/tokens", wrapper.CreateToken, options.OperationMiddlewares["createToken"]...)
 	router.GET(options.BaseURL+"/agents", wrapper.ListAgents, options.OperationMiddlewares["listAgents"]...)
 	router.GET(options.BaseURL+"/agents/:name", wrapper.GetAgent, options.OperationMiddlewares["getAgent"]...)
+	router.GET(options.BaseURL+"/agents/:name/doctor", wrapper.ExamineAgent, options.OperationMiddlewares["examineAgent"]...)
 	router.POST(options.BaseURL+"/agents/:name/revoke", wrapper.RevokeAgent, options.OperationMiddlewares["revokeAgent"]...)
 	router.POST(options.BaseURL+"/agents/:name/allow", wrapper.AllowAgent, options.OperationMiddlewares["allowAgent"]...)
 	router.POST(options.BaseURL+"/agents/:name/forget", wrapper.ForgetAgent, options.OperationMiddlewares["forgetAgent"]...)
@@ -3357,6 +3430,45 @@ type AllowAgentdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response AllowAgentdefaultApplicationProblemPlusJSONResponse) VisitAllowAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExamineAgentRequestObject struct {
+	Name Name `json:"name"`
+}
+
+type ExamineAgentResponseObject interface {
+	VisitExamineAgentResponse(w http.ResponseWriter) error
+}
+
+type ExamineAgent200JSONResponse Diagnosis
+
+func (response ExamineAgent200JSONResponse) VisitExamineAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExamineAgentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ExamineAgentdefaultApplicationProblemPlusJSONResponse) VisitExamineAgentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5475,6 +5587,9 @@ type StrictServerInterface interface {
 	// AllowAgent Let an old copy of an agent in, once, within a day
 	// (POST /agents/{name}/allow)
 	AllowAgent(ctx context.Context, request AllowAgentRequestObject) (AllowAgentResponseObject, error)
+	// ExamineAgent What an agent finds when it looks at all that it leans on
+	// (GET /agents/{name}/doctor)
+	ExamineAgent(ctx context.Context, request ExamineAgentRequestObject) (ExamineAgentResponseObject, error)
 	// ForgetAgent Give up what waits for a revoked agent
 	// (POST /agents/{name}/forget)
 	ForgetAgent(ctx context.Context, request ForgetAgentRequestObject) (ForgetAgentResponseObject, error)
@@ -5716,6 +5831,31 @@ func (sh *strictHandler) AllowAgent(ctx echo.Context, name Name, params AllowAge
 		return err
 	} else if validResponse, ok := response.(AllowAgentResponseObject); ok {
 		return validResponse.VisitAllowAgentResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ExamineAgent operation middleware
+func (sh *strictHandler) ExamineAgent(ctx echo.Context, name Name) error {
+	var request ExamineAgentRequestObject
+
+	request.Name = name
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ExamineAgent(ctx.Request().Context(), request.(ExamineAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExamineAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ExamineAgentResponseObject); ok {
+		return validResponse.VisitExamineAgentResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -7512,197 +7652,203 @@ func (sh *strictHandler) WhoAmI(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H17c9w2su9XQc3dW0nuoR5+no30x7mKHxufdRyX5d1U3cj3GCIxM9jhAFwAnPGsy9/9FLoB8AVySGmk",
-	"eHP2j1QsiQSBRqPRj193f56lcl1IwYTRs7PPs4IqumaGKfjpYsGE+Xl+yVLFjP0FF7OzWUHNcpbMBF2z",
-	"2dmM2mdmyUyxv5dcsWx2ZlTJkplOl2xN7Utr+uk1EwuznJ09fZTM1lz4Hx8kM7Mr7CjaKC4Wsy9fktlF",
-	"aZZScbN79dy+nTGdKl4YLu233y8Zof6BbzTh2SyJzso/MzizghrDlH37//96evQ9PZp/+Pz08Zc/zGLz",
-	"elYqLVV3SoJ9Mvg3IufELBkp6IKRazaXivnZ/b1kaldNL8Wxeqj05MHD/WR6zmj2mtn5x+h0oUnOtWHZ",
-	"OeFGE51TvWSaUMXIVnFjmCD/++FLsmTVFJsEBMKO2tNRs33xKWUwt3+Gyb7K2LqQhol092e26873J7qy",
-	"0yOKFYwav+uarhmxk2DakCVV65xp7ee7ZDRjqppx7RNH9hs9033w8I/t6dZ59uLo/9Gjf5wefX/8X2dH",
-	"H/4tzrev+ZpXh7fFiDn8sf71jM1pmZvZ2YPT08TOha/L9ezsCfzEBf5UkY0LwxZMwZfewJhRKQH/G7lH",
-	"kUV3V2W/tUcy7f3mHxSbz85m/+ukkoEn+Fd9giPDiuBzMmN98kjIjH2jiftcbCIyG734p4+HNhx3+8Ov",
-	"ftePPvyf+Ka/KdfXTPURBv84NKO5VGtqZmezkgvz9PFs797/vBVM7dkQaZ+55Y7Ad+CL71jOqGZ/ZUrD",
-	"XkQ/uXF/vTH126T9YkfShRSawRX5VsnrnK3tP1MpjL0Lzz7PaFHkPKWWSU4KfOLf/qZxluNW68eFLzZ5",
-	"7pclNWTLhCFbJcWCUJGRrf2dkSSTQBs3SrjD4bJTsmDKcJw3zXO5tdRoc/RfhOG5FWiCUEFknpFUFjsr",
-	"5LghXJOcGcIFkSK1PB34JKOGHRkOR6BFs6R2G0cOEDVE84VgGQh/wbZWfqZ2pnNLwuiAqRSCpSY2//eS",
-	"ULGDQ5kQqsmcKvs/K6GlYMTY71Ght0xpshJyq6vxr6XMGRX2A0womec4/rg1skKmy/jRaR+XZJZTbS4Z",
-	"E+OHX1OeX8tPP+wM7l94q/8j7pUXG6/cjZmZcDK8MwEQYj3bx9QGto/YdcVmr1gqN0w53msO8Y4JtqW5",
-	"Jltulpbn2KfCHtQWD4yZvGIbuZqyaZqb+Gq1oabEg5Jl3M6U5m9rBwhlSEQ3taftG03kVpBUlsJq0glJ",
-	"y3WZU8M3jMylAj5HdglTktd/Y6kl3aejhTxyv7QS4/gd3f7EtKYLvIgqMfarv+BgEZ4Ba6xbPyZtbmgx",
-	"1If2RKwebpfymuuI8OCGrZv/GBJlKIG+hE9QpeiusxgcKjqRolByQ/P+3ZjTXLOkNcmUCqoiEueSG6ZR",
-	"DiysLDNkzpU258B/sjRWVKwJzXNidTsUc2Gdk9QUUJ9e4asPTp0C5X9ukSOZlYL/vWTuz5a/rODnC4Yb",
-	"METg5/hUm6Lu5SGSRo6j5mKRM7JmVDgqWbFZMKWlIGu6IxTeZe7KWbKdvYYMA7Jplm+YBia0qsKvs6yk",
-	"ObCoHbQ2lYpEF2XGzbMlS1ddPsuYoTyPHlAmjBcnYySD1b/HkjGZyVXtm+FWaJFXrmbVNKJEtit7IQwy",
-	"Yev6TY1TWrqXpRkvv6530SEqug1Jr0miJ5ktqV6OJ6EICuiY7XFziK2lUGzDZalveAiCrkvtEq/tQXO0",
-	"T6qVh2+4Vfbu5kHEYcUWHZmY1LwJEWqMF5l1havLeRtqptyScKlFRAUIdk22S6lZRHGz2qLT7K53hJuk",
-	"LmGJv6tj7JAqNm2GqDLo8S/wiOb4I/vkbfnLHy+OHj55ilqvJkV5nfOUrNgOVMq/SS6IkSsmNCm4ILxH",
-	"5zG4UaOVEUNRG/HC0/KC49cNGpA44odkH2NYsuJwFTErKoUdjbHOD6XIcvaXIpcoMSfcuNfw6t6DKtNy",
-	"DZ9vT9u9H5vVsyUVC9bl5jT8vrmXNMtYlhDF1tKqplIRfDKLEX7OWZ5F+PstNUvtWQIfwhsx4/M5CJVw",
-	"4Dtjts/1iosIy/2MY2eOJLHJ9SrkihU5TWMatVVE9U4btnZnEx4klFziL6/ZgtvLXRJDV2y2j5tg6onX",
-	"Nh3Fo5uUl9qg0I/InL2M8Y5tOBjrVuTUFZRBaRoerNmZbbk8LI69qIzsWqVDjp34ZNG1YIIp6rWBlmlE",
-	"uUbpyTZM7Yhi2kjFwOJ3JtVupGmEAq8rB0VKlej5/E80s99i270z6Iybo7+zM+QvS2aWTAHXW4uyaY9z",
-	"tNNz7yzt2uX4pzdRW/TFujA7sl0y0TM8mPv2PAsponvRZ+NGBut7fTzjwSIiPKfYdclzs5/p8LEvyWzD",
-	"VMbTvW/81T0WvS1qbNjkivpZrF8mzqkZ9qq2M54SzQNZzTMqO3Dgt4qLlBdo7DWFSFH/07DrzD9oqWuv",
-	"6f2qVDW4f2Vgku/9mK27SAqjZP42pyLCRS+lIlSgg+AMGJRmmWJaM52QpdTmrJDKJPaobZc8XeKTGAUx",
-	"Ms+suFaMpsvA3HrSBXRDFan3jHQVdZnzdNd/5CnBJ+wp54LMpUpZZXSjb44RzVFxFNKQ1FqF9Su7Jgh6",
-	"PTcjN5w3FaL+Pa/ibJF7zftWuyozSIkYMdBo9vezpjyqkkwxAqkxbF2YOhvUBH+PiZjSUscJyDbeiT3J",
-	"8/Usl2UG3qUEZTA3ZEs10Wua54QJWS6WlodTuWaE5lIsZpNNUJjaq56bLP7rFYuvX4oXn5bU6itZj3ZF",
-	"dY+BDqIn9ntZ9nkTZanSfkfjfpU58OAlPN5wUHa3HHlrQCpE/rCl3Nh/djj2NTVMEaC8JgVVK6uQsCUX",
-	"WcPuqceCOueswgjMZ2F6nmDVtgZCuVFx9zyv1hi9mm5zI52VjzQdPsyHsORrouHOLPn21tfMQ1kwDGwV",
-	"Od0hMTKW8w1TQIqM65SqLGovJrPnfD7vM6fGU8CZZZHVz5Vcd5npFPzfVv4xUNbcnTFOhTVynDupRVuY",
-	"CbydhPVFKR18rbWIq17Sh0+enu1BhySzyqjtFZxRP13DMZ1TvSQFNSAnLZEM+xTgBTUbcU0/1Qd+fPr9",
-	"U3At13/5ILLCAMKYdJPd3h3ZJ5qdSTxN9mqZb6bYV5aGI9UBL6acwWuc+yWusAZiHkKSVDtz8zDJj4zm",
-	"ZjnJiV5ZaV0FSzGa7Ua4wfG5MFZ0ZrIY4LhIQFExqwvrHsfa4XSjofjCpu9ALHE1LX9TajcQXU453eE/",
-	"UsY39l9BKiekYCLjYpG4m9T+jYJ7qpLWyXglpmAxHdNqYxJVbktjL0DALEkmqDPeqzFR11nSTG7jPLVH",
-	"DzqcPtPiUX+w7dbFGPR1OAdNHm16G4a/UXs2+gkuTA0r0rYc83It4ouf8zxOsSXvYdCcCxYfa+1U6egG",
-	"sA3zEYPhlcKMai9U4/Yt/B3TZR4RktPCm31xOXBDW8KOl7f13dgncSHOF74QW+JPchNxTV9HbWFrxANu",
-	"yarP52TNteZiESymlK6tuY8QAeECJ5rl89jJlXk26PwFfxUHcYqe4vgYl32mtJ/pFDyFwPN9APhFxIcy",
-	"z0u95GJx5p0ja7oj2vA8J0u6Yd5K8TqmzDNHinOSKcoFvprn4FRxhnj10Df6SsC4ifPAODdEJgU7D9uG",
-	"vhvBtp7KXDsAzJWoBb79VK0i7j49q1E0ppIPiLle68yF4PxO2+dg/RNcQy12D9aZg5VYJqvYxG9xFV7y",
-	"U+s7GIdQj+CA3VwzesO2Db/ihJCWj77cGKH5f+MQTXuD5hMMrXcyZ01AyZOpaJI4eAin0UO1Cs3Zo7tN",
-	"gfajkccUAAyHcIdBKp6REn6JwMNMyaIA/WiccFkxVryEL8aF5IbmpYfpE23oTttf8YxcM83B2881aQQK",
-	"ajeO54uxEOLEgV+nYFwBNscL3qMnM7JiO6/coaZnpJdcBsUSzR32K2zTw9PTmOjBJ7viBRzWxN34ge7X",
-	"Ozj6dTDU6elpdORNBc9tRdv5AgNBVHiJCsB55qJLTjzDws4bCyJcRD0GexDKMYXQI5LdYaijhT3lA3F6",
-	"zkgIBgxKlebaLU9oQtHZLRWhxEVTWuonnzPg7u6+kKzEaA3RZbokVJMHp+vEEm0ttSEPHy8r1zo39o/N",
-	"/Xr0cCD8dWA4enXPj89saI7cC3PvbohbQkdeXbJUiliQ/9LeZySVwlBwQY8A1vbhYZ55uCVqcC3tzqoS",
-	"KyG3ojtmzfF9pFe8OJIFctJRIe0zyvERBMZ5RHa+ew1KT8FkkePxKZRcKLqO6nyATo8d9xeIZgsWo1wE",
-	"zWJJNfHvjXPXeZLGAkJ9EdqcggigKkPozWhhP1eMBWx0C2MhQJvOqKHWyl4NbMu+vZ+wTx4tF4UY2fmk",
-	"S8qF/WGJ2U5y48LioFjBUa7oPdalNuTQiTsLQuQRGAjdBj64GMHiBQO2vaXWTiEZz4CeuJ2JFW2AEuXa",
-	"pSoAxLsPLtXjb0IdJZJ3JwU7cxcDbGBCrktDhCRrtr6GZWxrCvlGGhT1UhzV/s16VHGR7qOVkwJTYrC1",
-	"y3CEOxKWXYuwI4Wi1xCAHH/IZQxEC+jmKYkJN/Oyw1fcAP1zfBeHcV37qY8SLB4s3OWHhKxl9uDUMp5+",
-	"cBpjs4wveEx2OySWZoojCCDiiJlAxyWL2eb2mAhprF2IqTTgB0AllwpiKUKNnbtVRregChlJFpLIulLs",
-	"R1jKPOvzkS5lqfJY6qLVDow7k94PAZk+9o1zMuefWIbHFECasF0jEUbipXTevbay4l2JIe4P10l95nWI",
-	"D53Arg7WHQmya0NFpr1+H9vbhtjUU4wxS5XX9p3YIc/ZPHLpIftrMldyTQT7ZHyMh4mxF2qObtXbZfG4",
-	"aEjXmAD2djRCDlnTHblmjktGztFqek1C7hWKulQRprmEiTh6wUkoC0syIN3W/lxQbbkX7k06N4AwcfC0",
-	"M8xLsAsAv9A1Y8JzOzJE4zgJBiOODUMqGrNfm0zn4uOgiuFtz9IVAeGzF28ZEknxPCVN2Zp4WDDwmad4",
-	"4OGY6B0AVU2GK2Zc0+u8AZqImMUH8nYM+nsaDow6Mi1McZAWh/BLNZFmN3NODQQFeoBWQ1ErpaSaMn/4",
-	"9isTc4NbDrT8fIOAjeGmJ2hhFE3Zq5inIdfSXg+mSqjO5SIa0HUhn5ZuZkyhz05OUiW1zmS6Os7Yxufe",
-	"6pOr8vT0UWpJCv/aD3p2ABRcSVhtgrsysI+vTGwvB7YsWA7tFf3n5c9viPsr4cJdF9cy24FiDYSia2ZN",
-	"CEpC3Y69C3NT6VlCIfVkH+lk2L9VvDsOgYc+QW4w7T+SLuBGiy2odlFPRjxE1UPnpAJZO9o2BeVW94S6",
-	"uWkHMYTTFOS8blsMIolr6n8M+ekzk6NLchEPLpzrEJgMZozX7KTrfy7VnPFoXvaFc01pSdZU7Nzg9jeg",
-	"baJvGK30uk9zrG4UAlVxtcvquHmeOG0hzzH/Vo8efT5aJVVsXkan4mzkBTMajFSpMEHd4SQNBlpiaR5S",
-	"mfiAzo+Czl9NuasDMJd5Lre6puM4B46Q4z0qZTvwN9YS9Nvm85Ed+4c9qnNJ/6E9wO1ctzhvfj/D+67W",
-	"xNTg0UGV7QnubfhwdDEBWTVhGRUc61bi2g0Tn1ZIeejSCnyCPu9EqpB2co7MDhFz1P8/WmPhoyelY/6O",
-	"V30KfCigpL0X6Zqmq7KYgdWy4Rupou6jOPjxjcuQBAwiClwftdXEZX0Qh1YcCdEXGfs02iYcBWMBAK0H",
-	"3LrJ4GfcCPH9y3su2SyblGiKqeXT31DxixyyT+IoDJhZj/PEle6KRw3RhYeH1m7clgrDMkyPQpdNqPzV",
-	"g4/sTqaw9AYYmJFyZVnC8ll8hEuWz7ujvDJ+kIAYgcvF4STmlOc9iRRTMTjVQiPxA8gR8ykcRhJVij43",
-	"z5xPsgiRw17yPI429r65NlU0wRQ+4s3kCRmbsdJfr5577WTFdsgEoXhN4uvM2N9QUyoGjrweZ3cfwjV4",
-	"UCLKIuYCOaom3nGIeJZJa9OGxrJmnUqorP5QmnMnqlxlFkwA1IYVg8nLI3axlsTAIKTfr9qA8LeP2bM2",
-	"Wi6O9rNXAV93DCpcixMeiZNhnmErh4v3ytQORDifA0Lywl28Ey/hNRV8zmJM7v9y/DctRUKudwarzHSD",
-	"9E+fPHn0dC9KI3Dvnk8dW4VE80UbX/D4j9P0grCy+qeHCHizcjBT5ZxiCy5FrOpBnqM0weMPBR9dYlvD",
-	"uw0MrA9ZPWZEwZiu//Wuvzm+6Exdhnc0BWv6dmkNIV0XIlbMV4AcEaLHvI0eAfsPNqqCVhsYh0O6ARKc",
-	"8cA6D2HCeMXqFuYLjvCWs3Sq+WJt8QahIhLl++9PnzQraj6OgUznc81MlOjBqjnduwFulAQnNrDY+7Zy",
-	"+udhTfcD8QDALyNXef/FcBF8C6iixBWRoLmP4sOOTeddYTUpvpcZL1NZsMnb8y9xPFIc95LdobDG+kEb",
-	"RRbjcdppNQxVKUQUxfzXulGlSig8xir3GCqBPZnSdww5v2jOIAnVfq0GHdBRkNJ+TBwWuu5vQ7ccFTuM",
-	"2cPbXLvXd8wck1LoskAfn33xSnBNZJ55bKQ7YjrBWKImZbFQNENLb2l/J0XKjgnCYWroAjRMjxuo9LRU",
-	"Cr1zVQLtnJnUIdU3TPG5Qxy5WHmwHLGo4JEzTGuTHsLR4Bz2bDjSD+2ac0wMdVHZsAqIeHCjvWli/4L2",
-	"bmyPt8sRWSwO3u69lfVSiZ5Pw/yHUoobNk3NU1RCBSUP+8ccOVdOJpmFuYfaTrosmNIMTQ1rb2WKbkWU",
-	"qO8g4XdqNUQp5lytY+U3XfowgTIMcyKV5T2uoQRg3HYfuCtH3Y5VYllLFt2V/6frR3GXXixa4I94F7VS",
-	"r2tQQLCMZecEk5pdTZlRAKb9lSkhEuRLU04y7afaOc36Q2Omv5abCZ4brDkVz+CoAoFdoMqk+oGFkmvZ",
-	"HyThrl4ygEl4yylkJQ/N89HOBb/x0+6cqaCYce4UZFDnT2kJuEZFn1AGsePngB2ouTvC8twh+TBwgn8I",
-	"kd9bR4Tr2abjam11VFH3h2Sojpx//TDGWVX2626KPzQ3uHa51DYp3Ck3ukocsjaAZDnbApt4KGLDEeZl",
-	"bTKj2Zr3jpiDjjAxVHZTQECHZntzlg5Q4aDrwV/TjNURAq5KXm8S1IiUJN7KR+rzow8lVf10iESqOJbV",
-	"q3D1PJ2Ywj5GfEdd7S+5WDBVKF6lsIPPvSfHaXzhxJCJFUuF74/dV5H2lAqr2Zeaea//XiMlblxwYQc5",
-	"qw2NmF4wEZxv+rzfqtDSWhDnxE37DBOIa3M797CKFdudNXOojLwStApiVDPIJMNPgApCxc4hFbQErEqp",
-	"DblmRDMDlQHPPTe5f8A8a8uJTPdK2DOiIMHBF0PjmrjqaaTIqWCoYZUYB4MLWjibCCh5JfZ4/W8MWuhN",
-	"CPPXJVYQjjs4UfQc4mpxQuzmbr9a7mE3oSuSaPVtLYfr82ny9OEX/5fv/qObetUs1FXtQD19MQIDx9Ri",
-	"sOWKvFwA7jwjlKQyl6KO1K7h2uC5ptPx308bS/gWnzn77j/ai8GlPLjFUt5TtZh2maRVDdRIndkg0fpj",
-	"bz7x8JwEKOORA/gABpHopdzq0HFooFxIq5htqGHcCVtelsA3+MSf2e6VmMtIumesq0NfeurPc3u4awik",
-	"Hpkg+2qSLLglI8uiDZhq5ZnB39daWvWtapyG7eZbJADsbck+0YylfB3PDRgIh/28YYq4DU/cF11h1JA8",
-	"upeITsQMFo4ac4dGsms1XJxQM1IDO3uCgZRLEFYvVeMK7xTla8scz+D1qm71zaqtqF8w4bnShxGT7pDG",
-	"tHC6jsXSf/AlNtuOYsXmTIFBiPTSDYLdvKYCzmPIM16zkjs0uesyH/0u0b6CFJNKRsSW21NBta9W5T2V",
-	"g5/S84YbYo0g0wPv6NEjL1w5KstiqKLh7gUv69gcm2E4b2CJ/imWEzwYseTEWFX5613/Zh9CK0KuublS",
-	"9F7RtC8CMmEWdpSenjbTjEk7eM5ML5DK3yh6CzeYFVNlnketwKUsxq/gR1kMAJ72FINnO19mM0zffX6w",
-	"rUCNajdIz3f3NtpYjAlsFGm/CrgAn9A9Hh+wr3JvX9BrqJje5HiYXrHtTz31+30jqTSX6YrkTDurEHNj",
-	"qhK7Ybqjlm1UKVIa75tWAckNWHRgoBFoEHmO8TgICjSgjX1FAb1qEGbXwxJCz1FXnuAqwjKgQyXa9ZLm",
-	"OVSRb6EVHt/An/TXqrh6Tylnew6o4loKry5AAv03aKtqDwJs87xifUy2pLlh+9OHfW9Ub6O3ChtYGtin",
-	"WJ4PYoe7JSBCVRnvzKoWiFAcsqZ/g54Jgf3OyWndgPNhi8l2uIcaO/LE2OaXpbxYv+oLHk1tGfEbZixW",
-	"E44u0zluJwPdDgdkgcJAaWk3+tKu0ylpjKq4fQ9F1EO/FKnW5FO2+i9MveMZJt65H1G/Drl4QEY4BTh4",
-	"mMrSmAJ7YHJrlHY++ie5YUpop8knoWi+yFwxlMRnw/jicGigFZQrHYpTaFOmq+MrcSXw4k3t2bkuoRRJ",
-	"bpZEMJZpQgnOzq3z24+udcg/IMhyRn7Av9o1Hx8ff/zumFyI3ZUIrQUgMUExmvnMBYeu1XLN8FD771gO",
-	"SWr5WCBIyJqmSy4Y5hLr4ytxQd7+fPkemrjYdZGPra7CH8+qJsUhpR/aFFtT2RIi/ML1LoXspCsRjrA7",
-	"3xDgfPgYagRobOPkSoX499C3SO3P85yn5phceJuTo8tCXAlpr3Ip8t1Zo3kyRXo70Q0tOjD2XxvuSryA",
-	"1Fa47usdVcm3714+I98/fvLv37kGkpZa1zkjHy0LfXQupo+pzNjH4yvxCxq98ZZ2Zsm4wt6NuDeJQz07",
-	"MhhJKNYaIdWuLqmjGPZ4Jh+fBb9NkDRnBDvgfawxGdxXvvANC3x3TH5xXGlZxf7fgTbOqpo5uDdr2Hdd",
-	"qoBDuRLY4iSQ0ypNQX9E+ZzY+wLgyvZLcKsHr7ElIBfkIdEJuWaQBUKEvBJYgsQ+Ra4ZdqEA54lxeYt+",
-	"FSG+aimUUUOTiu+QOleiRp5LQ3O3Q9vl7tzut8uN0d6nDQXhEPriSzEC47sHYZFMZIDv+lgKuqE8t7v/",
-	"kXz75PTRd0CA8CL5WXRfge2Exx9/dyUsN0gFTBF84FA9IAN4TafPd/NYdQ4gMSzPNWJwcp4ygagD15z4",
-	"orCEPHp4fDpLZqXKa2nM2+32mMKfj6VanLh39cnrV89evLl8Ae9UidazQNOmG73mwT6bPTg+xZdkwQSU",
-	"kZo9Oj49fgRwFLME2X5S2ULO74mBQC7Fq2x2NrNW3IWve9Pog/zw9HSgB/K03sdV59FI9+MLy28o5a93",
-	"2HQbnnFdy+Mjh6nW+ionM12u1wDEmL1wDsH6/VH1twyhHXe3VW0uDV1o0HfTlGk9+2BHdTQ8+Wzn9qWX",
-	"lH9iSEkgv0vetmPFF1A9coIFBT/cNf1jtA82wgFIbs9i8DjuJeMJ9KsGpU/GsK5W/wr1c+xBz3dku5Su",
-	"5ROceSHDnRX6WQPWEPKv7X/yOES+/S5d2M/eZp+Svc/VZMaf2e432tkL1w789vv6GiKDjcbhvu0R4SIB",
-	"tGLibxpKMsCxjmCAuQyhmDEc4C/RBd8wQcoCLlJoyOwLHjFfc/+8pgfa20y7UpoOl0hXTIQLaMUK0+WS",
-	"lzC3/wFsYhcqrdF5AEb5E99AUZ8tKiqucDFohtAZdIp0wFdGMwfkBSLgk0uBSmWaI5qPg73LNIaer3eE",
-	"QrHnqucnaLBdHngHU/gfwAPvXOPWQ9y6WZAN32ii+GIJB08XjK56N77MuBlWUOCJzh5Ek7EDvtL+7u8l",
-	"djN06hl6P7x1SpGr3IKd5d11g+3dQ4cKG/Hka77m5o43OTQ1jmy0qwZ6gI3+ZSl9/1U47gmAOWrkDzsN",
-	"W1fb6BOApO969/uv8Ge/43dLJ2xSHiFUvamlYqlUYLZtl84ndEviPZProsT+6p2ioVSwbQ/5akAER7l2",
-	"YsMKUQS1mp9kKbeo8lIFnhNFHhHtqwp3Zd6fmHkWwsF3Rnz/iR6F1C3UJ193i8pqxqDY4O23ova5BOxc",
-	"pFqwFmqdDWu74sKjjW05abWqHbi2AGt5TF6CzQ8GiGIMcqL1MbHWkFGlBg8M1haUWyIFGOcByqX5QmCy",
-	"yXvvx5eCoYPf8DXr7uwPbMHFO2k8fnjafbb/nnpwwKMZ+vd2+eMnmh3iCP5EVx7d+anZ4pyGr4/f75PP",
-	"4a0vuOfxIGB991/7PPjEVy2uoWloY0po2figQExRWcsNu6hNfNrmhjdfPT+MzvI4Ws7CNd8A5mZZWM+B",
-	"1A7orobnRrToFzanwkmFgk033OUT33R/3FHHYChsN5xYOKwVKhitFEeYiMnqvvUV7fDp/Zz2V263DmTF",
-	"Dh94+NQ+fnDlgvru4GrTz9GZSp1fEpAc9jK3hqxkG6bgoEMEeM5zBq5Ymhrif+k+eEZWjBUAR+YrRuiV",
-	"KKjWW6kyNHrAk/XoIdSGcK2Fl4y04HSKaXNOPqaVT9HdsLgacnSEStlHF4kg3KCHs6Mc/OCrJU3gB5ka",
-	"Zo60UYyum3xRQem4S3loR7Ci+oGl1zlJIblt3moPPqc8t3ch/GbrEqhuryOA6ueiNsFDvGK7gCerQIN4",
-	"E7sGG4O8BLrGyWf7v9HXxoXrpQ6Joq7GPOjcKFeABhxrz4EWo40s9Hm9Xr5iqZEKmjZD43SALe27XFwX",
-	"8IlGsMzYPVwpvjr8AS+U91Y9wB4ePomytsn79tXUYBD774ZfXFMPCq7vpKXyAkBDG1crOaMmskUedoFN",
-	"7/SSF4fR7yAg8oPEIv4HEfYBIPKlGUl3yfV3dsm4doBRS0/CidLQXOBQztLKAvOglSjDZIxmObQCHg7Q",
-	"VC2DdXdnY44On9swjjqdZtT2xEaHDbDQMG4dkfDkaQSCEB/JewJvPRCi1+LDQOGiyDj/TP6cVn/rCAfb",
-	"J4jjotAhCOPeCJA4AFc/x36n3CczI7oV3AkLKev8jUCMLn+ffObZYOis1np7qvCqXrW3zf3sRp9uklW7",
-	"caCQWm1E323FQV/Gkv3EtaKdHGppN4cnC8msetO9gp7jFw62icnXcmO5ykOj7quH98RnVu9HX8HW2o3X",
-	"DEsNHyiAw0HZwMAN3CMZcQC0seymQjmLcaHdepWKb2vd/4le8eI7iM4g57uSFzEl1X7x98h9QMl/Au47",
-	"r8HarhnG25QvRAJKrai6ZhOp7P4LQheUi8PdT+Ams0MmLRgPr7aLoMYQ5WR3Xw462Gmek1BaxqNLhNwe",
-	"k3rn1kzW2maBWW71lVofHrpgzqrgysFR+AICATmfx3X8lL3YOKDOYCAM/Ev2MHGxsKsNVUwBSURThP+W",
-	"hrmGPf1qVZPlBtWsYSDqXd7JmAMSYdQfZRFcLyhcLMH5QeBFLwGCiu1+EIVqJZjwRWSVLBe+vupSFjV+",
-	"cyzm+M0DFobV/xfVY1Pl2j1oqGF2vVHHavq3J/yFr7vFcu2jQgH4WWpDcilXhJrEQ93bAcnmgQ9T8zeX",
-	"lvlmNOwgcg/B+2HFk/crvPlPqwRFHDVvoJDP7ff+ku58HLDC+oAbFdtBSQSZ9O42Yr+HjJAf8Yk7PC3u",
-	"C1HrwSUDYfNxRAu7UKSCekNfktmT00f3OhUHI4YZ3c5D4tIOZme/fmgCCXykvfZJ/B6qFFaoApp8G/xk",
-	"ANrp86lg3sBJ7lLy/TFuS1VhfvDNZu7ixODgf4GKcffu7OLCvGPablHU4eVQ5HNZiuycyFVoTggbAWip",
-	"MrdWX6iIdgjMA7RLowQrOYXNxC9A+lP92OIm+h31wPzhW/Jt9dgdErfZbawHzVzN+ICI5rfdVsBVoxHs",
-	"dNyBVyUj/M8XWJwDUfSfuDa6lanRueWeQaZw1SrtK3U2v2HbWju3MWfwcBgGJFHW+n6ruTQ+g2IOgYg+",
-	"swYwtYfQlrLMqkd+FhgHCp8C3ZjrYKUAIhY7Xljtqg+vV3G3B2u6/nyj4h0x15F9+ebs9DViLQc3/rlv",
-	"Z3ggwGW1wd9ogluFOw0HWxsr3ush6L6Nhd6ww0L2HT5yh5SrmkX1CFecZVVCPtT6kODwVtj58/akdaVD",
-	"lUsb22KgSDvAo08caUDFXAPP6C2G41Tw5qq/zhgf2UvEUVcpUlyTJcszsO2FvJbZzmVGbP397iYL4CHM",
-	"tzISsO+Igw7PYdfVKxFvu2ofA6q6HkxQ64hlJOfMqt3WCBbsUxQu4Gumu7p593io78ACqvcMu2d9rtH1",
-	"LIbedi3Gbs/yP0KBOMdm0KQaEYXY1iyxysxOlopspcp6+ZxVvZf7xYh/6C4FSa1pQ48ocWcYY+4NAPNh",
-	"UCOeFo3+h5XkWrHC+AoXlcHq2/7uUd4AtYQYIOhjAzkO7vxyhwap2hZh9UEoBe7bkHuHYKjQh/JjxXb6",
-	"3Ps1ERZ0JbjLi6whXlxaLcdqBSnVzKqSLgfYJ0L72gYgfViea5cCjTOuFfqIyY+LLHsXuhF8lRpmuwHQ",
-	"PSuZDXnU4m5ocXR7LgbUMNwH8KkqAOm7QyDIKFRUizJyXSycfHb5q4PB4Jvuu3vPVTK9WxWv2RKkJxw8",
-	"TDf7C+1dOwcIFbuv4W2/lFsyp8pVi+MGu2aAlHCzmbJbJy6jfp+O7yoKVwne21prvgrshHW6sXIDtAHx",
-	"zcjaneZaAHddpsvQMmAA7Y55+uxQfJR8bRLHd8y6Z1VkSOL4Sv8HUkOQQywTBOkziV/hijn5jD2evuxj",
-	"W3ebQlMljUUCnjx8/PCPf0RgbQK1Q+auSXdOtdOo4TShaWXvQ5UxdQ58WunoihGaQ7sIRFRUyjaehqop",
-	"XgS4i7BTrhGXy6DOiCvw4NH0SxZkyjc6cbV6ckaureTGfKLY5fq2NI1GUgc4IRBHLCj4zz1gzHfY6o8k",
-	"1kvXnh59T4/mHz4/ffzlD7ObQLfu9xQi5b6eI/jjYQzfS+bSKQAqX9hFYlGXFqZ5/xksfLPdETZu4g5h",
-	"Eu4QKGTqMLLYQQNZ/potSm+Y2OsiJEUBy3fvgrd2Fr/Xm2BKaO5emPAtNsI5wC0AEHZ/2U/jO2wecktd",
-	"5b0k81JBUKSjrpxX4SixS6y6UukvEQ7E+fxeeRC7v31FLOh7xxwgz5lnTNyQCxXT5fq2TFgHFTnUrYFC",
-	"ojQm6t7BJ/8l6+6J0ZDcB0FegrPNlTtzfb9vwnO+Ocx4roNLt3bVvvI2ab03tQ/Ee7W20yK9VokLCnSB",
-	"y9g3/8LqX2v7zy7L+qqI/2Lae2LaX0L/oIPlSXkvh+9x38eu2Pton2vYPzWVE76qvI1GW6p4zRVcZitl",
-	"I6u30DqAC3rJNWT7+cYKrqpmDzguePJH+Z7t+A7PwTXJMTAEQ54TVhV3zDmAub1wk/Y5qLzobdWowlRI",
-	"e3ZCB7Cv0v+L07x/dEGtZVpM+SlC3aNa+QpXQtilpjnEpJPQByqm4T5doXzkvOLnUM3DGpW11m49QSR3",
-	"Ok5cD7ShmnvwRI1V7vxM9zt7q/ZxB4ketbpV7qfWZ+wKuMe3fsNDhXHI+xGb90BidJiP5UNP2Rv7wbk9",
-	"AjXBiW0bPfaOp8tQeRf6ezPmUoObnS3hTF+JcKixoKV2BWSTRlc430LTKnehaWCt8HvlT/eMVjnUY+E4",
-	"71K/Jft8NQrab+dE7+fxV/6oH0AaA1bWQzhvI01Oqu6ffUIlgGm/XpHiptiXt3lgvau698B1egNBk/H5",
-	"vJfkz/l8foiT2C9hrYKGbQIwXlh5vLhp2oNb2tYyAFUofdO/qrNpLNNormQzo7zbYWDNBV+X69nZaaTb",
-	"wJ2m+9otiCE3Hbzhehf2+SA19UD+hg1wIIoJLDPN7zngp/xtRPzvQd6627rbabzylUzYUFXrvTvSIHNg",
-	"Xu617W2Yi+8/UKvM6m5AV1tI7LB0YMSv6Obx+7n8Q1fjr9B0O6ApZjpXkSCMqpwzVVP7IAt3PFce0sm4",
-	"YCZA0bCgtNdsMY8XiuE1udj3MQgzwwxxxTUbci/+Xji31kbmK1Jc37eEzeGci22JCujl0JcC4VM9vOt6",
-	"PvYmdLsb17U1wU7NXLt+IFAv3Ke601wKdk6ErHLUIIGdR9JjXnNtLt2X73A3ar2Je+CtbvmA2616mWKV",
-	"KZprScxS+iTarTUKfR/xQ2AIsNtmwLqGJtUOWlph1BCfhoXyqKloPtktWaHlL/QqgHUM9BL19rGdht/Z",
-	"0NQVnrW/aXZ+TarOxb6zjouzOKveXulXQnu4hO+OYzTL58fknet3wuetVrneB7diO0gPk1tooKzlmgGO",
-	"HzKbAavnCixXg8fs8kvmuO0rzsPy3a/vV17Vv9rklz+zwpzXjvfC8iqH4ota2hvReVqqSg8HORM1YRMs",
-	"p+pgtBDipfYFGoZk24mpGu/2V6SsQDb+8nSd50OxObsOnrNakCBcxUMSzrf93VOS4nadwmNmo+/f2w8s",
-	"288Z2Nb8S8wO5nizgGZxDl28AnBeyE6XYU/JUB8tWjyNt0qy1fsYPvotK2g0t3KoS4wT236fwAJuNF7u",
-	"6bfMtWu4fACtQLov1hr7QFoCrbXEpr6TcsVuCCq+9jfRvmP1GYb/cvIZ5v2l1vtnsEpnsyMFnmZ7q+6R",
-	"LpGsSCWLG4p1gIz8PPfSb7/iCudgygtv6Jo1nm81LrbquO8YyBTZ0LyssANY7HhDc97rEoLXGmflBm0Z",
-	"blRT9PnBNCA7UuBJkHtgpTjTO5Cllw+Bf/XJWm725FL9JDd3m0hlPzCkZsIUE6dMliJjimzp7mCJVNhI",
-	"3amSxtdth8boaNCCNtXMefAdD/ZR94bZmN7YcULGMjVTG5YRmpsllP7JagUTpU8vA5co9KYyrnLWlnLD",
-	"xeK4L3fy0l8o//wZ0dAJ/27TFzEZ2rLjqExFyIMfPlvv8ZG7rF4VWqn3nK6qTZFuwTZuT7D/rI/dxKHo",
-	"YMBOKyrhD4kvIMiNNTazNepKrqYynqCxdQj6ClC8d2VgvlajxzW3/00KT9S+fe9FJ37iwho6FeNiSgwq",
-	"Q65MGvIFXIpogCQgGOEdaCrbTVFrlCrYLiVd896z6zpK3+G5dV/oUZaLqvzDQaKJVW9a43uU495ds1yK",
-	"hb1kovWQmoWXqk7Pv36wfA+Xljs12Kz0hBb8ZPMAToUb7fNQgx6ofSChXoxeWUOlXSq6qxxWZXqSumxD",
-	"c9A3IvVVonHLu4NU6LkGrq160/3cfdPhRFsp2c6o4aoGunUjBRBjPFxqNR3nVt/Yka5RxcP6iW6IUIb5",
-	"81DpZjsHVq/0FyYAJczin6dFwUR2hA5waFRVox7U+vjy4ct/BwAA//8=",
+	"7H17c9w2su9XQc3dW0nuoR5+no30x7mKHxufdRyX5d1U3cj3GCIxM9jhAFwAnPGsy9/9FLoBEByCM6Q0",
+	"Urw5+0cqlkSCQKPR6Mevuz9PcrmspGDC6MnZ50lFFV0ywxT8dDFjwvw8vWS5Ysb+govJ2aSiZj7JJoIu",
+	"2eRsQu0zk2yi2N9rrlgxOTOqZtlE53O2pPalJf30momZmU/Onj7KJksu/I8PsonZVHYUbRQXs8mXL9nk",
+	"ojZzqbjZvHpu3y6YzhWvDJf22+/njFD/wDea8GKSJWfln9k5s4oaw5R9+///enr0PT2afvj89PGXP0xS",
+	"83pWKy1Vd0qCfTL4NyKnxMwZqeiMkWs2lYr52f29ZmrTTC/HsXqo9OTBw/1kes5o8ZrZ+afodKFJybVh",
+	"xTnhRhNdUj1nmlDFyFpxY5gg//vhSzJnzRTbBATCDtrTQbN98SlnMLd/hsm+KtiykoaJfPNntunO9ye6",
+	"sNMjilWMGr/rmi4ZsZNg2pA5VcuSae3nO2e0YKqZcfSJI/uNnuk+ePjH7enGPHtx9P/o0T9Oj74//q+z",
+	"ow//lubb13zJm8O7xYgl/DH+esGmtC7N5OzB6Wlm58KX9XJy9gR+4gJ/asjGhWEzpuBLb2DMpJSA/w3c",
+	"o8Siu6uy39ojmfZ+8w+KTSdnk/910sjAE/yrPsGRYUXwOVmwPnkkZMG+0cR9LjURWQxe/NPHuzYcd/vD",
+	"r37Xjz78n/Smv6mX10z1EQb/uGtGU6mW1EzOJjUX5unjyd69/3ktmNqzIdI+c8sdge/AF9+xklHN/sqU",
+	"hr1IfnLl/npj6m+T9osdSVdSaAZX5Fslr0u2tP/MpTD2Ljz7PKFVVfKcWiY5qfCJf/ubxlkOW60fF77Y",
+	"5rlf5tSQNROGrJUUM0JFQdb2d0aSQgJt3CjhDofLTsmKKcNx3rQs5dpSY5uj/yIML61AE4QKIsuC5LLa",
+	"WCHHDeGalMwQLogUueXpwCcFNezIcDgCWzTLots4cYCoIZrPBCtA+Au2tvIztzOdWhImB8ylECw3qfm/",
+	"l4SKDRzKjFBNplTZ/1kJLQUjxn6PCr1mSpOFkGvdjH8tZcmosB9gQsmyxPGHrZFVMp+nj872cckmJdXm",
+	"kjExfPgl5eW1/PTDxuD+hbf6P+JeebHyyt2QmQknwzsTACHWs31MrWD7iF1XavaK5XLFlOO99hDvmGBr",
+	"Wmqy5mZueY59quxB3eKBIZNXbCUXYzZNc5NerTbU1HhQioLbmdLybXSAUIYkdFN72r7RRK4FyWUtrCad",
+	"kbxe1iU1fMXIVCrgc2SXMCV5/TeWW9J9OprJI/dLKzGO39H1T0xrOsOLqBFjv/oLDhbhGTBi3fiYbHPD",
+	"FkN92J6I1cPtUl5znRAe3LBl+x+7RBlKoC/hE1QpuuksBodKTqSqlFzRsn83prTULNuaZE4FVQmJc8kN",
+	"0ygHZlaWGTLlSptz4D9ZGysqloSWJbG6HYq5sM5RagqoT6/w1QenToHyP2+RI5vUgv+9Zu7Plr+s4Ocz",
+	"hhuwi8DP8altirqXd5E0cRw1F7OSkSWjwlHJis2KKS0FWdINofAuc1fOnG3sNWQYkE2zcsU0MKFVFX6d",
+	"FDUtgUXtoNFUGhJd1AU3z+YsX3T5rGCG8jJ5QJkwXpwMkQxW/x5KxmwiF9E3w62wRV65mDTTSBLZruyF",
+	"MMiEW9dvbpzS0r0szXD5db1JDtHQbZf0GiV6ssmc6vlwEoqggA7ZHjeH1FoqxVZc1vqGhyDoutQu8doe",
+	"NEf7rFl5+IZbZe9uHkQcNmzRkYlZ5E1IUGO4yIwVri7nragZc0vCpZYQFSDYNVnPpWYJxc1qi06zu94Q",
+	"brJYwhJ/V6fYIVds3AxRZdDDX+AJzfFH9snb8pc/Xhw9fPIUtV5Nqvq65DlZsA2olH+TXBAjF0xoUnFB",
+	"eI/OY3CjBisjhqI24oWn5QXHrys0IHHED9k+xrBkxeEaYjZUCjuaYp0falGU7C9VKVFijrhxr+HVvQdV",
+	"5vUSPr89bfd+albP5lTMWJeb8/D79l7SomBFRhRbSquaSkXwySJF+ClnZZHg77fUzLVnCXwIb8SCT6cg",
+	"VMKB74y5fa4XXCRY7mccu3AkSU2uVyFXrCppntKorSKqN9qwpTub8CCh5BJ/ec1m3F7ukhi6YJN93ART",
+	"z7y26Sie3KSy1gaFfkLm7GWMd2zFwVi3IidWUHZK0/BgZGduy+Xd4tiLysSuNTrk0ImPFl0zJpiiXhvY",
+	"Mo0o1yg92YqpDVFMG6kYWPzOpNoMNI1Q4HXloMipEj2f/4kW9ltsvXcGnXFL9Hd2hvxlzsycKeB6a1G2",
+	"7XGOdnrpnaVduxz/9CZpi75YVmZD1nMmeoYHc9+eZyFFci/6bNzEYH2vD2c8WESC5xS7rnlp9jMdPvYl",
+	"m6yYKni+942/useSt0XEhm2uiM9ifJk4p2bYq2hnPCXaB7KZZ1J24MBvFRc5r9DYawuRKv7TbteZf9BS",
+	"117T+1WpZnD/yo5Jvvdjbt1FUhgly7clFQkueikVoQIdBGfAoLQoFNOa6YzMpTZnlVQms0dtPef5HJ/E",
+	"KIiRZWHFtWI0nwfm1qMuoBuqSL1npKuoy5Lnm/4jTwk+YU85F2QqVc4aoxt9c4xojoqjkIbk1iqMr+xI",
+	"EPR6bgZuOG8rRP173sTZEvea9612VWaQEilioNHs72dNeVIlGWMEUmPYsjIxG0SCv8dEzGmt0wRkK+/E",
+	"HuX5elbKugDvUoYymBuypproJS1LwoSsZ3PLw7lcMkJLKWaT0SYoTO1Vz02W/vWCpdcvxYtPc2r1laJH",
+	"u6K6x0AH0ZP6vaz7vImyVnm/o3G/yhx48BIebzkou1uOvLVDKiT+sKbc2H92OPY1NUwRoLwmFVULq5Cw",
+	"ORdFy+6JY0Gdc9ZgBKaTMD1PsGZbA6HcqLh7nlcjRm+m295IZ+UjTXcf5kNY8pFouDNLfnvrI/NQVgwD",
+	"W1VJN0iMgpV8xRSQouA6p6pI2ovZ5DmnMyE116Ok2gipNOWi4GI2nJov8YUkKaV5z/xRHX7lVUrOFF12",
+	"edrFDL1p59lzRHigXi6dYdD526oJSCaMPa6JntMKY1Ph42TGV0ynD1Q2WUu13wnsyPearVjZ4a8mDOrX",
+	"6mnjjgx+ollYtH8x+ZMcyqfTPsN8+O47Az+xi1MlE1t4CpEUS0AGar/TPoYZQ0YOc0xuURFmAm9nYX1p",
+	"inivfRS713P68MnTsz04o2zSuEd6r+Ckx7cV4iipnpOKGrhxLZEM+xSAKpG3YUk/xQM/Pv3+KQQp4l8+",
+	"SKwwwHnuSnr0aC19l7xzroy7xbUsV2MsdUvDgYqlP2XOdWKcIy9t+gRiHuJOanbm5gE3L4m78RiZpwLu",
+	"Fc8tb+VKal3IfHGEMm3OyipDX28trqVcOBOmIFIQLkbYHCUItVECMJtoxkSPhVDIPs1ckkKeg3/AKrGK",
+	"QRyQa7JmZTkZ5HbFubrP76Dua7+mcJ0vQK9RljBTysvktf0jo6WZj4qUNa6YrhVld2MzINaFz4WxUsv6",
+	"UVY7hEECNaCYNXh1j/f8cAbQriDiqk9WzXE1W07l3J4t9CuXdIP/yBlf2X8F1SsjFYMdzpy6bP9GwQfd",
+	"qGTZcEulYilD0ppcEu1qOGxOtoPvIRths3jX5UiDZk4LuU7z1B5j53BGyxaPeplrty7FoK/DOWjzaNul",
+	"uPsb0bPJT3BhIkDYtnuorJcivfgpL9MUm/MeBi25YOmxls5eTm4AWzEfFty9UphR9EIzbt/C3zFdl4n7",
+	"axyGoS/4DhqrJezwqzDejX2XIQjf8IXUEn+Sq0T86Trp8LLXHIATrY18TpZcay5mwS2S0yWzVw3ggISL",
+	"jmpWTlMnV5bFzggPOKU5iFMMB6XHuOwzZfxMx4CmBJ7vA2CsEo7SaVnrORezM+8BXdIN0YaXJZnTFfOu",
+	"CK/+y7JwpDgnhaJc4KtlCZ5T521rHvpGXwkYN3NuVudrLKRg52Hb0EEr2NpT2ZptgHK7EhG6xU/VWtvu",
+	"05OIoqkLfIeY63XBuDi732n7HKx/hP93i92DC8ZhxyyTNWzit7iJIfup9R2MQ2iucMBurrS+YetW8GBE",
+	"3NqHWG8Mw/6/aRy2vUHLETbwO1myNmrsyVjIWBohiNPooVoD2e7R3cbk76D9zRSgiHeBi4NUPCM1/BLR",
+	"xYWSVQX60TDhsmCseglfTAvJFS1rn4tDtKEbbX/FC3LNNIeQHtekFQ2MbhzPF0PzBDKHcB8DZAdsLK94",
+	"j57MyIJtWn4qe3E4yWVQLNHSATzDNj08PU2JHnyyK14gKkXcjR/ofr2Box8jHk9PT5Mj97q8fuQzjPZS",
+	"4SUqZMcwF0J24hkWdt5aEBqIo9MQUgqhTztwhyFOCfCUD8TpOSMh4rdTqrTXbnlCE4oRLakIJS5kuqV+",
+	"8ikD7u7uCylqDMkSXedzQjV5cLrMLNGWUhvy8PG8iZ9xY//Y3q9HD3fEuA+cc9Lc88PTl9oj9+aydDfE",
+	"LaEjry5ZLkUKyXNp7zOSS2EoxJkGoOf7QG/PPKYaNbgt7c6qEgsh16I7ZhTdOtILXh3JCjnpqJL2GeX4",
+	"CNAvPCE7370Gpadisirx+DgnblLngxSU1HF/gZDVYDHKWdAs5lQT/94wT6onaSrq2wfDKCmIAKoKxNcN",
+	"FvZTxVhIgNjyrQvQpgtqqLWyFzu2Zd/ej9gnD4lN4gjtfPI55RBmmGNKo1w57AsoVnCUG3oP94b1O3TS",
+	"zoIALwAGQreBRxAkALfBgN3eUmunkIIXQE/czsyKNoCCc+3ykSCPow8T2eNvQh0lkVwrBTtzFwNsYEau",
+	"a0OEJEu2vIZlrCOFfCUNinopjqJ/sx5VXOT7aOWkwBigRXQZDnAXwrIjGA1SKHkNAZL5h1KmkPKQwjAm",
+	"++hmARCOUSIYoH+O79JYzWs/9UGCxWcEdPkhI0tZPDi1jKcfnKbYrOAznpLdDm6pmeK0TH52FB3nLGWb",
+	"22MipLF2IebLgR8AlVwqiKUINXbuVhlFJ7ORZCaJjJViP8JclkWfj3Qua1Wm8pOtdmDcmfR+CEjns2+c",
+	"kyn/xAo8puCdh+0aCCMUL6Xz7m0rK96VGMA9cJ3EM49xfHQEu7rcjYS/XhsqCu31+9TetsSmHmOMWaq8",
+	"tu+kDnnJpolLD9lfk6mSSyLYJ+PDb0wMvVBLdKveLlXPBaq6xgSwt6MRcsiSbsg1c1wycI5W09PjQvG6",
+	"VgmmuYSJOHrBSagrSzIg3dr+XFFtuRfuTTo1ACNzGNQzTD6yCwC/0DVjwnM7MkTrOAkGIw6NECuasl/b",
+	"TOdAMKCK4W3P8gUB4bM3VhSyxfE8ZW3ZmnnsP/CZp3jg4ZTo3YGcHI1JLrim12ULGZUwiw/k7djp72k5",
+	"MGL4aZjiTlocwi/VhpPezDm1IyjQg6bcFbVSSqox84dvvzIpN7jlQMvPNwjYGG56ghZG0Zy9SnkaSi3t",
+	"9WCaqgmlnCVj7S7ks6WbGVPps5OTEGk+LtjKJ9jrk6v69PRRbkkK/9qf2eBQZriSsNoMd2XHPr4yqb3c",
+	"sWXBcthe0X9e/vyGuL8SLtx1cS2LDSjWQCi6ZNaEoCQU59m7MDeVniVUUo/2kY7O7QHY0LZD4KHPgt1Z",
+	"2yORE+RGSy0ouqhHg1GS6qFzUoGsHWybgnKre0Ld3GwHMYTTFOQ0ti12pgtE6n8K3u3LDySX5CIeXDjX",
+	"ITAZzBiv2VHX/1SqKePJ4gsXzjWlJVlSsXGD29+Atom+YbTSt7B3AxVBnfqqV7usjluWmdMWyhKT7PXg",
+	"0aeDVVLFpnVyKs5GnjGjwUiVCpF+DgxtMNCSyuWSyqQHdH4UdP5qyl2xj6ksS7nWkY7jHDhCDveo1NuB",
+	"v6GWoN82X3TAsX/Yo5hL+g/tAW7n2OK8+f0M77uCMmODRwdVtke4t+HDycUE0NuIZTRIuVuJazdMeloh",
+	"r6lLK/AJ+uQyqUJu2TkyO0TMUf//aI2Fj56Ujvk7XvUx8KGQCuG9SNc0X9QVoGHViq+kSrqP0rjUNy4N",
+	"GuChKHB91FYTl9pFHJB0YB6OKNinwTbhIBgLQH49qt5NBj/jRkjvX9lzyRbFqGxyrB8x/g2VvsghxSyN",
+	"woCZ9ThPXH2+dNTQ4cPh0NqNW1NhWIE5kOiyCeX9eqCr3clUlt4AAzNSLixLWD5Lj3DJyml3lFfGDxIQ",
+	"I3C5OJzElPKyJ1tqLAanWWgifgCJoD5Py0iiatHn5pnyURYhcthLXqaB4N43t00VTTBPl3gzeURadqq+",
+	"36vnXjtZsA0yQahQFXD79jfU1IqBI6/H2d0HPg4elISyiAl/jqqZdxwinmXU2rShqdR4pxIqqz/U5tyJ",
+	"Kld+CbN8tWHVzgoFA3YxylRiENLvV21A+NvH7FkbLBcH+9mbgK87Bg2uxQmPzMkwz7CNw8V7ZaIDEc7n",
+	"DiF54S7ekZfwkgo+ZSkm9385/puWIiPXG4OlpLpB+qdPnjx6uhelEbh3z6eOrUKi+WwbX/D4j+P0grCy",
+	"+NO7CHizmk9j5ZxiMy5FqrRJWaI0weMPVV1d9mrLuw0MrA9ZImpAVaiu//Wuvzm8slQswzuagjV9u7SG",
+	"kK4LESvmy7wOCNFjSk2PgP0HG1QmbxsYh0O6ATKc8Y51HsKE8YrVLcwXHOEtZ/lY88Xa4i1CJSTK99+f",
+	"PmmXzX2cAplOp5qZJNGDVXO6dwPcKBlObMdi79vK6Z+HNd0PxAMAv0xc5f0Xw0XwLaCKklZEguY+iA87",
+	"Np13hUVSfC8zXuayYqO351/ieKA47iW7Q2EN9YO2Kqmm47TjCpWqWogkivmvsVGlaqguyBr3GCqBPeUQ",
+	"7hhyftGeQRZKelsNOqCjoG7FMXFY6Njfhm45KjYYs5c+0Rde3zBzTGqh6wp9fPbFK8E1kWXhsZHuiOkM",
+	"Y4ma1NVM0QItvbn9nRQ5OyYIh4nQBWiYHrdQ6XmtFHrnmiz5KTO5Q6qvmOJThzhysfJgOWLl0CNnmEaT",
+	"3oWjwTns2XCkH9o155iz66KyYRUQ8eBGe9PE/gXt3dQer+cDslgcvN17K+N6qJ5Pw/x31Q1o2TSRp6iG",
+	"Mmke9o85cq5mVDYJcw8F3HRdMaUZmhrW3ioUXYskUd9BVv/YkqdSTLlapmrsuhoBBGqtTIlUlve4hjqf",
+	"adt9x1056HZsEsu2ZNFd+X+6fhR36aWiBf6Id1ErcfGSCoJlrDgnmG/uCkcNAjDtLz8LkSBff3aUaT/W",
+	"zmkXGRsy/aVcjfDcYGG5dAZHEwjsAlVGFQmtlFzK/iAJd0XRAUzCt5xCVvJQSOEdxnJ+48fdOWNBMcPc",
+	"Kcigzp+yJeBaZbtCrdOOnwN2IHJ3hOW5Q/Jhxwn+IUR+bx0RjrNNhxXU66ii7g/ZrmKR/vXDGGdNbb+7",
+	"qfDS3uDocok2KdwpN7pKHLI2gGQ5WwObeChiyxHmZW02ocWS945Ygo4wMlR2U0BAh2Z7c5YOUHyi68Ff",
+	"0oLFCAFXCrM3CWpAShLfykfq86PvSqr66RCJVGksq1fh4jydlMI+RHwnXe0vuZgxVSnepLCDz70nx2l4",
+	"ddSQiZVKhe+P3TeR9pwKq9nXmnmv/14jJW1ccGEHOYuGRkwvmAjON33eb1VoaS2Ic+KmfYYJxNHczj2s",
+	"YsE2Z+0cKiOvBG2CGM0MCsnwE6CCULFxSAUtAatSa0OuGdHMQPnPc89N7h8wz2g5ieleCXtGFCQ4+IqH",
+	"XBNXIpFUJRUMNawa42BwQQtnEwElr8Qer/+NQQu9CWH+usQy4WkHJ4qeQ1wtTojd3O0X5R52E7oSiVbf",
+	"Rjlcn0+zpw+/+L989x/d1Kt2Nb5mB+L0xQQMHFOLwZarynoGuPOCUJLLUooYqR3h2uC5ttPx309bS/gW",
+	"nzn77j+2F4NLeXCLpbynajbuMsmbQsepumdeovXH3nzi4XmnaA5iEImey7UObcV2lAvZqlgdCpV3wpaX",
+	"NfANPvFntnklpjKR7plq3dKXnvrz1B7uCIHUIxNkX02SGbdkZEWyy1pUgx38fVtLa77VjNOy3XwfFIC9",
+	"zdknWrCcL9O5ATvCYT+vmCJuwzP3RVf9OCSP7iWiEzE7a3oNuUMT2bUaLk4oDKuBnT3BQMplCKuXqnWF",
+	"dypvbsscz+Bx6cZ4s6IV9QsmPFf6MGLSHdKUFk6XqVj6D76O7rajWLEpU2AQIr10i2A3r6mA89jlGY+s",
+	"5A5N7rrMR79LtK8gxaiSEanl9pRJ7itIe089H8Y0tuKGWCPI9MA7evTIC1eOyrIYqmi4e8HLOjTHZjec",
+	"N7BE/xTrER6MVHJiqnXE9aZ/sw+hFSHX3Fwpeq9o3hcBGTELO0pP46pxxqQdvGSmF0jlbxS9hhvMiqk6",
+	"rjUXWYFzWQ1fwY+y2gF42tPxgW18YdAwfff5nb1DIqrdID3f3dtoYzEmsBus/SrgAnxC93B8wL7y3H1B",
+	"r13F9EbHw/SCrX/qadLhu8XlpcwXpGTaWYWYG9PU0Q7THbRso2qR03RzxAZIbsCiAwONQBfYc4zHQVCg",
+	"BW3sKwroVYMwux6WEHqKuvIIV5GR+/ow6DktS2gVsYVWeHwDf9Jfmw4KPfXa7TmgiuumajAk0H+Dtqr2",
+	"IMBtnlesj8nmtDRsf/qwb4DsbfStwgY7y1NG2OFuCYhQVcY7s5oFIhSHLOnfoDFKYL9zchobcD5sMdoO",
+	"91BjR54U2/wylxfLV33Bo7F9YX7DjMVmwsllOsftaKDb4YAsUBgor+1GX9p1OiWNUZW276FTQmiKJNWS",
+	"fCoW/4Wpd7zAxDv3I+rXIRcPyAinAAcPU5kbU2GjW26N0s5H/yRXTAntNPksdMYQhSuGkvlsGF8cDg20",
+	"inKlQ3EKbep8cXwlrgRevLk9O9c1lCIpzZwIxgpNKMHZuXV++9H1B/oHBFnOyA/4V7vm4+Pjj98dkwux",
+	"uRKhfwgkJihGC5+54NC1Wi4ZHmr/HcshWZSPBYKELGk+54JhLrE+vhIX5O3Pl++hU5NdF/m41Tr841nT",
+	"iTyk9EMvcmsqW0KEX7gGxZCddCXCEXbnGwKcDx9DjQCNvdpcqRD/HvoWqf15WvLcHJMLb3NydFmIKyHt",
+	"VS5FuTlrdUinSG8nuqEPD8b+o+GuxAtIbYXrPm6bTL599/IZ+f7xk3//znWJtdS6Lhn5aFnoo3Mxfcxl",
+	"wT4eX4lf0OhN9600c8YVNmjFvckc6tmRwUhCsdYIaXZ1Th3FsJE7+fgs+G2CpDkj2ObyY8RkcF/5wjcs",
+	"8N0x+cVxJdRD5po40MZZUzMH92YJ+65rFXAoVwL7GAVyWqUp6I8onzN7XwBc2X4JbvXgNbYE5II8JDoj",
+	"1wyyQIiQVwJLkNinyDXDVjPgPDEub9GvIsRXLYUKamjW8B1S50pE5Lk0tHQ7tJ5vzu1+u9wY7X3aUBAO",
+	"oS++FCMwvnsQFslEAfiuj7WgK8pLu/sfybdPTh99BwQIL5KfRfcV2E54/PF3V8Jyg1TAFMEHDtUDCoDX",
+	"dJr5t49V5wASw8pSIwan5DkTiDpwHcgvKkvIo4fHp5NsUqsySmNer9fHFP58LNXsxL2rT16/evbizeUL",
+	"eKdJtJ4Emrbd6JEH+2zy4PgUX5IVE1BGavLo+PT4EcBRzBxk+0ljCzm/JwYCuRSvisnZxFpxF77uTavZ",
+	"+cPT0x2Nzsc1OG/aCydanF9YfkMpf73BzvrwzJTW/Z2xwlSj5ulRq4bJC+cQjO+PpoltCO24u63pZWvo",
+	"TIO+m+dM68kHO6qj4clnO7cvvaT8E0NKAvld8rYdK72A5pETLCj44a7pn6J9sBEOQHJ7FoPHcS8ZT6Ap",
+	"PSh9MoV1tfpXqJ9jD3q5Ieu5dH3d4MwLGe6s0LQesIaQf23/k8ch8u136cJ+9jb7lO19LpIZf2ab32hn",
+	"L1zP/9vv62uIDEJZXU9o39uMcJEBWjHzNw0lBeBYBzBAIXODaAp3nLYc3tTpC64CH36wlHJBhFyfw43P",
+	"PtElx951uPNgy1jrPIArZ3xlTacZRZ8w6GZWkZGi0MfkVaO0OTvsmLyg+Zy4jiigtOhO4Aan7nQba7Ob",
+	"0M+sy3EvYJLsa5UNTXOgHvmA+eoHYKRfsDCg20lLYR28HnZfcfu8psOhKoOwuuMwfprKENobIlG8UoYM",
+	"UlegmEEXf19Ai/n2GueRXWG1I+1KszqcK10wERSaBatMlwdewtz+B4gdu1BpDBMH4Jc/8RUUiVqj4usK",
+	"YYOlAe2kx9w2+Mpg5oA8UxQ9XAo0UvIS0aEc/CdMI5ThekMoFA9vGkWDRdTlgXcwhf8BPPDOdfs+hBZX",
+	"BIHxjSaKz+Zw8HTF6KJ34+uCm90KLzzR2YNkcn/A69rf/b3GFrhO3Udvmvd2UOQqt2Dnyem6VffuoUMZ",
+	"DnjyNV9yc8ebHDrhJzbaVZc9yNUgfdNuOO4ZgIMi8oedhq2LNvoEUhw2vfv9V/iz3/G7pdMzqGOZIFTc",
+	"CVmxXCpQTdZz52O8JfGeyWVVG/TTbhehpYKte8gXAVuSCtiFXiAqJaohS+ZyjSYUVeCJU+QR0b5KdVfm",
+	"/YmZZwFecGfE95/oUWDcQn0yf7dIsWbYj+/2WxF9LgO/CVItWJ9RO9xoV1y4vbUtJ1v9zXdcW4DdPSYv",
+	"wYcEBq1iDHLs9TGx1rVRtQaFCmtVyjWRApw9ARqo+Uxg8tJ7Hxey+nVQp7s7+wObcfFOGo9HH3ef7b+n",
+	"HhzwaIam713++IkWhziCP9GFRwt/MiRnyvCpnS0jNHx9+H6ffA5vfcE9TweV491/7esqZL4KdoTOoq0p",
+	"oaXsg0wpRWUpV+wimvi4zQ1vvnp+GJ3lcbI8imvmAszNirCeA6kd0EgRz43Yol/YnAZ3FwqA3XCXTwDr",
+	"7yDF+486Btdhu+HEwmFtUOZopTjCJFwg7ltf0Q6f3s9pf+V260Bekd0HHj61jx9c+am+O7jZ9HN0zlPn",
+	"5wZkkL3MrSEr2YopOOiAKJjykoFrn+aG+F+6D56RBWMVGNd8wQi9EhXVei1VgUYPeEYfPYRaI64f/ZyR",
+	"LXimYtqck49546N2NyyuhhwdoVL20UW2CDfoMe8oBz/46lsj+EHmhpkjbRTDdr8NXzTQTO5SaLYjokn9",
+	"wNLrnOSQLDlF6dkEZigv7V0Iv1m7hLzb6wig+rkoYIg4LNgm4BMbECrexK5hy05eAl3j5LP93+Br44K4",
+	"UNAcOAuqKYLOjXIFaMCxliFoMdrISp/H/RcUy41U0OlfTq0YrDXbe7m8cd1RxhnBsmD3cKX4bgMHvFDe",
+	"W/UAe8L4pNxok/ftq4lgNfvvhl9ckxgKoZRsS+UFwI82rvZ2QVMOSw/jwSaKes6rw+h3EGD7QWJTiIMI",
+	"+wA4+tJGZrhiDXd2ybj2kklLT8KJ0tCs4lDO98YC8yCoJMMUjBYl9I/fHfBr+szr7s6mHB0+V2agR3mr",
+	"jT04PZLDBphxGDdGuDx5moC0pEfynsBbD4RoyPQwUAgrMc4/kz+n2Zs+p459gjguCh2nEEeBgJsDcPVz",
+	"7J/LfXI8oqXBnTCTMuZvBPZ0+fvkMy92hmKbhY4WXs2r9ra5n93o002KZjcOFKKNRvTdexyUaijZT1xr",
+	"49GhFmyRHDVTmElm1ZvuFfQcv3CwTcy+lhvLVbIadF89vCc+s3o/+grW1m68Zli6+kABHA7KBgZu4B4p",
+	"iAM0DmU3FcqjDIMKxFVPvpXixac5RReBXvDqO4jOIOe7EiopJdV+8ffIfUDJfwLuO49gktcM423KF7YB",
+	"pVY0XdiJVHb/XZj/cPcTuMnskNkWLIw320VQY0hysrsvdzrYaVlugxxAdzwmcSfgQkZt2MAst/pK1NeJ",
+	"zpizKrhy8CY+g0BAyadpHT9nL1YO+LUzEAb+JXuYuJjZ1YaquIBMoznCyWvDXAOofrWqzXI71azdwOa7",
+	"vJMxpyjBqD/KKrheULhYgvODwNVeAqQZ20chqtlKMOGLEitZz3y93rmsIn5zLOb4zQMWdqv/L5rHxsq1",
+	"e9BQw+x6o47N9G9P+Atfx42V2keFApC41g5wRE3mUye2A5LtAx+m5m8uLcvVYNhB4h6C98OKR+9XePOf",
+	"VglKOGreQGGo2+/9Jd34OGCD9QE3KrYXkwgy6d1tzCXYZYT8iE/c4WlxX0haDy65DJvZI/rchSIV1K/6",
+	"kk2enD6616k4WDrM6HYeEpfGMjn79UMbSOAj7dEn8XuoUlihCtkJ6+AnA9BOn08F81BOSlfiwR/jbakq",
+	"zA++edFdnBgc/C9QgfDenV1cmHdM2y1KOrxcVsJU1qI4J3IRml3CRgBaqi6t1Rcq7B0C8wDt9yjBymBh",
+	"M/ELANyMjy1uot9Rn+ix+5Z82zx2h8Rtd6/rQcc3Mz4gQv5tt7V007gGO2d34FXZAP/zBRZ7wayMT1wb",
+	"vZX507nlnkHmedN67yt1Nr9h66g94JAzeDgMA5Ko2Pr+VrNyfAbFHAIRfaYWYLQPoS0VhVWP/CwwDhQ+",
+	"Bbox18FKAUQsdlCx2lUfXq/h7oAMx36Pg+IdKdeRffnm7PQ1Yi13bvxz3x7zQIDLZoO/0QS3CncaDrY2",
+	"VrzHIei+jYVew7uF7Dt85A4p1zQf6xGuOMumJUGoHSPB4a2wk+ztSetK0SqXhrjGQJF2gEefiNSCirmG",
+	"sMlbDMdp4M1Nv6YhPrKXiKNuUu64JnNWFmDbC3kti43LtFn7+91NFsBDmF1hJGDfEQcdnsMuvlci3cbX",
+	"PgZUdT29oHYWK0jJmVW7rREs2KckXMDX4Hd1GO/xUN+BBRT3oLtnfa7VRS+F3nYt627P8j9CwUHHZtD0",
+	"HBGF2CYvs8rMRtaKrKUqevmcNb28+8WIf+guBUnUBKRHlLgzjDH3FoD5MKgRT4tWP81Gci1YZXzFlMZg",
+	"9W2k9yhvgFpCDBD0RYIcB3d+uUODNG2wsJollJb3be29QzBUfET5sWAbfe79mggLuhLc5dlGiBeXps2x",
+	"+kVONbOqpMsp38rRQunDylK7lHqccVQ4JiU/LoriXehu8VVqmNsNpe5ZyWzJoy3uhpZZt+diQA3DfQCf",
+	"agKQvtsIgoxChb4kI8di4eSzy4feGQy+6b6791xl3LtV8dotZnpz8XbRzf5Ce9fOAULF7mt428/lmkyp",
+	"ctUHucEuLCAl3GzG7NaJq9CwT8d3FaqbggHrqNVjA3bCuu9YCQTayvjmdtudC7cA7rrO56EFxQ60O9Z9",
+	"YIfio+xrkzi+A9s9qyK7JI7vHHEgNQQ5xDJBkD6j+BWumJPP2DPsyz62dbcpNOnSWHTiycPHD//4RwTW",
+	"ZlCLZuqavpdUO40aThOaVvY+VAVTmOjc6OiKEVpC+xFEVDTKNp6GpsliAriLsFOuEZfLoG6NKxji0fRz",
+	"FmTKNzpztZ9KRq6t5MZ8otTl+rY2rcZkBzghEEesKPjPPWDMd2zrjyTGpZBPj76nR9MPn58+/vKHyU2g",
+	"W/d7CpFyX88R/PEwhu8lc+kUAJWv7CKxSNAWpnn/Gax88+YBNm7mDmEW7hAojOswstiRBVn+ms1qb5jY",
+	"6yIkRQHLd++Ct3YWv9ebYExo7l6Y8C02VjrALQAQdn/Zj+M7bEZzS13lvSTTWkFQpKOunDfhKLHJrLrS",
+	"6C8JDsT5/F55ELsJfkUs6HsRHSDPmRdM3JALFdP18rZMGIOKHOrWQGFamhJ17+CT/5J198RoSO6DIC/B",
+	"2ebK57k+8jfhOd9saDjXwaUbXbWvvE0a9zr3gXiv1nZa7keV3aDgG7iMfTM5rCa3tP/ssqyvsvkvpr0n",
+	"pv0l9KM6WJ6U93K41pS97Iq9tPa5hv1TYznhq8rbaLU5S9dcwWVupWwUcUu2A7ig51xDtp9v1OGqtPaA",
+	"44Inf5Dv2Y7v8BxckxIDQzDkOWFNsdCSA5jbCzdpn4NKnt5WTSpMlbRnJ3SU+yr9vzjN+0cXRC34UspP",
+	"FeoeReUrXElql5rmEJNOQh+omIb7dIPykdOGn0M1D2tURq0Ce4JI7nScuJ56u2o4whMRq9z5me539jbt",
+	"CA8SPdrqfrqfWp+xy+Qe3/oNDxXGIe9HbN4DidFhPpQPPWVv7Afn9ghEghPbgHrsHc/noZIz9ItnzKUG",
+	"tzulwpm+EuFQYyFD7QoSZ60ug74lq1XuQhPKqJFA40/3jNY41FPhOO9SvyX7fDUK2m/nRO/n8Vf+qB9A",
+	"GgNW1kM4byNNTppusn1CJYBpv16R4qbYl7d5YL2ruffAdXoDQVPw6bSX5M/5dHqIk9gvYa2Chm0nMF7Y",
+	"eLy4aduDVl61tQxAFUrfRLLplJvKNJoq2c4o73asWHLBl/Vycnaa6F5xt6VWp9MkctPBG643YZ8PVm61",
+	"2QAHohjBMuP8njv8lL+NiP89yFt3W3c71ze+khEbqqJezgMNMgfm5V7bXoe5+H4WUWVWdwO62kJig6UD",
+	"E35FN4/fz+UfumR/habbAU0x07mKBGFUlZypSO2DLNzhXHlIJ+OMmQBFwwLlXrPFPF4ohtfmYt8XI8wM",
+	"M8QV12yXe/H3wrlRW6KvSHF9vyVsDudc3JaogF4OfU4QPtXDu66HaG9Ct7txXZsc7PzNtesvA/XCfao7",
+	"LaVg50TIJkcNEth5Ij3mNdfm0n35Dncj6nXdA291ywfcbtMbF6tM0VJLYubSJ9GurVHo+9IfAkOA3VsD",
+	"1jU0PXfQ0gajhvg0LJRHTUPz0W7JBi1/oRcBrGOgN623j+00/M6GJsHwrP1Nu5Nw1nTC9p2aXJzFWfX2",
+	"Sr8S2sMlfLclo1k5PSbvXP8cPt1qvex9cAu2gfQwuYaG3FouGeD4IbMZsHquwHIzeMouv2SO277iPCzf",
+	"Tf1+5VX81Ta//JlV5jw63jPLqxyKL2ppb0TnaWkqPRzkTETCJlhOzcHYQojX2hdo2CXbTkzTyLm/ImUD",
+	"svGXJzeu/qQrNmfXwUsWBQnCVbxLwvk20ntKUtyu83zKbPT9oPuBZfs5A9vkf0nZwRxvFtAszqErXADO",
+	"C9npWu0pGeqjJYun8a2SbHFfzEe/ZQWN9lbu6jrkxLbfJ7CAW428e/p3c+0aeB9AK5Dui1GjKEhLoFGL",
+	"deo7czfshqDia38T7TtWn2H4LyefYd5fol5SO6t0tjtSuOYzCgqR7JIuiaxIJasbinWAjPw89dJvv+IK",
+	"52DMC2/okrWe32qEbdVx34GSKbKiZd1gB7DY8YqWvNclBK+1zsoN2jLcqKbo84NpQHakwJMg98BKcaZ3",
+	"IEsvHwL/6pOlXO3JpfpJru42kcp+YJeaCVPMnDJZi4IpsqabgyVSYWN+p0oaX7cdGu2jQQvaVDvnwXc8",
+	"2EfdG2ZjemPHCRnL1EytWEFoaeZQ+qeICiZKn14GLlHodWZc5aw15YaL2XFf7uSlv1D++TOiLRfdcfoi",
+	"JkNbdhyUqQh58LvP1nt85C6rV4XW/D2nq2lTpLdgG7cn2H/GY7dxKDoYsOOKSvhD4gsIcmONzWLpurlh",
+	"TWU8QUPrEPQVoHjvysB8rUYPzu+3KTwRffvei078xIU1dBrGxZQYVIZcmTTkC7gU0QDJQDDCO9CkuJui",
+	"1ipVsJ5LuuS9Z9d1KL/Dc+u+0KMsV035h4NEE5tex8b3vMe9u2alFDN7ySTrIbULLzWdw3/9YPkeLi13",
+	"arD57Qmt+MnqAZwKN9rnXQ16oPaBxKaLC2uobJeK7iqHTZmeLJZtaA76xra+SjRueXeQBj3XwrU1b7qf",
+	"u286nOhWSrYzariKQLdupABiTIdLrabj3OorO9I1qnhYP9ENEcowf95VutnOgcWV/sIEoIRZ+vO0qpgo",
+	"jtABDo2qIupBrY8vH778dwAAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // Windows has no zone files, and a small machine none either
 )
 
 // Set by the linker: the version, and the minisign public keys of who may sign releases, with

@@ -113,7 +113,7 @@ func (p *program) commands() *cobra.Command {
 	root.SetHelpCommand(p.helpCommand())
 	root.AddCommand(
 		p.runCommand(), p.enrollCommand(), p.serviceCommand(), p.uninstallCommand(),
-		p.statusCommand(), p.doctorCommand(), p.pageCommand(),
+		p.statusCommand(), p.doctorCommand(), p.pageCommand(), p.tailCommand(), p.bundleCommand(),
 		p.queueCommand(), p.callsCommand(), p.documentsCommand(), p.numbersCommand(), p.pluginsCommand(),
 		p.configCommand(), p.reloadCommand(),
 		p.upgradeCommand(), p.rollbackCommand(), p.versionsCommand(), p.versionCommand(),
@@ -216,6 +216,7 @@ func (p *program) read() (agent.Config, *settings.Values, string, error) {
 		cfg.Data = p.under(cfg.Data)
 	}
 	cfg.Version, cfg.Keys = version, strings.FieldsFunc(releaseKeys, func(r rune) bool { return r == ',' || r == ' ' })
+	cfg.File = sources.File
 	return cfg, values, sources.File, err
 }
 

@@ -51,7 +51,12 @@ func (p *program) serve(ctx context.Context, start versions.Start) error {
 		return err
 	}
 	cfg.Level, cfg.Start = new(slog.LevelVar), start
-	cfg.Logger = cfg.NewLogger(p.err)
+	log, kept, err := cfg.KeepLog(cfg.NewLogger(p.err))
+	if err != nil {
+		return err
+	}
+	defer kept.Close()
+	cfg.Logger = log
 	cfg.Reread = func() (agent.Config, error) { return p.loadWhole() }
 	var opened atomic.Pointer[agent.Agent]
 	ready := make(chan struct{})

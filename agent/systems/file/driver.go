@@ -134,6 +134,10 @@ func (d *Driver) Examine(ctx context.Context) []systems.Finding {
 		return []systems.Finding{f}
 	}
 	defer root.Close()
+	if err := writable(d.spec.Directory); err != nil {
+		f.Seen, f.Todo = err.Error(), "let the user that runs the agent write there: it makes its folders in it, and moves files between them"
+		return []systems.Finding{f}
+	}
 	f.OK, f.Seen = true, "exists"
 	findings := []systems.Finding{f}
 	for _, folder := range []string{d.drop, WorkFolder, ProcessedFolder, RejectedFolder, d.out} {
@@ -154,6 +158,10 @@ func examineFolder(root *os.Root, folder string) systems.Finding {
 		f.OK, f.Seen, f.Todo = false, err.Error(), "let the user that runs the agent read and write it"
 	default:
 		f.Seen = fmt.Sprintf("%d files", len(entries))
+		if err := writable(filepath.Join(root.Name(), filepath.FromSlash(folder))); err != nil {
+			f.OK, f.Seen, f.Todo = false, err.Error(), "let the user that runs the agent write there: files are moved out of it or written into it"
+			return f
+		}
 		if folder == RejectedFolder && len(entries) > 0 {
 			f.Todo = "read the .error.txt files, correct the files, drop them again"
 		}

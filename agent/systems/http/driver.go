@@ -114,8 +114,18 @@ func (d *Driver) Examine(ctx context.Context) []systems.Finding {
 		if u, err := exchange.ParseURL(o.TokenURL); err == nil && u.Host != d.base.Host {
 			findings = append(findings, d.client.Examine(ctx, u)...)
 		}
+		findings = append(findings, d.examineLogin(ctx))
 	}
 	return findings
+}
+
+// examineLogin fetches a token, the one login that has no effect at the system itself.
+func (d *Driver) examineLogin(ctx context.Context) systems.Finding {
+	f := systems.Finding{Name: "login", OK: true, Seen: "the token server gives a token to " + d.spec.Auth.OAuth2.ClientID}
+	if _, _, err := d.auth.header(ctx, true); err != nil {
+		f.OK, f.Seen, f.Todo = false, err.Error(), "see the answer: tokenURL, clientID, clientSecret and scopes of the System document"
+	}
+	return f
 }
 
 // Close lets idle connections go.

@@ -116,7 +116,7 @@ func (a *app) agentsCommand() *cobra.Command {
 		}
 		return a.show(out, func(w io.Writer) { writeAgents(w, out.Items) })
 	})
-	cmd := &cobra.Command{Use: "agents", Short: "List, show, revoke, allow and forget agents", Args: cobra.NoArgs, RunE: list}
+	cmd := &cobra.Command{Use: "agents", Short: "List, show, examine, revoke, allow and forget agents", Args: cobra.NoArgs, RunE: list}
 	show := &cobra.Command{
 		Use: "show NAME", Short: "Show one agent and what it says of itself", Args: cobra.ExactArgs(1),
 		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
@@ -128,7 +128,7 @@ func (a *app) agentsCommand() *cobra.Command {
 		}),
 	}
 	cmd.AddCommand(
-		&cobra.Command{Use: "list", Short: "List agents", Args: cobra.NoArgs, RunE: list}, show,
+		&cobra.Command{Use: "list", Short: "List agents", Args: cobra.NoArgs, RunE: list}, show, a.agentDoctorCommand(),
 		a.changeAgent("revoke", "End an agent's right to speak", "",
 			"is revoked; it comes back by a new join token only"),
 		a.changeAgent("allow", "Let an old copy of an agent in, once, within a day", `

@@ -39,7 +39,11 @@ whole, and logged.`,
 			return err
 		}
 		config.Level = new(slog.LevelVar)
-		log := config.NewLogger(a.stderr)
+		log, kept, err := config.KeepLog(config.NewLogger(a.stderr))
+		if err != nil {
+			return err
+		}
+		defer kept.Close()
 		again := func() (controlplane.Config, error) { return a.serverConfig(file, cmd.Flags()) }
 		return a.serve(ctx, config, log, func(node *controlplane.ControlPlane) func() { return reloadOnHangup(node, again, log) })
 	})

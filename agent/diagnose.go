@@ -1,0 +1,69 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/crossdock/crossdock/agent/doctor"
+)
+
+const (
+	// diagnosisAge is how old a report may be to be given again: who asks often gets no more
+	// probes than this.
+	diagnosisAge = 5 * time.Second
+	// diagnosisTime bounds one examination, below what callers wait for it.
+	diagnosisTime = 40 * time.Second
+)
+
+// diagnosis examines the running agent, for one who asks at a time.
+type diagnosis struct {
+	turn chan struct{} // held by who examines; guards last
+	last doctor.Report
+}
+
+func newDiagnosis() *diagnosis { return &diagnosis{turn: make(chan struct{}, 1)} }
+
+// Diagnose examines the agent from inside: with its own user, environment and secrets.
+func (a *Agent) Diagnose(ctx context.Context) (doctor.Report, error) {
+	return a.diagnosis.report(ctx, func(ctx context.Context) doctor.Report {
+		found := Found{Running: true, Config: a.cfg.File}
+		findings := append(Examine(ctx, a.cfg, found), ExamineStatus(a.Status())...)
+		return a.reportOf(findings)
+	})
+}
+
+func (a *Agent) reportOf(findings []doctor.Finding) doctor.Report {
+	r := doctor.NewReport(a.cfg.Version, time.Now(), findings)
+	r.Agent, r.Site = a.identity.Agent, a.identity.Site
+	return r
+}
+
+func (d *diagnosis) report(ctx context.Context, examine func(ctx context.Context) doctor.Report) (doctor.Report, error) {
+	select {
+	case d.turn <- struct{}{}:
+		defer func() { <-d.turn }()
+	case <-ctx.Done():
+		return doctor.Report{}, ctx.Err()
+	}
+	if time.Since(d.last.At) < diagnosisAge {
+		return d.last, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, diagnosisTime)
+	defer cancel()
+	r := examine(ctx)
+	if err := ctx.Err(); err != nil {
+		return r, err // findings of an examination that was broken off would lie
+	}
+	d.last = r
+	return r, nil
+}
+
+// diagnoseFar answers the control plane.
+func (a *Agent) diagnoseFar(ctx context.Context) ([]byte, error) {
+	r, err := a.Diagnose(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(r)
+}
