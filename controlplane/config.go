@@ -93,8 +93,8 @@ type LogConfig struct {
 	Keep    int    `yaml:"keep" doc:"files that were rotated away"`
 }
 
-func (l LogConfig) kept() logfile.Config {
-	return logfile.Config{File: l.File, MaxSize: l.MaxSize, Keep: l.Keep}
+func (c LogConfig) kept() logfile.Config {
+	return logfile.Config{File: c.File, MaxSize: c.MaxSize, Keep: c.Keep}
 }
 
 // KeepLog has a logger write to the configured file too. What it gives is closed at the end.

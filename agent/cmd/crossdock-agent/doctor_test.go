@@ -79,7 +79,7 @@ func TestHelpGivesRunbooks(t *testing.T) {
 			t.Errorf("%v: %d %s %s", args, code, out, said)
 		}
 	}
-	if code, _, said := command(t, "help", "nothing"); code != exitUsage || !strings.Contains(said, `no topic "nothing"`) {
+	if code, _, said := command(t, "help", "nothing"); code != exitUsage || !strings.Contains(said, `topic "nothing"`) {
 		t.Errorf("%d %s", code, said)
 	}
 }
