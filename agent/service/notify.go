@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -164,12 +165,13 @@ func oneLine(text string) string {
 // Reload tells the service manager that the configuration is read again while do works, and
 // that all is ready again however that ended: what was in force before goes on.
 func Reload(do func() error) error {
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec()); err != nil {
-		return fmt.Errorf("tell the service manager of a reload: %w", err)
-	}
+	_, told := daemon.SdNotify(false, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
 	err := do()
-	if _, told := daemon.SdNotify(false, daemon.SdNotifyReady); told != nil && err == nil {
-		err = fmt.Errorf("tell the service manager that the reload is done: %w", told)
+	if told == nil {
+		_, told = daemon.SdNotify(false, daemon.SdNotifyReady)
 	}
-	return err
+	if told != nil {
+		told = fmt.Errorf("tell the service manager of a reload: %w", told)
+	}
+	return errors.Join(err, told)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/service"
 )
 
 func (p *program) configCommand() *cobra.Command {
@@ -105,7 +106,10 @@ func reloadOnHangup(a *agent.Agent, log *slog.Logger) (stop func()) {
 		defer close(ended)
 		for range asked {
 			log.Info("told to read the configuration again")
-			_, _ = a.Reload() // what is wrong is logged, and shown by status
+			_ = service.Reload(func() error { // what is wrong is logged, and shown by status
+				_, err := a.Reload()
+				return err
+			})
 		}
 	}()
 	return func() {
