@@ -91,6 +91,7 @@ func TestReleasePieces(t *testing.T) {
 	b.refused(b.do("POST", BasePath+"/releases/9.9.9/files/"+testHash, body(data)), 404, "not_found")
 	b.refused(b.do("POST", BasePath+"/releases/1.4.0/files/"+strings.Repeat("0", 64), body(data)), 404, "not_found")
 	b.refused(b.do("POST", path, `{"offset":-1,"data":"AA=="}`), 400, "invalid")
+	b.refused(b.do("POST", path, fmt.Sprintf(`{"offset":%d,"data":"no base64!"}`, model.ReleasePiece)), 400, "invalid")
 }
 
 func TestRolloutIsSteered(t *testing.T) {

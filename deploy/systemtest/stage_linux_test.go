@@ -44,13 +44,11 @@ func TestReleaseStagedByTheControlPlane(t *testing.T) {
 	eu := w.sites["eu"]
 	y := eu.serve(install(t, buildAgent(t, "1.0.0", "", "")), key.upgrades("1m"))
 	eu.awaitRelease("1.0.0", versions.Current)
+	// It is so large that there is time to disturb its fetching.
+	large := append(bytes.Clone(buildAgent(t, "1.1.0", "", "")), make([]byte, 8<<20)...)
+	w.plane.stage(key.release("1.1.0", large), "eu")
 	stop := w.trade(2)
 	defer stop()
-	w.more(10)
-
-	// It is so large that there is time to disturb its fetching.
-	large := append(bytes.Clone(buildAgent(t, "1.1.0", "", "")), make([]byte, 64<<20)...)
-	w.plane.stage(key.release("1.1.0", large), "eu")
 	fetching := func(least int64) func(agent.Status) string {
 		return func(st agent.Status) string {
 			if size := fetched(eu); st.Version != "1.1.0" && (st.Release.State != versions.Fetching || size < least) {
