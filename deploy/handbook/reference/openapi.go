@@ -41,7 +41,7 @@ func API(doc *openapi3.T, calls []Operation, problems []Problem, everywhere []st
 			call(&b, c)
 		}
 	}
-	b.WriteString("\n## Problems\n\nThe body is a [Problem](#problem). Every call can end in `" + strings.Join(everywhere, "`, `") + "`.\n\n| code | status | title |\n|---|---|---|\n")
+	b.WriteString("\n## Problems\n\nThe body is a [Problem](#problem). The errors of a call are those that a call of its form can end in. Every call can end in `" + strings.Join(everywhere, "`, `") + "`.\n\n| code | status | title |\n|---|---|---|\n")
 	slices.SortFunc(problems, func(x, y Problem) int { return cmp.Or(x.Status-y.Status, cmp.Compare(x.Code, y.Code)) })
 	for _, p := range problems {
 		fmt.Fprintf(&b, "| `%s` | %d | %s |\n", p.Code, p.Status, p.Title)

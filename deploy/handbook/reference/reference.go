@@ -1,5 +1,5 @@
 // Package reference owns how the references beside the code are made from the code: of the
-// commands, and of the metrics.
+// commands, of the metrics and of the APIs. It holds topics of help to their form, too.
 //
 // It refuses to know what is in them. Its invariant: the same program gives the same text, and a
 // text that is not what the program says fails a test. Only tests import it.
