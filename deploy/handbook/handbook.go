@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/crossdock/crossdock/deploy/examples"
+	"github.com/crossdock/crossdock/deploy/packages"
 	"github.com/crossdock/crossdock/deploy/runbooks"
 )
 
@@ -33,9 +35,11 @@ func NewTopic(name, text string) Topic {
 	return Topic{Name: name, Title: title, Text: text}
 }
 
-// Topics gives what both programs have, by name.
-func Topics() []Topic {
-	return slices.SortedFunc(slices.Values(append(in(files), Runbooks()...)), func(a, b Topic) int { return strings.Compare(a.Name, b.Name) })
+// Topics gives what both programs have, and the one that asks has besides, by name.
+func Topics(own ...Topic) []Topic {
+	all := slices.Concat(in(files), Runbooks(), own, []Topic{NewTopic("settings", examples.Configuration), NewTopic("packages", packages.README)})
+	slices.SortFunc(all, func(a, b Topic) int { return strings.Compare(a.Name, b.Name) })
+	return all
 }
 
 // Runbooks gives those for when something is wrong, by name.

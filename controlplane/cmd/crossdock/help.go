@@ -6,8 +6,26 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/controlplane/api"
 	"github.com/crossdock/crossdock/deploy/handbook"
+	"github.com/crossdock/crossdock/plugins"
+	"github.com/crossdock/crossdock/protocol/release"
 )
+
+// topics is what help knows besides the commands: the handbook, and what stands beside the code.
+func topics() []handbook.Topic {
+	own := []handbook.Topic{
+		handbook.NewTopic("api", api.APIReference),
+		handbook.NewTopic("commands", commandsReference),
+		handbook.NewTopic("metrics", controlplane.MetricsReference),
+		handbook.NewTopic("releases", release.README),
+	}
+	for name, text := range plugins.Guides() {
+		own = append(own, handbook.NewTopic(name, text))
+	}
+	return handbook.Topics(own...)
+}
 
 // helpCommand explains a command as cobra does, and a topic by its text. A topic that has a command's name is
 // shown below it.
@@ -21,10 +39,10 @@ func (a *app) helpCommand() *cobra.Command {
 					return err
 				}
 				fmt.Fprint(a.stdout, "\nTopics of help:\n")
-				handbook.List(a.stdout, handbook.Topics())
+				handbook.List(a.stdout, topics())
 				return nil
 			}
-			found, near := handbook.Find(handbook.Topics(), args[0])
+			found, near := handbook.Find(topics(), args[0])
 			of, rest, err := cmd.Root().Find(args)
 			isCommand := err == nil && len(rest) == 0 && of != cmd.Root()
 			if isCommand {

@@ -1,5 +1,5 @@
 // Package reference owns how the references beside the code are made from the code: of the
-// commands, and of the metrics.
+// commands, of the metrics and of the APIs. It holds topics of help to their form, too.
 //
 // It refuses to know what is in them. Its invariant: the same program gives the same text, and a
 // text that is not what the program says fails a test. Only tests import it.
@@ -117,4 +117,26 @@ func flagTable(flags *pflag.FlagSet) string {
 	}
 	slices.Sort(rows)
 	return "| flag | |\n|---|---|\n" + strings.Join(rows, "")
+}
+
+// Fill puts generated text between the markers of a file that is otherwise written by hand, and holds the
+// file to it: <!-- NAME: made by a test --> and <!-- end -->.
+func Fill(t *testing.T, file string, blocks map[string]string, update bool) (whole string) {
+	t.Helper()
+	have, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole = string(have)
+	for name, block := range blocks {
+		marker := "<!-- " + name + ": made by a test -->\n"
+		before, rest, begun := strings.Cut(whole, marker)
+		_, behind, ended := strings.Cut(rest, "<!-- end -->")
+		if !begun || !ended {
+			t.Fatalf("%s has no place for %s: a line %q and a line <!-- end -->", file, name, marker)
+		}
+		whole = before + marker + "\n" + block + "\n<!-- end -->" + behind
+	}
+	Compare(t, file, []byte(whole), update)
+	return whole
 }

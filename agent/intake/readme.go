@@ -1,0 +1,8 @@
+package intake
+
+import _ "embed" // for the text
+
+// APIReference is the API of a site, which the program prints as a help topic.
+//
+//go:embed API.md
+var APIReference string
