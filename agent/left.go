@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/journal"
 	"github.com/crossdock/crossdock/agent/queue"
@@ -16,18 +17,19 @@ type Left struct {
 	Pending     uint64 `json:"pending"`  // to systems of this site
 	Parked      uint64 `json:"parked"`
 	DeadLetters uint64 `json:"deadLetters"`
+	Calls       uint64 `json:"calls"` // to carriers and tax engines that are open, and their events
 }
 
 // Any reports whether anything would be lost with the agent's data.
 func (l Left) Any() bool { return l != Left{} }
 
 func (l Left) String() string {
-	return fmt.Sprintf("%d to be sent, %d to be delivered here, %d parked, %d dead letters", l.Outgoing, l.Pending, l.Parked, l.DeadLetters)
+	return fmt.Sprintf("%d to be sent, %d to be delivered here, %d parked, %d dead letters, %d calls", l.Outgoing, l.Pending, l.Parked, l.DeadLetters, l.Calls)
 }
 
 // Left is what a running agent says of that.
 func (s Status) Left() Left {
-	left := Left{Outgoing: s.Queue.Outgoing}
+	left := Left{Outgoing: s.Queue.Outgoing, Calls: uint64(s.Calls.Queued + s.Calls.Unknown + s.Calls.Begun + s.Calls.Leaving)}
 	for _, system := range s.Systems {
 		left.Pending += system.Pending
 		left.Parked += uint64(system.Parked)
@@ -65,5 +67,7 @@ func LeftIn(cfg Config) (left Left, err error) {
 		err = fmt.Errorf("%d places in %s cannot be read", damaged, cfg.JournalDir())
 	}
 	left.Pending, left.Parked, left.DeadLetters = local.Pending, local.Parked, local.DeadLetters
-	return left, err
+	open, callsErr := calls.LeftIn(filepath.Join(cfg.Data, callsFile), queue.CheckPages)
+	left.Calls = open
+	return left, errors.Join(err, callsErr)
 }

@@ -4,8 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/queue"
 )
 
@@ -41,6 +45,14 @@ func TestLeftIn(t *testing.T) {
 	if left, err := LeftIn(cfg); err != nil || left != want || !left.Any() {
 		t.Errorf("left %v, %v; want %v", left, err, want)
 	}
+	leaveCalls(t, filepath.Join(cfg.Data, callsFile), map[string]int{"open": 2, "leave": 1})
+	want.Calls = 3
+	if left, err := LeftIn(cfg); err != nil || left != want {
+		t.Errorf("with calls: left %v, %v; want %v", left, err, want)
+	}
+	if got := (Status{Calls: calls.Status{Queued: 1, Unknown: 2, Begun: 3, Leaving: 4, Kept: 5}}).Left(); got != (Left{Calls: 10}) || !got.Any() {
+		t.Errorf("a running agent says %v", got)
+	}
 	if err := os.WriteFile(filepath.Join(cfg.Data, deliveryFile), []byte("no pages"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -52,5 +64,29 @@ func TestLeftIn(t *testing.T) {
 	}
 	if left, err := LeftIn(cfg); err == nil {
 		t.Errorf("of nobody knows whom: %v", left)
+	}
+}
+
+// leaveCalls makes a file of calls with entries in its buckets.
+func leaveCalls(t *testing.T, path string, entries map[string]int) {
+	t.Helper()
+	db, err := bolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for bucket, n := range entries {
+			b, err := tx.CreateBucket([]byte(bucket))
+			for i := range n {
+				err = errors.Join(err, b.Put([]byte(strconv.Itoa(i)), nil))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -114,7 +114,7 @@ func TestProxyAndInspection(t *testing.T) {
 	run(t, []condition{
 		{"leads there", through(open, tunnel(hub), nil), "proxy", OK, []string{"leads to " + hub}},
 		{"and nobody looks in", through(open, tunnel(hub), nil), "tls-inspection", OK, []string{"nobody looks"}},
-		{"407 with Basic", through(wants+"Proxy-Authenticate: Basic realm=\"x\"\r\n\r\n", nil, nil), "proxy", Fail, []string{"407", "Basic", "set user and password"}},
+		{"407 with Basic", through(wants+"Proxy-Authenticate: Basic realm=\"x\"\r\n\r\n", nil, nil), "proxy", Fail, []string{"407", "Basic", "set user and password", "controlplane.proxyPassword"}},
 		{"407 with a wrong password", through(wants+"Proxy-Authenticate: Basic realm=\"x\"\r\n\r\n", nil, url.UserPassword("bob", "hush")), "proxy", Fail, []string{"not the right ones", "bob:xxxxx@"}},
 		{"407 with NTLM", through(wants+"Proxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n\r\n", nil, nil), "proxy", Fail, []string{"Negotiate, NTLM", "not supported"}},
 		{"407 with Digest", through(wants+"Proxy-Authenticate: Digest realm=\"x\"\r\n\r\n", nil, nil), "proxy", Fail, []string{"only Basic"}},

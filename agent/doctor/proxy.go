@@ -75,9 +75,14 @@ func authentication(through Through, offered []string) (todo string, schemes []s
 	}
 	switch {
 	case basic && through.Proxy.User != nil:
-		return "user or password are not the right ones: correct them in " + through.From, schemes
+		from := through.From
+		if from == "controlplane.proxy" {
+			from += " and controlplane.proxyPassword"
+		}
+		return "user or password are not the right ones: correct them in " + from, schemes
 	case basic:
-		return "set user and password: http://user:password@" + through.Proxy.Host + " in " + through.From, schemes
+		return fmt.Sprintf("set user and password: %s://user@%s as controlplane.proxy, and the password in a file of the secrets directory, "+
+			"which controlplane.proxyPassword names as file:NAME", through.Proxy.Scheme, through.Proxy.Host), schemes
 	case foreign:
 		return "NTLM, Negotiate and Kerberos are not supported: have the proxy let this server through without them or with Basic, or open UDP to the control plane, which needs no proxy", schemes
 	}

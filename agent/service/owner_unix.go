@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -21,6 +22,26 @@ func KeepOwner(dir string) error {
 		return nil
 	}
 	return giveTo(dir, int(stat.Uid), int(stat.Gid))
+}
+
+// Share lets the service read a file that an administrator has just written: it is the owner's of
+// its directory, and where that is root, it is read by the group that may enter there.
+func Share(path string) error {
+	info, err := os.Stat(filepath.Dir(path))
+	if err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	if err := os.Lchown(path, int(stat.Uid), int(stat.Gid)); err != nil {
+		return err
+	}
+	if stat.Uid != 0 || stat.Gid == 0 || info.Mode().Perm()&0o010 == 0 {
+		return nil
+	}
+	return os.Chmod(path, 0o640) // nobody but root could have laid a link here
 }
 
 // giveTo makes a directory and all below it a user's. Links in it are made his and not

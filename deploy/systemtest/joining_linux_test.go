@@ -291,11 +291,17 @@ func TestJoinByProxy(t *testing.T) {
 	}
 	b.gone("etc/crossdock-agent", "var/lib/crossdock-agent")
 	b.agent(0, environment("pass"), args...)
-	config := b.at("etc/crossdock-agent/agent.yaml")
-	if text := read(t, config); !strings.Contains(text, fmt.Sprintf("proxy: %q", "http://site:pass@"+address)) {
-		t.Errorf("the configuration is %s", text)
+	text := read(t, b.at("etc/crossdock-agent/agent.yaml"))
+	for _, want := range []string{fmt.Sprintf("proxy: %q", "http://site@"+address), `proxyPassword: "file:proxy.password"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the configuration is without %s: %s", want, text)
+		}
 	}
-	if info, err := os.Stat(config); err != nil || info.Mode().Perm() != 0o600 {
+	password := b.at("var/lib/crossdock-agent/secrets/proxy.password")
+	if got := read(t, password); got != "pass" {
+		t.Errorf("the password is %q", got)
+	}
+	if info, err := os.Stat(password); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", info, err)
 	}
 	proxy.mu.Lock()

@@ -52,7 +52,7 @@ environment is written down too, since a service does not see it.`,
 }
 
 func (p *program) enrollWith(ctx context.Context, e enrolment) error {
-	cfg, file, err := p.configFor(e)
+	cfg, file, password, err := p.configFor(e)
 	if err != nil {
 		return err
 	}
@@ -70,9 +70,9 @@ func (p *program) enrollWith(ctx context.Context, e enrolment) error {
 	if len(e.addresses) == 0 {
 		return p.enroll(ctx, cfg, token, hash)
 	}
-	kept, err := p.keep(file, cfg)
+	kept, err := p.keep(file, cfg, password)
 	if err != nil {
-		return fmt.Errorf("the token is still good; the configuration cannot be written: %w", err)
+		return errors.Join(fmt.Errorf("the token is still good; the configuration cannot be written: %w", err), kept.undo())
 	}
 	if err := p.enroll(ctx, cfg, token, hash); err != nil {
 		return errors.Join(err, kept.undo())
@@ -80,8 +80,9 @@ func (p *program) enrollWith(ctx context.Context, e enrolment) error {
 	return kept.done()
 }
 
-// configFor completes the configuration by the flags, and names its file, there or not.
-func (p *program) configFor(e enrolment) (cfg agent.Config, file string, err error) {
+// configFor completes the configuration by the flags, and names its file, there or not. password
+// is that of a proxy which is to be written down.
+func (p *program) configFor(e enrolment) (cfg agent.Config, file, password string, err error) {
 	if file = p.config; file != "" && len(e.addresses) > 0 && !there(file) {
 		cfg = agent.DefaultConfig() // it is written below
 		cfg.Data, cfg.Version = p.under(cfg.Data), version
@@ -89,7 +90,10 @@ func (p *program) configFor(e enrolment) (cfg agent.Config, file string, err err
 			cfg.Data = p.dataSaid()
 		}
 	} else if cfg, file, err = p.loadUnchecked(); err != nil {
-		return cfg, file, err
+		return cfg, file, "", err
+	}
+	if cfg.Secrets != "" {
+		cfg.Secrets = p.under(cfg.Secrets)
 	}
 	if file == "" {
 		file = p.under(defaultConfigPath())
@@ -103,10 +107,17 @@ func (p *program) configFor(e enrolment) (cfg agent.Config, file string, err err
 	if e.proxy != "" {
 		cfg.ControlPlane.Proxy = e.proxy
 	}
-	if cfg.ControlPlane.Proxy == "" {
-		cfg.ControlPlane.Proxy = proxyOfEnvironment(cfg)
+	if len(e.addresses) == 0 {
+		return cfg, file, "", nil // nothing is written, and the environment is at hand
 	}
-	return cfg, file, nil
+	said := e.proxy != ""
+	if cfg.ControlPlane.Proxy == "" {
+		cfg.ControlPlane.Proxy, said = proxyOfEnvironment(cfg), true
+	}
+	if said { // not one that stands in the file: there a password is a fault
+		password = splitPassword(&cfg)
+	}
+	return cfg, file, password, nil
 }
 
 func readToken(in io.Reader, file string) (string, error) {

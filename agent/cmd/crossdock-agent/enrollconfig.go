@@ -28,16 +28,21 @@ type keeper struct {
 	former  []byte // nil: there was no file
 	written bool
 	made    string // the directory that was made for it
+
+	password keptPassword
 }
 
 // keep writes the file, before the token is used up: where it cannot be written, nothing has
 // happened yet. What was there stays, but for the placeholder of a package.
-func (p *program) keep(file string, cfg agent.Config) (*keeper, error) {
+func (p *program) keep(file string, cfg agent.Config, password string) (*keeper, error) {
 	k := &keeper{program: p, file: file}
+	if err := k.password.write(cfg.Secrets, password); err != nil {
+		return k, err
+	}
 	text, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return k, k.write([]byte(p.freshConfig(cfg)), modeFor(cfg))
+		return k, k.write([]byte(p.freshConfig(cfg)))
 	case err != nil:
 		return k, err
 	}
@@ -52,37 +57,35 @@ func (p *program) keep(file string, cfg agent.Config) (*keeper, error) {
 		if cfg.ControlPlane.Proxy != "" {
 			changed = strings.Replace(changed, `proxy: ""`, fmt.Sprintf("proxy: %q", cfg.ControlPlane.Proxy), 1)
 		}
-		if err := k.write([]byte(changed), modeFor(cfg)); err != nil {
+		if password != "" {
+			changed = strings.Replace(changed, `proxyPassword: ""`, fmt.Sprintf("proxyPassword: %q", cfg.ControlPlane.ProxyPassword), 1)
+		}
+		if err := k.write([]byte(changed)); err != nil {
 			return k, err
 		}
 		if there, err = agent.ReadUnchecked(file); err != nil {
-			return k, errors.Join(err, k.undo())
+			return k, err
 		}
 	}
 	if !slices.Equal(there.ControlPlane.Addresses, cfg.ControlPlane.Addresses) {
 		fmt.Fprintf(p.err, "%s names other addresses, %s, and is left as it is: the agent will use those\n", file, strings.Join(there.ControlPlane.Addresses, ", "))
 	}
-	if there.ControlPlane.Proxy != cfg.ControlPlane.Proxy {
-		fmt.Fprintf(p.err, "%s does not name the proxy of this enrolment, and a service sees none of your environment: set controlplane.proxy there\n", file)
+	switch {
+	case there.ControlPlane.Proxy != cfg.ControlPlane.Proxy:
+		k.password.passing = true
+		fmt.Fprintf(p.err, "%s does not name the proxy of this enrolment, and a service sees none of your environment: set controlplane.proxy there, and controlplane.proxyPassword if it wants one\n", file)
+	case password != "" && there.ControlPlane.ProxyPassword != cfg.ControlPlane.ProxyPassword:
+		k.password.passing = true
+		fmt.Fprintf(p.err, "%s names another password of the proxy than this enrolment: correct what controlplane.proxyPassword names\n", file)
 	}
 	return k, nil
 }
 
-// modeFor keeps a proxy's password from others; 0 is as it was, or for everybody.
-func modeFor(cfg agent.Config) fs.FileMode {
-	if proxy, err := url.Parse(cfg.ControlPlane.Proxy); err == nil && proxy.User != nil {
-		return 0o600
-	}
-	return 0
-}
-
-// write replaces the file; mode 0 keeps the one that it has.
-func (k *keeper) write(text []byte, mode fs.FileMode) error {
-	if mode == 0 {
-		mode = 0o644
-		if info, err := os.Stat(k.file); err == nil {
-			mode = info.Mode().Perm()
-		}
+// write replaces the file, in the mode that it has.
+func (k *keeper) write(text []byte) error {
+	mode := fs.FileMode(0o644)
+	if info, err := os.Stat(k.file); err == nil {
+		mode = info.Mode().Perm()
 	}
 	dir := filepath.Dir(k.file)
 	if !there(dir) {
@@ -100,23 +103,27 @@ func (k *keeper) write(text []byte, mode fs.FileMode) error {
 
 // undo puts things back as they were, when nothing came of the enrolment.
 func (k *keeper) undo() error {
+	password := k.password.undo()
 	switch {
 	case !k.written:
-		return nil
+		return password
 	case k.former != nil:
-		return k.write(k.former, 0)
+		return errors.Join(password, k.write(k.former))
 	}
 	if err := os.Remove(k.file); err != nil {
-		return err
+		return errors.Join(password, err)
 	}
 	if k.made != "" {
 		_ = os.Remove(k.made) // somebody else has put something there
 	}
-	return nil
+	return password
 }
 
 // done says what was written, and notes the machine's own file for an uninstallation.
 func (k *keeper) done() error {
+	if err := k.password.done(k.program.err); err != nil {
+		return err
+	}
 	if !k.written {
 		return nil
 	}
@@ -145,6 +152,9 @@ func (p *program) freshConfig(cfg agent.Config) string {
 	}
 	if cfg.ControlPlane.Proxy != "" {
 		fmt.Fprintf(&b, "  proxy: %q # for TCP\n", cfg.ControlPlane.Proxy)
+	}
+	if cfg.ControlPlane.ProxyPassword != "" {
+		fmt.Fprintf(&b, "  proxyPassword: %q\n", cfg.ControlPlane.ProxyPassword)
 	}
 	return b.String()
 }

@@ -139,7 +139,7 @@ func refuse(left agent.Left, err error, force bool) error {
 	case err != nil:
 		return withCode(exitConflict, fmt.Errorf("what waits here cannot be counted: %w; --force removes it all the same", err))
 	case left.Any():
-		return withCode(exitConflict, fmt.Errorf("events wait here that were not passed on: %s; let them go first (crossdock-agent status shows where), or say --force", left))
+		return withCode(exitConflict, fmt.Errorf("events or calls wait here that were not passed on: %s; let them go first (crossdock-agent status shows where), or say --force", left))
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func (p *program) tellPlan(plan *service.Removal, cfg agent.Config, left agent.L
 		say("  remove the user %s", service.Name)
 	}
 	if left.Any() && plan.Data != "" {
-		say("  LOSE events that were not passed on: %s", left)
+		say("  LOSE events and calls that were not passed on: %s", left)
 	}
 }
 

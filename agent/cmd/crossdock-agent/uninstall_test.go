@@ -61,7 +61,7 @@ func TestUninstallKeepsEventsThatWait(t *testing.T) {
 	if said := uninstall(exitConflict, "", "--yes"); !strings.Contains(said, "--force") {
 		t.Errorf("%q", said)
 	}
-	if said := uninstall(exitFailed, "n\n", "--force"); !strings.Contains(said, "LOSE events that were not passed on: 1 to be sent") {
+	if said := uninstall(exitFailed, "n\n", "--force"); !strings.Contains(said, "LOSE events and calls that were not passed on: 1 to be sent") {
 		t.Errorf("%q", said)
 	}
 	release, err := queue.Lock(filepath.Join(data, "journal"))
