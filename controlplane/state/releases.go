@@ -297,18 +297,22 @@ func (r *Reader) ReleaseManifest(version string) ([]byte, bool) {
 }
 
 // wantedRelease finds the release whose rollout has come to a site, else the active one; nil
-// where there is none, or it is paused.
+// where there is none, or it is paused. A pause of what was active holds no other rollout.
 func (v view) wantedRelease(site string) (wanted *model.Release) {
+	paused := false
 	for _, r := range v.releases() {
 		here := r.All || slices.Contains(r.Sites, site)
 		switch {
-		case r.State == model.ReleasePaused && here:
-			return nil
 		case r.State == model.ReleaseCanary && here:
 			return r
+		case r.State == model.ReleasePaused && here:
+			paused = true
 		case r.State == model.ReleaseActive:
 			wanted = r
 		}
+	}
+	if paused {
+		return nil
 	}
 	return wanted
 }
