@@ -179,7 +179,7 @@ func TestReleasesKept(t *testing.T) {
 	}
 	f.must(f.steer("second", model.ReleaseApprove, "1.0.0"))
 	f.must(f.steer("second", model.ReleaseApprove, "1.1.0")) // 1.0.0 is superseded
-	f.ready("1.3.0")
+	f.ready("1.3.0") // in the place of the one that nobody approved
 	kept := func(want ...string) {
 		t.Helper()
 		var got []string
@@ -190,11 +190,13 @@ func TestReleasesKept(t *testing.T) {
 			t.Errorf("kept are %v with %d files in %d pieces, want %v", got, f.rows(tableReleaseFiles), f.rows(tableReleasePieces), want)
 		}
 	}
-	kept("1.1.0", "1.2.0", "1.3.0")
+	kept("1.0.0", "1.1.0", "1.3.0")
 	f.must(f.steer("second", model.ReleaseApprove, "1.3.0", "eu"))
-	f.ready("1.4.0") // in the place of the one that nobody approved
-	kept("1.1.0", "1.3.0", "1.4.0")
+	_, file := content("1.4.0", 100)
+	f.refused(model.TooLarge, f.addition("1.4.0", file)) // withdraw would go back to 1.0.0
 	f.must(f.steer("second", model.ReleasePromote, "1.3.0"))
+	f.ready("1.4.0") // in the place of the one that was superseded before
+	kept("1.1.0", "1.3.0", "1.4.0")
 	f.must(f.steer("second", model.ReleaseApprove, "1.4.0", "eu"))
 	_, big := content("big", 1)
 	big.Size = release.MaxFile
@@ -208,8 +210,14 @@ func TestReleasesKept(t *testing.T) {
 	f.must(f.steer("root", model.ReleaseWithdraw, "1.4.0"))
 	f.ready("1.5.0")
 	kept("1.1.0", "1.3.0", "1.5.0")
-	f.must(f.steer("root", model.ReleaseWithdraw, "1.5.0")) // never approved: gone
-	kept("1.1.0", "1.3.0")
+	f.must(f.steer("oscar", model.ReleasePause, "1.3.0"))
+	f.ready("1.6.0")
+	kept("1.1.0", "1.3.0", "1.6.0")
+	f.must(f.steer("second", model.ReleaseResume, "1.3.0"))
+	f.must(f.steer("root", model.ReleaseWithdraw, "1.6.0")) // never approved: gone
+	f.refused(model.TooLarge, f.addition("2.0.0", big, bigger))
+	f.must(f.steer("root", model.ReleaseWithdraw, "1.1.0")) // superseded: gone, to make room
+	kept("1.3.0")
 }
 
 func TestFileOfTwoReleasesIsKeptOnce(t *testing.T) {

@@ -186,10 +186,10 @@ func (t *tx) withdrawRelease(r *model.Release, c *model.SteerRelease) *model.Err
 		return err
 	}
 	switch r.State {
-	case model.ReleaseUploading, model.ReleaseReady:
+	case model.ReleaseUploading, model.ReleaseReady, model.ReleaseSuperseded:
 		t.dropRelease(r)
 		return nil
-	case model.ReleaseWithdrawn, model.ReleaseSuperseded:
+	case model.ReleaseWithdrawn:
 		return model.Errorf(model.Conflict, "release %s is %s: no site is to run it", r.Version, r.State)
 	case model.ReleaseCanary, model.ReleasePaused, model.ReleaseActive:
 	}
