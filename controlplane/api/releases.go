@@ -113,7 +113,7 @@ func (s *Server) ResumeRelease(ctx context.Context, r ResumeReleaseRequestObject
 	return ResumeRelease200JSONResponse(out), err
 }
 
-// WithdrawRelease takes a release back, or removes one that was never approved.
+// WithdrawRelease takes a release back, or removes one that was never approved, or was superseded.
 func (s *Server) WithdrawRelease(ctx context.Context, r WithdrawReleaseRequestObject) (WithdrawReleaseResponseObject, error) {
 	row, _ := s.releaseRow(r.Version) // as it was, if it is gone then
 	_, err := s.store.Apply(ctx, &model.SteerRelease{Verb: model.ReleaseWithdraw, Asked: s.asked(ctx, r.Params.IdempotencyKey),

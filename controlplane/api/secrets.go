@@ -154,8 +154,10 @@ func toSecret(s *model.Secret, said model.AgentStatus) Secret {
 	}
 	dropped := len(s.Sealed) == 0
 	switch {
-	case dropped && out.Held >= s.Version:
+	case dropped && out.Held == s.Version:
 		out.State = secretDropped
+	case dropped && out.Held > s.Version:
+		out.State = secretNewer
 	case dropped:
 		out.State = secretDropping
 	case said.Sealing.Recipient != "" && said.Sealing.Recipient != s.Recipient:

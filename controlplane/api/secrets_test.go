@@ -46,7 +46,7 @@ func secretsBench(t *testing.T) *bench {
 	b.store.revisions = append(b.store.revisions, active)
 	b.store.bundles[3] = policy.Bundle{"p.yaml": []byte(sealedPolicy)}.Encode()
 	said, err := json.Marshal(model.AgentStatus{Sealing: sealing.Announcement{Recipient: "age1new", Key: []byte("key"), Signature: []byte("sig")},
-		Secrets: []model.AgentSecret{{Name: "erp/token", Version: 4}, {Name: "erp/ca", Version: 9}, {Name: "shop/token", Version: 1, Refused: "no"}, {Name: "erp/gone", Version: 2}}})
+		Secrets: []model.AgentSecret{{Name: "erp/token", Version: 4}, {Name: "erp/ca", Version: 9}, {Name: "shop/token", Version: 1, Refused: "no"}, {Name: "erp/gone", Version: 2}, {Name: "erp/stays", Version: 5}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +57,7 @@ func secretsBench(t *testing.T) *bench {
 	b.store.secrets = []model.Secret{
 		secret("eu", "erp/ca", 2, "age1new"), secret("eu", "erp/token", 4, "age1new"), secret("eu", "erp/waits", 1, "age1new"), secret("eu", "erp/old", 1, "age1old"),
 		secret("eu", "shop/token", 1, "age1new"), {Agent: "eu", Name: "erp/gone", Version: 2, By: "ann", At: testNow}, {Agent: "eu", Name: "erp/going", Version: 2, By: "ann", At: testNow},
+		{Agent: "eu", Name: "erp/stays", Version: 2, By: "ann", At: testNow},
 		secret("hq", "plugin:zone/api-key", 6, "age1hq"),
 	}
 	b.store.secrets[1].Former = []byte("age")
@@ -74,7 +75,7 @@ func TestSecretsAreListed(t *testing.T) {
 		got[s.Owner+"/"+s.Name] = s.State
 	}
 	want := map[string]string{"erp/ca": secretNewer, "erp/token": secretInUse, "erp/waits": secretWaiting, "erp/old": secretFormerKey, "shop/token": secretRefused,
-		"erp/gone": secretDropped, "erp/going": secretDropping, "plugin:zone/api-key": secretWaiting}
+		"erp/gone": secretDropped, "erp/going": secretDropping, "erp/stays": secretNewer, "plugin:zone/api-key": secretWaiting}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
@@ -102,7 +103,7 @@ func TestSecretTargets(t *testing.T) {
 		!strings.HasPrefix(eu.RegisteredKey, "0700") || eu.Fingerprint != sealing.Fingerprint("age1new") {
 		t.Errorf("got %+v", eu)
 	}
-	if want := map[string]uint64{"ca": 9, "token": 4, "waits": 1, "old": 1, "gone": 2, "going": 2}; !reflect.DeepEqual(eu.Versions, want) {
+	if want := map[string]uint64{"ca": 9, "token": 4, "waits": 1, "old": 1, "gone": 2, "going": 2, "stays": 5}; !reflect.DeepEqual(eu.Versions, want) {
 		t.Errorf("got %v, want %v", eu.Versions, want)
 	}
 	zone := get("owner=plugin:zone")

@@ -104,15 +104,21 @@ func checkRelease(c *model.AddRelease) *model.Error {
 // was taken back, then what was superseded, then what nobody approved; the oldest of each.
 func (t *tx) makeRoom(files []model.ReleaseFile) (drop []*model.Release, err *model.Error) {
 	kept := t.releases()
+	needed := map[string]bool{} // what withdraw goes back to
+	for _, r := range kept {
+		if r.State == model.ReleaseActive || r.State == model.ReleasePaused && r.All {
+			needed[r.Before] = true
+		}
+	}
 	for len(kept) >= model.MaxReleases || releaseBytes(kept, files) > model.MaxReleaseBytes {
 		at := -1
 		for i, r := range kept {
-			if rank := dropRank(r.State); rank > 0 && (at < 0 || rank > dropRank(kept[at].State)) {
+			if rank := dropRank(r.State); rank > 0 && !needed[r.Version] && (at < 0 || rank > dropRank(kept[at].State)) {
 				at = i
 			}
 		}
 		if at < 0 {
-			return nil, model.Errorf(model.TooLarge, "%d releases are in use, and with this one there would be %d MB of files; the limits are %d releases and %d MB: withdraw one",
+			return nil, model.Errorf(model.TooLarge, "%d releases are in use or the one to go back to, and with this one there would be %d MB of files; the limits are %d releases and %d MB: promote one to all, or withdraw one",
 				len(kept), releaseBytes(kept, files)>>20, model.MaxReleases, model.MaxReleaseBytes>>20)
 		}
 		drop, kept = append(drop, kept[at]), slices.Delete(kept, at, at+1)
@@ -297,18 +303,22 @@ func (r *Reader) ReleaseManifest(version string) ([]byte, bool) {
 }
 
 // wantedRelease finds the release whose rollout has come to a site, else the active one; nil
-// where there is none, or it is paused.
+// where there is none, or it is paused. A pause of what was active holds no other rollout.
 func (v view) wantedRelease(site string) (wanted *model.Release) {
+	paused := false
 	for _, r := range v.releases() {
 		here := r.All || slices.Contains(r.Sites, site)
 		switch {
-		case r.State == model.ReleasePaused && here:
-			return nil
 		case r.State == model.ReleaseCanary && here:
 			return r
+		case r.State == model.ReleasePaused && here:
+			paused = true
 		case r.State == model.ReleaseActive:
 			wanted = r
 		}
+	}
+	if paused {
+		return nil
 	}
 	return wanted
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/protocol/release"
 )
@@ -177,7 +179,7 @@ func TestReleasesKept(t *testing.T) {
 	}
 	f.must(f.steer("second", model.ReleaseApprove, "1.0.0"))
 	f.must(f.steer("second", model.ReleaseApprove, "1.1.0")) // 1.0.0 is superseded
-	f.ready("1.3.0")
+	f.ready("1.3.0") // in the place of the one that nobody approved
 	kept := func(want ...string) {
 		t.Helper()
 		var got []string
@@ -188,11 +190,13 @@ func TestReleasesKept(t *testing.T) {
 			t.Errorf("kept are %v with %d files in %d pieces, want %v", got, f.rows(tableReleaseFiles), f.rows(tableReleasePieces), want)
 		}
 	}
-	kept("1.1.0", "1.2.0", "1.3.0")
+	kept("1.0.0", "1.1.0", "1.3.0")
 	f.must(f.steer("second", model.ReleaseApprove, "1.3.0", "eu"))
-	f.ready("1.4.0") // in the place of the one that nobody approved
-	kept("1.1.0", "1.3.0", "1.4.0")
+	_, file := content("1.4.0", 100)
+	f.refused(model.TooLarge, f.addition("1.4.0", file)) // withdraw would go back to 1.0.0
 	f.must(f.steer("second", model.ReleasePromote, "1.3.0"))
+	f.ready("1.4.0") // in the place of the one that was superseded before
+	kept("1.1.0", "1.3.0", "1.4.0")
 	f.must(f.steer("second", model.ReleaseApprove, "1.4.0", "eu"))
 	_, big := content("big", 1)
 	big.Size = release.MaxFile
@@ -206,8 +210,14 @@ func TestReleasesKept(t *testing.T) {
 	f.must(f.steer("root", model.ReleaseWithdraw, "1.4.0"))
 	f.ready("1.5.0")
 	kept("1.1.0", "1.3.0", "1.5.0")
-	f.must(f.steer("root", model.ReleaseWithdraw, "1.5.0")) // never approved: gone
-	kept("1.1.0", "1.3.0")
+	f.must(f.steer("oscar", model.ReleasePause, "1.3.0"))
+	f.ready("1.6.0")
+	kept("1.1.0", "1.3.0", "1.6.0")
+	f.must(f.steer("second", model.ReleaseResume, "1.3.0"))
+	f.must(f.steer("root", model.ReleaseWithdraw, "1.6.0")) // never approved: gone
+	f.refused(model.TooLarge, f.addition("2.0.0", big, bigger))
+	f.must(f.steer("root", model.ReleaseWithdraw, "1.1.0")) // superseded: gone, to make room
+	kept("1.3.0")
 }
 
 func TestFileOfTwoReleasesIsKeptOnce(t *testing.T) {
@@ -273,6 +283,61 @@ func TestRollout(t *testing.T) {
 	last := f.Audit(0, 1000)
 	if e := last[len(last)-1]; e.Action != "release.withdraw" || e.By != "second" || e.Object != "1.1.0" {
 		t.Errorf("%+v", e)
+	}
+}
+
+// TestPauseOfTheActiveReleaseHoldsNoOther: a rollout goes on while what was active is paused,
+// and takes its place for good.
+func TestPauseOfTheActiveReleaseHoldsNoOther(t *testing.T) {
+	f := releaseFixture(t)
+	f.ready("1.0.0")
+	f.ready("1.1.0")
+	f.must(f.steer("second", model.ReleaseApprove, "1.0.0"))
+	f.must(f.steer("second", model.ReleaseApprove, "1.1.0", "eu"))
+	f.must(f.steer("oscar", model.ReleasePause, "1.0.0"))
+	f.wants(map[string]string{"eu": "1.1.0/1.1", "na": ""})
+	f.must(f.steer("second", model.ReleaseResume, "1.0.0"))
+	f.wants(map[string]string{"eu": "1.1.0/1.1", "na": "1.0.0/1.3"})
+	f.must(f.steer("oscar", model.ReleasePause, "1.0.0"))
+	f.must(f.steer("oscar", model.ReleasePause, "1.1.0"))
+	f.wants(map[string]string{"eu": "", "na": ""})
+	f.must(f.steer("second", model.ReleaseResume, "1.1.0"))
+	f.must(f.steer("second", model.ReleasePromote, "1.1.0"))
+	f.wants(map[string]string{"eu": "1.1.0/1.4", "na": "1.1.0/1.4"})
+	if r := f.releaseNow("1.0.0"); r.State != model.ReleaseSuperseded {
+		t.Errorf("the one before is %s", r.State)
+	}
+	f.refused(model.Conflict, f.steer("second", model.ReleaseResume, "1.0.0"))
+	f.must(f.steer("second", model.ReleaseWithdraw, "1.1.0"))
+	f.wants(map[string]string{"eu": "1.0.0/1.5", "na": "1.0.0/1.5"})
+}
+
+// TestOneReleaseIsActive: of two that every site is to run, the paused one is not resumed, and
+// taking it back leaves the other.
+func TestOneReleaseIsActive(t *testing.T) {
+	f := releaseFixture(t)
+	for _, version := range []string{"1.0.0", "1.1.0", "1.2.0"} {
+		f.ready(version)
+		f.must(f.steer("second", model.ReleaseApprove, version))
+	}
+	beside := f.releaseNow("1.1.0")
+	beside.State = model.ReleasePaused
+	err := f.db.Update(func(b *bolt.Tx) error {
+		put(&tx{view: view{b}}, tableReleases, releaseKey(beside.Version), &beside)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.refused(model.Conflict, f.steer("second", model.ReleaseResume, "1.1.0")); !strings.Contains(err.Text, "1.2.0") {
+		t.Errorf("it does not name the other: %v", err)
+	}
+	f.must(f.steer("second", model.ReleaseWithdraw, "1.1.0"))
+	f.wants(map[string]string{"eu": "1.2.0/1.2"})
+	for version, want := range map[string]model.ReleaseState{"1.0.0": model.ReleaseSuperseded, "1.1.0": model.ReleaseWithdrawn, "1.2.0": model.ReleaseActive} {
+		if r := f.releaseNow(version); r.State != want {
+			t.Errorf("%s is %s, want %s", version, r.State, want)
+		}
 	}
 }
 

@@ -59,6 +59,26 @@ func (v view) rolling() *model.Release {
 	return nil
 }
 
+// activeBeside finds the active release that is not r.
+func (v view) activeBeside(r *model.Release) *model.Release {
+	for _, other := range v.releases() {
+		if other.State == model.ReleaseActive && other.Version != r.Version {
+			return other
+		}
+	}
+	return nil
+}
+
+// supersededBy finds the release in whose place r has come.
+func (v view) supersededBy(r *model.Release) *model.Release {
+	for _, old := range v.releases() {
+		if old.State == model.ReleaseSuperseded && old.Version == r.Before {
+			return old
+		}
+	}
+	return nil
+}
+
 func (t *tx) releaseApprover(r *model.Release, by string) (bool, *model.Error) {
 	return t.secondPerson(r.Author, by, "release "+r.Version+" was added")
 }
@@ -112,11 +132,13 @@ func (t *tx) promoteRelease(r *model.Release, c *model.SteerRelease, sites []str
 	return own, nil
 }
 
-// releaseEverywhere makes a release what every site is to run.
+// releaseEverywhere makes a release what every site is to run. It also takes the place of one
+// that was paused when every site was to run it.
 func (t *tx) releaseEverywhere(r *model.Release, c *model.SteerRelease) {
 	r.Before = ""
 	for _, old := range t.releases() {
-		if old.State == model.ReleaseActive && old.Version != r.Version {
+		everywhere := old.State == model.ReleaseActive || old.State == model.ReleasePaused && old.All
+		if everywhere && old.Version != r.Version {
 			r.Before = old.Version
 			old.State = model.ReleaseSuperseded
 			t.putRelease(old)
@@ -147,6 +169,9 @@ func (t *tx) resumeRelease(r *model.Release, c *model.SteerRelease) (own bool, e
 	}
 	state := model.ReleaseCanary
 	if r.All {
+		if other := t.activeBeside(r); other != nil {
+			return own, model.Errorf(model.Conflict, "release %s is active, and only one can be: withdraw %s, or that one first", other.Version, r.Version)
+		}
 		state = model.ReleaseActive
 	}
 	t.stepRelease(r, state, "", "", c.At)
@@ -161,19 +186,19 @@ func (t *tx) withdrawRelease(r *model.Release, c *model.SteerRelease) *model.Err
 		return err
 	}
 	switch r.State {
-	case model.ReleaseUploading, model.ReleaseReady:
+	case model.ReleaseUploading, model.ReleaseReady, model.ReleaseSuperseded:
 		t.dropRelease(r)
 		return nil
-	case model.ReleaseWithdrawn, model.ReleaseSuperseded:
+	case model.ReleaseWithdrawn:
 		return model.Errorf(model.Conflict, "release %s is %s: no site is to run it", r.Version, r.State)
 	case model.ReleaseCanary, model.ReleasePaused, model.ReleaseActive:
 	}
-	for _, old := range t.releases() {
-		again := old.State == model.ReleaseActive && old.Version != r.Version ||
-			r.All && old.State == model.ReleaseSuperseded && old.Version == r.Before
-		if again {
-			t.stepRelease(old, model.ReleaseActive, "", fmt.Sprintf("again, as %s was withdrawn", r.Version), c.At)
-		}
+	again := t.activeBeside(r)
+	if again == nil && r.All {
+		again = t.supersededBy(r)
+	}
+	if again != nil {
+		t.stepRelease(again, model.ReleaseActive, "", fmt.Sprintf("again, as %s was withdrawn", r.Version), c.At)
 	}
 	r.Sites, r.All = nil, false
 	t.stepRelease(r, model.ReleaseWithdrawn, c.By, c.Reason, c.At)

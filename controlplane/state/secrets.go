@@ -2,6 +2,7 @@ package state
 
 import (
 	"encoding/json"
+	"math"
 	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
@@ -67,12 +68,24 @@ func (t *tx) maySet(c *model.SetSecret, agent *model.Agent, row *model.Secret) *
 }
 
 // announced is the key that an agent has last said to have.
-func announced(agent *model.Agent) string {
-	var said model.AgentStatus
-	if len(agent.Status) == 0 || json.Unmarshal(agent.Status, &said) != nil { // an agent may say anything
-		return ""
+func announced(agent *model.Agent) string { return statusOf(agent).Sealing.Recipient }
+
+// heldVersion is the version of a secret that an agent has last said to hold; 0: none.
+func heldVersion(agent *model.Agent, name string) (held uint64) {
+	for _, one := range statusOf(agent).Secrets {
+		if one.Name == name && one.Version < math.MaxUint64 { // there is always one above it
+			held = max(held, one.Version)
+		}
 	}
-	return said.Sealing.Recipient
+	return held
+}
+
+// statusOf is what an agent has last said of itself; empty if that cannot be read.
+func statusOf(agent *model.Agent) (said model.AgentStatus) {
+	if len(agent.Status) == 0 || json.Unmarshal(agent.Status, &said) != nil { // an agent may say anything
+		return model.AgentStatus{}
+	}
+	return said
 }
 
 // roomForSecret makes room for one more name of an agent by what is only kept of a dropped one.
@@ -94,14 +107,20 @@ func (t *tx) roomForSecret(agent string) bool {
 }
 
 // dropSecret takes a secret away. Its version stays, so that an agent that was away learns of it.
+// An agent takes no version that is older than what it holds, and it holds a newer one where
+// this state is of an older backup: so the version goes beyond that too, and what was dropped
+// before the agent has told of it can be dropped again.
 func (t *tx) dropSecret(c *model.DropSecret) *model.Error {
-	if _, err := t.agentFor(c.By, c.Agent); err != nil {
+	agent, err := t.agentFor(c.By, c.Agent)
+	if err != nil {
 		return err
 	}
-	row := get[model.Secret](t.view, tableSecrets, key(c.Agent, []byte(c.Name)))
+	row, held := get[model.Secret](t.view, tableSecrets, key(c.Agent, []byte(c.Name))), heldVersion(agent, c.Name)
 	switch {
-	case row == nil || len(row.Sealed) == 0:
+	case row == nil || len(row.Sealed) == 0 && held <= row.Version:
 		return model.Errorf(model.NotFound, "agent %s has no secret %q", c.Agent, clip(c.Name, maxName))
+	case c.Former && held > row.Version:
+		return model.Errorf(model.Conflict, "agent %s holds version %d of secret %s, which is newer than version %d here: set it anew or drop it whole", c.Agent, held, row.Name, row.Version)
 	case c.Former && len(row.Former) == 0:
 		return model.Errorf(model.Conflict, "secret %s of agent %s has no former value beside it", row.Name, c.Agent)
 	}
@@ -111,7 +130,7 @@ func (t *tx) dropSecret(c *model.DropSecret) *model.Error {
 	if !c.Former {
 		row.Sealed, row.Recipient, action = nil, "", "secret.drop"
 	}
-	row.Version++
+	row.Version = max(row.Version, held) + 1
 	t.storeSecret(row, before, c.By, c.At)
 	t.audit(c.At, c.By, action, c.Agent+"/"+c.Name, map[string]any{"version": row.Version})
 	return nil

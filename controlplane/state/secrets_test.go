@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +91,48 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("the record holds what is sealed: %s", e.Detail)
 		}
 	}
+}
+
+// holds has an agent report which version of a secret it has.
+func (f *fixture) holds(agent, name string, version uint64) {
+	f.Helper()
+	text, err := json.Marshal(model.AgentStatus{Sealing: sealing.Announcement{Recipient: "key-" + agent}, Secrets: []model.AgentSecret{{Name: name, Version: version}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	a, _ := f.Agent(agent)
+	f.must(&model.Ack{At: f.now, Agent: agent, Epoch: a.Epoch, Status: text})
+}
+
+// TestDropOfWhatIsNewerAtTheAgent: where the state is of an older backup, a drop reaches the
+// agent all the same, also when the agent had not told yet what it holds.
+func TestDropOfWhatIsNewerAtTheAgent(t *testing.T) {
+	f := secretsFixture(t)
+	set := f.secretOf("eu", "shop/token", 2, "sealed-two")
+	f.must(f.secretOf("eu", "shop/token", 1, "sealed-one"))
+	set.KeepFormer = true
+	f.must(set)
+	drop := func(former bool) *model.DropSecret {
+		return &model.DropSecret{Asked: f.by("op"), Agent: "eu", Name: "shop/token", Former: former}
+	}
+	f.holds("eu", "shop/token", 5)
+	if err := f.refused(model.Conflict, drop(true)); !strings.Contains(err.Text, "version 5") {
+		t.Errorf("it does not name the version: %v", err)
+	}
+	f.must(drop(false))
+	if got := f.secret("eu", "shop/token"); got.Version != 6 || got.Bytes() != 0 {
+		t.Errorf("got %+v", got)
+	}
+	f.refused(model.NotFound, drop(false))
+	f.holds("eu", "shop/token", 8)
+	f.must(drop(false))
+	if got := f.secret("eu", "shop/token"); got.Version != 9 {
+		t.Errorf("got %+v", got)
+	}
+	f.holds("eu", "shop/token", 9)
+	f.refused(model.NotFound, drop(false))
+	f.holds("eu", "shop/token", math.MaxUint64) // which nothing is above
+	f.refused(model.NotFound, drop(false))
 }
 
 func TestWhoMaySetSecrets(t *testing.T) {

@@ -131,7 +131,7 @@ func encode(cmd model.Command) ([]byte, *model.Error) {
 	return text, nil
 }
 
-// offer submits a command, unless it is a push for which the disk has no room.
+// offer submits a command, unless the disk has no room for what it brings.
 func (s *Store) offer(ctx context.Context, cmd model.Command, text []byte) (wait func() answer) {
 	switch cmd := cmd.(type) {
 	case *model.Beacon, *model.BeaconReport:
@@ -142,6 +142,9 @@ func (s *Store) offer(ctx context.Context, cmd model.Command, text []byte) (wait
 		}
 		return s.offerPush(ctx, cmd, text)
 	default:
+		if err := s.roomFor(cmd); err != nil {
+			return func() answer { return answer{Result: state.Result{Err: err}} }
+		}
 		s.beacon.dirty.Store(true)
 	}
 	r := s.submit(ctx, text)

@@ -14,7 +14,7 @@ import (
 type disk struct {
 	free atomic.Int64
 	low  atomic.Bool // this node has less than the reserve
-	full atomic.Bool // pushes are answered so while this node leads: it is low, or a majority is
+	full atomic.Bool // pushes and uploads are answered so while this node leads: it is low, or a majority is
 }
 
 // watchDisk looks at the disk again and again.
@@ -84,6 +84,44 @@ func (s *Store) giveAway(ctx context.Context, others map[string]int64, tried tim
 	err := s.Transfer(wait, best)
 	s.cfg.Logger.Warn("this node's disk is nearly full: another is to lead", "node", best, "error", err)
 	return time.Now()
+}
+
+// roomFor refuses what would fill the disks while they are nearly full. What makes room, what
+// steers and a secret that takes no more than the one before is taken.
+func (s *Store) roomFor(cmd model.Command) *model.Error {
+	full, what := s.disk.full.Load(), "a release"
+	switch cmd := cmd.(type) {
+	case *model.AddRelease:
+		need := s.cfg.Reserve
+		for _, f := range cmd.Files {
+			need += f.Size
+		}
+		free := s.disk.free.Load() // 0 before the first look
+		full = full || free > 0 && free < need
+	case *model.PutReleasePiece:
+	case *model.SetSecret:
+		full, what = full && s.grows(cmd), "a secret that takes more than the one before"
+	default:
+		return nil
+	}
+	if !full {
+		return nil
+	}
+	return model.Errorf(model.Unavailable, "the disks of the control plane have no room for %s: crossdock cluster status shows what is free; make room, then try again", what)
+}
+
+// grows says that a secret takes more room than what is there by its name.
+func (s *Store) grows(c *model.SetSecret) bool {
+	for _, one := range s.SecretsOf(c.Agent) {
+		if one.Name == c.Name {
+			kept := 0
+			if c.KeepFormer {
+				kept = len(one.Sealed)
+			}
+			return int64(len(c.Sealed)+kept) > one.Bytes()
+		}
+	}
+	return true
 }
 
 // offerFull takes of a push only what is for the control plane itself; for every other lane

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -105,6 +106,58 @@ func TestNoRoom(t *testing.T) {
 		t.Errorf("the next leader answers %+v", result.Lanes)
 	}
 	c.agree()
+}
+
+// While disks are nearly full, nothing is taken that fills them in other ways than by pushes.
+func TestNoRoomForUploads(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	cfg.SnapshotCheck = 10 * time.Millisecond
+	var free atomic.Int64
+	free.Store(1 << 40)
+	cfg.Free = func(string) (int64, error) { return free.Load(), nil }
+	s := open(t, cfg)
+	begin(s)
+	join(s, "a1")
+	ctx := context.Background()
+	status := []byte(`{"sealing":{"recipient":"key-a1"}}`)
+	s.must(&model.Ack{At: time.Now(), Agent: "a1", Epoch: 1, Status: status})
+	secret := func(version uint64, size int, keep bool) *model.SetSecret {
+		return &model.SetSecret{Asked: asked(), Agent: "a1", Name: "erp/token", Version: version, Recipient: "key-a1", Sealed: make([]byte, size), KeepFormer: keep}
+	}
+	s.must(secret(1, 100, false))
+	release := &model.AddRelease{Asked: asked(), Version: "1.4.0", Files: []model.ReleaseFile{{SHA256: "x", Size: 1 << 20}}}
+	piece := &model.PutReleasePiece{Asked: asked(), SHA256: "x", Data: []byte("x")}
+	refused := func(cmd model.Command, want model.Code) {
+		t.Helper()
+		if _, err := s.Apply(ctx, cmd); model.CodeOf(err) != want {
+			t.Errorf("%T: %v, want %s", cmd, err, want)
+		}
+	}
+	look := func(bytes int64) {
+		t.Helper()
+		free.Store(bytes)
+		for end := time.Now().Add(time.Minute); s.disk.free.Load() != bytes || s.disk.full.Load() != (bytes < s.cfg.Reserve); runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatalf("the disk was not looked at: %d bytes, want %d", s.disk.free.Load(), bytes)
+			}
+		}
+	}
+	look(s.cfg.Reserve + 1<<20)
+	refused(release, model.Invalid) // by the state, which was asked
+	look(s.cfg.Reserve + 1<<20 - 1)
+	refused(release, model.Unavailable)
+	refused(piece, model.Invalid)
+	s.must(secret(2, 200, false))
+	look(s.cfg.Reserve - 1)
+	refused(release, model.Unavailable)
+	refused(piece, model.Unavailable)
+	refused(secret(3, 201, false), model.Unavailable)
+	refused(secret(3, 100, true), model.Unavailable)
+	other := secret(3, 1, false)
+	other.Name = "erp/other"
+	refused(other, model.Unavailable)
+	s.must(secret(3, 200, false))
+	s.must(&model.DropSecret{Asked: asked(), Agent: "a1", Name: "erp/token"})
 }
 
 // What is for the control plane itself is taken without room too.

@@ -251,7 +251,7 @@ type Status struct {
 	LogBytes    int64         // that the newest snapshot does not cover
 	Snapshot    uint64        // entry up to which that goes; 0: there is none
 	Free        int64         // bytes on its disk
-	Full        bool          // pushes are refused for want of room
+	Full        bool          // pushes and uploads are refused for want of room
 	StateBytes  int64
 	Hash        string // begin of the hash over all that was applied: the same on all nodes with the same Applied
 }

@@ -56,7 +56,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "crossdock_store_disk_free_bytes", Help: "Bytes free on the disk of the store.",
 		}),
 		diskFull: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "crossdock_store_full", Help: "1 while pushes are refused for want of room on the disks.",
+			Name: "crossdock_store_full", Help: "1 while pushes and uploads are refused for want of room on the disks.",
 		}),
 	}
 	r.MustRegister(m.commands, m.seconds, m.entries, m.leads, m.logBytes, m.snapshots, m.snapshotErrors, m.restores,

@@ -98,7 +98,7 @@ type Config struct {
 	SnapshotCheck time.Duration // how often the log and the disk are looked at; default 5 s
 	BeaconEvery   uint64        // entries after which nodes compare their states; default 1024
 	BeaconAfter   time.Duration // and how long after a change, if fewer come; default 10 min
-	Reserve       int64         // bytes on the disk that pushes leave free; default 512 MiB
+	Reserve       int64         // bytes on the disk that pushes and uploads leave free; default 512 MiB
 
 	Free func(dir string) (int64, error) // bytes free on the disk; nil: asks the system
 

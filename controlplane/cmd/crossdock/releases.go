@@ -36,7 +36,7 @@ that is wanted everywhere: add the one that runs now before the first rollout.`,
 		a.releasesKeygen(), a.releasesSign(), a.releasesAdd(), a.releasesList(), a.releasesShow(), a.releasesApprove(), a.releasesPromote(),
 		a.steerRelease("pause", "Hold a rollout: what has not begun at a site does not begin"),
 		a.steerRelease("resume", "Go on with a paused rollout; agents that failed try again"),
-		a.steerRelease("withdraw", "Take a release back, or remove one that was never approved"),
+		a.steerRelease("withdraw", "Take a release back, or remove one that was never approved, or was superseded"),
 	)
 	return cmd
 }

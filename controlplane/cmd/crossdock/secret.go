@@ -211,7 +211,8 @@ waiting         the agent has not said so yet
 refused         the agent cannot use it: see NOTE
 former key      sealed to a former key of the agent, which was enrolled anew: set it anew
 dropping        the agent has not said yet that it has dropped it
-newer at agent  the control plane was put back to an older state; the agent goes on with what it has`,
+newer at agent  the control plane was put back to an older state; the agent goes on with
+                what it has: set it anew or drop it`,
 		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			var out api.SecretList
 			if err := c.get(ctx, "/secrets", nil, &out); err != nil {
