@@ -103,7 +103,8 @@ func (a *alarms) run(ctx context.Context) error {
 	}
 }
 
-// tell reports what waits, and says whether all of it was taken.
+// tell reports what waits, and says whether all of it was taken. What is raised meanwhile has
+// rung the bell, and is told in the next turn.
 func (a *alarms) tell(ctx context.Context) bool {
 	a.mu.Lock()
 	waiting := maps.Clone(a.waiting)
@@ -118,7 +119,9 @@ func (a *alarms) tell(ctx context.Context) bool {
 			return false
 		}
 		a.mu.Lock()
-		delete(a.waiting, id)
+		if a.waiting[id] == waiting[id] { // else it was raised again meanwhile, and what it says now is to be told
+			delete(a.waiting, id)
+		}
 		a.mu.Unlock()
 	}
 	a.confess()

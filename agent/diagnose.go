@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/crossdock/crossdock/agent/doctor"
@@ -49,14 +50,26 @@ func (d *diagnosis) report(ctx context.Context, examine func(ctx context.Context
 	if time.Since(d.last.At) < diagnosisAge {
 		return d.last, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, diagnosisTime)
+	looking, cancel := context.WithTimeout(ctx, diagnosisTime)
 	defer cancel()
-	r := examine(ctx)
+	r := examine(looking)
 	if err := ctx.Err(); err != nil {
 		return r, err // findings of an examination that was broken off would lie
 	}
+	if looking.Err() != nil { // in an outage that is when a report is needed
+		whole := doctor.NewReport(r.Program, r.At, append(r.Findings, unfinished()))
+		whole.Agent, whole.Site = r.Agent, r.Site
+		return whole, nil // for this asker alone: the next may find out more
+	}
 	d.last = r
 	return r, nil
+}
+
+// unfinished tells that time ran out.
+func unfinished() doctor.Finding {
+	return doctor.Finding{ID: "agent", Level: doctor.Warn,
+		Seen: fmt.Sprintf("not everything was looked at: the examination was broken off after %s, and what says that no answer came may not have had the time for it", diagnosisTime),
+		Todo: "mend what failed first, above all DNS, and look again"}
 }
 
 // diagnoseFar answers the control plane.

@@ -79,6 +79,31 @@ func TestTooManyExceptions(t *testing.T) {
 	}
 }
 
+// What an exception says anew while it is being told is told too.
+func TestRaisedAgainWhileItIsTold(t *testing.T) {
+	a := newAlarms("eu", slog.New(slog.DiscardHandler))
+	var told []string
+	a.report = func(_ context.Context, fact json.RawMessage) error {
+		if told = append(told, string(fact)); len(told) == 1 { // it waited for room, and meanwhile:
+			a.raise("kind", "it", "newer")
+			a.raise("kind", "other", "text")
+		}
+		return nil
+	}
+	a.raise("kind", "it", "older")
+	for range 3 {
+		if !a.tell(t.Context()) {
+			t.Fatal("not all was told")
+		}
+	}
+	if len(told) != 3 || !strings.Contains(told[0], "older") || !strings.Contains(told[1], "newer") || !strings.Contains(told[2], "text") {
+		t.Errorf("told %q", told)
+	}
+	if len(a.waiting) != 0 {
+		t.Errorf("%v still waits", a.waiting)
+	}
+}
+
 func TestDiskConfig(t *testing.T) {
 	read := func(text string) (Config, error) {
 		file := filepath.Join(t.TempDir(), "agent.yaml")

@@ -49,19 +49,24 @@ func Examine(ctx context.Context, cfg Config, found Found) []doctor.Finding {
 		findings = append(findings, doctor.Port("ops-port", cfg.Ops.Listen, found.Running))
 	}
 	findings = append(findings, doctor.Service(ctx, "/run", unitName, found.Running), doctor.TimeZone(os.Getenv("TZ")))
-	findings = append(findings, doctor.NTP(cfg.Doctor.NTP, "/run")...)
-	findings = append(findings, examineData(ctx, cfg, found)...)
-	findings = append(findings, doctor.UDPBuffer("/proc"))
+	// What waits for others waits at the same time: in an outage each takes as long as it may.
+	var clock, links, held []doctor.Finding
+	var all sync.WaitGroup
+	all.Go(func() { clock = doctor.NTP(cfg.Doctor.NTP, "/run") })
 	id, err := identity.Open(cfg.IdentityDir())
 	if err != nil {
 		todo := "see " + cfg.IdentityDir()
 		if errors.Is(err, identity.ErrNotEnrolled) {
 			todo = "the link, the policy and the systems can be looked at after that"
 		}
-		return append(findings, doctor.Finding{ID: "certificate", Level: doctor.Fail, Seen: err.Error(), Todo: todo})
+		links = []doctor.Finding{{ID: "certificate", Level: doctor.Fail, Seen: err.Error(), Todo: todo}}
+	} else {
+		all.Go(func() { links = examineLinks(ctx, cfg, id, found) })
+		all.Go(func() { held = examinePolicy(ctx, cfg, id, found, log) })
 	}
-	findings = append(findings, examineLinks(ctx, cfg, id, found)...)
-	return append(findings, examinePolicy(ctx, cfg, id, found, log)...)
+	data := append(examineData(ctx, cfg, found), doctor.UDPBuffer("/proc"))
+	all.Wait()
+	return slices.Concat(findings, clock, data, links, held)
 }
 
 // ExamineStatus adds what only a running agent knows.

@@ -20,8 +20,12 @@ import (
 	"github.com/crossdock/crossdock/protocol/transport"
 )
 
-// aloneOverQUIC is how much longer QUIC is waited for where TCP finds nobody at the port.
-const aloneOverQUIC = 3 * time.Second
+const (
+	// aloneOverQUIC is how much longer QUIC is waited for where TCP finds nobody at the port.
+	aloneOverQUIC = 3 * time.Second
+	// wayTimeout is for what lies on the way to all addresses together.
+	wayTimeout = 15 * time.Second
+)
 
 var errNobody = errors.New("no answer; over TCP nobody listens there either")
 
@@ -51,27 +55,37 @@ func examineLinks(ctx context.Context, cfg Config, id *identity.Identity, found 
 }
 
 // examineWay looks at what lies on the way to the control plane: names, proxy, and who looks
-// into TLS.
+// into TLS; for all addresses at once, since nobody may answer.
 func examineWay(ctx context.Context, cfg Config, id *identity.Identity, paths []doctor.Path) (findings []doctor.Finding) {
 	quic := slices.ContainsFunc(paths, func(p doctor.Path) bool { return p.Err == nil && p.Transport == string(transport.QUIC) })
+	ctx, cancel := context.WithTimeout(ctx, wayTimeout)
+	defer cancel()
 	told := map[string]bool{}
-	for _, address := range cfg.ControlPlane.Addresses {
+	of := make([][2][]doctor.Finding, len(cfg.ControlPlane.Addresses)) // of each the name, and the way over TCP
+	var all sync.WaitGroup
+	for i, address := range cfg.ControlPlane.Addresses {
 		through, err := through(cfg, address)
 		if err != nil {
-			findings = append(findings, doctor.Finding{ID: "proxy", Level: doctor.Fail, Seen: err.Error(), Todo: "correct it there"})
+			of[i][0] = []doctor.Finding{{ID: "proxy", Level: doctor.Fail, Seen: err.Error(), Todo: "correct it there"}}
 			continue
 		}
 		host, _, err := net.SplitHostPort(address)
 		if err == nil && !told[host] {
 			told[host] = true
-			looking, cancel := context.WithTimeout(ctx, probeTimeout)
-			findings = append(findings, doctor.Name(looking, nil, host, through.Proxy != nil))
-			cancel()
+			all.Go(func() {
+				looking, cancel := context.WithTimeout(ctx, probeTimeout)
+				defer cancel()
+				of[i][0] = []doctor.Finding{doctor.Name(looking, nil, host, through.Proxy != nil)}
+			})
 		}
 		if cfg.ControlPlane.Transport == string(transport.QUIC) {
 			continue // nothing else is ever tried
 		}
-		findings = append(findings, examineTCP(ctx, id, through, address, quic)...)
+		all.Go(func() { of[i][1] = examineTCP(ctx, id, through, address, quic) })
+	}
+	all.Wait()
+	for _, one := range of {
+		findings = append(findings, slices.Concat(one[0], one[1])...)
 	}
 	return once(findings)
 }
@@ -92,7 +106,11 @@ func examineTCP(ctx context.Context, id *identity.Identity, through doctor.Throu
 			return findings
 		}
 	}
-	return append(findings, doctor.Inspection(ctx, conn, address, id.TLS().RootCAs, quic)...)
+	shown := doctor.Inspection(ctx, conn, address, id.TLS().RootCAs, quic)
+	if len(shown) == 0 && ctx.Err() != nil {
+		shown = []doctor.Finding{{ID: "tls-inspection", Level: doctor.Warn, Seen: "not looked at: the way to " + address + " took too long", Todo: "mend the link first"}}
+	}
+	return append(findings, shown...)
 }
 
 // once leaves out what was found before, word for word.

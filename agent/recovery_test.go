@@ -156,20 +156,20 @@ func TestRetention(t *testing.T) {
 	now := time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
 	for _, tc := range []struct {
 		name    string
-		levels  []float64 // one for each time that it is asked
+		pressed []bool // one for each time that it is asked
 		ages    []time.Duration
 		dropped uint64
 		cut     time.Duration
 	}{
-		{"no pressure", []float64{0.75}, []time.Duration{time.Hour}, 10, 0},
-		{"one file is enough", []float64{0.8, 0.7}, []time.Duration{2 * time.Hour, time.Hour}, 11, 2 * time.Hour},
-		{"two are", []float64{0.8, 0.76, 0.7}, []time.Duration{2 * time.Hour, time.Hour}, 12, time.Hour},
-		{"the rest is needed", []float64{0.9, 0.9, 0.9, 0.9}, []time.Duration{2 * time.Hour}, 11, 2 * time.Hour},
-		{"past its time anyway", []float64{0.8, 0.7}, []time.Duration{48 * time.Hour}, 11, 0},
+		{"no pressure", []bool{false}, []time.Duration{time.Hour}, 10, 0},
+		{"one file is enough", []bool{true, false}, []time.Duration{2 * time.Hour, time.Hour}, 11, 2 * time.Hour},
+		{"two are", []bool{true, true, false}, []time.Duration{2 * time.Hour, time.Hour}, 12, time.Hour},
+		{"the rest is needed", []bool{true, true, true, true}, []time.Duration{2 * time.Hour}, 11, 2 * time.Hour},
+		{"past its time anyway", []bool{true, false}, []time.Duration{48 * time.Hour}, 11, 0},
 	} {
 		asked, trims := 0, 0
-		r := retention{pressure: DefaultDisk().thresholds().Pressure(), retain: 24 * time.Hour, now: func() time.Time { return now },
-			level: func() float64 { asked++; return tc.levels[asked-1] },
+		r := retention{retain: 24 * time.Hour, now: func() time.Time { return now },
+			pressed: func() bool { asked++; return tc.pressed[asked-1] },
 			trim: func(before uint64, olderThan time.Time) (uint64, error) {
 				if trims++; before != 77 || !olderThan.Equal(now.Add(-24*time.Hour)) {
 					t.Errorf("%s: trim before %d, older than %v", tc.name, before, olderThan)

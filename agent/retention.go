@@ -53,17 +53,16 @@ func (a *Agent) trim() error {
 		return err
 	}
 	retain := a.reloads.now().Journal.Retain
-	pressure := a.cfg.Disk.thresholds().Pressure()
-	r := retention{pressure: pressure, retain: retain, level: a.queue.Level, trim: a.journal.Trim, one: a.queue.TrimOne, now: time.Now}
+	r := retention{retain: retain, pressed: a.disk.Pressed, trim: a.journal.Trim, one: a.queue.TrimOne, now: time.Now}
 	dropped, cut, err := r.run(needed)
 	if err != nil {
 		return err
 	}
 	if !cut.IsZero() {
 		a.alarms.raise("retention-cut", time.Now().UTC().Format(time.DateOnly), fmt.Sprintf(
-			"more than %.0f %% of the journal's quota is used, so delivered history is let go before journal.retain (%s) is over, up to %s; "+
+			"more than %.0f %% of the journal's quota is used or the disk has little more free than disk.reserve, so delivered history is let go before journal.retain (%s) is over, up to %s; "+
 				"if the control plane is restored from a backup that is older than that, what is gone cannot be sent again: raise journal.quota or give the disk more space",
-			pressure*100, retain, cut.UTC().Format(time.RFC3339)))
+			a.cfg.Disk.thresholds().Pressure()*100, retain, cut.UTC().Format(time.RFC3339)))
 	}
 	if dropped > 0 {
 		err = a.delivery.ForgetBefore(a.journal.First())
@@ -74,15 +73,14 @@ func (a *Agent) trim() error {
 
 // retention is one turn of letting history go.
 type retention struct {
-	retain   time.Duration
-	pressure float64 // the part of the quota from which delivered history goes before its time
-	level    func() float64
-	trim     func(before uint64, olderThan time.Time) (uint64, error)
-	one      func(before uint64) (dropped uint64, written time.Time, err error) // the oldest file
-	now      func() time.Time
+	retain  time.Duration
+	pressed func() bool // delivered history is to go before its time
+	trim    func(before uint64, olderThan time.Time) (uint64, error)
+	one     func(before uint64) (dropped uint64, written time.Time, err error) // the oldest file
+	now     func() time.Time
 }
 
-// run drops what is old enough before a position, and then, while the quota is under
+// run drops what is old enough before a position, and then, while the disk is under
 // pressure, the oldest of the rest. cut is the time of the newest history that went before
 // its own; zero if none did.
 func (r retention) run(before uint64) (dropped uint64, cut time.Time, err error) {
@@ -90,8 +88,8 @@ func (r retention) run(before uint64) (dropped uint64, cut time.Time, err error)
 	if dropped, err = r.trim(before, limit); err != nil {
 		return dropped, cut, err
 	}
-	pressed := false
-	for r.level() > r.pressure {
+	early := false
+	for r.pressed() {
 		n, written, err := r.one(before)
 		if err != nil {
 			return dropped, cut, err
@@ -99,13 +97,13 @@ func (r retention) run(before uint64) (dropped uint64, cut time.Time, err error)
 		if n == 0 && written.IsZero() {
 			break // the rest is needed, or is the newest
 		}
-		pressed = true
+		early = true
 		dropped += n
 		if !written.Before(limit) && written.After(cut) {
 			cut = written
 		}
 	}
-	if pressed { // the journal's own index is to know
+	if early { // the journal's own index is to know
 		_, err = r.trim(before, limit)
 	}
 	return dropped, cut, err

@@ -112,7 +112,7 @@ func (o Offered) Compile() (*policy.Set, error) {
 	if got := bundle.Digest(); !bytes.Equal(got[:], o.Digest) {
 		return nil, fmt.Errorf("digest is %x, announced was %x", got[:8], o.Digest)
 	}
-	set, problems := policy.Compile(bundle)
+	set, problems := policy.Load(bundle)
 	if set == nil {
 		return nil, fmt.Errorf("does not compile here: %w", problems)
 	}

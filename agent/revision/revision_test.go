@@ -76,6 +76,23 @@ func TestRevisionsOnlyRise(t *testing.T) {
 	}
 }
 
+// What a newer program would not have proposed any more stays in force where it was approved.
+func TestApprovedBeforeACheckCame(t *testing.T) {
+	b := bundle("eu")
+	b["erp.yaml"] = []byte("apiVersion: crossdock/v1\nkind: System\nmetadata: {name: erp}\nspec:\n  owner: it\n  site: eu\n" +
+		"  http:\n    url: https://erp.example.com/?apiKey=abc\n    deliver: {path: /events}\n")
+	if set, _ := policy.Compile(b); set != nil {
+		t.Fatal("it can be proposed")
+	}
+	dir := t.TempDir()
+	if err := offer(open(t, dir), 1, 4, b); err != nil {
+		t.Errorf("offered: %v", err)
+	}
+	if h := open(t, dir); h.Held().String() != "1.4" || h.Set().Systems["erp"] == nil || h.Refused() != "" {
+		t.Errorf("after a restart %s is in force, refused: %s", h.Held(), h.Refused())
+	}
+}
+
 func TestRefusedRevisionChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	h := open(t, dir)

@@ -227,6 +227,13 @@ func (w *Watch) turn(kind Kind, high, low bool, u Usage, reserve int64) {
 	w.cfg.Metrics.stopped.WithLabelValues(kind.String()).Set(flag(s.on))
 }
 
+// Pressed says whether delivered history is to go before its time: what is stopped must be
+// able to begin again without anybody's help, also where others took the room.
+func (w *Watch) Pressed() bool {
+	u := w.cfg.Usage()
+	return u.level() > w.cfg.Pressure() || u.Free > 0 && u.Free < enough(w.reserve)
+}
+
 func (w *Watch) below(kind Kind) float64 {
 	if kind == Received {
 		return w.cfg.Stop

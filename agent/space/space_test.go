@@ -102,6 +102,32 @@ func TestStopsAndBeginsAgain(t *testing.T) {
 	}
 }
 
+// Delivered history goes as long as anything is refused that its room would let in again,
+// whoever took the room.
+func TestPressed(t *testing.T) {
+	r := newRig(t, nil)
+	for i, c := range []struct {
+		level float64
+		free  int64
+		want  bool
+	}{
+		{0.61, 40 * gb, false},
+		{0.75, 40 * gb, false},
+		{0.76, 40 * gb, true},
+		{0.61, 319 << 20, true},
+		{0.61, 320 << 20, false},
+		{0.61, 250 << 20, true},
+		{0.61, 100 << 20, true},
+		{0.61, 0, false}, // it cannot be told what is free
+	} {
+		r.usage = Usage{Bytes: int64(c.level * 10 * gb), Quota: 10 * gb, Free: c.free}
+		refused := r.refused()
+		if got := r.Pressed(); got != c.want || refused != "" && !got {
+			t.Errorf("step %d, at %.2f with %d MB free: %t, want %t; %q is refused", i, c.level, c.free>>20, got, c.want, refused)
+		}
+	}
+}
+
 // What refuses says why, in numbers that people can do something about.
 func TestRefusalSaysWhy(t *testing.T) {
 	r := newRig(t, nil)

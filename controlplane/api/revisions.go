@@ -104,14 +104,14 @@ func (s *Server) GetBundle(_ context.Context, r GetBundleRequestObject) (GetBund
 
 // compile compiles a bundle, a few at a time: it is the most costly thing that a caller
 // can ask of a node.
-func (s *Server) compile(ctx context.Context, bundle policy.Bundle) (*policy.Set, policy.Problems, error) {
+func (s *Server) compile(ctx context.Context, bundle policy.Bundle, how func(policy.Bundle) (*policy.Set, policy.Problems)) (*policy.Set, policy.Problems, error) {
 	select {
 	case s.lints <- struct{}{}:
 		defer func() { <-s.lints }()
 	case <-ctx.Done():
 		return nil, nil, model.Errorf(model.Unavailable, "too many bundles are being checked; nothing was done")
 	}
-	set, problems := policy.Compile(bundle)
+	set, problems := how(bundle)
 	return set, problems, nil
 }
 
@@ -124,7 +124,7 @@ func (s *Server) LintBundle(ctx context.Context, r LintBundleRequestObject) (Lin
 	if err != nil {
 		return nil, err
 	}
-	_, problems, err := s.compile(ctx, bundle)
+	_, problems, err := s.compile(ctx, bundle, policy.Compile)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +170,7 @@ func (s *Server) ProposeRevision(ctx context.Context, r ProposeRevisionRequestOb
 }
 
 func (s *Server) propose(ctx context.Context, bundle policy.Bundle, note string, key IdempotencyKey) (*model.Revision, error) {
-	set, problems, err := s.compile(ctx, bundle)
+	set, problems, err := s.compile(ctx, bundle, policy.Compile)
 	if err != nil {
 		return nil, err
 	}
@@ -368,7 +368,7 @@ func (s *Server) compiled(ctx context.Context, number uint64) (policy.Bundle, *p
 	if err != nil {
 		return nil, nil, err
 	}
-	set, problems, err := s.compile(ctx, bundle)
+	set, problems, err := s.compile(ctx, bundle, policy.Load)
 	if err != nil {
 		return nil, nil, err
 	}

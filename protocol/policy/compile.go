@@ -25,6 +25,7 @@ type compiler struct {
 	bundle   Bundle
 	set      *Set
 	problems Problems
+	approved bool             // it was proposed once, and passed the checks of then
 	first    map[string]place // of each kind and name
 	used     map[string]bool  // files that a document refers to
 	later    []func()
@@ -41,8 +42,16 @@ type compiler struct {
 
 // Compile reads all documents of a bundle. The set is nil when a problem is an error;
 // warnings come with a set.
-func Compile(b Bundle) (*Set, Problems) {
+func Compile(b Bundle) (*Set, Problems) { return compile(b, false) }
+
+// Load reads the documents of a revision that was proposed, and so passed the checks of then.
+// What later checks have against the way it is written is a warning: a site does not lose
+// its policy by a newer program.
+func Load(b Bundle) (*Set, Problems) { return compile(b, true) }
+
+func compile(b Bundle, approved bool) (*Set, Problems) {
 	c := &compiler{
+		approved: approved,
 		bundle: b, first: map[string]place{}, used: map[string]bool{}, destinations: map[string]place{}, ranges: map[string]place{},
 		set: &Set{
 			Digest: b.Digest(), Contracts: map[string]*Contract{}, Sites: map[string]*Site{},
@@ -91,6 +100,15 @@ func (c *compiler) errorAt(at place, hint, format string, args ...any) {
 	c.problems.add(Problem{
 		File: at.file, Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...), Hint: hint,
 	})
+}
+
+// styleAt finds what works as it stands and is not to be written any more.
+func (c *compiler) styleAt(at place, hint, format string, args ...any) {
+	if c.approved {
+		c.warnAt(at, hint, format, args...)
+		return
+	}
+	c.errorAt(at, hint, format, args...)
 }
 
 func (c *compiler) warnAt(at place, hint, format string, args ...any) {

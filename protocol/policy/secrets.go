@@ -62,8 +62,9 @@ func (s *Set) SecretSites(owner string) (sites []string, known bool) {
 
 var camel = regexp.MustCompile(`([a-z0-9])([A-Z])`)
 
-// checkQuery refuses a secret that is written out in the query of a URL. It repeats the name
-// of the parameter and never its value.
+// checkQuery refuses a secret that is written out in the query of a URL, unless that was
+// approved before there was this check. It repeats the name of the parameter and never its
+// value.
 func (c *compiler) checkQuery(f field, o *object) {
 	_, query, _ := strings.Cut(f.str(), "?")
 	query, _, _ = strings.Cut(query, "#")
@@ -74,7 +75,7 @@ func (c *compiler) checkQuery(f field, o *object) {
 		}
 		plain := strings.ToLower(camel.ReplaceAllString(key, "$1-$2"))
 		if value != "" && !strings.HasPrefix(value, "{") && secretName.MatchString(plain) {
-			c.errorAt(f.place, "remove it, and use auth: with a reference to the secret", "%s in %s holds the query parameter %s, which looks like a secret written out",
+			c.styleAt(f.place, "remove it, and use auth: with a reference to the secret", "%s in %s holds the query parameter %s, which looks like a secret written out",
 				f.name, o.what, quoted(key))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -47,5 +48,22 @@ spec:
 		if got, known := set.SecretSites(owner); !slices.Equal(got, want) || known != (want != nil) {
 			t.Errorf("%s: got %v, %t", owner, got, known)
 		}
+	}
+}
+
+// A query that looks like a secret is refused where it is proposed, and warned of where it was
+// approved before.
+func TestQueryOfAnApprovedRevision(t *testing.T) {
+	b := plugged(t, map[string]string{})
+	b["one.yaml"] = []byte("apiVersion: crossdock/v1\nkind: System\nmetadata: {name: one}\nspec:\n  owner: it\n  site: porto\n" +
+		"  http:\n    url: https://one.example.com/?apiKey=abc\n    deliver: {path: /events}\n")
+	looks := func(p Problem) bool { return strings.Contains(p.Message, "query parameter \"apiKey\"") }
+	set, problems := Compile(b)
+	if i := slices.IndexFunc(problems, looks); set != nil || i < 0 || problems[i].Severity != SeverityError {
+		t.Errorf("proposed: %v", problems)
+	}
+	set, problems = Load(b)
+	if i := slices.IndexFunc(problems, looks); set == nil || i < 0 || problems[i].Severity != SeverityWarning {
+		t.Errorf("approved: %v", problems)
 	}
 }

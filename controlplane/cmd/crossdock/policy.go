@@ -127,7 +127,7 @@ func (a *app) policyDiff() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			oldSet, problems := policy.Compile(old)
+			oldSet, problems := policy.Load(old)
 			if oldSet == nil && len(old) > 0 {
 				return fmt.Errorf("revision %d does not pass this program's checks: %w", number, problems)
 			}
