@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -31,7 +32,8 @@ type Launcher struct {
 	Version  string // of this program
 	Attempts int    // starts of a version on trial
 	Log      *slog.Logger
-	Child    bool // a chosen version is a child of this process; where exec does not exist it always is
+	Doubt    error // what is wrong in the configuration: the keys may not be those that are meant
+	Child    bool  // a chosen version is a child of this process; where exec does not exist it always is
 }
 
 // Start says as what this process runs.
@@ -112,11 +114,31 @@ func (l *Launcher) next() (version string) {
 		if err == nil {
 			return st.Current
 		}
+		if !l.proven(err) {
+			l.Log.Error("the chosen version cannot be verified now; the installed program runs, and the choice stands", "version", st.Current, "err", err)
+			return installed
+		}
 		l.Log.Error("the chosen version is not what was verified; the one before it runs", "version", st.Current, "err", err)
 		st.back(fmt.Sprintf("not what was verified any more: %v", err), time.Now())
 		l.note(st)
 	}
 	return installed
+}
+
+// proven says that a version is not what was verified, whenever it is looked at. A disk that
+// does not answer, no file handle left, or keys that are missing say nothing about it, and
+// what is noted because of them would outlast them.
+func (l *Launcher) proven(err error) bool {
+	var disk *fs.PathError
+	switch {
+	case errors.Is(err, release.ErrNoKeys):
+		return false
+	case errors.Is(err, release.ErrUnknownKey):
+		return l.Doubt == nil
+	case errors.Is(err, fs.ErrNotExist):
+		return true
+	}
+	return !errors.As(err, &disk)
 }
 
 // try counts a start of the version on trial, or gives the trial up.
@@ -127,6 +149,10 @@ func (l *Launcher) try(st *State) (version string, ok bool) {
 		why = fmt.Sprintf("started %d times, and ended before it had shown that it works", st.Trial.Starts)
 	} else if version != st.Installed {
 		if err := l.Store.Check(version); err != nil {
+			if !l.proven(err) {
+				l.Log.Error("the version on trial cannot be verified now; what was chosen before it runs, and the trial stands", "version", version, "err", err)
+				return "", false
+			}
 			why = fmt.Sprintf("not what was verified any more: %v", err)
 		}
 	}

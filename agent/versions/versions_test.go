@@ -358,6 +358,56 @@ func TestWhatAStartRuns(t *testing.T) {
 	}
 }
 
+// TestDoubtLeavesTheChoice: what says nothing about a version does not cost it its place, be
+// it chosen or on trial.
+func TestDoubtLeavesTheChoice(t *testing.T) {
+	s, other := newSigner(t), newSigner(t)
+	for _, c := range []struct {
+		name  string
+		keys  release.Keys
+		doubt error
+		spoil bool // the program cannot be read, though it is there
+		want  bool // the choice stands
+	}{
+		{"no keys", nil, nil, false, true},
+		{"other keys, of a configuration with a mistake", other.keys(), errors.New("unknown field"), false, true},
+		{"other keys that are meant", other.keys(), nil, false, false},
+		{"a program that cannot be read", s.keys(), nil, true, true},
+	} {
+		for _, st := range []State{
+			{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Previous: "1.1.0"},
+			{Format: stateForm, Installed: "1.0.0", Current: installed, Trial: &Trial{Version: "1.2.0"}},
+		} {
+			t.Run(fmt.Sprintf("%s trial=%t", c.name, st.Trial != nil), func(t *testing.T) {
+				dir := t.TempDir()
+				hold(t, s, dir, "1.1.0")
+				store := hold(t, s, dir, "1.2.0")
+				if err := store.write(st); err != nil {
+					t.Fatal(err)
+				}
+				if c.spoil { // a directory in its place opens, and gives an error of the disk when it is read
+					if err := errors.Join(os.Rename(store.Program("1.2.0"), filepath.Join(dir, "aside")), os.Mkdir(store.Program("1.2.0"), 0o700)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				l := launcher(NewStore(dir, c.keys, nil), "1.0.0")
+				l.Doubt = c.doubt
+				if got := l.next(); got != installed {
+					t.Errorf("%s runs unverified", got)
+				}
+				if c.spoil {
+					if err := errors.Join(os.Remove(store.Program("1.2.0")), os.Rename(filepath.Join(dir, "aside"), store.Program("1.2.0"))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got := launcher(store, "1.0.0").next(); (got == "1.2.0") != c.want {
+					t.Errorf("%s runs once it can be verified; the choice stands: %t", got, c.want)
+				}
+			})
+		}
+	}
+}
+
 // TestOrderlyEndIsNoAttempt: who stops an agent in its trial says nothing about the version.
 func TestOrderlyEndIsNoAttempt(t *testing.T) {
 	s := newSigner(t)

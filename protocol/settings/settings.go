@@ -90,6 +90,10 @@ func (v *Values) Origin(key string) Origin { return v.said[key].origin }
 // Unsay has a key count as a default, because what was said of it does not hold.
 func (v *Values) Unsay(key string) { delete(v.said, key) }
 
+// Whole says that every file could be read to its end. What is not known in one, or wrong for
+// its key, does not count: the rest of it is there.
+func (v *Values) Whole() bool { return !v.partly }
+
 // InFile tells where the files say a key and what, though the environment or a flag may
 // stand over it; where they do not, the text is empty.
 func (v *Values) InFile(key string) (at Origin, text string) {
@@ -201,6 +205,7 @@ func (r *reader) files() (out []string) {
 	entries, err := os.ReadDir(filepath.Join(dir, fragments))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		r.problems = append(r.problems, err)
+		r.partly = true
 	}
 	for _, e := range entries { // sorted by name
 		if !e.IsDir() && filepath.Ext(e.Name()) == ".yaml" {

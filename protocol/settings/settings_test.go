@@ -67,6 +67,27 @@ func write(t *testing.T, texts ...string) string {
 	return filepath.Join(dir, "x.yaml")
 }
 
+// TestWhole: what only another version knows leaves the rest readable, and what cannot be read does not.
+func TestWhole(t *testing.T) {
+	for text, want := range map[string]bool{"data: f\n": true, "unknown: 1\nwait: never\n": true, "data: 'f\n": false, "data: f\n---\ndata: g\n": false} {
+		cfg := defaults()
+		if values, err := Read(&cfg, Sources{File: write(t, text)}); values.Whole() != want {
+			t.Errorf("%q: whole is not %t; %v", text, want, err)
+		}
+	}
+	cfg := defaults()
+	if values, err := Read(&cfg, Sources{Dir: write(t, "") + "/.."}); err != nil || !values.Whole() {
+		t.Errorf("no file: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "x.yaml")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.WriteFile(filepath.Join(filepath.Dir(file), fragments), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if values, err := Read(&cfg, Sources{File: file}); err == nil || values.Whole() {
+		t.Errorf("fragments that cannot be listed: %v", err)
+	}
+}
+
 func environ(of ...string) func() []string { return func() []string { return of } }
 
 func TestEachSourceStandsOverTheOneBefore(t *testing.T) {

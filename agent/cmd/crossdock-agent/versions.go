@@ -24,12 +24,15 @@ import (
 
 // launch has the chosen version run: here, if it is this one.
 func (p *program) launch(ctx context.Context, serve func(context.Context, versions.Start) error) error {
-	cfg, _, _, _ := p.read() // a setting that only the chosen version knows is passed over; serve says what is wrong
+	cfg, values, _, doubt := p.read() // a setting that only the chosen version knows is passed over; serve says what is wrong
+	if !values.Whole() {
+		return withCode(exitUsage, doubt) // no version can read it, and the choice is not to suffer for that
+	}
 	store, err := cfg.Versions()
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
-	l := &versions.Launcher{Store: store, Version: version, Attempts: cfg.Upgrades.Attempts, Log: cfg.NewLogger(p.err)}
+	l := &versions.Launcher{Store: store, Version: version, Attempts: cfg.Upgrades.Attempts, Log: cfg.NewLogger(p.err), Doubt: doubt}
 	for {
 		start, ours, err := l.Launch(ctx)
 		if err != nil || !ours {
