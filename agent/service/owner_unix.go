@@ -44,6 +44,9 @@ func Share(path string) error {
 	return os.Chmod(path, 0o640) // nobody but root could have laid a link here
 }
 
+// Protect has nothing to do: what is written has its mode.
+func Protect(...string) error { return nil }
+
 // giveTo makes a directory and all below it a user's. Links in it are made his and not
 // followed: he may have laid them.
 func giveTo(dir string, uid, gid int) error {

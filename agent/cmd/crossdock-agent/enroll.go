@@ -67,6 +67,9 @@ func (p *program) enrollWith(ctx context.Context, e enrolment) error {
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
+	if err := service.Protect(file, cfg.Data, cfg.Secrets); err != nil {
+		return serviceError(err)
+	}
 	if len(e.addresses) == 0 {
 		return p.enroll(ctx, cfg, token, hash)
 	}
