@@ -179,7 +179,7 @@ func TestReleasesKept(t *testing.T) {
 	}
 	f.must(f.steer("second", model.ReleaseApprove, "1.0.0"))
 	f.must(f.steer("second", model.ReleaseApprove, "1.1.0")) // 1.0.0 is superseded
-	f.ready("1.3.0") // in the place of the one that nobody approved
+	f.ready("1.3.0")                                         // in the place of the one that nobody approved
 	kept := func(want ...string) {
 		t.Helper()
 		var got []string
