@@ -74,7 +74,7 @@ type Policy interface {
 	RevisionBundle(number uint64) ([]byte, bool)
 	Moves() []model.MoveStatus
 	Ranges() []model.RangeStatus
-	Secrets() []model.Secret
+	SecretMarks(agent string) []model.SecretMark // with "" of all agents
 }
 
 // Records reads what must be repaired and what was done.

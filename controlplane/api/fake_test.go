@@ -60,8 +60,16 @@ func (f *fakeStore) Fresh(ctx context.Context) error {
 func (f *fakeStore) Verdict() model.Verdict         { return f.verdict }
 func (f *fakeStore) Authorities() []model.Authority { return slices.Clone(f.authority) }
 func (f *fakeStore) Moves() []model.MoveStatus      { return slices.Clone(f.moves) }
-func (f *fakeStore) Secrets() []model.Secret        { return slices.Clone(f.secrets) }
 func (f *fakeStore) Ranges() []model.RangeStatus    { return slices.Clone(f.ranges) }
+
+func (f *fakeStore) SecretMarks(agent string) (marks []model.SecretMark) {
+	for _, s := range f.secrets {
+		if agent == "" || s.Agent == agent {
+			marks = append(marks, s.Mark())
+		}
+	}
+	return marks
+}
 
 func (f *fakeStore) Apply(_ context.Context, cmd model.Command) (any, error) {
 	f.mu.Lock()

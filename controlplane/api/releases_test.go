@@ -144,7 +144,8 @@ func TestReleaseIsShownBySite(t *testing.T) {
 	report := func(stage, state string) string {
 		return `,"release":{"running":"1.3.0","stage":"` + stage + `","state":"` + state + `","why":"because","since":"2026-05-04T09:00:00Z"}`
 	}
-	stages := map[string]string{"trial": "1.4.0/0.2", "earlier": "1.4.0/0.2", "before": "1.3.0/0.1", "odd": "1.4.0/0.2", "old": "1.4.0/0.2", "new": "1.4.0/0.2", "silent": "1.4.0/0.2", "rubbish": "1.4.0/0.2", "onTrial": "1.4.0/0.2"}
+	stages := map[string]string{"trial": "1.4.0/0.2", "earlier": "1.4.0/0.2", "before": "1.3.0/0.1", "odd": "1.4.0/0.2", "old": "1.4.0/0.2", "new": "1.4.0/0.2", "silent": "1.4.0/0.2", "rubbish": "1.4.0/0.2", "onTrial": "1.4.0/0.2",
+		"hotfix": "1.4.0/0.2", "manual": "1.4.0/0.2"}
 	b.store.wanted = stages
 	b.store.agents = []model.Agent{
 		{Name: "trial", Status: says("1.4.0", report("1.4.0/0.2", "trial")), LastSeen: testNow},
@@ -158,6 +159,8 @@ func TestReleaseIsShownBySite(t *testing.T) {
 		{Name: "paused", Status: says("1.3.0", report("1.4.0/0.1", "rolled-back"))},
 		{Name: "other", Status: says("1.3.0", report("1.3.0/0.1", "failed"))},
 		{Name: "onTrial", Status: says("1.4.0", report("1.4.0/0.1", "trial"))},
+		{Name: "hotfix", Status: says("1.4.1", report("1.4.0/0.2", model.AgentReleaseNewer))},
+		{Name: "manual", Status: says("1.3.0", report("1.4.0/0.2", model.AgentReleaseOff))},
 		{Name: "gone", Revoked: testNow},
 	}
 	for i := range b.store.agents {
@@ -167,7 +170,7 @@ func TestReleaseIsShownBySite(t *testing.T) {
 	var got ReleaseReport
 	b.want(b.do("GET", BasePath+"/releases/1.4.0", ""), 200, &got)
 	want := map[string]string{"trial": "trial", "earlier": "waiting", "before": "current", "odd": "waiting", "old": "unsupported", "new": "current",
-		"silent": "waiting", "rubbish": "waiting", "paused": "rolled-back", "other": "none", "onTrial": "trial"}
+		"silent": "waiting", "rubbish": "waiting", "paused": "rolled-back", "other": "none", "onTrial": "trial", "hotfix": "newer", "manual": "off"}
 	if len(got.Items) != len(want) || got.Manifest != "manifest of 1.4.0" {
 		t.Errorf("%+v", got)
 	}

@@ -25,7 +25,7 @@ const (
 // ListSecrets lists the secrets with how each stands at its agent, as that last said.
 func (s *Server) ListSecrets(_ context.Context, _ ListSecretsRequestObject) (ListSecretsResponseObject, error) {
 	answer, said := ListSecrets200JSONResponse{Items: []Secret{}}, s.numberReports()
-	for _, one := range s.store.Secrets() {
+	for _, one := range s.store.SecretMarks("") {
 		answer.Items = append(answer.Items, toSecret(&one, said[one.Agent]))
 	}
 	return answer, nil
@@ -45,8 +45,8 @@ func (s *Server) SetSecret(ctx context.Context, r SetSecretRequestObject) (SetSe
 	if _, err := s.store.Apply(ctx, cmd); err != nil {
 		return nil, err
 	}
-	for _, one := range s.store.Secrets() {
-		if one.Agent == b.Agent && one.Name == name {
+	for _, one := range s.store.SecretMarks(b.Agent) {
+		if one.Name == name {
 			return SetSecret200JSONResponse(toSecret(&one, s.numberReports()[one.Agent])), nil
 		}
 	}
@@ -130,10 +130,8 @@ func (s *Server) secretTarget(site, owner string) (target SecretTarget, err erro
 			target.Versions[name] = max(target.Versions[name], version)
 		}
 	}
-	for _, one := range s.store.Secrets() {
-		if one.Agent == agent.Name {
-			note(one.Name, one.Version)
-		}
+	for _, one := range s.store.SecretMarks(agent.Name) {
+		note(one.Name, one.Version)
 	}
 	for _, one := range said.Secrets {
 		note(one.Name, one.Version)
@@ -141,9 +139,9 @@ func (s *Server) secretTarget(site, owner string) (target SecretTarget, err erro
 	return target, nil
 }
 
-func toSecret(s *model.Secret, said model.AgentStatus) Secret {
+func toSecret(s *model.SecretMark, said model.AgentStatus) Secret {
 	owner, name, _ := strings.Cut(s.Name, "/")
-	out := Secret{Agent: s.Agent, Owner: owner, Name: name, Version: s.Version, By: s.By, At: s.At, Former: len(s.Former) > 0, FormerUntil: s.FormerUntil}
+	out := Secret{Agent: s.Agent, Owner: owner, Name: name, Version: s.Version, By: s.By, At: s.At, Former: s.Former, FormerUntil: s.FormerUntil}
 	for _, one := range said.Secrets {
 		if one.Name == s.Name {
 			out.Held, out.Refused = one.Version, one.Refused
@@ -152,13 +150,12 @@ func toSecret(s *model.Secret, said model.AgentStatus) Secret {
 	if s.Recipient != "" {
 		out.Key = sealing.Fingerprint(s.Recipient)
 	}
-	dropped := len(s.Sealed) == 0
 	switch {
-	case dropped && out.Held == s.Version:
+	case s.Dropped && out.Held == s.Version:
 		out.State = secretDropped
-	case dropped && out.Held > s.Version:
+	case s.Dropped && out.Held > s.Version:
 		out.State = secretNewer
-	case dropped:
+	case s.Dropped:
 		out.State = secretDropping
 	case said.Sealing.Recipient != "" && said.Sealing.Recipient != s.Recipient:
 		out.State = secretFormerKey

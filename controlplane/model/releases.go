@@ -85,9 +85,12 @@ type AgentRelease struct {
 const (
 	AgentReleaseFailed     = "failed"      // not begun
 	AgentReleaseRolledBack = "rolled-back" // tried, and gone back
+	AgentReleaseNewer      = "newer"       // it runs a newer version, and keeps it
+	AgentReleaseOff        = "off"         // upgrades are switched off at the site
 )
 
-// Failing says that the agent has given up on the release of a stage.
+// Failing says that the agent has given up on the release of a stage. One that somebody has
+// put on a newer version, or has switched upgrades off at, says nothing against the release.
 func (a *AgentRelease) Failing(stage string) bool {
 	return a != nil && a.Stage == stage && (a.State == AgentReleaseFailed || a.State == AgentReleaseRolledBack)
 }

@@ -23,6 +23,25 @@ type Secret struct {
 	At          time.Time
 }
 
+// SecretMark is what is known of a secret, without what is sealed.
+type SecretMark struct {
+	Agent       string
+	Name        string
+	Version     uint64
+	Dropped     bool
+	Recipient   string
+	Former      bool // one is valid beside it
+	FormerUntil time.Time
+	By          string
+	At          time.Time
+}
+
+// Mark is the secret without what is sealed.
+func (s *Secret) Mark() SecretMark {
+	return SecretMark{Agent: s.Agent, Name: s.Name, Version: s.Version, Dropped: len(s.Sealed) == 0, Recipient: s.Recipient,
+		Former: len(s.Former) > 0, FormerUntil: s.FormerUntil, By: s.By, At: s.At}
+}
+
 // Bytes is what a secret takes.
 func (s *Secret) Bytes() int64 { return int64(len(s.Sealed) + len(s.Former)) }
 

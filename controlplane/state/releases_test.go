@@ -357,6 +357,8 @@ func TestRolloutPausesByItself(t *testing.T) {
 	f.ready("1.1.0")
 	f.must(f.steer("second", model.ReleaseApprove, "1.1.0", "eu", "na"))
 	f.tells("na", "1.1.0/1.1", "trial", "")
+	f.tells("eu", "1.1.0/1.1", model.AgentReleaseNewer, "1.2.0 runs here") // neither speaks against it
+	f.tells("na", "1.1.0/1.1", model.AgentReleaseOff, "upgrades.enabled is false")
 	f.tells("jp", "1.1.0/1.1", model.AgentReleaseFailed, "not of this stage")
 	f.tells("eu", "1.0.0/1.7", model.AgentReleaseFailed, "of another stage")
 	f.must(&model.Ack{At: f.now, Agent: "eu", Status: json.RawMessage(`{"release":7}`)})

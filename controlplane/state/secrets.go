@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"time"
@@ -8,6 +9,9 @@ import (
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/protocol/sealing"
 )
+
+// secretsAtOnce bounds what one look at secrets reads in one transaction.
+const secretsAtOnce = 100
 
 // setSecret keeps what only the agent can open. The record tells who set which secret, and
 // to which key it is sealed; nothing of what it holds.
@@ -162,5 +166,25 @@ func (r *Reader) SecretsOf(agent string) []model.Secret {
 	return all[model.Secret](r, tableSecrets, key(agent))
 }
 
-// Secrets lists the secrets of all agents, by agent and name; dropped ones too.
-func (r *Reader) Secrets() []model.Secret { return all[model.Secret](r, tableSecrets, nil) }
+// SecretMarks lists the secrets of an agent, or with "" of all, by agent and name; dropped ones
+// too. What is sealed is not in them, and is read in parts: all of it may be hundreds of megabytes.
+func (r *Reader) SecretMarks(agent string) (marks []model.SecretMark) {
+	var prefix []byte
+	if agent != "" {
+		prefix = key(agent)
+	}
+	for from := prefix; ; {
+		n := 0
+		r.read(func(v view) {
+			v.each(tableSecrets, prefix, from, func(k, value []byte) bool {
+				marks = append(marks, parse[model.Secret](tableSecrets, k, value).Mark())
+				from = append(bytes.Clone(k), 0) // just beyond it
+				n++
+				return n < secretsAtOnce
+			})
+		})
+		if n < secretsAtOnce {
+			return marks
+		}
+	}
+}

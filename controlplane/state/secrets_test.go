@@ -64,8 +64,8 @@ func TestSecrets(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	f.reopen()
-	if len(f.SecretsOf("eu")) != 1 || len(f.SecretsOf("us")) != 1 || len(f.Secrets()) != 2 || len(f.SecretsOf("e")) != 0 {
-		t.Errorf("got %+v", f.Secrets())
+	if len(f.SecretsOf("eu")) != 1 || len(f.SecretsOf("us")) != 1 || len(f.SecretsOf("e")) != 0 {
+		t.Errorf("got %+v", f.SecretMarks(""))
 	}
 	f.must(&model.DropSecret{Asked: f.by("op"), Agent: "eu", Name: "shop/token", Former: true})
 	if got := f.secret("eu", "shop/token"); got.Version != 3 || len(got.Former) > 0 || string(got.Sealed) != "sealed-two" {
@@ -206,6 +206,44 @@ func TestSecretsAreLimited(t *testing.T) {
 	f.must(&model.ForgetAgent{Asked: f.by("root"), Agent: "eu"})
 	if got := counted(); len(f.SecretsOf("eu")) != 0 || got != model.MaxSecretBytes-model.MaxSecrets {
 		t.Errorf("%d bytes are counted, %d secrets of a forgotten agent are kept", got, len(f.SecretsOf("eu")))
+	}
+}
+
+// TestSecretMarks: they come in parts, and none is missing or comes twice at their borders.
+func TestSecretMarks(t *testing.T) {
+	f := secretsFixture(t)
+	for i := range secretsAtOnce {
+		f.must(f.secretOf("eu", fmt.Sprintf("s%03d/token", i), 1, "x"))
+	}
+	check := func(agent string, want int) []model.SecretMark {
+		t.Helper()
+		marks := f.SecretMarks(agent)
+		for i := 1; i < len(marks); i++ {
+			if a, b := marks[i-1], marks[i]; a.Agent+"/"+a.Name >= b.Agent+"/"+b.Name {
+				t.Errorf("%s of %s comes after %s of %s", b.Name, b.Agent, a.Name, a.Agent)
+			}
+		}
+		if len(marks) != want {
+			t.Errorf("%d of %q, want %d", len(marks), agent, want)
+		}
+		return marks
+	}
+	check("", secretsAtOnce) // one part, to its end
+	kept := f.secretOf("eu", "s001/token", 2, "y")
+	kept.KeepFormer, kept.FormerUntil = true, f.now.Add(time.Hour)
+	f.must(kept)
+	f.must(f.secretOf("eu", "t/token", 1, "x"))
+	f.must(f.secretOf("us", "t/token", 1, "x"))
+	f.must(&model.DropSecret{Asked: f.by("op"), Agent: "eu", Name: "s000/token"})
+	check("eu", secretsAtOnce+1)
+	check("us", 1)
+	check("e", 0)
+	all := check("", secretsAtOnce+2)
+	if m := all[0]; !m.Dropped || m.Version != 2 || m.Former || m.Recipient != "" {
+		t.Errorf("got %+v", m)
+	}
+	if m := all[1]; m.Dropped || m.Version != 2 || !m.Former || !m.FormerUntil.Equal(kept.FormerUntil) || m.Recipient != "key-eu" || m.By != "op" || m.Agent != "eu" {
+		t.Errorf("got %+v", m)
 	}
 }
 

@@ -18,6 +18,8 @@ func TestReleaseIsShownBySite(t *testing.T) {
 		"GET /releases/1.4.0": {`{"release":{"version":"1.4.0","digest":"sha256:00","key":"AB","state":"paused","author":"bob","approver":"ann","files":[{"sha256":"x","size":9,"have":4}],"sites":["eu","na"],
 			"first":["eu"],"everywhere":false,"bySelf":true,"reason":"1 agents of the stage have failed"},"manifest":"{}","items":[
 			{"site":"na","agent":"na","connected":false,"running":"1.3.0","wanted":"","state":"waiting","lastSeen":"2026-05-04T10:00:00Z"},
+			{"site":"cz","agent":"cz","connected":true,"running":"1.4.1","wanted":"1.4.0","state":"newer","why":"1.4.1 runs here"},
+			{"site":"fr","agent":"fr","connected":true,"running":"1.3.0","wanted":"1.4.0","state":"off"},
 			{"site":"jp","agent":"jp","connected":false,"running":"","wanted":"1.3.0","state":"waiting"},
 			{"site":"eu","agent":"eu","connected":true,"running":"1.3.0","wanted":"","state":"rolled-back","since":"2026-05-04T10:00:00Z","why":"no round\ntrip"}]}`},
 		"POST /releases/1.4.0/approve": {`{"version":"1.4.0","state":"canary","sites":["eu"]}`},
@@ -31,7 +33,8 @@ func TestReleaseIsShownBySite(t *testing.T) {
 		rows = append(rows, strings.Join(strings.Fields(line), " "))
 	}
 	text := strings.Join(rows, "\n")
-	sees(t, text, "eu 1.3.0 - rolled-back 2026-05-04 10:00:00Z - no round trip", "jp - 1.3.0 waiting - never -", "na 1.3.0 - waiting - ", "offline 2", "rolled-back 1", "waiting 2")
+	sees(t, text, "eu 1.3.0 - rolled-back 2026-05-04 10:00:00Z - no round trip", "jp - 1.3.0 waiting - never -", "na 1.3.0 - waiting - ", "offline 2", "rolled-back 1", "waiting 2",
+		"cz 1.4.1 1.4.0 newer - - 1.4.1 runs here", "fr 1.3.0 1.4.0 off ", "newer 1", "off 1")
 	if strings.Index(text, "\neu ") > strings.Index(text, "\njp ") {
 		t.Error("sites are not in their order")
 	}
