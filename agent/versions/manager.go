@@ -54,6 +54,8 @@ type Manager struct {
 	said    Status  // what the last one that was wanted has come to
 	later   *Offer  // what is wanted after a trial
 	restart bool    // another version was chosen
+
+	receiving bool // a release that a person has brought; the file it goes into is that call's alone
 }
 
 // Status is the agent's release as status and the control plane show it.
@@ -220,7 +222,7 @@ func (m *Manager) change(choose func(*State)) error {
 func (m *Manager) tidy() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.store.prune(m.state, m.wanted); err != nil {
+	if err := m.store.prune(m.state, m.wanted, m.receiving); err != nil {
 		m.cfg.Log.Warn("versions that are no longer needed cannot be removed", "err", err)
 	}
 }
@@ -297,7 +299,7 @@ func (m *Manager) land(r signed) (waits bool) {
 func (m *Manager) give(r signed, why string) {
 	m.wanted = nil
 	m.say(r.version, Failed, why)
-	if err := m.store.prune(m.state, nil); err != nil {
+	if err := m.store.prune(m.state, nil, m.receiving); err != nil {
 		m.cfg.Log.Warn("what was fetched cannot be removed", "err", err)
 	}
 	nudge(m.piece)

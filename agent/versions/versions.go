@@ -36,6 +36,7 @@ const (
 	stateForm  = 1
 	newVersion = ".new-"   // begins the name of a version's directory that is not whole yet
 	fetched    = ".part-"  // begins the name of a file that is being fetched
+	handed     = ".handed" // file of a program that a person at the site sends
 	byHand     = "by hand" // stage of what a person at the site has asked for
 )
 

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -549,6 +550,48 @@ func TestReleaseFromAFile(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestStatusWhileAReleaseIsHandedIn: who sends slowly holds up nobody but himself.
+func TestStatusWhileAReleaseIsHandedIn(t *testing.T) {
+	s := newSigner(t)
+	from := hold(t, s, t.TempDir(), "1.1.0")
+	h := newHand(t, s, t.TempDir(), nil)
+	read, write := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, err := h.Upgrade(read)
+		done <- err
+	}()
+	var all bytes.Buffer
+	if err := from.Send("1.1.0", &all); err != nil {
+		t.Fatal(err)
+	}
+	const end = 512 + 1024                                                // the block of the program, and what ends the archive
+	if _, err := write.Write(all.Next(all.Len() - end + 2)); err != nil { // it is in the middle of the program now
+		t.Fatal(err)
+	}
+	asked := make(chan Status, 1)
+	go func() { asked <- h.Status() }()
+	select {
+	case <-asked:
+	case <-time.After(time.Minute):
+		t.Fatal("the status waits for who sends")
+	}
+	if _, err := h.Upgrade(strings.NewReader("")); err == nil || !strings.Contains(err.Error(), "another release is being received") {
+		t.Errorf("a second one: %v", err)
+	}
+	h.tidy() // leaves what comes in
+	if _, err := write.Write(all.Next(len("1.1.0") - 2)); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := h.store.Check("1.1.0"); err != nil {
+		t.Error(err)
 	}
 }
 
