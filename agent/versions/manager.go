@@ -248,9 +248,12 @@ func (m *Manager) advance() (restart, waits bool) {
 
 // take puts a version that is held on trial.
 func (m *Manager) take(version, stage string) (restart bool) {
-	st := m.state
+	st, stood := m.state, m.stage
 	m.stage = stage
 	st.choose(version, stage, m.cfg.Start.Installed, time.Now())
+	if chosenByHand(stage) && stood != "" && !chosenByHand(stood) {
+		st.Trial.Standing = stood
+	}
 	if err := m.store.write(st); err != nil {
 		m.say(version, Verified, fmt.Sprintf("the choice cannot be written: %v", err))
 		return false
@@ -356,6 +359,7 @@ func (m *Manager) weigh(o Offer) (r signed, over bool, err error) {
 	if r.version != o.Version {
 		return r, true, fmt.Errorf("the control plane calls release %s, of its signed manifest, version %q", r.version, o.Version)
 	}
+	byHand := m.offered(r.version, o.Stage)
 	if release.Compare(r.version, running) == 0 {
 		if m.trial { // that is for its gate to say
 			return r, true, nil
@@ -367,10 +371,30 @@ func (m *Manager) weigh(o Offer) (r signed, over bool, err error) {
 		m.said = Status{Running: running, Wanted: r.version, Stage: o.Stage, State: RolledBack, Why: f.Why, Since: f.At}
 		return r, true, nil
 	}
+	if byHand {
+		return r, true, fmt.Errorf("it is older than %s, which a person at this site has chosen over it; stage it anew to go back", running)
+	}
 	if release.Compare(r.version, running) < 0 && r.version != m.state.Previous && release.Compare(r.version, m.cfg.Start.Installed) != 0 {
 		return r, true, fmt.Errorf("it is older than %s, which runs, and not the version that ran before: only crossdock-agent upgrade at the site goes so far back", running)
 	}
 	return r, false, nil
+}
+
+// offered keeps what an offer means for the choice as it is, and says whether that stays.
+func (m *Manager) offered(version, stage string) (over bool) {
+	st := m.state
+	if release.Compare(st.named(st.Current), m.cfg.Start.Version) != 0 {
+		return false // something else runs than was chosen
+	}
+	over, changed := st.offered(version, stage)
+	if !changed {
+		return over
+	}
+	if err := m.store.write(st); err != nil {
+		m.cfg.Log.Warn("the stage of what runs cannot be written", "err", err)
+	}
+	m.state = st
+	return over
 }
 
 // Piece is what is to be fetched next: from an offset of the file of a hash, at most so much.

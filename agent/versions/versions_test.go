@@ -429,6 +429,67 @@ func TestOrderlyEndIsNoAttempt(t *testing.T) {
 	}
 }
 
+// TestHandStands: what a person has chosen or left is not undone by what the control plane
+// wanted before, also after a restart; what it stages anew counts.
+func TestHandStands(t *testing.T) {
+	s := newSigner(t)
+	for _, stood := range []string{"1.1", ""} { // known when he chose, or heard of only since
+		dir := t.TempDir()
+		hold(t, s, dir, "1.1.0")
+		store := hold(t, s, dir, "1.2.0")
+		if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: "1.1.0", Stage: stood}); err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if err := store.Send("1.2.0", &b); err != nil {
+			t.Fatal(err)
+		}
+		h := newHand(t, s, dir, func(c *Config) { c.Start = Start{Version: "1.1.0", Installed: "1.0.0"} })
+		if _, err := h.Upgrade(&b); err != nil {
+			t.Fatal(err)
+		}
+		if got := launcher(store, "1.0.0").next(); got != "1.2.0" {
+			t.Fatalf("%s runs", got)
+		}
+		for i, c := range []struct {
+			stage string
+			wants bool
+		}{{"1.1", false}, {"1.1", false}, {"1.2", true}} {
+			h = newHand(t, s, dir, func(c *Config) { c.Start = Start{Version: "1.2.0", Installed: "1.0.0"} })
+			if i == 0 {
+				if err := h.run(t, func(st Status) bool { return st.State == Current }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.Want(s.offer("1.1.0", c.stage, []byte("1.1.0")))
+			if got := h.wanted != nil; got != c.wants {
+				t.Errorf("stood %q, start %d: the older one of stage %s is wanted: %t; %+v", stood, i, c.stage, got, h.Status())
+			}
+		}
+	}
+}
+
+// TestRollbackHoldsInThePromotedStage: what is left is refused in the stage in which it was
+// wanted last, not only in the one in which it was chosen.
+func TestRollbackHoldsInThePromotedStage(t *testing.T) {
+	s, dir := newSigner(t), t.TempDir()
+	store := hold(t, s, dir, "1.1.0")
+	if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: "1.1.0", Stage: "1.1", Previous: installed}); err != nil {
+		t.Fatal(err)
+	}
+	offer := s.offer("1.1.0", "1.2", []byte("1.1.0"))
+	h := newHand(t, s, dir, func(c *Config) { c.Start = Start{Version: "1.1.0", Installed: "1.0.0"} })
+	h.Want(offer)
+	if err := h.Rollback("no"); err != nil {
+		t.Fatal(err)
+	}
+	h = newHand(t, s, dir, nil)
+	h.Want(offer)
+	if st := h.Status(); st.State != RolledBack || h.wanted != nil {
+		t.Errorf("it is tried again: %+v", st)
+	}
+}
+
 func TestOnlyOnePreviousIsKept(t *testing.T) {
 	s, dir := newSigner(t), t.TempDir()
 	for _, v := range []string{"1.1.0", "1.2.0", "1.3.0"} {
