@@ -154,10 +154,14 @@ func extract(from string, b bundle, want release.File, to func(io.Reader) error)
 	return nil
 }
 
-// fill writes a file from its beginning.
+// fill writes a file anew. It follows no link: root may write here, into the directory of
+// another user, who knows the name.
 func fill(file string) func(io.Reader) error {
 	return func(content io.Reader) error {
-		out, err := os.OpenFile(file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		if err := removed(file); err != nil {
+			return err
+		}
+		out, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
 		}
