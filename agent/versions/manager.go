@@ -158,6 +158,9 @@ func (m *Manager) judge(ctx context.Context) error {
 		now := time.Now()
 		failed, waits := g.look(h, now.Sub(began))
 		began = now
+		if waits != "" && g.settled() {
+			m.uncount()
+		}
 		if over, err := m.verdict(failed, waits); over || err != nil {
 			return err
 		}
@@ -168,6 +171,25 @@ func (m *Manager) judge(ctx context.Context) error {
 		case <-time.After(every):
 		}
 	}
+}
+
+// uncount takes this start from those that the version on trial has: power that fails while
+// it waits for a line is not its fault.
+func (m *Manager) uncount() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.restart || m.state.Trial.Settled {
+		return
+	}
+	st, trial := m.state, *m.state.Trial
+	trial.Starts--
+	trial.Settled = true
+	st.Trial = &trial
+	if err := m.store.write(st); err != nil {
+		m.cfg.Log.Warn("that a version on trial works so far cannot be written", "err", err)
+		return
+	}
+	m.state = st
 }
 
 // verdict notes how a trial stands.

@@ -89,6 +89,7 @@ type Trial struct {
 	// Standing is the stage that the control plane wanted when a person chose the version.
 	Standing string    `json:"standing,omitempty"`
 	Starts   int       `json:"starts"`
+	Settled  bool      `json:"settled,omitempty"` // the last start has shown that it works, and is not among Starts any more
 	Since    time.Time `json:"since"`
 	Why      string    `json:"why,omitempty"` // what ended its last start
 }

@@ -256,7 +256,8 @@ func TestGate(t *testing.T) {
 		{"and holds the gate until it is back", []Health{cut, cut, cut, cut, cut, well}, "passed"},
 		{"no session though a node answers", []Health{refused, refused, refused}, "failed"},
 		{"time with a cut line does not count", []Health{refused, cut, refused, cut, cut, well}, "passed"},
-		{"a fault counts with a cut line too", []Health{cut, sick, cut, sick, sick}, "failed"},
+		{"a fault counts with a cut line too", []Health{cut, sick, cut, sick, sick, sick}, "failed"},
+		{"faults far apart do not add up", []Health{sick, cut, sick, cut, sick, cut, sick, cut}, "waits"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g, got := gate{limit: 3 * second}, ""
@@ -426,6 +427,63 @@ func TestOrderlyEndIsNoAttempt(t *testing.T) {
 		if again, err := l.Ended(ctx, Start{Version: "1.1.0", Installed: "1.0.0"}, nil); again || err != nil {
 			t.Fatal(again, err)
 		}
+	}
+}
+
+// TestPowerThatFailsIsNoAttempt: a start that has shown that it works is not counted when the
+// process just ends; one that ends with an error is.
+func TestPowerThatFailsIsNoAttempt(t *testing.T) {
+	s := newSigner(t)
+	store := hold(t, s, t.TempDir(), "1.1.0")
+	if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: installed, Trial: &Trial{Version: "1.1.0"}}); err != nil {
+		t.Fatal(err)
+	}
+	l, start := launcher(store, "1.0.0"), Start{Version: "1.1.0", Installed: "1.0.0"}
+	settle := func() {
+		t.Helper()
+		if got := l.next(); got != "1.1.0" {
+			t.Fatalf("%s runs", got)
+		}
+		h := newHand(t, s, store.dir, func(c *Config) {
+			c.Start, c.Gate = start, time.Hour // which does not end here
+			c.Health = func(context.Context) Health { return Health{Link: "no route"} }
+		})
+		h.uncount()
+		h.uncount()
+		if st := h.Status(); st.State != OnTrial {
+			t.Fatalf("%+v", st)
+		}
+	}
+	for range 5 {
+		settle() // and the power fails
+	}
+	for range 3 {
+		settle()
+		if _, err := l.Ended(t.Context(), start, errors.New("breaks")); err == nil {
+			t.Fatal("the error is lost")
+		}
+	}
+	if got := l.next(); got != installed {
+		t.Errorf("%s runs after three ends with an error", got)
+	}
+}
+
+// TestSettledStartIsNoted: the judge itself finds that a start has shown enough.
+func TestSettledStartIsNoted(t *testing.T) {
+	s := newSigner(t)
+	store := hold(t, s, t.TempDir(), "1.1.0")
+	if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: installed, Trial: &Trial{Version: "1.1.0", Starts: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	h := newHand(t, s, store.dir, func(c *Config) {
+		c.Start, c.Gate = Start{Version: "1.1.0", Installed: "1.0.0"}, time.Second
+		c.Health = func(context.Context) Health { return Health{Link: "no route"} }
+	})
+	if err := h.run(t, func(Status) bool {
+		st, err := store.State()
+		return err == nil && st.Trial != nil && st.Trial.Starts == 1 && st.Trial.Settled
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 
