@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,7 +64,7 @@ type Status struct {
 	Running string    `json:"running"`
 	Wanted  string    `json:"wanted,omitempty"`
 	Stage   string    `json:"stage,omitempty"` // in which it is wanted
-	State   string    `json:"state"`           // current, fetching, verified, trial, failed, rolled-back
+	State   string    `json:"state"`           // current, fetching, verified, trial, failed, rolled-back, newer, off
 	Why     string    `json:"why,omitempty"`
 	Since   time.Time `json:"since"`
 }
@@ -353,13 +354,16 @@ func (m *Manager) want(o Offer) {
 	}
 	m.wanted, m.stage = nil, o.Stage
 	if o.Version == "" {
-		if m.said.State == Fetching || m.said.State == Verified { // what has failed stays to be seen
+		if slices.Contains([]string{Fetching, Verified, Newer, Off}, m.said.State) { // what has failed stays to be seen
 			m.say("", Current, "")
 		}
 		return
 	}
 	r, over, err := m.weigh(o)
+	var passed *passedOver
 	switch {
+	case errors.As(err, &passed):
+		m.say(o.Version, passed.state, passed.why)
 	case err != nil:
 		m.say(o.Version, Failed, err.Error())
 	case over:
@@ -369,11 +373,17 @@ func (m *Manager) want(o Offer) {
 	}
 }
 
+// passedOver is why a release is not begun here though nothing is wrong with it: a site that
+// is ahead, or goes by hand, is no reason to stop the release elsewhere.
+type passedOver struct{ state, why string }
+
+func (p *passedOver) Error() string { return p.why }
+
 // weigh decides what an offer comes to; over says that nothing is to be done for it.
 func (m *Manager) weigh(o Offer) (r signed, over bool, err error) {
 	running := m.cfg.Start.Version
 	if !m.cfg.Enabled {
-		return r, true, errors.New("upgrades.enabled is false in this agent's configuration: releases come by hand, with crossdock-agent upgrade")
+		return r, true, &passedOver{Off, "upgrades.enabled is false in this agent's configuration: releases come by hand, with crossdock-agent upgrade"}
 	}
 	if r, err = m.store.verify(o.Manifest, o.Signature); err != nil {
 		return r, true, err
@@ -394,10 +404,10 @@ func (m *Manager) weigh(o Offer) (r signed, over bool, err error) {
 		return r, true, nil
 	}
 	if byHand {
-		return r, true, fmt.Errorf("it is older than %s, which a person at this site has chosen over it; stage it anew to go back", running)
+		return r, true, &passedOver{Newer, fmt.Sprintf("it is older than %s, which a person at this site has chosen over it; stage it anew to go back", running)}
 	}
 	if release.Compare(r.version, running) < 0 && r.version != m.state.Previous && release.Compare(r.version, m.cfg.Start.Installed) != 0 {
-		return r, true, fmt.Errorf("it is older than %s, which runs, and not the version that ran before: only crossdock-agent upgrade at the site goes so far back", running)
+		return r, true, &passedOver{Newer, fmt.Sprintf("it is older than %s, which runs, and not the version that ran before: only crossdock-agent upgrade at the site goes so far back", running)}
 	}
 	return r, false, nil
 }

@@ -110,6 +110,8 @@ const (
 	OnTrial    = "trial"
 	Failed     = "failed"
 	RolledBack = "rolled-back"
+	Newer      = "newer" // what runs is newer, and stays
+	Off        = "off"   // releases come by hand only
 )
 
 // Outcome is how the last trial ended.
