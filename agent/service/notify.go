@@ -107,15 +107,13 @@ func (a *attendant) look(ctx context.Context, lives string) {
 		a.silent = true
 		a.tell("does not answer: " + err.Error())
 	default:
-		line := a.Line()
-		if ctx.Err() != nil {
-			return // what it says now is of its end
-		}
 		a.silent = false
 		if a.watched || lives != daemon.SdNotifyWatchdog {
-			a.say(lives)
+			a.say(lives) // before the line, which may wait for what the loops do not
 		}
-		a.tell(line)
+		if line := a.Line(); ctx.Err() == nil { // else what it says is of its end
+			a.tell(line)
+		}
 	}
 }
 

@@ -105,6 +105,29 @@ func TestLifeOfAProgram(t *testing.T) {
 	m.await("MARK")
 }
 
+// A line that waits for something is no reason to say that the program does not live.
+func TestWatchdogDoesNotWaitForTheLine(t *testing.T) {
+	m := newManager(t)
+	t.Setenv("WATCHDOG_USEC", "60000")
+	ready, held := make(chan struct{}), make(chan struct{})
+	close(ready)
+	var lines atomic.Int32
+	p := program(ready, func(context.Context) error { return nil })
+	p.Line = func() string {
+		if lines.Add(1) > 1 { // the first is told with READY
+			m.mark()
+			<-held
+		}
+		return "site eu"
+	}
+	end := Attend(t.Context(), p)
+	if seen := m.await("MARK"); !slices.Contains(seen, "WATCHDOG=1") {
+		t.Errorf("it waits for the line: %q", seen)
+	}
+	close(held)
+	end()
+}
+
 // A program whose loops do not answer is not said to live, and is again when they do.
 func TestWatchdogIsNoTicker(t *testing.T) {
 	m := newManager(t)

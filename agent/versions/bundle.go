@@ -154,10 +154,14 @@ func extract(from string, b bundle, want release.File, to func(io.Reader) error)
 	return nil
 }
 
-// fill writes a file from its beginning.
+// fill writes a file anew. It follows no link: root may write here, into the directory of
+// another user, who knows the name.
 func fill(file string) func(io.Reader) error {
 	return func(content io.Reader) error {
-		out, err := os.OpenFile(file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		if err := removed(file); err != nil {
+			return err
+		}
+		out, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
 		}
@@ -230,37 +234,35 @@ func pack(w *tar.Writer, file string) error {
 	return err
 }
 
-// receive makes held what Send has written. It believes none of it: the manifest has to be
-// signed, and the program to be the manifest's.
-func (s *Store) receive(in io.Reader) (r signed, err error) {
+// receive reads what Send has written, the program into a file of this directory; none where
+// the version is held. It believes none of it: the manifest has to be signed, and place looks
+// whether the program is the manifest's.
+func (s *Store) receive(in io.Reader) (r signed, file string, err error) {
 	t := tar.NewReader(in)
 	var texts [2][]byte
 	for i, most := range []int64{release.MaxManifest, release.MaxSignature} {
 		if _, err := t.Next(); err != nil {
-			return r, fmt.Errorf("read the release that was sent: %w", err)
+			return r, "", fmt.Errorf("read the release that was sent: %w", err)
 		}
 		if texts[i], err = io.ReadAll(io.LimitReader(t, most+1)); err != nil {
-			return r, fmt.Errorf("read the release that was sent: %w", err)
+			return r, "", fmt.Errorf("read the release that was sent: %w", err)
 		}
 	}
 	if r, err = s.verify(texts[0], texts[1]); err != nil {
-		return r, err
+		return r, "", err
 	}
 	if held, err := s.held(r.version); err == nil && held.file == r.file {
-		return r, nil
+		return r, "", nil
 	}
 	if _, err := t.Next(); err != nil {
-		return r, fmt.Errorf("read the program that was sent: %w", err)
+		return r, "", fmt.Errorf("read the program that was sent: %w", err)
 	}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return r, err
+		return r, "", err
 	}
-	file := s.part(r.file)
-	if err := fill(file)(io.LimitReader(t, r.file.Size+1)); err != nil {
-		return r, errors.Join(err, removed(file))
+	file = filepath.Join(s.dir, handed)
+	if err := errors.Join(fill(file)(io.LimitReader(t, r.file.Size+1)), syncFile(file)); err != nil {
+		return r, "", errors.Join(err, removed(file))
 	}
-	if err := s.place(r, file); err != nil {
-		return r, errors.Join(err, removed(file))
-	}
-	return r, nil
+	return r, file, nil
 }

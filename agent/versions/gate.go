@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// settling is the part of the gate's time after which a start counts for nothing any more.
+const settling = 10
+
 // Health is what a version on trial is judged by.
 type Health struct {
 	// Fault is what does not work of what must work on a site that is cut off too; empty: nothing.
@@ -22,15 +25,20 @@ type Health struct {
 // the version can be blamed for: a line that is cut holds the gate and fails nobody.
 type gate struct {
 	limit time.Duration
-	sick  time.Duration // without what must work
+	sick  time.Duration // without what must work; time that it works makes good for as much
+	calm  time.Duration // works, without a break
 	dark  time.Duration // works, a node can be reached, and no hello is accepted
 }
 
 // look takes in what was seen over a time. It gives why the trial has failed, or what it still
 // waits for; neither: it is passed.
 func (g *gate) look(h Health, over time.Duration) (failed, waits string) {
+	if h.Fault == "" {
+		g.calm, g.sick = g.calm+over, max(0, g.sick-over)
+	}
 	switch {
 	case h.Fault != "":
+		g.calm = 0
 		if g.sick += over; g.sick >= g.limit {
 			return fmt.Sprintf("did not work within %v: %s", g.limit, h.Fault), ""
 		}
@@ -45,3 +53,7 @@ func (g *gate) look(h Health, over time.Duration) (failed, waits string) {
 	}
 	return "", "waits for a session with the control plane: " + h.Link
 }
+
+// settled says that this start has shown that the version works as far as it can without a
+// line: whatever ends the process now, it was not the start.
+func (g *gate) settled() bool { return g.calm >= g.limit/settling }

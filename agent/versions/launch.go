@@ -158,6 +158,7 @@ func (l *Launcher) try(st *State) (version string, ok bool) {
 	}
 	if why == "" {
 		st.Trial.Starts++
+		st.Trial.Settled = false
 		if l.note(*st) {
 			l.Store.hook(StepCounted)
 			if version == st.Installed {
@@ -244,8 +245,12 @@ func (l *Launcher) Ended(ctx context.Context, s Start, ended error) (again bool,
 		return false, replace(s.launcher, os.Args, os.Environ())
 	}
 	st, err := l.Store.State()
-	if err != nil || st.Trial == nil || st.Trial.Starts == 0 || release.Compare(st.Trial.Version, s.Version) != 0 {
+	if err != nil || st.Trial == nil || st.Trial.Starts == 0 && !st.Trial.Settled || release.Compare(st.Trial.Version, s.Version) != 0 {
 		return false, ended
+	}
+	if st.Trial.Settled { // the end counts, for what it was
+		st.Trial.Settled = false
+		st.Trial.Starts++
 	}
 	if ended == nil && ctx.Err() != nil {
 		st.Trial.Starts-- // it was told to end: that says nothing about it

@@ -32,10 +32,19 @@ func own(data, dir string) error {
 	if !ok {
 		return nil
 	}
-	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+	below, err := filepath.Rel(data, dir)
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(data) // of a user who may lay links in it
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), filepath.ToSlash(below), func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		return os.Lchown(path, int(to.Uid), int(to.Gid))
+		return root.Lchown(path, int(to.Uid), int(to.Gid))
 	})
 }

@@ -1,9 +1,11 @@
 package versions
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/crossdock/crossdock/protocol/release"
@@ -62,13 +64,19 @@ func (m *Manager) Report() (Report, error) {
 func (m *Manager) Upgrade(in io.Reader) (version string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.trial || m.restart {
-		return "", conflict("version %s is on trial; wait for its end, or end it with crossdock-agent rollback", m.said.Wanted)
+	if err := m.busy(); err != nil {
+		return "", err
 	}
-	r, err := m.store.receive(in)
+	r, file, err := m.receive(in)
+	if busy := m.busy(); busy != nil { // since it began
+		return "", errors.Join(busy, removed(file))
+	}
+	if err == nil && file != "" {
+		err = m.store.place(r, file)
+	}
 	if err != nil {
 		m.say(r.version, Failed, err.Error())
-		return "", err
+		return "", errors.Join(err, removed(file))
 	}
 	if release.Compare(r.version, m.cfg.Start.Version) == 0 {
 		return "", conflict("version %s runs already", r.version)
@@ -79,6 +87,31 @@ func (m *Manager) Upgrade(in io.Reader) (version string, err error) {
 	nudge(m.wake)
 	return r.version, nil
 }
+
+// busy says why no release can be taken by hand now.
+func (m *Manager) busy() error {
+	switch {
+	case m.trial || m.restart:
+		return conflict("version %s is on trial; wait for its end, or end it with crossdock-agent rollback", m.said.Wanted)
+	case m.receiving:
+		return conflict("another release is being received; wait for its end")
+	}
+	return nil
+}
+
+// receive reads what is sent. It is called with the lock and gives it up meanwhile: who sends
+// may take long, and everybody asks for the status.
+func (m *Manager) receive(in io.Reader) (r signed, file string, err error) {
+	m.receiving = true
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		m.receiving = false
+	}()
+	return m.store.receive(in)
+}
+
+func chosenByHand(stage string) bool { return strings.HasPrefix(stage, byHand) }
 
 // handStage is another one each time: what a person asks for again is tried again.
 func handStage() string { return byHand + " " + time.Now().UTC().Format(time.RFC3339Nano) }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +55,8 @@ type Manager struct {
 	said    Status  // what the last one that was wanted has come to
 	later   *Offer  // what is wanted after a trial
 	restart bool    // another version was chosen
+
+	receiving bool // a release that a person has brought; the file it goes into is that call's alone
 }
 
 // Status is the agent's release as status and the control plane show it.
@@ -61,7 +64,7 @@ type Status struct {
 	Running string    `json:"running"`
 	Wanted  string    `json:"wanted,omitempty"`
 	Stage   string    `json:"stage,omitempty"` // in which it is wanted
-	State   string    `json:"state"`           // current, fetching, verified, trial, failed, rolled-back
+	State   string    `json:"state"`           // current, fetching, verified, trial, failed, rolled-back, newer, off
 	Why     string    `json:"why,omitempty"`
 	Since   time.Time `json:"since"`
 }
@@ -156,6 +159,9 @@ func (m *Manager) judge(ctx context.Context) error {
 		now := time.Now()
 		failed, waits := g.look(h, now.Sub(began))
 		began = now
+		if waits != "" && g.settled() {
+			m.uncount()
+		}
 		if over, err := m.verdict(failed, waits); over || err != nil {
 			return err
 		}
@@ -166,6 +172,25 @@ func (m *Manager) judge(ctx context.Context) error {
 		case <-time.After(every):
 		}
 	}
+}
+
+// uncount takes this start from those that the version on trial has: power that fails while
+// it waits for a line is not its fault.
+func (m *Manager) uncount() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.restart || m.state.Trial.Settled {
+		return
+	}
+	st, trial := m.state, *m.state.Trial
+	trial.Starts--
+	trial.Settled = true
+	st.Trial = &trial
+	if err := m.store.write(st); err != nil {
+		m.cfg.Log.Warn("that a version on trial works so far cannot be written", "err", err)
+		return
+	}
+	m.state = st
 }
 
 // verdict notes how a trial stands.
@@ -220,7 +245,7 @@ func (m *Manager) change(choose func(*State)) error {
 func (m *Manager) tidy() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.store.prune(m.state, m.wanted); err != nil {
+	if err := m.store.prune(m.state, m.wanted, m.receiving); err != nil {
 		m.cfg.Log.Warn("versions that are no longer needed cannot be removed", "err", err)
 	}
 }
@@ -246,9 +271,12 @@ func (m *Manager) advance() (restart, waits bool) {
 
 // take puts a version that is held on trial.
 func (m *Manager) take(version, stage string) (restart bool) {
-	st := m.state
+	st, stood := m.state, m.stage
 	m.stage = stage
 	st.choose(version, stage, m.cfg.Start.Installed, time.Now())
+	if chosenByHand(stage) && stood != "" && !chosenByHand(stood) {
+		st.Trial.Standing = stood
+	}
 	if err := m.store.write(st); err != nil {
 		m.say(version, Verified, fmt.Sprintf("the choice cannot be written: %v", err))
 		return false
@@ -297,7 +325,7 @@ func (m *Manager) land(r signed) (waits bool) {
 func (m *Manager) give(r signed, why string) {
 	m.wanted = nil
 	m.say(r.version, Failed, why)
-	if err := m.store.prune(m.state, nil); err != nil {
+	if err := m.store.prune(m.state, nil, m.receiving); err != nil {
 		m.cfg.Log.Warn("what was fetched cannot be removed", "err", err)
 	}
 	nudge(m.piece)
@@ -326,13 +354,16 @@ func (m *Manager) want(o Offer) {
 	}
 	m.wanted, m.stage = nil, o.Stage
 	if o.Version == "" {
-		if m.said.State == Fetching || m.said.State == Verified { // what has failed stays to be seen
+		if slices.Contains([]string{Fetching, Verified, Newer, Off}, m.said.State) { // what has failed stays to be seen
 			m.say("", Current, "")
 		}
 		return
 	}
 	r, over, err := m.weigh(o)
+	var passed *passedOver
 	switch {
+	case errors.As(err, &passed):
+		m.say(o.Version, passed.state, passed.why)
 	case err != nil:
 		m.say(o.Version, Failed, err.Error())
 	case over:
@@ -342,11 +373,17 @@ func (m *Manager) want(o Offer) {
 	}
 }
 
+// passedOver is why a release is not begun here though nothing is wrong with it: a site that
+// is ahead, or goes by hand, is no reason to stop the release elsewhere.
+type passedOver struct{ state, why string }
+
+func (p *passedOver) Error() string { return p.why }
+
 // weigh decides what an offer comes to; over says that nothing is to be done for it.
 func (m *Manager) weigh(o Offer) (r signed, over bool, err error) {
 	running := m.cfg.Start.Version
 	if !m.cfg.Enabled {
-		return r, true, errors.New("upgrades.enabled is false in this agent's configuration: releases come by hand, with crossdock-agent upgrade")
+		return r, true, &passedOver{Off, "upgrades.enabled is false in this agent's configuration: releases come by hand, with crossdock-agent upgrade"}
 	}
 	if r, err = m.store.verify(o.Manifest, o.Signature); err != nil {
 		return r, true, err
@@ -354,6 +391,7 @@ func (m *Manager) weigh(o Offer) (r signed, over bool, err error) {
 	if r.version != o.Version {
 		return r, true, fmt.Errorf("the control plane calls release %s, of its signed manifest, version %q", r.version, o.Version)
 	}
+	byHand := m.offered(r.version, o.Stage)
 	if release.Compare(r.version, running) == 0 {
 		if m.trial { // that is for its gate to say
 			return r, true, nil
@@ -365,10 +403,30 @@ func (m *Manager) weigh(o Offer) (r signed, over bool, err error) {
 		m.said = Status{Running: running, Wanted: r.version, Stage: o.Stage, State: RolledBack, Why: f.Why, Since: f.At}
 		return r, true, nil
 	}
+	if byHand {
+		return r, true, &passedOver{Newer, fmt.Sprintf("it is older than %s, which a person at this site has chosen over it; stage it anew to go back", running)}
+	}
 	if release.Compare(r.version, running) < 0 && r.version != m.state.Previous && release.Compare(r.version, m.cfg.Start.Installed) != 0 {
-		return r, true, fmt.Errorf("it is older than %s, which runs, and not the version that ran before: only crossdock-agent upgrade at the site goes so far back", running)
+		return r, true, &passedOver{Newer, fmt.Sprintf("it is older than %s, which runs, and not the version that ran before: only crossdock-agent upgrade at the site goes so far back", running)}
 	}
 	return r, false, nil
+}
+
+// offered keeps what an offer means for the choice as it is, and says whether that stays.
+func (m *Manager) offered(version, stage string) (over bool) {
+	st := m.state
+	if release.Compare(st.named(st.Current), m.cfg.Start.Version) != 0 {
+		return false // something else runs than was chosen
+	}
+	over, changed := st.offered(version, stage)
+	if !changed {
+		return over
+	}
+	if err := m.store.write(st); err != nil {
+		m.cfg.Log.Warn("the stage of what runs cannot be written", "err", err)
+	}
+	m.state = st
+	return over
 }
 
 // Piece is what is to be fetched next: from an offset of the file of a hash, at most so much.

@@ -137,8 +137,9 @@ func syncFile(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// prune removes the versions that nothing goes back to, and what was begun and is not wanted.
-func (s *Store) prune(st State, wanted *signed) error {
+// prune removes the versions that nothing goes back to, and what was begun and is not wanted,
+// but for a file that is just being received.
+func (s *Store) prune(st State, wanted *signed, receiving bool) error {
 	keep := []string{st.Current, st.Previous}
 	if st.Trial != nil {
 		keep = append(keep, st.Trial.Version)
@@ -157,7 +158,7 @@ func (s *Store) prune(st State, wanted *signed) error {
 	for _, e := range entries {
 		name := e.Name()
 		version := e.IsDir() && release.ValidVersion(name) && !slices.Contains(keep, name)
-		begun := strings.HasPrefix(name, newVersion) || strings.HasPrefix(name, fetched) && name != part
+		begun := strings.HasPrefix(name, newVersion) || strings.HasPrefix(name, fetched) && name != part || name == handed && !receiving
 		if version || begun {
 			errs = append(errs, os.RemoveAll(filepath.Join(s.dir, name)))
 		}

@@ -36,6 +36,7 @@ const (
 	stateForm  = 1
 	newVersion = ".new-"   // begins the name of a version's directory that is not whole yet
 	fetched    = ".part-"  // begins the name of a file that is being fetched
+	handed     = ".handed" // file of a program that a person at the site sends
 	byHand     = "by hand" // stage of what a person at the site has asked for
 )
 
@@ -74,6 +75,7 @@ type State struct {
 	Installed string    `json:"installed"`          // version of the installed program when the choice was made
 	Current   string    `json:"current"`            // a version held here, or "installed"
 	Stage     string    `json:"stage,omitempty"`    // in which Current was chosen
+	Standing  string    `json:"standing,omitempty"` // stage that the control plane wanted when a person chose Current
 	Previous  string    `json:"previous,omitempty"` // what a rollback goes back to; empty: nothing
 	Trial     *Trial    `json:"trial,omitempty"`
 	Failed    []Failure `json:"failed,omitempty"`
@@ -82,11 +84,14 @@ type State struct {
 
 // Trial is a version that has not shown yet that it works here.
 type Trial struct {
-	Version string    `json:"version"`
-	Stage   string    `json:"stage"`
-	Starts  int       `json:"starts"`
-	Since   time.Time `json:"since"`
-	Why     string    `json:"why,omitempty"` // what ended its last start
+	Version string `json:"version"`
+	Stage   string `json:"stage"`
+	// Standing is the stage that the control plane wanted when a person chose the version.
+	Standing string    `json:"standing,omitempty"`
+	Starts   int       `json:"starts"`
+	Settled  bool      `json:"settled,omitempty"` // the last start has shown that it works, and is not among Starts any more
+	Since    time.Time `json:"since"`
+	Why      string    `json:"why,omitempty"` // what ended its last start
 }
 
 // Failure is a version that is not tried again in a stage.
@@ -105,6 +110,8 @@ const (
 	OnTrial    = "trial"
 	Failed     = "failed"
 	RolledBack = "rolled-back"
+	Newer      = "newer" // what runs is newer, and stays
+	Off        = "off"   // releases come by hand only
 )
 
 // Outcome is how the last trial ended.
@@ -140,10 +147,16 @@ func (s *State) refuse(version, stage, why string, at time.Time) {
 // choose puts a version on trial at the next start of the installed program.
 func (s *State) choose(version, stage, installedVersion string, at time.Time) {
 	if s.Installed != installedVersion { // what was chosen before was chosen beside another program
-		s.Current, s.Stage, s.Previous = installed, "", ""
+		s.Current, s.Stage, s.Standing, s.Previous = installed, "", "", ""
 	}
 	s.Installed = installedVersion
 	s.Trial = &Trial{Version: version, Stage: stage, Since: at}
+	if chosenByHand(stage) {
+		s.Trial.Standing = s.Stage
+		if chosenByHand(s.Stage) {
+			s.Trial.Standing = s.Standing
+		}
+	}
 }
 
 // abandon ends the trial: what ran before it runs on.
@@ -158,7 +171,7 @@ func (s *State) abandon(why string, at time.Time) {
 // pass ends the trial: the version is the one that runs.
 func (s *State) pass(at time.Time) {
 	t := s.Trial
-	s.Previous, s.Current, s.Stage, s.Trial = s.Current, t.Version, t.Stage, nil
+	s.Previous, s.Current, s.Stage, s.Standing, s.Trial = s.Current, t.Version, t.Stage, t.Standing, nil
 	if t.Version == s.Installed {
 		s.Current = installed
 	}
@@ -168,10 +181,31 @@ func (s *State) pass(at time.Time) {
 // back leaves the current version for the one before it.
 func (s *State) back(why string, at time.Time) {
 	s.refuse(s.named(s.Current), s.Stage, why, at)
-	s.Current, s.Stage, s.Previous = s.Previous, "", ""
+	s.Current, s.Stage, s.Standing, s.Previous = s.Previous, "", "", ""
 	if s.Current == "" {
 		s.Current = installed
 	}
+}
+
+// offered takes in the stage in which the control plane wants a version, where a person has
+// chosen Current or Current is that version. over says that what a person has chosen stays:
+// a stage that stood already when he chose, or is the first to be heard of since, knows
+// nothing of it.
+func (s *State) offered(version, stage string) (over, changed bool) {
+	if s.Installed == "" {
+		return false, false // nothing was ever chosen here
+	}
+	switch c := release.Compare(version, s.named(s.Current)); {
+	case c == 0:
+		changed = s.Stage != stage
+		s.Stage, s.Standing = stage, ""
+	case c < 0 && chosenByHand(s.Stage):
+		if s.Standing == "" {
+			s.Standing, changed = stage, true
+		}
+		over = s.Standing == stage
+	}
+	return over, changed
 }
 
 // named gives the version of what stands in Current or Previous.

@@ -1,17 +1,13 @@
 package versions
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -133,27 +129,32 @@ func TestRefusals(t *testing.T) {
 		name   string
 		offer  func(Offer) Offer
 		change func(*Config)
+		state  string
 		want   string
 	}{
-		{"unsigned", func(o Offer) Offer { o.Signature = nil; return o }, nil, "signature is not valid"},
-		{"signed by another", func(Offer) Offer { return other.offer("1.1.0", "1", content) }, nil, "not trusted here"},
+		{"unsigned", func(o Offer) Offer { o.Signature = nil; return o }, nil, Failed, "signature is not valid"},
+		{"signed by another", func(Offer) Offer { return other.offer("1.1.0", "1", content) }, nil, Failed, "not trusted here"},
 		{"changed", func(o Offer) Offer {
 			o.Manifest = bytes.Replace(o.Manifest, []byte("1.1.0"), []byte("1.2.0"), 1)
 			return o
-		}, nil, "did not sign this manifest"},
-		{"called otherwise", func(o Offer) Offer { o.Version = "1.2.0"; return o }, nil, "calls release 1.1.0"},
-		{"older", func(Offer) Offer { return s.offer("0.9.0", "1", content) }, nil, "older than 1.0.0"},
-		{"no keys", func(o Offer) Offer { return o }, func(c *Config) { c.Store = NewStore(t.TempDir(), nil, nil) }, "set upgrades.keys"},
-		{"switched off", func(o Offer) Offer { return o }, func(c *Config) { c.Enabled = false }, "upgrades.enabled is false"},
+		}, nil, Failed, "did not sign this manifest"},
+		{"called otherwise", func(o Offer) Offer { o.Version = "1.2.0"; return o }, nil, Failed, "calls release 1.1.0"},
+		{"older", func(Offer) Offer { return s.offer("0.9.0", "1", content) }, nil, Newer, "older than 1.0.0"},
+		{"no keys", func(o Offer) Offer { return o }, func(c *Config) { c.Store = NewStore(t.TempDir(), nil, nil) }, Failed, "set upgrades.keys"},
+		{"switched off", func(o Offer) Offer { return o }, func(c *Config) { c.Enabled = false }, Off, "upgrades.enabled is false"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHand(t, s, t.TempDir(), c.change)
 			h.Want(c.offer(good))
-			if st := h.Status(); st.State != Failed || !strings.Contains(st.Why, c.want) {
-				t.Errorf("%+v, want %q", st, c.want)
+			if st := h.Status(); st.State != c.state || !strings.Contains(st.Why, c.want) {
+				t.Errorf("%+v, want %s: %q", st, c.state, c.want)
 			}
 			if p, ok := h.Next(); ok {
 				t.Errorf("it fetches %+v", p)
+			}
+			h.Want(Offer{Stage: "2"}) // what is wrong with a release stays to be seen
+			if st := h.Status(); (st.State == Failed) != (c.state == Failed) {
+				t.Errorf("nothing is wanted any more: %+v", st)
 			}
 		})
 	}
@@ -255,7 +256,8 @@ func TestGate(t *testing.T) {
 		{"and holds the gate until it is back", []Health{cut, cut, cut, cut, cut, well}, "passed"},
 		{"no session though a node answers", []Health{refused, refused, refused}, "failed"},
 		{"time with a cut line does not count", []Health{refused, cut, refused, cut, cut, well}, "passed"},
-		{"a fault counts with a cut line too", []Health{cut, sick, cut, sick, sick}, "failed"},
+		{"a fault counts with a cut line too", []Health{cut, sick, cut, sick, sick, sick}, "failed"},
+		{"faults far apart do not add up", []Health{sick, cut, sick, cut, sick, cut, sick, cut}, "waits"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g, got := gate{limit: 3 * second}, ""
@@ -280,151 +282,64 @@ func TestGate(t *testing.T) {
 	}
 }
 
-func launcher(s *Store, version string) *Launcher {
-	return &Launcher{Store: s, Version: version, Attempts: 3, Log: slog.New(slog.DiscardHandler)}
-}
-
-// hold makes a version held.
-func hold(t *testing.T, s *signer, dir, version string) *Store {
-	t.Helper()
-	store := NewStore(dir, s.keys(), nil)
-	o := s.offer(version, "", []byte(version))
-	r, err := store.verify(o.Manifest, o.Signature)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := store.extend(r.file, 0, []byte(version)); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.place(r, store.part(r.file)); err != nil {
-		t.Fatal(err)
-	}
-	return store
-}
-
-func TestWhatAStartRuns(t *testing.T) {
+// TestHandStands: what a person has chosen or left is not undone by what the control plane
+// wanted before, also after a restart; what it stages anew counts.
+func TestHandStands(t *testing.T) {
 	s := newSigner(t)
-	chosen := State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Previous: "1.1.0"}
-	for _, c := range []struct {
-		name      string
-		state     State
-		installed string
-		spoil     func(t *testing.T, store *Store)
-		want      []string // of one start after the other
-	}{
-		{"what was chosen", chosen, "1.0.0", nil, []string{"1.2.0", "1.2.0"}},
-		{"what was installed since", chosen, "1.0.1", nil, []string{installed, installed}},
-		{"the one before where the chosen one was changed", chosen, "1.0.0", func(t *testing.T, store *Store) {
-			if err := os.WriteFile(store.Program("1.2.0"), []byte("9.9.9"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}, []string{"1.1.0", "1.1.0"}},
-		{"the installed one where nothing is left", chosen, "1.0.0", func(t *testing.T, store *Store) {
-			if err := errors.Join(os.RemoveAll(filepath.Join(store.dir, "1.2.0")), os.RemoveAll(filepath.Join(store.dir, "1.1.0"))); err != nil {
-				t.Fatal(err)
-			}
-		}, []string{installed}},
-		{"the installed one where the choice cannot be read", chosen, "1.0.0", func(t *testing.T, store *Store) {
-			if err := os.WriteFile(filepath.Join(store.dir, stateFile), []byte("{"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}, []string{installed}},
-		{"a trial so often, then what was before", State{Format: stateForm, Installed: "1.0.0", Current: "1.1.0", Trial: &Trial{Version: "1.2.0"}}, "1.0.0", nil,
-			[]string{"1.2.0", "1.2.0", "1.2.0", "1.1.0", "1.1.0"}},
-		{"a trial of what is installed", State{Format: stateForm, Installed: "1.0.0", Current: "1.1.0", Trial: &Trial{Version: "1.0.0"}}, "1.0.0", nil,
-			[]string{installed, installed, installed, "1.1.0"}},
-		{"no trial of what was changed", State{Format: stateForm, Installed: "1.0.0", Current: "1.1.0", Trial: &Trial{Version: "1.2.0"}}, "1.0.0", func(t *testing.T, store *Store) {
-			if err := os.Remove(filepath.Join(store.dir, "1.2.0", release.SignatureFile)); err != nil {
-				t.Fatal(err)
-			}
-		}, []string{"1.1.0"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			dir := t.TempDir()
-			hold(t, s, dir, "1.1.0")
-			store := hold(t, s, dir, "1.2.0")
-			if err := store.write(c.state); err != nil {
-				t.Fatal(err)
-			}
-			if c.spoil != nil {
-				c.spoil(t, store)
-			}
-			for i, want := range c.want {
-				if got := launcher(store, c.installed).next(); got != want {
-					t.Errorf("start %d runs %s, want %s", i+1, got, want)
-				}
-			}
-		})
-	}
-}
-
-// TestDoubtLeavesTheChoice: what says nothing about a version does not cost it its place, be
-// it chosen or on trial.
-func TestDoubtLeavesTheChoice(t *testing.T) {
-	s, other := newSigner(t), newSigner(t)
-	for _, c := range []struct {
-		name  string
-		keys  release.Keys
-		doubt error
-		spoil bool // the program cannot be read, though it is there
-		want  bool // the choice stands
-	}{
-		{"no keys", nil, nil, false, true},
-		{"other keys, of a configuration with a mistake", other.keys(), errors.New("unknown field"), false, true},
-		{"other keys that are meant", other.keys(), nil, false, false},
-		{"a program that cannot be read", s.keys(), nil, true, true},
-	} {
-		for _, st := range []State{
-			{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Previous: "1.1.0"},
-			{Format: stateForm, Installed: "1.0.0", Current: installed, Trial: &Trial{Version: "1.2.0"}},
-		} {
-			t.Run(fmt.Sprintf("%s trial=%t", c.name, st.Trial != nil), func(t *testing.T) {
-				dir := t.TempDir()
-				hold(t, s, dir, "1.1.0")
-				store := hold(t, s, dir, "1.2.0")
-				if err := store.write(st); err != nil {
-					t.Fatal(err)
-				}
-				if c.spoil { // a directory in its place opens, and gives an error of the disk when it is read
-					if err := errors.Join(os.Rename(store.Program("1.2.0"), filepath.Join(dir, "aside")), os.Mkdir(store.Program("1.2.0"), 0o700)); err != nil {
-						t.Fatal(err)
-					}
-				}
-				l := launcher(NewStore(dir, c.keys, nil), "1.0.0")
-				l.Doubt = c.doubt
-				if got := l.next(); got != installed {
-					t.Errorf("%s runs unverified", got)
-				}
-				if c.spoil {
-					if err := errors.Join(os.Remove(store.Program("1.2.0")), os.Rename(filepath.Join(dir, "aside"), store.Program("1.2.0"))); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if got := launcher(store, "1.0.0").next(); (got == "1.2.0") != c.want {
-					t.Errorf("%s runs once it can be verified; the choice stands: %t", got, c.want)
-				}
-			})
+	for _, stood := range []string{"1.1", ""} { // known when he chose, or heard of only since
+		dir := t.TempDir()
+		hold(t, s, dir, "1.1.0")
+		store := hold(t, s, dir, "1.2.0")
+		if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: "1.1.0", Stage: stood}); err != nil {
+			t.Fatal(err)
 		}
-	}
-}
-
-// TestOrderlyEndIsNoAttempt: who stops an agent in its trial says nothing about the version.
-func TestOrderlyEndIsNoAttempt(t *testing.T) {
-	s := newSigner(t)
-	store := hold(t, s, t.TempDir(), "1.1.0")
-	if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: installed, Trial: &Trial{Version: "1.1.0"}}); err != nil {
-		t.Fatal(err)
-	}
-	l := launcher(store, "1.0.0")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	for range 5 {
-		if got := l.next(); got != "1.1.0" {
+		var b bytes.Buffer
+		if err := store.Send("1.2.0", &b); err != nil {
+			t.Fatal(err)
+		}
+		h := newHand(t, s, dir, func(c *Config) { c.Start = Start{Version: "1.1.0", Installed: "1.0.0"} })
+		if _, err := h.Upgrade(&b); err != nil {
+			t.Fatal(err)
+		}
+		if got := launcher(store, "1.0.0").next(); got != "1.2.0" {
 			t.Fatalf("%s runs", got)
 		}
-		if again, err := l.Ended(ctx, Start{Version: "1.1.0", Installed: "1.0.0"}, nil); again || err != nil {
-			t.Fatal(again, err)
+		for i, c := range []struct {
+			stage string
+			wants bool
+		}{{"1.1", false}, {"1.1", false}, {"1.2", true}} {
+			h = newHand(t, s, dir, func(c *Config) { c.Start = Start{Version: "1.2.0", Installed: "1.0.0"} })
+			if i == 0 {
+				if err := h.run(t, func(st Status) bool { return st.State == Current }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.Want(s.offer("1.1.0", c.stage, []byte("1.1.0")))
+			if got := h.wanted != nil; got != c.wants || !got && h.Status().State != Newer {
+				t.Errorf("stood %q, start %d: the older one of stage %s is wanted: %t; %+v", stood, i, c.stage, got, h.Status())
+			}
 		}
+	}
+}
+
+// TestRollbackHoldsInThePromotedStage: what is left is refused in the stage in which it was
+// wanted last, not only in the one in which it was chosen.
+func TestRollbackHoldsInThePromotedStage(t *testing.T) {
+	s, dir := newSigner(t), t.TempDir()
+	store := hold(t, s, dir, "1.1.0")
+	if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: "1.1.0", Stage: "1.1", Previous: installed}); err != nil {
+		t.Fatal(err)
+	}
+	offer := s.offer("1.1.0", "1.2", []byte("1.1.0"))
+	h := newHand(t, s, dir, func(c *Config) { c.Start = Start{Version: "1.1.0", Installed: "1.0.0"} })
+	h.Want(offer)
+	if err := h.Rollback("no"); err != nil {
+		t.Fatal(err)
+	}
+	h = newHand(t, s, dir, nil)
+	h.Want(offer)
+	if st := h.Status(); st.State != RolledBack || h.wanted != nil {
+		t.Errorf("it is tried again: %+v", st)
 	}
 }
 
@@ -465,124 +380,5 @@ func TestOnlyOnePreviousIsKept(t *testing.T) {
 	}
 	if err := h.Rollback(""); err == nil {
 		t.Error("it goes back where nothing is held to go back to")
-	}
-}
-
-// write makes a directory of a release, or a .tar.gz of it.
-func write(t *testing.T, o Offer, content []byte, packed bool) string {
-	t.Helper()
-	files := []struct {
-		name string
-		text []byte
-	}{{"release/linux-any/crossdock-agent", content}, {"release/manifest.json", o.Manifest}, {"release/manifest.json.minisig", o.Signature}}
-	dir := t.TempDir()
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
-	for _, f := range files {
-		if f.text == nil {
-			continue
-		}
-		path := filepath.Join(dir, filepath.FromSlash(f.name))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, f.text, 0o600),
-			w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o600, Size: int64(len(f.text))})); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write(f.text); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !packed {
-		return dir
-	}
-	file := filepath.Join(dir, "release.tar.gz")
-	if err := errors.Join(w.Close(), z.Close(), os.WriteFile(file, b.Bytes(), 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-func TestReleaseFromAFile(t *testing.T) {
-	s, other := newSigner(t), newSigner(t)
-	tampered := bytes.Clone(content)
-	tampered[7]++
-	unsigned := s.offer("1.1.0", "", content)
-	unsigned.Signature = nil
-	for _, c := range []struct {
-		name    string
-		offer   Offer
-		content []byte
-		want    string
-	}{
-		{"good", s.offer("1.1.0", "", content), content, ""},
-		{"tampered", s.offer("1.1.0", "", content), tampered, "crossdock-agent is not the file of the signed manifest"},
-		{"cut off", s.offer("1.1.0", "", content), content[:100], "crossdock-agent is not the file of the signed manifest"},
-		{"without the program", s.offer("1.1.0", "", content), nil, "has no crossdock-agent for"},
-		{"unsigned", unsigned, content, "not signed"},
-		{"signed by another", other.offer("1.1.0", "", content), content, "not trusted here"},
-	} {
-		for _, packed := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s packed=%t", c.name, packed), func(t *testing.T) {
-				from, data := write(t, c.offer, c.content, packed), t.TempDir()
-				stopped := Stopped{Store: NewStore(filepath.Join(data, "versions"), s.keys(), nil), Data: data, Installed: "1.0.0"}
-				version, err := stopped.Upgrade(from)
-				if c.want != "" {
-					if err == nil || !strings.Contains(err.Error(), c.want) {
-						t.Errorf("%v, want %q", err, c.want)
-					}
-					if got := launcher(stopped.Store, "1.0.0").next(); got != installed {
-						t.Errorf("%s runs", got)
-					}
-					return
-				}
-				if err != nil || version != "1.1.0" {
-					t.Fatal(version, err)
-				}
-				if got := launcher(stopped.Store, "1.0.0").next(); got != "1.1.0" {
-					t.Errorf("%s runs", got)
-				}
-				if back, err := stopped.Rollback("no"); err != nil || back != "1.0.0" {
-					t.Errorf("back to %s, %v", back, err)
-				}
-				if got := launcher(stopped.Store, "1.0.0").next(); got != installed {
-					t.Errorf("after the rollback %s runs", got)
-				}
-			})
-		}
-	}
-}
-
-// TestReleaseHandedToARunningAgent: what comes from the command is believed no more than what
-// comes over the line.
-func TestReleaseHandedToARunningAgent(t *testing.T) {
-	s, other := newSigner(t), newSigner(t)
-	send := func(s *signer, spoil func(store *Store)) *bytes.Buffer {
-		store := hold(t, s, t.TempDir(), "1.1.0")
-		spoil(store)
-		var b bytes.Buffer
-		if err := store.Send("1.1.0", &b); err != nil {
-			t.Fatal(err)
-		}
-		return &b
-	}
-	h := newHand(t, s, t.TempDir(), nil)
-	if _, err := h.Upgrade(send(other, func(*Store) {})); !errors.Is(err, release.ErrUnknownKey) {
-		t.Errorf("of another key: %v", err)
-	}
-	if _, err := h.Upgrade(send(s, func(store *Store) {
-		if err := os.WriteFile(store.Program("1.1.0"), []byte("1.1.1"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	})); !errors.Is(err, errDiffers) {
-		t.Errorf("tampered: %v", err)
-	}
-	if st := h.Status(); st.State != Failed {
-		t.Errorf("%+v", st)
-	}
-	if version, err := h.Upgrade(send(s, func(*Store) {})); err != nil || version != "1.1.0" {
-		t.Fatal(version, err)
-	}
-	if err := h.run(t, nil); !errors.Is(err, ErrRestart) {
-		t.Fatal(err)
 	}
 }
