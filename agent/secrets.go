@@ -41,8 +41,11 @@ func (a *Agent) secretsChanged() {
 }
 
 func secretStore(cfg Config, opened *sealed.Store) *secrets.Store {
-	return secrets.New(secrets.Config{Directory: cfg.Secrets, AllowAbsolute: true, Sealed: opened})
+	return secrets.New(secrets.Config{Directory: cfg.Secrets, AllowAbsolute: true, Private: []string{cfg.Data}, Sealed: opened})
 }
+
+// private are the directories that no system exchanges files in.
+func (c *Config) private() []string { return []string{c.Data, c.Secrets} }
 
 // keeper shows the sealed secrets to the uplink.
 type keeper struct{ *sealed.Store }
