@@ -52,7 +52,7 @@ func Load(b Bundle) (*Set, Problems) { return compile(b, true) }
 func compile(b Bundle, approved bool) (*Set, Problems) {
 	c := &compiler{
 		approved: approved,
-		bundle: b, first: map[string]place{}, used: map[string]bool{}, destinations: map[string]place{}, ranges: map[string]place{},
+		bundle:   b, first: map[string]place{}, used: map[string]bool{}, destinations: map[string]place{}, ranges: map[string]place{},
 		set: &Set{
 			Digest: b.Digest(), Contracts: map[string]*Contract{}, Sites: map[string]*Site{},
 			Systems: map[string]*System{}, Journeys: map[string]*Journey{}, Ranges: map[string]*NumberRange{}, Plugins: map[string]*Plugin{},
