@@ -166,7 +166,7 @@ func (a *Agent) openStores() (err error) {
 
 func (a *Agent) openDelivery() (err error) {
 	a.drivers = &drivers{site: a.identity.Site, log: a.log, open: map[string]*attached{}, ready: make(chan struct{}),
-		options: systems.Options{Secrets: secretStore(a.cfg, a.sealed), Logger: a.log, Metrics: systems.NewMetrics(a.registry)}}
+		options: systems.Options{Secrets: secretStore(a.cfg, a.sealed), Private: a.cfg.private(), Logger: a.log, Metrics: systems.NewMetrics(a.registry)}}
 	a.delivery, err = delivery.Open(delivery.Config{
 		Agent: a.identity.Agent, Path: filepath.Join(a.cfg.Data, deliveryFile), Journal: a.identity.Agent, Source: localSource{a.journal}, Target: traced{a.drivers, a.tracer},
 		Policy: a.revision.Set, Facts: a.facts, Logger: a.log,

@@ -167,7 +167,7 @@ func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, found
 	if err != nil {
 		return append(findings, doctor.Finding{ID: "secrets", Level: doctor.Fail, Seen: err.Error(), Todo: "make the data directory readable"})
 	}
-	options := systems.Options{Logger: log, Secrets: secretStore(cfg, opened)}
+	options := systems.Options{Logger: log, Secrets: secretStore(cfg, opened), Private: cfg.private()}
 	findings = append(findings, examinePlugins(cfg, pluginSpecs(holder.Set(), id.Site), options.Secrets.Resolve)...)
 	return append(findings, examineSystems(ctx, holder.Set().SystemsAt(id.Site), options)...)
 }

@@ -2,9 +2,11 @@ package agent
 
 import (
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"github.com/crossdock/crossdock/agent/identity"
+	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/agent/sealed"
 	"github.com/crossdock/crossdock/agent/systems/secrets"
 	"github.com/crossdock/crossdock/agent/uplink"
@@ -41,7 +43,54 @@ func (a *Agent) secretsChanged() {
 }
 
 func secretStore(cfg Config, opened *sealed.Store) *secrets.Store {
-	return secrets.New(secrets.Config{Directory: cfg.Secrets, AllowAbsolute: true, Sealed: opened})
+	config := secrets.Config{Directory: cfg.Secrets, AllowAbsolute: true, Private: []string{cfg.Data}}
+	if opened != nil { // else it would be an interface that is not nil around a pointer that is
+		config.Sealed = opened
+	}
+	return secrets.New(config)
+}
+
+// private are the directories that no system exchanges files in.
+func (c *Config) private() []string { return []string{c.Data, c.Secrets} }
+
+// KnownSecrets gives the values that the configuration and the policy held here refer to, as
+// far as whoever asks can read them: what only the agent's own process was given is not among
+// them.
+func KnownSecrets(cfg Config) (values [][]byte) {
+	log := slog.New(slog.DiscardHandler)
+	if cfg.Secrets == "" { // of a configuration that is wrong
+		cfg.Secrets = filepath.Join(cfg.Data, "secrets")
+	}
+	refs := []string{cfg.ControlPlane.ProxyPassword}
+	if dir := filepath.Join(cfg.Data, "policy"); isDir(dir) {
+		if held, err := revision.Open(dir, log); err == nil && held.Set() != nil {
+			refs = append(refs, held.Set().References()...)
+		}
+	}
+	var opened *sealed.Store
+	if isDir(filepath.Join(cfg.Data, sealedDir)) {
+		if id, err := identity.Open(cfg.IdentityDir()); err == nil {
+			if store, _, err := openSealed(cfg, id, log, nil); err == nil {
+				opened = store
+			}
+		}
+	}
+	store := secretStore(cfg, opened)
+	for _, ref := range refs {
+		if value, err := store.Resolve(ref); err == nil {
+			values = append(values, value)
+		}
+		if value, _, ok := store.Former(ref); ok {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// isDir keeps who only looks from making a directory.
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // keeper shows the sealed secrets to the uplink.

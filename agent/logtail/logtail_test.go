@@ -153,9 +153,12 @@ func TestJournald(t *testing.T) {
 	entries := `{"__REALTIME_TIMESTAMP":"1777888800000000","PRIORITY":"6","MESSAGE":"time=2026-05-04T10:00:00.000Z level=INFO msg=first agent=eu"}
 {"__REALTIME_TIMESTAMP":"1777888801000000","PRIORITY":"6","MESSAGE":"{\"time\":\"2026-05-04T10:00:01Z\",\"level\":\"WARN\",\"msg\":\"second\"}"}
 {"__REALTIME_TIMESTAMP":"1777888802000000","PRIORITY":"4","MESSAGE":"Main process exited"}
-{"__REALTIME_TIMESTAMP":"1777888803000000","PRIORITY":"6","MESSAGE":[1,2]}
+{"__REALTIME_TIMESTAMP":"1777888803000000","PRIORITY":"6","MESSAGE":[1,2],"__CURSOR":"s=1;i=4"}
 `
-	script := "#!/bin/sh\necho \"$@\" > " + filepath.Join(bin, "args") + "\ncat <<'EOF'\n" + entries + "EOF\n"
+	later := `{"__REALTIME_TIMESTAMP":"1777888804000000","PRIORITY":"4","MESSAGE":"later"}
+{"__REALTIME_TIMESTAMP":"1777888805000000","PRIORITY":"6","MESSAGE":"more"}
+`
+	script := "#!/bin/sh\necho \"$@\" > " + filepath.Join(bin, "args") + "\ncase \"$*\" in\n*--after-cursor*) cat <<'EOF'\n" + later + "EOF\n;;\n*) cat <<'EOF'\n" + entries + "EOF\n;;\nesac\n"
 	if err := os.WriteFile(filepath.Join(bin, "journalctl"), []byte(script), 0o700); err != nil { // #nosec G306
 		t.Fatal(err)
 	}
@@ -169,6 +172,8 @@ func TestJournald(t *testing.T) {
 		{Filter{Level: slog.LevelDebug, Last: 50}, false, []string{"first", "second", "Main process exited"}, "--lines 50"},
 		{Filter{Level: slog.LevelWarn, Last: 1, Since: time.Unix(1777888700, 0)}, false, []string{"Main process exited"}, "--since @1777888700"},
 		{Filter{Level: slog.LevelWarn}, true, []string{"second", "Main process exited"}, "--follow --no-tail --lines all"},
+		{Filter{Level: slog.LevelWarn, Last: 1, Since: time.Unix(1777888700, 0)}, true, []string{"Main process exited", "later"}, "--quiet --after-cursor=s=1;i=4 --follow"},
+		{Filter{Level: slog.LevelDebug, Last: 3}, true, []string{"first", "second", "Main process exited", "later", "more"}, "--after-cursor=s=1;i=4 --follow"},
 	} {
 		var got []string
 		err := Journald(t.Context(), "crossdock-agent", tt.filter, tt.follow, func(l Line) error { got = append(got, l.Text); return nil })

@@ -25,6 +25,10 @@ const (
 	AtWork   = 64 << 20 // and while others do
 	worth    = 4 << 20  // bytes that have to be won
 	copySize = 1 << 20  // of one transaction of the copy
+
+	// copyParts bounds the copy: no more than one part of so many of what is free. No reserve
+	// is kept beyond that, for a shrunk file may be what brings it back.
+	copyParts = 2
 )
 
 // suffix is of the copy that is being written.
@@ -34,6 +38,8 @@ const suffix = ".shrunk"
 type DB struct {
 	path    string
 	options *bolt.Options
+
+	free func(dir string) (int64, error) // bytes of the disk; tests have it full
 
 	mu sync.RWMutex // held for reading by every transaction, so that the file is not exchanged under one
 	db *bolt.DB
@@ -48,7 +54,7 @@ func Open(path string, options *bolt.Options) (*DB, error) {
 	if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &DB{path: path, options: options, db: db}, nil
+	return &DB{path: path, options: options, free: freeBytes, db: db}, nil
 }
 
 // View reads.
@@ -77,7 +83,8 @@ func (d *DB) Close() error {
 
 // Shrink makes the file smaller if most of it is free and no more than most bytes are in use,
 // and says how many bytes that won. Who wants to read or write meanwhile waits, hence the
-// bound; while somebody does, nothing happens, for another time will do. After an error the
+// bound; while somebody does, or while the disk has little room for the copy, nothing
+// happens, for another time will do. After an error the
 // file may be closed, and no transaction succeeds any more.
 func (d *DB) Shrink(most int64) (won int64, err error) {
 	if !d.mu.TryLock() {
@@ -91,6 +98,11 @@ func (d *DB) Shrink(most int64) (won int64, err error) {
 		return 0, fmt.Errorf("shrink: %w", err)
 	}
 	if free < worth || free < used || used > most {
+		return 0, nil
+	}
+	if room, err := d.free(filepath.Dir(d.path)); err != nil {
+		return 0, fmt.Errorf("shrink: free space of the disk: %w", err)
+	} else if room < used*copyParts {
 		return 0, nil
 	}
 	before, err := os.Stat(d.path)

@@ -143,6 +143,33 @@ func TestShrinkLeavesAlone(t *testing.T) {
 	}
 }
 
+// A copy does not fill the disk for others; the same file is made smaller when there is room.
+func TestShrinkNeedsRoomForItsCopy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	d := open(t, path)
+	backlog(t, d, 4096, 100)
+	before := size(t, path)
+	var asked string
+	room := int64(100 * 4000) // that is used, and the copy would leave nothing
+	d.free = func(dir string) (int64, error) { asked = dir; return room, nil }
+	if won, err := d.Shrink(AtWork); won != 0 || err != nil || size(t, path) != before || asked != filepath.Dir(path) {
+		t.Errorf("%d bytes won without room, %v; asked for %s", won, err, asked)
+	}
+	failed := errors.New("the disk is gone")
+	d.free = func(string) (int64, error) { return 0, failed }
+	if won, err := d.Shrink(AtWork); won != 0 || !errors.Is(err, failed) || size(t, path) != before {
+		t.Errorf("%d bytes won without knowing, %v", won, err)
+	}
+	d.free = func(string) (int64, error) { return 4 << 20, nil }
+	if won, err := d.Shrink(AtWork); won == 0 || err != nil {
+		t.Errorf("%d bytes won with room, %v", won, err)
+	}
+	holds(t, d, 100)
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A crash before the copy has its place leaves the copy lying about, whole or not.
 func TestOpenRemovesACopyThatWasLeft(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")

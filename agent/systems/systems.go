@@ -155,6 +155,7 @@ func FormerOf(secrets Secrets, ref string) []byte {
 // every field but Secrets works.
 type Options struct {
 	Secrets  Secrets
+	Private  []string // directories of the agent's own, which no document reaches into
 	Logger   *slog.Logger
 	Metrics  *Metrics
 	Resolver *net.Resolver    // nil: the machine's

@@ -34,6 +34,9 @@ func (c *compiler) sealed(f field) string {
 	return sealedKind + c.secretsOf + "/" + name
 }
 
+// References lists what policy refers to secrets by, of every kind and site.
+func (s *Set) References() []string { return slices.Clone(s.refs) }
+
 // Secrets lists where policy refers to sealed secrets, by owner and name.
 func (s *Set) Secrets() []SecretUse {
 	out := slices.Clone(s.secrets)

@@ -146,6 +146,14 @@ var (
 // secret takes a reference only. The value is never repeated in the message: it may be
 // the secret itself.
 func (c *compiler) secret(f field, o *object) string {
+	ref := c.reference(f, o)
+	if ref != "" {
+		c.set.refs = append(c.set.refs, ref)
+	}
+	return ref
+}
+
+func (c *compiler) reference(f field, o *object) string {
 	if !f.set {
 		return ""
 	}

@@ -35,6 +35,7 @@ type Set struct {
 	routes  map[string][]*Route  // by event type
 	sites   map[string][]*System // by site
 	secrets []SecretUse          // sealed ones, without their sites
+	refs    []string             // to secrets of all kinds
 }
 
 // Meta is what every document has.

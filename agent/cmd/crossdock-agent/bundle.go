@@ -132,7 +132,11 @@ func hide(b *bundle.Bundle, cfg agent.Config) {
 	if secretsDir == "" {
 		secretsDir = filepath.Join(cfg.Data, "secrets")
 	}
-	b.SecretFiles(secretsDir, filepath.Join(cfg.Data, "ops.token"), filepath.Join(cfg.IdentityDir(), "key.pem"), filepath.Join(cfg.IdentityDir(), "key.new.pem"))
+	b.SecretFiles(secretsDir, filepath.Join(cfg.Data, "ops.token"), filepath.Join(cfg.IdentityDir(), "key.pem"), filepath.Join(cfg.IdentityDir(), "key.new.pem"),
+		filepath.Join(cfg.IdentityDir(), "sealing.key"))
+	for _, value := range agent.KnownSecrets(cfg) {
+		b.Secret(value)
+	}
 	if cfg.Intake.Key != "" {
 		b.SecretFiles(cfg.Intake.Key)
 	}

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -18,6 +19,9 @@ import (
 	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/ops"
 	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/agent/revision"
+	"github.com/crossdock/crossdock/protocol/block"
+	"github.com/crossdock/crossdock/protocol/policy"
 )
 
 // Canaries, by where they are put. No bundle may hold one.
@@ -123,6 +127,50 @@ func TestBundleOfAStoppedAgent(t *testing.T) {
 		}
 		if !strings.Contains(stderr, name) {
 			t.Errorf("%s was not listed before: %s", name, stderr)
+		}
+	}
+}
+
+// Secrets lie outside the secrets directory too: policy says where.
+func TestBundleMasksWhatPolicyRefersTo(t *testing.T) {
+	data, file := canarySite(t)
+	const outside, sealing = "canary-outside-4711", "AGE-SECRET-KEY-1CANARY4711"
+	elsewhere := filepath.ToSlash(filepath.Join(t.TempDir(), "token"))
+	log := filepath.Join(t.TempDir(), "agent.log")
+	for path, text := range map[string]string{elsewhere: outside + "\n", filepath.Join(data, "identity", "sealing.key"): sealing + "\n", log: "it said " + outside + " and " + sealing + "\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, _, _ := strings.Cut(string(text), "log: ")
+	if err := errors.Join(os.WriteFile(file, []byte(head+"log: {file: "+log+"}\n"), 0o600), os.Remove(filepath.Join(data, "policy", "revision"))); err != nil {
+		t.Fatal(err)
+	}
+	held, err := revision.Open(filepath.Join(data, "policy"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents := policy.Bundle{"p.yaml": []byte("apiVersion: crossdock/v1\nkind: Site\nmetadata: {name: eu}\nspec: {owner: it, region: eu}\n---\n" +
+		"apiVersion: crossdock/v1\nkind: System\nmetadata: {name: erp}\nspec: {owner: it, site: eu, webhook: {url: 'https://erp.example.com', ca: 'secret:ca', secret: 'file:" + elsewhere + "'}}\n")}
+	digest := documents.Digest()
+	if err := held.Offer(revision.Offered{Number: block.Revision{Generation: 1, Number: 4}, Digest: digest[:], Bundle: documents.Encode()}); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "x.zip")
+	if code, _, stderr := command(t, "support-bundle", "-c", file, "-o", out, "--yes", "--policy"); code != 0 {
+		t.Fatalf("%d %s", code, stderr)
+	}
+	parts := contents(t, out)
+	if !strings.Contains(parts["log.txt"], "it said [masked] and [masked]") || !strings.Contains(parts["policy.txt"], "kind: System") {
+		t.Errorf("log %q, policy %q", parts["log.txt"], parts["policy.txt"])
+	}
+	for name, text := range parts {
+		if strings.Contains(text, outside) || strings.Contains(text, sealing) {
+			t.Errorf("%s holds a secret", name)
 		}
 	}
 }

@@ -174,11 +174,40 @@ func (d *Driver) Close() error { return nil }
 
 // open opens the directory for one round or delivery, so that a share may come and go.
 func (d *Driver) open() (*os.Root, error) {
+	if err := d.checkPrivate(); err != nil {
+		return nil, err
+	}
 	root, err := os.OpenRoot(d.spec.Directory)
 	if err != nil {
 		return nil, coded("directory "+d.spec.Directory, err)
 	}
 	return root, nil
+}
+
+// checkPrivate refuses a directory of the agent's own, and folders that lead into one: its
+// keys and secrets would go out as events, and deliveries would come in among them.
+func (d *Driver) checkPrivate() error {
+	if len(d.opts.Private) == 0 {
+		return nil
+	}
+	at, err := filepath.EvalSymlinks(d.spec.Directory)
+	if err != nil {
+		at = d.spec.Directory // not mounted yet, or not to be resolved
+	}
+	paths := []string{d.spec.Directory}
+	for _, folder := range []string{d.drop, d.out, WorkFolder, ProcessedFolder, RejectedFolder} {
+		paths = append(paths, filepath.Join(at, filepath.FromSlash(folder)))
+	}
+	for _, path := range paths {
+		in, err := systems.Below(path, d.opts.Private...)
+		if err != nil {
+			return coded("directory "+d.spec.Directory, err)
+		}
+		if in != "" {
+			return systems.Misconfiguredf("system %s: %s is below %s, which is the agent's own; give the system a directory elsewhere", d.system, path, in)
+		}
+	}
+	return nil
 }
 
 func readDir(root *os.Root, folder string) ([]fs.DirEntry, error) {

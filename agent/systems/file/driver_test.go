@@ -478,3 +478,37 @@ func TestFormatsAndFolder(t *testing.T) {
 		read(t, dir, ProcessedFolder, "f.txt")
 	}
 }
+
+// No document makes the agent's own directories a drop folder or a place for deliveries.
+func TestPrivateDirectories(t *testing.T) {
+	top := t.TempDir()
+	data, free := filepath.Join(top, "agent"), filepath.Join(top, "free")
+	for _, dir := range []string{filepath.Join(data, "identity"), free} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	try := func(directory, folder string) error {
+		d, err := New(&policy.System{Meta: policy.Meta{Name: "dms"}, File: &policy.FileDriver{Directory: directory, Deliver: &policy.FileDeliver{Folder: folder}}},
+			systems.Options{Private: []string{data}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := d.open()
+		if err == nil {
+			return root.Close()
+		}
+		return err
+	}
+	for _, c := range []struct {
+		directory, folder string
+		ok                bool
+	}{
+		{free, "out", true}, {top, "free/out", true}, {data, "out", false}, {filepath.Join(data, "identity"), "out", false}, {top, "agent", false}, {top, "agent/new", false},
+		{free + "/../agent", "out", false},
+	} {
+		if err := try(c.directory, c.folder); (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "the agent's own") {
+			t.Errorf("%s, %s: %v", c.directory, c.folder, err)
+		}
+	}
+}

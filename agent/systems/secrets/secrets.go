@@ -5,7 +5,8 @@
 //
 // It refuses to know what a secret is for. Its invariant: a name never leads outside the
 // directory, be it by dots, by a link or by an absolute path, unless absolute paths are
-// allowed by the agent's own configuration; and no error repeats a secret.
+// allowed by the agent's own configuration, and then not to what is the agent's own; and no
+// error repeats a secret.
 package secrets
 
 import (
@@ -16,8 +17,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/crossdock/crossdock/agent/systems"
 )
 
 // MaxSecret bounds one secret; a certificate chain fits.
@@ -30,6 +34,7 @@ var ErrNotFound = errors.New("secret not found")
 type Config struct {
 	Directory     string                      // of file: references; empty: there are none
 	AllowAbsolute bool                        // file:/run/credentials/x may leave Directory
+	Private       []string                    // no file: leads below these, but for Directory
 	LookupEnv     func(string) (string, bool) // nil: os.LookupEnv
 	Sealed        Sealed                      // of secret: references; nil: there are none
 }
@@ -164,11 +169,17 @@ func (s *Store) open(name string) (*os.File, error) {
 		if !s.cfg.AllowAbsolute {
 			return nil, fmt.Errorf("secret file:%s: an absolute path is not allowed by this agent's configuration", name)
 		}
+		if err := s.private(name, name); err != nil {
+			return nil, err
+		}
 		file, err := os.Open(name)
 		return file, missing("file:"+name, name, err)
 	}
 	if s.cfg.Directory == "" {
 		return nil, fmt.Errorf("secret file:%s: this agent has no secrets directory", name)
+	}
+	if err := s.private(name, filepath.Join(s.cfg.Directory, filepath.FromSlash(name))); err != nil {
+		return nil, err
 	}
 	root, err := os.OpenRoot(s.cfg.Directory)
 	if err != nil {
@@ -177,6 +188,26 @@ func (s *Store) open(name string) (*os.File, error) {
 	defer root.Close()
 	file, err := root.Open(filepath.FromSlash(name))
 	return file, missing("file:"+name, filepath.Join(s.cfg.Directory, filepath.FromSlash(name)), err)
+}
+
+// private refuses what is the agent's own: its keys would open all that is sealed to it, and
+// who writes policy chooses where a secret is sent.
+func (s *Store) private(name, path string) error {
+	if len(s.cfg.Private) == 0 {
+		return nil
+	}
+	dirs := s.cfg.Private
+	if s.cfg.Directory != "" {
+		dirs = append(slices.Clone(dirs), s.cfg.Directory)
+	}
+	in, err := systems.Below(path, dirs...)
+	switch {
+	case err != nil:
+		return fmt.Errorf("secret file:%s: %w", name, err)
+	case slices.Contains(s.cfg.Private, in):
+		return fmt.Errorf("secret file:%s: %s is the agent's own directory and holds no secrets of systems: put it into a secrets directory below or beside it, or elsewhere", name, in)
+	}
+	return nil
 }
 
 func missing(ref, path string, err error) error {

@@ -77,6 +77,51 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// The agent's own directory is closed to references, its secrets directory is not.
+func TestPrivate(t *testing.T) {
+	data, outside := t.TempDir(), t.TempDir()
+	dir := filepath.Join(data, "secrets")
+	key := filepath.Join(data, "identity", "sealing.key")
+	for _, name := range []string{filepath.Join(dir, "erp"), key, filepath.Join(outside, "erp")} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte("value"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := []string{key, dir + "/../identity/sealing.key"}
+	if runtime.GOOS != "windows" {
+		if err := os.Symlink(filepath.Dir(key), filepath.Join(outside, "link")); err != nil {
+			t.Fatal(err)
+		}
+		refused = append(refused, filepath.Join(outside, "link", "sealing.key"))
+	}
+	store := New(Config{Directory: dir, AllowAbsolute: true, Private: []string{data}})
+	for _, name := range []string{"erp", filepath.Join(dir, "erp"), filepath.Join(outside, "erp")} {
+		if got, err := store.Resolve("file:" + name); string(got) != "value" {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	for _, name := range refused {
+		if got, err := store.Resolve("file:" + name); err == nil || !strings.Contains(err.Error(), "agent's own") {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	for _, dir := range []string{data, filepath.Dir(data)} { // the configuration opens it no wider
+		name, err := filepath.Rel(dir, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := New(Config{Directory: dir, Private: []string{data}}).Resolve("file:" + name); err == nil {
+			t.Errorf("%s below %s: %q", name, dir, got)
+		}
+	}
+	if _, err := store.Resolve("file:none"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("one that is not there: %v", err)
+	}
+}
+
 // sealed holds erp/token and its former value.
 type sealed struct{}
 
