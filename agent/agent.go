@@ -291,7 +291,7 @@ func ProxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 func parseProxy(text string) (*url.URL, error) {
 	proxy, err := url.Parse(text)
 	if err != nil || proxy.Host == "" || proxy.Scheme != "http" && proxy.Scheme != "https" {
-		return nil, errors.New("controlplane.proxy is not a URL like http://proxy.example.com:3128")
+		return nil, errors.New("controlplane.proxy: it is not an address such as http://proxy.example.com:3128")
 	}
 	return proxy, nil
 }

@@ -322,10 +322,10 @@ func (c *Config) validateProxy(fault func(format string, args ...any)) {
 		}
 		return
 	}
-	proxy, err := url.Parse(c.ControlPlane.Proxy)
+	proxy, err := parseProxy(c.ControlPlane.Proxy)
 	switch {
-	case err != nil || proxy.Host == "" || proxy.Scheme != "http" && proxy.Scheme != "https":
-		fault("controlplane.proxy: it is not an address such as http://proxy.example.com:3128")
+	case err != nil:
+		fault("%w", err)
 	case secretIn(proxy):
 		fault("controlplane.proxy: it holds a password; put that into a file in the secrets directory, and name it in controlplane.proxyPassword, as file:NAME")
 	case password != "" && proxy.User == nil:

@@ -30,11 +30,12 @@ type pageSource struct{ agent *Agent }
 
 var _ page.Source = pageSource{}
 
-func (p pageSource) Examine(ctx context.Context) (out []page.Finding) {
-	for _, f := range append(Examine(ctx, p.agent.cfg, Found{Running: true}), ExamineStatus(p.agent.Status())...) {
+func (p pageSource) Examine(ctx context.Context) (out []page.Finding, at time.Time, err error) {
+	report, err := p.agent.Diagnose(ctx)
+	for _, f := range report.Findings {
 		out = append(out, page.Finding{ID: f.ID, Level: pageLevel(f.Level), Seen: f.Seen, Todo: f.Todo})
 	}
-	return out
+	return out, report.At, err
 }
 
 func pageLevel(l doctor.Level) page.Level {

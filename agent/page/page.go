@@ -14,15 +14,12 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 )
 
 // Limits with a name.
 const (
 	refresh      = 30 * time.Second // of the page, by itself
-	freshFor     = 30 * time.Second // an examination is shown again, and not made anew
-	maxExamine   = 90 * time.Second // for an examination
 	maxRows      = 200              // of a table
 	maxText      = 600              // characters of one cell
 	maxForm      = 4 << 10
@@ -86,8 +83,8 @@ type Finding struct {
 type Source interface {
 	// View is asked each time that the page is shown. What it cannot tell it says in words.
 	View(ctx context.Context) View
-	// Examine looks at everything the agent leans on; it may take as long as its context.
-	Examine(ctx context.Context) []Finding
+	// Examine looks at everything the agent leans on, and says when it did.
+	Examine(ctx context.Context) (found []Finding, at time.Time, err error)
 }
 
 // Config is what a page works with. Source and Token are required.
@@ -104,10 +101,6 @@ type Page struct {
 	cfg   Config
 	mux   *http.ServeMux
 	guard guard
-
-	examining sync.Mutex // held over an examination, so that there is one at a time
-	found     []Finding  // guarded by examining
-	foundAt   time.Time  // guarded by examining
 }
 
 var _ http.Handler = (*Page)(nil)
@@ -185,7 +178,7 @@ func (p *Page) status(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Page) doctor(w http.ResponseWriter, r *http.Request) {
-	found, at, err := p.examine(r.Context())
+	found, at, err := p.cfg.Source.Examine(r.Context())
 	if err != nil {
 		return // the client is gone
 	}
@@ -196,23 +189,6 @@ func (p *Page) doctor(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	p.show(w, http.StatusOK, shown{Name: "doctor", Title: "Doctor", Found: found, Worst: worst, At: at})
-}
-
-// examine gives the last examination if it is fresh, else a new one.
-func (p *Page) examine(ctx context.Context) ([]Finding, time.Time, error) {
-	p.examining.Lock()
-	defer p.examining.Unlock()
-	if ctx.Err() != nil {
-		return nil, time.Time{}, context.Cause(ctx)
-	}
-	if p.foundAt.IsZero() || p.cfg.Now().Sub(p.foundAt) >= freshFor {
-		// Not with the request's context: what is cut short would be shown to the next as found.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxExamine)
-		defer cancel()
-		p.found = p.cfg.Source.Examine(ctx)
-		p.foundAt = p.cfg.Now()
-	}
-	return p.found, p.foundAt, nil
 }
 
 // show writes a page, or none of it.

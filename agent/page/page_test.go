@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,12 +26,13 @@ type source struct {
 	view     View
 	examined atomic.Int32
 	found    []Finding
+	at       time.Time
 }
 
 func (s *source) View(context.Context) View { return s.view }
-func (s *source) Examine(context.Context) []Finding {
+func (s *source) Examine(context.Context) ([]Finding, time.Time, error) {
 	s.examined.Add(1)
-	return s.found
+	return s.found, s.at, nil
 }
 
 type site struct {
@@ -403,29 +403,5 @@ func TestLimits(t *testing.T) {
 	}
 	if len(body) > maxRows*(2*maxText+200)+10_000 {
 		t.Errorf("the page has %d bytes", len(body))
-	}
-}
-
-// Many who ask at once have it examined once.
-func TestOneExaminationAtATime(t *testing.T) {
-	s := newSite(t)
-	s.login()
-	s.source.found = []Finding{{ID: "disk", Level: OK, Seen: "enough"}}
-	var askers sync.WaitGroup
-	for range 8 {
-		askers.Go(func() {
-			if _, body := s.do("GET", "/doctor", nil); !strings.Contains(body, "enough") {
-				t.Error("it does not show what was found")
-			}
-		})
-	}
-	askers.Wait()
-	if n := s.source.examined.Load(); n != 1 {
-		t.Errorf("examined %d times", n)
-	}
-	s.now = s.now.Add(freshFor)
-	s.do("GET", "/doctor", nil)
-	if n := s.source.examined.Load(); n != 2 {
-		t.Errorf("later, examined %d times", n)
 	}
 }

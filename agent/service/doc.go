@@ -1,9 +1,8 @@
-// Package service owns how this program becomes a service of the machine: what it tells the
-// service manager while it runs, and which files, user and unit it is installed as.
+// Package service owns how this program becomes a service of the machine: which files, user and
+// unit it is installed as, and how it runs as one.
 //
-// It refuses to know what the program does; the command hands in what is to be told. Its
-// invariant: it says READY and WATCHDOG only for what it was shown to be so, and it removes
-// nothing but what it has written itself.
+// It refuses to know what the program does. Its invariant: it removes nothing but what it has
+// written itself.
 package service
 
 // Name is the name of the service, of its unit and of its user.

@@ -17,6 +17,7 @@ import (
 	"github.com/crossdock/crossdock/deploy/examples"
 	"github.com/crossdock/crossdock/deploy/packages"
 	"github.com/crossdock/crossdock/deploy/runbooks"
+	"github.com/crossdock/crossdock/plugins"
 )
 
 //go:embed *.md
@@ -38,6 +39,9 @@ func NewTopic(name, text string) Topic {
 // Topics gives what both programs have, and the one that asks has besides, by name.
 func Topics(own ...Topic) []Topic {
 	all := slices.Concat(in(files), Runbooks(), own, []Topic{NewTopic("settings", examples.Configuration), NewTopic("packages", packages.README)})
+	for name, text := range plugins.Guides() {
+		all = append(all, NewTopic(name, text))
+	}
 	slices.SortFunc(all, func(a, b Topic) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/agent"
-	"github.com/crossdock/crossdock/agent/service"
+	"github.com/crossdock/crossdock/protocol/sdnotify"
 )
 
 func (p *program) configCommand() *cobra.Command {
@@ -106,7 +106,7 @@ func reloadOnHangup(a *agent.Agent, log *slog.Logger) (stop func()) {
 		defer close(ended)
 		for range asked {
 			log.Info("told to read the configuration again")
-			_ = service.Reload(func() error { // what is wrong is logged, and shown by status
+			_ = sdnotify.Reload(func() error { // what is wrong is logged, and shown by status
 				_, err := a.Reload()
 				return err
 			})

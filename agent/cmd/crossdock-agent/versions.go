@@ -18,8 +18,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/agent"
-	"github.com/crossdock/crossdock/agent/service"
 	"github.com/crossdock/crossdock/agent/versions"
+	"github.com/crossdock/crossdock/protocol/sdnotify"
 )
 
 // launch has the chosen version run: here, if it is this one.
@@ -63,7 +63,7 @@ func (p *program) serve(ctx context.Context, start versions.Start) error {
 	cfg.Reread = func() (agent.Config, error) { return p.loadWhole() }
 	var opened atomic.Pointer[agent.Agent]
 	ready := make(chan struct{})
-	defer service.Attend(ctx, attended(&opened, ready, cfg.Logger))()
+	defer sdnotify.Attend(ctx, attended(&opened, ready, cfg.Logger))()
 	a, err := agent.New(cfg)
 	if err != nil {
 		return err
@@ -81,9 +81,9 @@ func (p *program) serve(ctx context.Context, start versions.Start) error {
 }
 
 // attended is what the service manager is told of an agent that is being opened, or runs.
-func attended(opened *atomic.Pointer[agent.Agent], ready chan struct{}, log *slog.Logger) service.Program {
+func attended(opened *atomic.Pointer[agent.Agent], ready chan struct{}, log *slog.Logger) sdnotify.Program {
 	begun := time.Now()
-	return service.Program{
+	return sdnotify.Program{
 		Ready: ready, Logger: log,
 		Alive: func(ctx context.Context) error {
 			if a := opened.Load(); a != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/controlplane"
+	"github.com/crossdock/crossdock/protocol/sdnotify"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -80,7 +81,7 @@ func reloadOnHangup(node *controlplane.ControlPlane, again func() (controlplane.
 		for range asked {
 			log.Info("told to read the configuration again")
 			next, err := again()
-			_ = node.Reload(next, err) // what is wrong is logged, and shown by the metrics
+			_ = sdnotify.Reload(func() error { return node.Reload(next, err) }) // what is wrong is logged, and shown by the metrics
 		}
 	}()
 	return func() {

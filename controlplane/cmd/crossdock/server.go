@@ -15,7 +15,7 @@ import (
 
 	"github.com/crossdock/crossdock/controlplane"
 	"github.com/crossdock/crossdock/controlplane/model"
-	"github.com/crossdock/crossdock/controlplane/service"
+	"github.com/crossdock/crossdock/protocol/sdnotify"
 	"github.com/crossdock/crossdock/protocol/settings"
 )
 
@@ -152,7 +152,7 @@ func (a *app) serve(ctx context.Context, config controlplane.Config, log *slog.L
 		case <-ctx.Done():
 		}
 	}()
-	end := service.Attend(ctx, service.Program{Ready: node.Ready(), Alive: node.Alive, Line: node.Line, Logger: log})
+	end := sdnotify.Attend(ctx, sdnotify.Program{Ready: node.Ready(), Alive: node.Alive, Line: node.Line, Logger: log})
 	err = node.Run(ctx)
 	end()
 	if err != nil {

@@ -1,4 +1,10 @@
-package service
+// Package sdnotify owns what a program tells the service manager of its machine while it runs:
+// that it is ready, lives, reads its configuration again, or stops.
+//
+// It refuses to know what the program does; the command hands in what is to be told. It stands
+// here because both programs are services, and neither may import the other. Its invariant:
+// READY and WATCHDOG are said only of what was shown to be so.
+package sdnotify
 
 import (
 	"context"
@@ -12,9 +18,6 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 )
-
-// The control plane has the same few lines in a package of its own: neither side may import
-// the other, and what a manager of services is told is nothing that both must agree on.
 
 const (
 	statusEvery = 10 * time.Second // how often the line is looked at where no watchdog asks for more

@@ -1,4 +1,4 @@
-package service
+package sdnotify
 
 import (
 	"context"
@@ -72,7 +72,7 @@ func (m *manager) mark() {
 }
 
 func program(ready <-chan struct{}, alive func(context.Context) error) Program {
-	return Program{Ready: ready, Alive: alive, Line: func() string { return "node n1,\nleads" }, Logger: slog.New(slog.DiscardHandler)}
+	return Program{Ready: ready, Alive: alive, Line: func() string { return "site eu,\n3 to be sent" }, Logger: slog.New(slog.DiscardHandler)}
 }
 
 // READY comes when the program is ready and not before; then it lives, until it stops.
@@ -90,7 +90,7 @@ func TestLifeOfAProgram(t *testing.T) {
 		}
 	}
 	close(ready)
-	if seen := m.await("READY=1"); !slices.Contains(seen, "STATUS=node n1, leads") {
+	if seen := m.await("READY=1"); !slices.Contains(seen, "STATUS=site eu, 3 to be sent") {
 		t.Errorf("ready: %q", seen)
 	}
 	m.await("WATCHDOG=1")
@@ -103,6 +103,29 @@ func TestLifeOfAProgram(t *testing.T) {
 	end()
 	m.mark()
 	m.await("MARK")
+}
+
+// A line that waits for something is no reason to say that the program does not live.
+func TestWatchdogDoesNotWaitForTheLine(t *testing.T) {
+	m := newManager(t)
+	t.Setenv("WATCHDOG_USEC", "60000")
+	ready, held := make(chan struct{}), make(chan struct{})
+	close(ready)
+	var lines atomic.Int32
+	p := program(ready, func(context.Context) error { return nil })
+	p.Line = func() string {
+		if lines.Add(1) > 1 { // the first is told with READY
+			m.mark()
+			<-held
+		}
+		return "site eu"
+	}
+	end := Attend(t.Context(), p)
+	if seen := m.await("MARK"); !slices.Contains(seen, "WATCHDOG=1") {
+		t.Errorf("it waits for the line: %q", seen)
+	}
+	close(held)
+	end()
 }
 
 // A program whose loops do not answer is not said to live, and is again when they do.
@@ -118,7 +141,7 @@ func TestWatchdogIsNoTicker(t *testing.T) {
 		}
 		m.mark()
 		<-ctx.Done()
-		return errors.New("store: " + context.Cause(ctx).Error())
+		return errors.New("journal: " + context.Cause(ctx).Error())
 	}))
 	defer end()
 	m.await("WATCHDOG=1")
@@ -132,7 +155,7 @@ func TestWatchdogIsNoTicker(t *testing.T) {
 	hangs.Store(false)
 	m.await("WATCHDOG=1")
 	// A mark that was on its way may come first; the line is told once more as it was.
-	m.await("STATUS=node n1, leads")
+	m.await("STATUS=site eu, 3 to be sent")
 }
 
 func TestHangingProgramSaysWhy(t *testing.T) {
@@ -140,11 +163,27 @@ func TestHangingProgramSaysWhy(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "60000")
 	ready := make(chan struct{})
 	close(ready)
-	end := Attend(t.Context(), program(ready, func(context.Context) error { return errors.New("store: stuck") }))
+	end := Attend(t.Context(), program(ready, func(context.Context) error { return errors.New("journal: stuck") }))
 	defer end()
-	if seen := m.await("STATUS=does not answer: store: stuck"); slices.Contains(seen, "WATCHDOG=1") {
+	if seen := m.await("STATUS=does not answer: journal: stuck"); slices.Contains(seen, "WATCHDOG=1") {
 		t.Errorf("%q", seen)
 	}
+}
+
+// A reload that fails leaves the program ready, and its error comes back.
+func TestReload(t *testing.T) {
+	m := newManager(t)
+	wrong := errors.New("line 4")
+	err := Reload(func() error {
+		if seen := m.next(); seen[0] != "RELOADING=1" || len(seen) != 2 || !strings.HasPrefix(seen[1], "MONOTONIC_USEC=") {
+			t.Errorf("%q", seen)
+		}
+		return wrong
+	})
+	if !errors.Is(err, wrong) {
+		t.Errorf("%v", err)
+	}
+	m.await("READY=1")
 }
 
 // Without a manager nothing is asked of the program.
@@ -154,4 +193,7 @@ func TestNobodyToTell(t *testing.T) {
 		t.Error("asked")
 		return nil
 	}))()
+	if err := Reload(func() error { return nil }); err != nil {
+		t.Error(err)
+	}
 }
