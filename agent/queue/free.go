@@ -1,8 +1,10 @@
 package queue
 
+import "github.com/crossdock/crossdock/protocol/freespace"
+
 // FreeSpace is what the disk below dir has left for this user, 0 if that cannot be told.
 func FreeSpace(dir string) int64 {
-	free, err := freeBytes(dir)
+	free, err := freespace.Of(dir)
 	if err != nil {
 		return 0
 	}

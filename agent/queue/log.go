@@ -16,6 +16,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/crossdock/crossdock/protocol/atomicfile"
+	"github.com/crossdock/crossdock/protocol/freespace"
 )
 
 // Log is the open log. All methods are safe for concurrent use.
@@ -363,7 +364,7 @@ func (l *Log) Usage() Usage {
 		u.Records += s.records
 	}
 	l.mu.RUnlock()
-	free, err := freeBytes(l.cfg.Dir)
+	free, err := freespace.Of(l.cfg.Dir)
 	if err != nil {
 		l.log.Warn("free space of the disk is unknown", "dir", l.cfg.Dir, "error", err)
 		return u

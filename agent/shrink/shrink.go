@@ -17,6 +17,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/crossdock/crossdock/protocol/atomicfile"
+	"github.com/crossdock/crossdock/protocol/freespace"
 )
 
 // Limits with a name.
@@ -54,7 +55,7 @@ func Open(path string, options *bolt.Options) (*DB, error) {
 	if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &DB{path: path, options: options, free: freeBytes, db: db}, nil
+	return &DB{path: path, options: options, free: freespace.Of, db: db}, nil
 }
 
 // View reads.

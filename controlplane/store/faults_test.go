@@ -373,12 +373,3 @@ func (s stuckWriter) Write(p []byte) (int, error) {
 	<-s.hold
 	return len(p), nil
 }
-
-func TestFreeBytes(t *testing.T) {
-	if free, err := freeBytes(t.TempDir()); err != nil || free <= 0 {
-		t.Errorf("%d, %v", free, err)
-	}
-	if _, err := freeBytes(filepath.Join(t.TempDir(), "none")); err == nil {
-		t.Error("a directory that is not there has room")
-	}
-}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/state"
+	"github.com/crossdock/crossdock/protocol/freespace"
 )
 
 // Limits of the store.
@@ -119,7 +120,7 @@ func (c *Config) defaults() error {
 		c.Metrics = NewMetrics(prometheus.NewRegistry())
 	}
 	if c.Free == nil {
-		c.Free = freeBytes
+		c.Free = freespace.Of
 	}
 	if c.files == nil {
 		c.files = logFiles()

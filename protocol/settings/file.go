@@ -9,6 +9,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/crossdock/crossdock/protocol/spelling"
 )
 
 // file reads one file strictly and gives its entries by key.
@@ -137,7 +139,7 @@ func names(nodes []*node) string {
 func (r *reader) meant(name, prefix string, known []*node) string {
 	best, distance := "", closeEnough(name)+1
 	for _, n := range known {
-		if d := distanceOf(strings.ToLower(name), strings.ToLower(n.name)); d < distance {
+		if d := spelling.Distance(strings.ToLower(name), strings.ToLower(n.name)); d < distance {
 			best, distance = n.name, d
 		}
 	}

@@ -118,24 +118,3 @@ func noun(t reflect.Type) string {
 
 // closeEnough is the distance up to which one name may be meant by another.
 func closeEnough(name string) int { return min(3, 1+len(name)/4) }
-
-// distanceOf is how many letters must be added, taken away or changed.
-func distanceOf(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
-}

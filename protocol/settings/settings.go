@@ -25,6 +25,8 @@ import (
 	"github.com/knadh/koanf/providers/posflag"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
+
+	"github.com/crossdock/crossdock/protocol/spelling"
 )
 
 const (
@@ -248,7 +250,7 @@ func (r *reader) nearVariable(name string) string {
 	prefixed := func(s string) string { return strings.TrimPrefix(s, r.sources.Prefix) }
 	best, distance := "", 0
 	for variable := range r.names {
-		d := distanceOf(flat(prefixed(variable)), flat(prefixed(name)))
+		d := spelling.Distance(flat(prefixed(variable)), flat(prefixed(name)))
 		if best == "" || d < distance || d == distance && variable < best {
 			best, distance = variable, d
 		}
