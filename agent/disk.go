@@ -35,7 +35,7 @@ type Disk struct {
 	Resume    Part     `yaml:"resume" doc:"the site's systems are let in again below"`
 	Reserve   Bytes    `yaml:"reserve" doc:"free bytes of the disk that are left to others"`
 	Telemetry Bytes    `yaml:"telemetry" doc:"of the journal, for what the control plane is told"`
-	Watch     []string `yaml:"watch" doc:"further directories, such as that of logs, of whose disks people are warned"`
+	Watch     []string `yaml:"watch" doc:"further directories, such as that of logs, of whose disks people are warned; that of log.file is"`
 }
 
 // DefaultDisk is what holds for what the file leaves out.
@@ -76,6 +76,9 @@ func (a *Agent) openDisk() (err error) {
 	others := map[string]string{}
 	for _, dir := range a.cfg.Disk.Watch {
 		others[dir] = dir
+	}
+	if a.cfg.Log.File != "" {
+		others["log.file"] = filepath.Dir(a.cfg.Log.File)
 	}
 	a.disk, err = space.New(space.Config{
 		Thresholds: a.cfg.Disk.thresholds(), Dir: a.cfg.JournalDir(), Others: others, File: filepath.Join(a.cfg.Data, rateFile),

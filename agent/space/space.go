@@ -14,6 +14,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/crossdock/crossdock/protocol/freespace"
 )
 
 // Limits with a name.
@@ -91,11 +93,8 @@ type Config struct {
 	Now     func() time.Time
 	Every   time.Duration // between two looks
 	// FileSystem tells of the file system below a directory.
-	FileSystem func(dir string) (FileSystem, error)
+	FileSystem func(dir string) (freespace.Disk, error)
 }
-
-// FileSystem is how large a file system is, and what is free for this user.
-type FileSystem struct{ Free, Total int64 }
 
 func (c *Config) complete() error {
 	if c.Usage == nil || c.Held == nil || c.Written == nil {
@@ -117,7 +116,7 @@ func (c *Config) complete() error {
 		c.Metrics = NewMetrics(nil)
 	}
 	if c.FileSystem == nil {
-		c.FileSystem = Measure
+		c.FileSystem = freespace.Measure
 	}
 	if c.Every <= 0 {
 		c.Every = lookEvery
@@ -142,7 +141,7 @@ type Watch struct {
 	stopped [2]stop    // Business and Received
 	rate    rate
 	outage  Outage
-	others  map[string]FileSystem // as last looked at
+	others  map[string]freespace.Disk // as last looked at
 }
 
 // stop is whether something is refused.
@@ -157,7 +156,7 @@ func New(cfg Config) (*Watch, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	w := &Watch{cfg: cfg, reserve: cfg.Reserve, others: map[string]FileSystem{}, outage: Outage{State: Unknown}}
+	w := &Watch{cfg: cfg, reserve: cfg.Reserve, others: map[string]freespace.Disk{}, outage: Outage{State: Unknown}}
 	if system, err := cfg.FileSystem(cfg.Dir); err == nil {
 		w.reserve = min(cfg.Reserve, system.Total/reserveParts)
 	}
@@ -278,7 +277,7 @@ func (w *Watch) Look() {
 		w.cfg.Logger.Warn("what of the journal is still needed cannot be told", "err", err)
 		held = u.Bytes
 	}
-	others := map[string]FileSystem{}
+	others := map[string]freespace.Disk{}
 	for what, dir := range w.cfg.Others {
 		system, err := w.cfg.FileSystem(dir)
 		if err != nil {

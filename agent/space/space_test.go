@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/crossdock/crossdock/protocol/freespace"
 )
 
 const gb = 1 << 30
@@ -24,7 +26,7 @@ type rig struct {
 	written uint64
 	now     time.Time
 	total   int64
-	others  map[string]FileSystem
+	others  map[string]freespace.Disk
 	alarms  []string
 }
 
@@ -39,11 +41,11 @@ func newRig(t *testing.T, change func(*rig, *Config)) *rig {
 		Usage: func() Usage { return r.usage }, Held: func() (int64, error) { return r.held, nil }, Written: func() uint64 { return r.written },
 		Now: func() time.Time { return r.now }, Alarm: func(kind, _, _ string) { r.alarms = append(r.alarms, kind) },
 		Metrics: NewMetrics(prometheus.NewRegistry()),
-		FileSystem: func(dir string) (FileSystem, error) {
+		FileSystem: func(dir string) (freespace.Disk, error) {
 			if s, ok := r.others[dir]; ok {
 				return s, nil
 			}
-			return FileSystem{Free: r.usage.Free, Total: r.total}, nil
+			return freespace.Disk{Free: r.usage.Free, Total: r.total}, nil
 		}}
 	if change != nil {
 		change(r, &cfg)
@@ -160,7 +162,7 @@ func TestReserveOnASmallDisk(t *testing.T) {
 func TestNear(t *testing.T) {
 	r := newRig(t, func(r *rig, c *Config) {
 		c.Others = map[string]string{"logs": "/var/log"}
-		r.others = map[string]FileSystem{"/var/log": {Free: gb, Total: 10 * gb}}
+		r.others = map[string]freespace.Disk{"/var/log": {Free: gb, Total: 10 * gb}}
 	})
 	r.Look()
 	if s := r.Status(); s.State != OK || len(r.alarms) != 0 || s.Others["logs"].Scarce {
@@ -177,7 +179,7 @@ func TestNear(t *testing.T) {
 		t.Errorf("%+v, told %q", s, r.alarms)
 	}
 	r.usage.Free, r.alarms = 40*gb, nil
-	r.others["/var/log"] = FileSystem{Free: 10 << 20, Total: 10 * gb}
+	r.others["/var/log"] = freespace.Disk{Free: 10 << 20, Total: 10 * gb}
 	r.Look()
 	if s := r.Status(); s.State != OK || !s.Others["logs"].Scarce || !slices.Equal(r.alarms, []string{"disk-near"}) || r.refused() != "" {
 		t.Errorf("%+v, told %q, refused %q", s, r.alarms, r.refused())
@@ -319,15 +321,5 @@ func TestHeldThatCannotBeTold(t *testing.T) {
 	r.Look()
 	if o := r.Status().Outage; o.Room != 5*gb {
 		t.Errorf("%+v", o)
-	}
-}
-
-func TestMeasure(t *testing.T) {
-	s, err := Measure(t.TempDir())
-	if err != nil || s.Total <= 0 || s.Free < 0 || s.Free > s.Total {
-		t.Errorf("%+v %v", s, err)
-	}
-	if _, err := Measure(filepath.Join(t.TempDir(), "none")); err == nil {
-		t.Error("a directory that is not there has a size")
 	}
 }

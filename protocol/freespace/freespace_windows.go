@@ -6,14 +6,14 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-func of(dir string) (int64, error) {
+func measure(dir string) (Disk, error) {
 	name, err := windows.UTF16PtrFromString(dir)
 	if err != nil {
-		return 0, err
+		return Disk{}, err
 	}
-	var free uint64
-	if err := windows.GetDiskFreeSpaceEx(name, &free, nil, nil); err != nil {
-		return 0, &os.PathError{Op: "GetDiskFreeSpaceEx", Path: dir, Err: err}
+	var free, total uint64
+	if err := windows.GetDiskFreeSpaceEx(name, &free, &total, nil); err != nil {
+		return Disk{}, &os.PathError{Op: "GetDiskFreeSpaceEx", Path: dir, Err: err}
 	}
-	return int64(free), nil
+	return Disk{Free: int64(free), Total: int64(total)}, nil
 }
