@@ -351,4 +351,10 @@ func TestEnrolmentKeepsTheConfiguration(t *testing.T) {
 	if got := read(t, file); got != string(own) {
 		t.Errorf("somebody's own file is %s", got)
 	}
+	if err := os.WriteFile(file, []byte("log: {level: debug}\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if said := enroll(1, n.sync); !strings.Contains(said, "the token is still good") || !strings.Contains(said, "names no addresses") {
+		t.Errorf("enroll says %q", said)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/crossdock/crossdock/agent/space"
 	"github.com/crossdock/crossdock/deploy/systemtest/disk"
 	"github.com/crossdock/crossdock/deploy/systemtest/history"
+	"github.com/crossdock/crossdock/protocol/freespace"
 )
 
 func sizeOf(t *testing.T, path string) int64 {
@@ -107,11 +108,11 @@ func TestSpaceComesBack(t *testing.T) {
 // free is what the file system of the site's data has left.
 func (s *site) free() int64 {
 	s.t.Helper()
-	system, err := space.Measure(s.cfg.Data)
+	free, err := freespace.Of(s.cfg.Data)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return system.Free
+	return free
 }
 
 // sellBig sells orders that are large, of keys that come again.

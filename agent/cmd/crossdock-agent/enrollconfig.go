@@ -50,6 +50,9 @@ func (p *program) keep(file string, cfg agent.Config, password string) (*keeper,
 	if err != nil {
 		return k, err
 	}
+	if len(there.ControlPlane.Addresses) == 0 {
+		return k, fmt.Errorf("%s names no addresses: write controlplane: {addresses: %s} into it, or take it away", file, flow(cfg.ControlPlane.Addresses))
+	}
 	k.former = text
 	changed := string(text)
 	if strings.Count(changed, placeholder) == 1 && !slices.Equal(there.ControlPlane.Addresses, cfg.ControlPlane.Addresses) {

@@ -58,7 +58,15 @@ func (p *program) tail(ctx context.Context, filter logtail.Filter, follow bool) 
 	if _, err := exec.LookPath("journalctl"); err != nil {
 		return withCode(exitConflict, fmt.Errorf("log.file is not set and there is no journald here: set log.file, or look where the agent's standard error goes"))
 	}
-	return logtail.Journald(ctx, unitName, filter, follow, p.printLine)
+	shown := false
+	err = logtail.Journald(ctx, unitName, filter, follow, func(l logtail.Line) error {
+		shown = true
+		return p.printLine(l)
+	})
+	if err == nil && !shown {
+		fmt.Fprintf(p.err, "journald has no such line of %s; where the agent does not run as that service, set log.file, or look where its standard error goes\n", unitName)
+	}
+	return err
 }
 
 func (p *program) printLine(l logtail.Line) error {

@@ -43,6 +43,9 @@ func (a *app) tokenCreate() *cobra.Command {
 		Use: "create --site SITE | --node NAME", Short: "Mint a join token and show it, once", Args: cobra.NoArgs,
 		RunE: a.ask(func(ctx context.Context, c *client, _ []string) error {
 			in.Lifetime = ttl.String()
+			if err := a.warnOfAgents(ctx, c, in.Site); err != nil {
+				return err
+			}
 			var out api.CreatedToken
 			if err := c.post(ctx, "/tokens", in, &out); err != nil {
 				return err
@@ -60,6 +63,28 @@ func (a *app) tokenCreate() *cobra.Command {
 	create.MarkFlagsOneRequired("site", "node")
 	create.MarkFlagsMutuallyExclusive("site", "node")
 	return create
+}
+
+// warnOfAgents says whom a token can put out of action: enrolling with it on another machine
+// revokes the agent that the site has.
+func (a *app) warnOfAgents(ctx context.Context, c *client, site string) error {
+	var agents api.AgentList
+	if site == "" {
+		return nil
+	}
+	if err := c.get(ctx, "/agents", nil, &agents); err != nil {
+		return err
+	}
+	for _, g := range agents.Items {
+		if g.Site == site && g.Revoked.IsZero() {
+			state := "not connected now"
+			if g.Connected {
+				state = "connected now"
+			}
+			fmt.Fprintf(a.stderr, "site %s has an agent, %s, %s: to enrol on another machine revokes it. A further agent needs a site of its own in the policy\n", site, g.Name, state)
+		}
+	}
+	return nil
 }
 
 // shownToken is a token with what is to be typed at the site.

@@ -228,18 +228,21 @@ func TestAReplayIsWaitedFor(t *testing.T) {
 }
 
 func TestTokensSayWhatTheyAreFor(t *testing.T) {
-	c := newCanned(t, map[string][]string{"POST /tokens": {
+	c := newCanned(t, map[string][]string{"GET /agents": {`{"items":[{"name":"hq","site":"hq"}]}`, `{"items":[{"name":"old","site":"eu","revoked":"2026-05-04T10:00:00Z"},{"name":"eu","site":"eu","connected":true}]}`}, "POST /tokens": {
 		`{"id":"1","site":"eu","token":"xd1.a","policy":true}`, `{"id":"2","site":"eu","token":"xd1.b"}`, `{"id":"3","node":"n2","token":"xd1.c"}`,
 	}})
 	out, said := c.run(0, "", "token", "create", "--site", "eu")
-	if out != "xd1.a\n" || strings.Contains(said, "no policy") {
+	if out != "xd1.a\n" || strings.Contains(said, "no policy") || strings.Contains(said, "revokes") {
 		t.Errorf("shown %q, said %q", out, said)
 	}
 	out, said = c.run(0, "", "token", "create", "--site", "eu")
 	if out != "xd1.b\n" {
 		t.Errorf("shown %q", out)
 	}
-	sees(t, said, "no policy is in force yet")
+	sees(t, said, "no policy is in force yet", "site eu has an agent, eu, connected now: to enrol on another machine revokes it")
+	if strings.Contains(said, "old") {
+		t.Errorf("of one that is revoked already: %q", said)
+	}
 	out, said = c.run(0, "", "token", "create", "--node", "n2", "--ttl", "1h")
 	if out != "xd1.c\n" || strings.Contains(said, "no policy") {
 		t.Errorf("shown %q, said %q", out, said)

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,6 +103,9 @@ func (a *app) setSecret(ctx context.Context, c *client, owner, name string, n ne
 			return usageError("name the secret: %s/NAME; the policy in force refers to %s", owner, orNone(to.Names))
 		}
 		name = to.Names[0]
+	}
+	if !slices.Contains(to.Names, name) {
+		fmt.Fprintf(a.stderr, "the policy in force does not refer to secret:%s of %s, so nothing uses it yet; it refers to %s\n", name, owner, orNone(to.Names))
 	}
 	for _, t := range to.Items { // all of them first: not one is set where another cannot be
 		if err := verifyTarget(&t, n.fingerprint); err != nil {
@@ -284,6 +288,13 @@ func (a *app) dropSecret(ctx context.Context, c *client, owner, name, site strin
 	}
 	if len(agents) == 0 {
 		return &exitError{exitFailed, fmt.Errorf("there is no such secret %s/%s to drop: see crossdock secret list", owner, name)}
+	}
+	var used api.SecretTargets
+	if err := c.get(ctx, "/secrets/targets", url.Values{"owner": {owner}, "site": {agents[0]}}, &used); err != nil {
+		return err
+	}
+	if !former && slices.Contains(used.Names, name) {
+		fmt.Fprintf(a.stderr, "the policy in force refers to secret:%s: %s does without it until it is set again\n", name, owner)
 	}
 	query := ""
 	if former {

@@ -84,7 +84,11 @@ func TestSecretSet(t *testing.T) {
 	if err := os.WriteFile(file, []byte(canarySecret), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.run(0, "", "secret", "set", "erp/other.name", "--file", file, "--keep-former", "24h")
+	if strings.Contains(said, "does not refer to") {
+		t.Errorf("policy refers to it: %s", said)
+	}
+	_, said = c.run(0, "", "secret", "set", "erp/other.name", "--file", file, "--keep-former", "24h")
+	sees(t, said, "does not refer to secret:other.name of erp", "it refers to token")
 	if one := posted(t, c); one.Name != "other.name" || one.Version != 1 || !one.KeepFormer || one.FormerUntil.IsZero() {
 		t.Errorf("sent %+v", one)
 	}
@@ -135,7 +139,7 @@ func TestSecretListAndDrop(t *testing.T) {
 		{"agent":"eu","owner":"plugin:zone","name":"key","version":1,"state":"former key","by":"ann","at":"2026-05-04T10:00:00Z","refused":"it is sealed to another key"},
 		{"agent":"hq","owner":"plugin:zone","name":"key","version":2,"state":"waiting","by":"ann","at":"2026-05-04T10:00:00Z"},
 		{"agent":"us","owner":"plugin:zone","name":"key","version":3,"state":"dropped","by":"ann","at":"2026-05-04T10:00:00Z"}]}`
-	c := newCanned(t, map[string][]string{"GET /secrets": {`{"items":[]}`, list},
+	c := newCanned(t, map[string][]string{"GET /secrets": {`{"items":[]}`, list}, "GET /secrets/targets": {targets(t, []string{"token"})},
 		"DELETE /secrets/eu/erp/token": {""}, "DELETE /secrets/eu/plugin:zone/key": {""}, "DELETE /secrets/hq/plugin:zone/key": {""}})
 	out, _ := c.run(0, "", "secret", "list")
 	sees(t, out, "there are no sealed secrets")
@@ -146,8 +150,12 @@ func TestSecretListAndDrop(t *testing.T) {
 	}
 	out, _ = c.run(0, "", "secret", "list", "--all")
 	sees(t, out, "dropped")
-	c.run(0, "", "secret", "drop", "erp/token", "--former")
+	if _, said := c.run(0, "", "secret", "drop", "erp/token", "--former"); strings.Contains(said, "does without") {
+		t.Errorf("the newest value stays: %s", said)
+	}
 	sees(t, strings.Join(c.asked, "\n"), "DELETE /secrets/eu/erp/token")
+	_, said := c.run(0, "", "secret", "drop", "erp/token")
+	sees(t, said, "refers to secret:token: erp does without it")
 	out, _ = c.run(0, "", "secret", "drop", "plugin:zone/key")
 	sees(t, out, "dropped at eu, hq")
 	c.run(exitFailed, "", "secret", "drop", "plugin:zone/key", "--former")
