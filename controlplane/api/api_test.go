@@ -440,3 +440,24 @@ func TestTraceMergesInTimeAndNamesTheAbsent(t *testing.T) {
 		t.Errorf("agents = %+v", trace.Agents)
 	}
 }
+
+// What happens to events of one moment is told event by event, each on its way.
+func TestTraceOfOneMomentGoesTheWayOfEachEvent(t *testing.T) {
+	b := newBench(t)
+	b.store.agents = []model.Agent{{Name: "eu"}}
+	b.agents["eu"] = func(context.Context, string, json.RawMessage) (json.RawMessage, error) {
+		const at = `"at":"2026-05-04T09:00:00.001Z"`
+		return json.RawMessage(`{"hops":[
+			{"event":"e2","hop":"unrouted",` + at + `},{"event":"e2","hop":"accepted",` + at + `},{"event":"e1","hop":"of another version",` + at + `},
+			{"event":"e1","hop":"delivered",` + at + `},{"event":"e1","hop":"accepted",` + at + `}]}`), nil
+	}
+	var trace Trace
+	b.want(b.do("GET", BasePath+"/events?key=10248", ""), 200, &trace)
+	var got []string
+	for _, h := range trace.Hops {
+		got = append(got, h.Event+" "+h.Hop)
+	}
+	if want := []string{"e1 accepted", "e1 delivered", "e1 of another version", "e2 accepted", "e2 unrouted"}; !slices.Equal(got, want) {
+		t.Errorf("hops = %v, want %v", got, want)
+	}
+}
