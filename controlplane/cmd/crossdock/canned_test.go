@@ -321,3 +321,23 @@ func TestMovesAndAgents(t *testing.T) {
 		sees(t, out, text)
 	}
 }
+
+// What was looked for in vain is a failure, and says where it can be.
+func TestATraceOfNothing(t *testing.T) {
+	const none = `{"key":"no\u001bsuch","hops":[],"agents":[{"agent":"eu","answered":true}`
+	c := newCanned(t, map[string][]string{"GET /events": {none + `]}`, none + `,{"agent":"na","detail":"no line"}]}`,
+		`{"key":"A-1","hops":[{"agent":"eu","hop":"accepted"}],"agents":[{"agent":"eu","answered":true}]}`}})
+	out, said := c.run(exitFailed, "", "events", "trace", "nosuch")
+	sees(t, said, "1 of 1 answered", "journal.retain", "under another key")
+	if out != "" || strings.Contains(said, "missing") || strings.Contains(said, "\x1b") {
+		t.Errorf("shown %q, said %q", out, said)
+	}
+	out, said = c.run(exitFailed, "", "events", "trace", "nosuch", "-o", "json")
+	sees(t, out, `"hops": []`)
+	sees(t, said, "1 of 2 answered", "at an agent that is missing")
+	out, said = c.run(0, "", "events", "trace", "A-1")
+	sees(t, out, "accepted")
+	if said != "" {
+		t.Errorf("said %q", said)
+	}
+}
