@@ -147,21 +147,14 @@ func (a *app) newClient(servers []string, token, caFile string) (*client, error)
 	return c, nil
 }
 
-// noteHeaders says on stderr, once each, that an answer may be old, and where it matters
-// that one person may approve their own changes here. JSON goes to stdout and is not
-// disturbed by it.
+// noteHeaders says on stderr, once, that an answer may be old. JSON goes to stdout and is
+// not disturbed by it.
 func (a *app) noteHeaders(h http.Header) {
 	if why := h.Get(api.StaleHeader); why != "" && !a.toldStale {
 		a.toldStale = true
 		fmt.Fprintln(a.stderr, "this may be old:", clean(why))
 	}
-	if a.tellSingle && h.Get(api.ApprovalsHeader) == string(model.ApprovalsSingle) && !a.toldSingle {
-		a.toldSingle = true
-		fmt.Fprintln(a.stderr, singleNote)
-	}
 }
-
-const singleNote = "approvals: single"
 
 func firstOf(values ...string) string {
 	for _, v := range values {
