@@ -461,3 +461,28 @@ func TestTraceOfOneMomentGoesTheWayOfEachEvent(t *testing.T) {
 		t.Errorf("hops = %v, want %v", got, want)
 	}
 }
+
+// Who lacks a role is told who has it, and how somebody comes by it.
+func TestALackingRoleIsSaidWithWhoHasIt(t *testing.T) {
+	b := newBench(t)
+	b.store.answer = func(model.Command) (any, error) {
+		return nil, fmt.Errorf("wrapped: %w", model.Lacks("ann", model.Author, model.Approver))
+	}
+	for _, test := range []struct {
+		add  []string
+		want string
+	}{
+		{nil, "nobody has it"}, {[]string{"zoe"}, "zoe has it"}, {[]string{"bob"}, "bob, zoe have it"},
+		{[]string{"c", "d", "e", "f"}, "bob, c, d, e, f and 1 more have it"},
+	} {
+		for i, name := range test.add {
+			b.store.people = append(b.store.people, model.Principal{Name: name, Roles: []model.Role{model.Viewer, []model.Role{model.Author, model.Approver}[i%2]}},
+				model.Principal{Name: "former." + name, Roles: []model.Role{model.Author}, Disabled: true})
+		}
+		p := b.refused(b.do("POST", BasePath+"/tokens", `{"site":"eu"}`), 403, "forbidden")
+		want := "ann lacks the role author or approver; " + test.want + ". An administrator adds a person who has it: crossdock principals add NAME --role author"
+		if p.Detail != want {
+			t.Errorf("detail is %q, want %q", p.Detail, want)
+		}
+	}
+}

@@ -119,7 +119,8 @@ func TestTwoPeopleChangeThePolicy(t *testing.T) {
 	eve := n.person("eve", "viewer")
 
 	// Roles are kept by the state machine: the administrator may not write policy, a viewer nothing.
-	n.run(exitDenied, "policy", "propose", "testdata/policy", "-m", "first")
+	_, said := n.run(exitDenied, "policy", "propose", "testdata/policy", "-m", "first")
+	sees(t, said, "lacks the role author; ann has it", "crossdock principals add NAME --role author")
 	n.run(exitDenied, "principals", "add", "mallory", "--role", "admin", eve)
 	n.run(exitDenied, "token", "create", "--site", "eu", eve)
 	n.run(exitConflict, "principals", "add", "ann", "--role", "admin")
@@ -129,7 +130,7 @@ func TestTwoPeopleChangeThePolicy(t *testing.T) {
 	if first.Number != 1 || first.State != api.RevisionStateProposed || first.Author != "ann" {
 		t.Errorf("proposed = %+v", first)
 	}
-	_, said := n.run(exitDenied, "policy", "approve", "1", ann)
+	_, said = n.run(exitDenied, "policy", "approve", "1", ann)
 	if !strings.Contains(said, "ann") {
 		t.Errorf("self-approval: %s", said)
 	}
