@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -104,13 +105,24 @@ func serverList(text string) (servers []string) {
 func serversIn(files controlplane.Files, data string) ([]string, error) {
 	own, err := readLine(files.Address)
 	if err != nil {
-		return nil, &exitError{exitUnreachable, fmt.Errorf("no control plane has run in %s (%w); is it the data directory of the server?", data, err)}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, usageError("where the control plane of %s answers cannot be read: %w; run this as the user of the server, or give --server and --token-file", data, err)
+		}
+		return nil, &exitError{exitUnreachable, fmt.Errorf("no control plane has started with the data directory %s yet: %s; if it is another directory, name that with --data", data, howToStart(data))}
 	}
 	others, err := os.ReadFile(files.Others)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, usageError("addresses of the other nodes: %w", err)
 	}
 	return append([]string{own}, strings.Fields(string(others))...), nil
+}
+
+// howToStart is what begins the server of a data directory.
+func howToStart(data string) string {
+	if sameDir(data, controlplane.DefaultData()) && runtime.GOOS == "linux" {
+		return "systemctl start crossdock, where it was installed from a package, else crossdock server"
+	}
+	return "crossdock server --data " + data
 }
 
 func (a *app) newClient(servers []string, token, caFile string) (*client, error) {
