@@ -160,8 +160,9 @@ func (a *app) newClient(servers []string, token, caFile string) (*client, error)
 }
 
 // noteHeaders says on stderr, once, that an answer may be old. JSON goes to stdout and is
-// not disturbed by it.
+// not disturbed by it. It keeps in mind whether one person may approve their own changes.
 func (a *app) noteHeaders(h http.Header) {
+	a.single = h.Get(api.ApprovalsHeader) == string(model.ApprovalsSingle)
 	if why := h.Get(api.StaleHeader); why != "" && !a.toldStale {
 		a.toldStale = true
 		fmt.Fprintln(a.stderr, "this may be old:", clean(why))

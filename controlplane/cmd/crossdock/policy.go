@@ -207,7 +207,7 @@ func (a *app) policyPropose() *cobra.Command {
 			if err := c.post(ctx, "/revisions", in, &out); err != nil {
 				return err
 			}
-			return a.show(out, func(w io.Writer) { writeProposed(w, &out) })
+			return a.show(out, func(w io.Writer) { a.writeProposed(w, &out) })
 		}),
 	}
 	cmd.Flags().StringVarP(&note, "message", "m", "", "what changes, and why")
@@ -215,8 +215,8 @@ func (a *app) policyPropose() *cobra.Command {
 	return cmd
 }
 
-func writeProposed(w io.Writer, r *api.Revision) {
-	fmt.Fprintf(w, "revision %d is proposed (%s)\nto put it in force: crossdock policy approve %d\n", r.Number, r.Digest, r.Number)
+func (a *app) writeProposed(w io.Writer, r *api.Revision) {
+	fmt.Fprintf(w, "revision %d is proposed (%s)\n%s: crossdock policy approve %d\n", r.Number, r.Digest, a.whoApproves(), r.Number)
 }
 
 func revisionNumber(text string) (uint64, error) {
@@ -322,7 +322,7 @@ func (a *app) policyRollback() *cobra.Command {
 			if err := c.post(ctx, fmt.Sprintf("/revisions/%d/rollback", number), api.Rollback{Note: note}, &out); err != nil {
 				return err
 			}
-			return a.show(out, func(w io.Writer) { writeProposed(w, &out) })
+			return a.show(out, func(w io.Writer) { a.writeProposed(w, &out) })
 		}),
 	}
 	cmd.Flags().StringVarP(&note, "message", "m", "", "why")

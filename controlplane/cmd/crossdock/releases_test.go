@@ -77,7 +77,7 @@ func TestReleaseIsSentFromWhereItEnded(t *testing.T) {
 		"POST /releases/1.4.0/files/" + sha: {release(2 * model.ReleasePiece), `{"version":"1.4.0","state":"ready","key":"K"}`},
 	}
 	out, _ := c.run(0, "", "releases", "add", dir)
-	sees(t, out, "1.4.0 is ready", "another person approves it")
+	sees(t, out, "1.4.0 is ready", "another person approves it: crossdock releases approve 1.4.0 --site SITE")
 	at := model.ReleasePiece
 	for _, asked := range c.asked[len(c.asked)-2:] {
 		_, body, _ := strings.Cut(asked, "files/"+sha+" ")
@@ -89,6 +89,18 @@ func TestReleaseIsSentFromWhereItEnded(t *testing.T) {
 			t.Errorf("%d bytes at %d, want %d at %d", len(piece.Data), piece.Offset, len(want), at)
 		}
 		at += model.ReleasePiece
+	}
+}
+
+// Who approves is said as it holds in this cluster.
+func TestWhoApprovesIsSaidAsItHolds(t *testing.T) {
+	for approvals, want := range map[string]string{"dual": "another person approves it: ", "single": "approve it yourself, or have it approved: "} {
+		c := newCanned(t, map[string][]string{"POST /revisions/1/rollback": {`{"number":2,"digest":"sha256:00"}`}})
+		if approvals == "single" {
+			c.header.Set(api.ApprovalsHeader, approvals)
+		}
+		out, _ := c.run(0, "", "policy", "rollback", "1")
+		sees(t, out, want+"crossdock policy approve 2")
 	}
 }
 

@@ -51,6 +51,7 @@ type app struct {
 	client         clientFlags
 	started        bool // the command line was understood
 	toldStale      bool
+	single         bool // one person may approve their own changes, as the last answer says
 }
 
 // run is the whole program but for the process around it.
