@@ -113,7 +113,7 @@ var (
 	begun = `{"id":"xd-1","generation":2,"approvals":"dual","node":"n1","leaderNode":"n2","verdict":{"index":2048,"agreed":true},
 		"rebuilt":{"at":"2026-05-04T10:00:00Z","cause":"backup","from":"2026-05-04T09:00:00Z","index":7,"node":"n1"},
 		"nodes":[{"id":"n1","role":"voter","ready":true,"applied":12,"agents":0,"freeBytes":1610612736,"contact":"2026-05-04T10:00:00Z"},
-			{"id":"n2","role":"voter","leader":true,"ready":true,"contact":"2026-05-04T10:00:00Z","ageSeconds":3,"version":"1.2"},
+			{"id":"n2","role":"voter","leader":true,"ready":true,"contact":"2026-05-04T10:00:00Z","ageSeconds":3,"version":"v1.2"},
 			{"id":"n3","role":"none","problem":"no\u001b[31m route"}],
 		"authorities":[{"id":"` + nextID + `","state":"next"},{"id":"` + oldID + `","state":"active","agents":3}]}`
 	rotated = `{"id":"xd-1","nodes":[],"verdict":{"halted":"3 voters, 3 hashes"},
@@ -126,7 +126,7 @@ func TestClusterStatusSaysWhatIsWrong(t *testing.T) {
 	c.header.Set(api.StaleHeader, "no leader")
 	out, said := c.run(0, "", "cluster", "status")
 	sees(t, out, "equal on a majority at entry 2048", "from a backup on n1; changes after 2026-05-04 09:00:00Z may be missing",
-		"1.5 GiB", "leader", "3s ago", "no member", "never", "rotate-ca activate")
+		"1.5 GiB", "leader", "3s ago", " 1.2 ", "no member", "never", "rotate-ca activate")
 	sees(t, said, "this may be old: no leader")
 	if strings.Contains(out+said, "\x1b") {
 		t.Error("a node moves the terminal's cursor")

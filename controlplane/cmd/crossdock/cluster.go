@@ -51,7 +51,7 @@ func writeCluster(w io.Writer, c *api.Cluster) {
 	row(w, "NODE", "ROLE", "READY", "APPLIED", "CONTACT", "FREE DISK", "AGENTS", "VERSION", "PEER", "PROBLEM")
 	for i := range c.Nodes {
 		n := &c.Nodes[i]
-		row(w, n.ID, roleOf(n), yes(n.Ready), n.Applied, contact(n), sizeOf(n.FreeBytes), countOf(n.Agents), n.Version, n.Peer, oneLine(n.Problem))
+		row(w, n.ID, roleOf(n), yes(n.Ready), n.Applied, contact(n), sizeOf(n.FreeBytes), countOf(n.Agents), shortVersion(n.Version), n.Peer, oneLine(n.Problem))
 	}
 	if len(c.Authorities) == 0 {
 		return

@@ -8,6 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+
+	"github.com/crossdock/crossdock/protocol/release"
 )
 
 // show writes an answer: as the API's JSON, or as text for a person.
@@ -71,6 +73,14 @@ func age(t time.Time) string {
 		return "never"
 	}
 	return max(0, time.Since(t)).Round(time.Second).String() + " ago"
+}
+
+// shortVersion is a program's version as releases are called: a tag's leading v is left out.
+func shortVersion(version string) string {
+	if short, tagged := strings.CutPrefix(version, "v"); tagged && release.ValidVersion(short) {
+		return short
+	}
+	return version
 }
 
 func yes(b bool) string {

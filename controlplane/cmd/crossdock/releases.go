@@ -245,7 +245,11 @@ func writeReleaseReport(w io.Writer, out *api.ReleaseReport) {
 			counts["offline"]++
 		}
 		counts[string(s.State)]++
-		row(w, s.Site, s.Running, s.Wanted, s.State, when(s.Since), offline, oneLine(s.Why))
+		running := s.Running
+		if !strings.HasPrefix(r.Version, "v") { // releases are called as they were signed
+			running = shortVersion(running)
+		}
+		row(w, s.Site, running, s.Wanted, s.State, when(s.Since), offline, oneLine(s.Why))
 	}
 	fmt.Fprintln(w)
 	for _, state := range slices.Sorted(maps.Keys(counts)) {
