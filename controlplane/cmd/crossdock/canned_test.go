@@ -122,7 +122,7 @@ var (
 )
 
 func TestClusterStatusSaysWhatIsWrong(t *testing.T) {
-	c := newCanned(t, map[string][]string{"GET /cluster": {begun, rotated, finished}})
+	c := newCanned(t, map[string][]string{"GET /cluster": {begun, rotated}})
 	c.header.Set(api.StaleHeader, "no leader")
 	out, said := c.run(0, "", "cluster", "status")
 	sees(t, out, "equal on a majority at entry 2048", "from a backup on n1; changes after 2026-05-04 09:00:00Z may be missing",
@@ -133,6 +133,9 @@ func TestClusterStatusSaysWhatIsWrong(t *testing.T) {
 	}
 	out, _ = c.run(0, "", "cluster", "status")
 	sees(t, out, "NOTHING IS WRITTEN: 3 voters, 3 hashes", "3 agents still have")
+	c.answers["GET /cluster"] = []string{strings.ReplaceAll(rotated, `"agents":3`, `"agents":1`), finished}
+	out, _ = c.run(0, "", "cluster", "status")
+	sees(t, out, "1 agent still has")
 	out, _ = c.run(0, "", "cluster", "status")
 	sees(t, out, "no agent has a certificate of the retired authority any more")
 }
@@ -222,6 +225,9 @@ func TestAReplayIsWaitedFor(t *testing.T) {
 	c.answers[show] = []string{letter("open")}
 	_, said := c.run(exitFailed, "", append(replay, "--wait")...)
 	sees(t, said, "failed again after 4 attempts: 422 no customer")
+	c.answers[show] = []string{strings.Replace(letter("open"), `"attempts":4`, `"attempts":1`, 1)}
+	_, said = c.run(exitFailed, "", append(replay, "--wait")...)
+	sees(t, said, "failed again after 1 attempt: 422 no customer")
 	c.answers[show] = []string{letter("replaying")}
 	_, said = c.run(exitFailed, "", append(replay, "--wait=1ms")...)
 	sees(t, said, "not delivered after 1ms", "agents show eu")

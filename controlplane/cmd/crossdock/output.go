@@ -83,6 +83,14 @@ func shortVersion(version string) string {
 	return version
 }
 
+// counted writes a number with its word: one of them, or several.
+func counted[N int | int64 | uint64](n N, one, several string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", several)
+}
+
 func yes(b bool) string {
 	if b {
 		return "yes"

@@ -66,7 +66,7 @@ func (a *app) policyLint() *cobra.Command {
 			err = a.show(out, func(w io.Writer) {
 				writeProblems(w, args[0], problems)
 				if out.Ok {
-					fmt.Fprintf(w, "ok: %d files, %s\n", len(bundle), out.Digest)
+					fmt.Fprintf(w, "ok: %s, %s\n", counted(len(bundle), "file", "files"), out.Digest)
 				}
 			})
 			if err == nil && !out.Ok {
@@ -381,7 +381,7 @@ func (a *app) showRevision(ctx context.Context, c *client, number uint64, dir st
 		}
 		row(w, "sites", strings.Join(r.Sites, " "))
 		for _, name := range sortedNames(out.Bundle) {
-			row(w, "file", fmt.Sprintf("%s (%d bytes)", name, len(out.Bundle[name])))
+			row(w, "file", fmt.Sprintf("%s (%s)", name, counted(len(out.Bundle[name]), "byte", "bytes")))
 		}
 	})
 }

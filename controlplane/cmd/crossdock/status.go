@@ -114,7 +114,7 @@ func writeAgent(w io.Writer, agent *api.Agent) {
 	if !agent.Revoked.IsZero() {
 		row(w, "revoked", when(agent.Revoked))
 	}
-	row(w, "mailbox", fmt.Sprintf("%d events, %d bytes", agent.MailboxEvents, agent.MailboxBytes))
+	row(w, "mailbox", counted(agent.MailboxEvents, "event", "events")+", "+counted(agent.MailboxBytes, "byte", "bytes"))
 	row(w, "version", shortVersion(status.Version))
 	row(w, "revision", revisionOf(&status))
 	if status.Refused != "" {
