@@ -108,7 +108,7 @@ func serversIn(files controlplane.Files, data string) ([]string, error) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, usageError("where the control plane of %s answers cannot be read: %w; run this as the user of the server, or give --server and --token-file", data, err)
 		}
-		return nil, &exitError{exitUnreachable, fmt.Errorf("no control plane has started with the data directory %s yet: %s; if it is another directory, name that with --data", data, howToStart(data))}
+		return nil, &exitError{exitUnreachable, fmt.Errorf("no control plane has started with the data directory %s yet; to start it: %s; if it is another directory, name that with --data", data, howToStart(data))}
 	}
 	others, err := os.ReadFile(files.Others)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
