@@ -440,3 +440,49 @@ func TestTraceMergesInTimeAndNamesTheAbsent(t *testing.T) {
 		t.Errorf("agents = %+v", trace.Agents)
 	}
 }
+
+// What happens to events of one moment is told event by event, each on its way.
+func TestTraceOfOneMomentGoesTheWayOfEachEvent(t *testing.T) {
+	b := newBench(t)
+	b.store.agents = []model.Agent{{Name: "eu"}}
+	b.agents["eu"] = func(context.Context, string, json.RawMessage) (json.RawMessage, error) {
+		const at = `"at":"2026-05-04T09:00:00.001Z"`
+		return json.RawMessage(`{"hops":[
+			{"event":"e2","hop":"unrouted",` + at + `},{"event":"e2","hop":"accepted",` + at + `},{"event":"e1","hop":"of another version",` + at + `},
+			{"event":"e1","hop":"delivered",` + at + `},{"event":"e1","hop":"accepted",` + at + `}]}`), nil
+	}
+	var trace Trace
+	b.want(b.do("GET", BasePath+"/events?key=10248", ""), 200, &trace)
+	var got []string
+	for _, h := range trace.Hops {
+		got = append(got, h.Event+" "+h.Hop)
+	}
+	if want := []string{"e1 accepted", "e1 delivered", "e1 of another version", "e2 accepted", "e2 unrouted"}; !slices.Equal(got, want) {
+		t.Errorf("hops = %v, want %v", got, want)
+	}
+}
+
+// Who lacks a role is told who has it, and how somebody comes by it.
+func TestALackingRoleIsSaidWithWhoHasIt(t *testing.T) {
+	b := newBench(t)
+	b.store.answer = func(model.Command) (any, error) {
+		return nil, fmt.Errorf("wrapped: %w", model.Lacks("ann", model.Author, model.Approver))
+	}
+	for _, test := range []struct {
+		add  []string
+		want string
+	}{
+		{nil, "nobody has it"}, {[]string{"zoe"}, "zoe has it"}, {[]string{"bob"}, "bob, zoe have it"},
+		{[]string{"c", "d", "e", "f"}, "bob, c, d, e, f and 1 more have it"},
+	} {
+		for i, name := range test.add {
+			b.store.people = append(b.store.people, model.Principal{Name: name, Roles: []model.Role{model.Viewer, []model.Role{model.Author, model.Approver}[i%2]}},
+				model.Principal{Name: "former." + name, Roles: []model.Role{model.Author}, Disabled: true})
+		}
+		p := b.refused(b.do("POST", BasePath+"/tokens", `{"site":"eu"}`), 403, "forbidden")
+		want := "ann lacks the role author or approver; " + test.want + ". An administrator adds a person who has it: crossdock principals add NAME --role author"
+		if p.Detail != want {
+			t.Errorf("detail is %q, want %q", p.Detail, want)
+		}
+	}
+}

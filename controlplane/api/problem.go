@@ -3,8 +3,10 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -105,6 +107,7 @@ func (s *Server) writeProblem(err error, c echo.Context) {
 	if p.Code == string(model.Unknown) {
 		p.Detail += unknownAdvice(c.Request())
 	}
+	p.Detail += s.roleAdvice(model.Lacking(err))
 	p.Instance = c.Request().URL.Path
 	p.TraceID = traceID(c.Request())
 	level := slog.LevelDebug
@@ -122,6 +125,35 @@ func unknownAdvice(r *http.Request) string {
 		return "; it may or may not have been done: send the same again with the same Idempotency-Key, then it is done once"
 	}
 	return "; it may or may not have been done: look before you send it again, and give an Idempotency-Key next time, which makes a repeat harmless"
+}
+
+// maxHolders bounds whom a refusal names.
+const maxHolders = 5
+
+// roleAdvice says who has one of the roles that somebody lacks, and how to give it.
+func (s *Server) roleAdvice(roles []model.Role) string {
+	if len(roles) == 0 {
+		return ""
+	}
+	var names []string
+	for _, p := range s.store.Principals() {
+		if !p.Disabled && slices.ContainsFunc(roles, p.Has) {
+			names = append(names, p.Name)
+		}
+	}
+	slices.Sort(names)
+	holders := strings.Join(names[:min(len(names), maxHolders)], ", ")
+	switch {
+	case len(names) == 0:
+		holders = "nobody has it"
+	case len(names) == 1:
+		holders += " has it"
+	case len(names) > maxHolders:
+		holders += fmt.Sprintf(" and %d more have it", len(names)-maxHolders)
+	default:
+		holders += " have it"
+	}
+	return fmt.Sprintf("; %s. An administrator adds a person who has it: crossdock principals add NAME --role %s", holders, roles[0])
 }
 
 func send(w http.ResponseWriter, p Problem) {

@@ -206,7 +206,7 @@ func (s *Server) releaseSite(r *model.Release, a *model.Agent) ReleaseSite {
 	if said == nil {
 		switch {
 		case version == "":
-		case status.Version == version:
+		case sameVersion(status.Version, version):
 			out.State = ReleaseSiteStateCurrent
 		case status.Version == "":
 			out.State = ReleaseSiteStateWaiting
@@ -222,7 +222,7 @@ func (s *Server) releaseSite(r *model.Release, a *model.Agent) ReleaseSite {
 	case said.Stage != "" && ofThis && state.Valid():
 		out.State, out.Why, out.Since = state, said.Why, said.Since
 	case version == "":
-	case said.Running == version:
+	case sameVersion(said.Running, version):
 		out.State, out.Since = ReleaseSiteStateCurrent, said.Since
 	default:
 		out.State = ReleaseSiteStateWaiting
@@ -232,6 +232,10 @@ func (s *Server) releaseSite(r *model.Release, a *model.Agent) ReleaseSite {
 	}
 	return out
 }
+
+// sameVersion compares what a program says of itself with the name of a release: a build from a
+// tag may have its leading v, where the release was signed without.
+func sameVersion(a, b string) bool { return strings.TrimPrefix(a, "v") == strings.TrimPrefix(b, "v") }
 
 func toRelease(r *model.Release) Release {
 	out := Release{Version: r.Version, Digest: toDigest(r.Digest), Key: r.Key, State: ReleaseState(r.State), Author: r.Author, Added: r.Added,

@@ -145,7 +145,7 @@ func TestReleaseIsShownBySite(t *testing.T) {
 		return `,"release":{"running":"1.3.0","stage":"` + stage + `","state":"` + state + `","why":"because","since":"2026-05-04T09:00:00Z"}`
 	}
 	stages := map[string]string{"trial": "1.4.0/0.2", "earlier": "1.4.0/0.2", "before": "1.3.0/0.1", "odd": "1.4.0/0.2", "old": "1.4.0/0.2", "new": "1.4.0/0.2", "silent": "1.4.0/0.2", "rubbish": "1.4.0/0.2", "onTrial": "1.4.0/0.2",
-		"hotfix": "1.4.0/0.2", "manual": "1.4.0/0.2"}
+		"hotfix": "1.4.0/0.2", "manual": "1.4.0/0.2", "tagged": "1.4.0/0.2", "before2": "1.3.0/0.1"}
 	b.store.wanted = stages
 	b.store.agents = []model.Agent{
 		{Name: "trial", Status: says("1.4.0", report("1.4.0/0.2", "trial")), LastSeen: testNow},
@@ -154,6 +154,8 @@ func TestReleaseIsShownBySite(t *testing.T) {
 		{Name: "odd", Status: says("1.3.0", report("1.4.0/0.2", "sleepy"))},
 		{Name: "old", Status: says("1.2.0", "")},
 		{Name: "new", Status: says("1.4.0", "")},
+		{Name: "tagged", Status: says("v1.4.0", "")},
+		{Name: "before2", Status: says("v1.3.0", `,"release":{"running":"v1.3.0","stage":"","state":"current"}`)},
 		{Name: "silent"},
 		{Name: "rubbish", Status: json.RawMessage(`7`)},
 		{Name: "paused", Status: says("1.3.0", report("1.4.0/0.1", "rolled-back"))},
@@ -170,7 +172,7 @@ func TestReleaseIsShownBySite(t *testing.T) {
 	var got ReleaseReport
 	b.want(b.do("GET", BasePath+"/releases/1.4.0", ""), 200, &got)
 	want := map[string]string{"trial": "trial", "earlier": "waiting", "before": "current", "odd": "waiting", "old": "unsupported", "new": "current",
-		"silent": "waiting", "rubbish": "waiting", "paused": "rolled-back", "other": "none", "onTrial": "trial", "hotfix": "newer", "manual": "off"}
+		"silent": "waiting", "rubbish": "waiting", "paused": "rolled-back", "other": "none", "onTrial": "trial", "hotfix": "newer", "manual": "off", "tagged": "current", "before2": "current"}
 	if len(got.Items) != len(want) || got.Manifest != "manifest of 1.4.0" {
 		t.Errorf("%+v", got)
 	}

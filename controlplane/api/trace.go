@@ -52,9 +52,15 @@ type agentHop struct {
 	Ref      string    `json:"ref"`
 }
 
-// hopOrder decides between hops of the same millisecond, and of clocks that differ.
-var hopOrder = map[string]int{
-	"accepted": 1, "relayed": 2, "received": 3, "pending": 4, "parked": 5, "dead": 6, "discarded": 7, "delivered": 8,
+// hopOrder decides between the hops of one event in the same millisecond: the way that it goes.
+var hopOrder = []string{"accepted", "unrouted", "relayed", "received", "pending", "parked", "dead", "discarded", "delivered"}
+
+// hopRank gives a hop's place on the way; one that this node does not know comes last.
+func hopRank(hop string) int {
+	if i := slices.Index(hopOrder, hop); i >= 0 {
+		return i
+	}
+	return len(hopOrder)
 }
 
 // TraceEvents asks every connected agent what it knows of a key.
@@ -132,6 +138,7 @@ func (s *Server) askTrace(ctx context.Context, agent string, args json.RawMessag
 }
 
 // sortHops orders by time; a hop without a time comes last, because it is where things are now.
+// Of one time, the hops of an event stay together and go its way.
 func sortHops(hops []Hop) {
 	slices.SortStableFunc(hops, func(a, b Hop) int {
 		if a.At.IsZero() != b.At.IsZero() {
@@ -140,6 +147,7 @@ func sortHops(hops []Hop) {
 			}
 			return -1
 		}
-		return cmp.Or(a.At.Compare(b.At), cmp.Compare(hopOrder[a.Hop], hopOrder[b.Hop]), cmp.Compare(a.Agent, b.Agent))
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Event, b.Event),
+			cmp.Compare(hopRank(a.Hop), hopRank(b.Hop)), cmp.Compare(a.Agent, b.Agent))
 	})
 }

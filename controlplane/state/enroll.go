@@ -37,7 +37,9 @@ func (t *tx) enroll(c *model.Enroll) (*model.EnrollResult, *model.Error) {
 	case again(c, token, old):
 		return t.enrollAgain(c, token, old), nil
 	case !token.Used.IsZero():
-		return nil, refuse(model.Forbidden, "the join token was used at "+token.Used.Format(time.RFC3339)+"; ask for a new one")
+		err := refuse(model.Forbidden, "the join token was used at "+token.Used.Format(time.RFC3339)+"; ask for a new one")
+		err.Text = usedText(token)
+		return nil, err
 	case !token.Expires.After(c.At):
 		return nil, refuse(model.Forbidden, "the join token expired at "+token.Expires.Format(time.RFC3339)+"; ask for a new one")
 	case name != token.Site:
@@ -67,6 +69,14 @@ func (t *tx) enroll(c *model.Enroll) (*model.EnrollResult, *model.Error) {
 		"again": old != nil, "wasRevoked": old != nil && !old.Revoked.IsZero(),
 	})
 	return &model.EnrollResult{Agent: agent}, nil
+}
+
+// usedText is what is told to who has the secret of a token that was used. The record keeps a
+// shorter text that stays, because nodes of two versions must write the same.
+func usedText(token *model.JoinToken) string {
+	return fmt.Sprintf("the join token was used at %s by agent %s, and is good for one machine only: ask for a new one (crossdock token create --site %s). "+
+		"If nobody knows of that use, somebody else has the identity of agent %s: revoke it (crossdock agents revoke %s)",
+		token.Used.UTC().Format(time.RFC3339), token.Site, token.Site, token.Site, token.Site)
 }
 
 // again tells the repeat of an enrolment whose answer was lost: the same token, still alive,

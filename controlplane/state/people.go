@@ -219,11 +219,7 @@ func (t *tx) need(by string, any ...model.Role) *model.Error {
 	if p != nil && !p.Disabled && slices.ContainsFunc(any, p.Has) {
 		return nil
 	}
-	names := make([]string, len(any))
-	for i, r := range any {
-		names[i] = string(r)
-	}
-	return model.Errorf(model.Forbidden, "%s lacks the role %s", clip(by, maxName), strings.Join(names, " or "))
+	return model.Lacks(clip(by, maxName), any...)
 }
 
 func checkPrincipal(p *model.Principal) *model.Error {

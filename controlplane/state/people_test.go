@@ -243,11 +243,25 @@ func TestEnrolment(t *testing.T) {
 	repeat.At = f.now.Add(2 * time.Hour)
 	f.refused(model.Forbidden, repeat)
 	stolen := func() *model.Enroll { c := enroll("one"); c.Key = hashOf("another key"); return c }
+	guess := stolen()
+	guess.Secret = hashOf("guess")
+	if told := f.refused(model.Unauthorized, guess).Text; told != "the join token is not known" {
+		t.Errorf("who has not the secret is told %q", told)
+	}
 	audited := len(f.Audit(0, 1000))
-	f.refused(model.Forbidden, stolen())
+	told := f.refused(model.Forbidden, stolen()).Text
+	for _, want := range []string{"was used at " + got.Agent.Enrolled.UTC().Format(time.RFC3339) + " by agent eu", "token create --site eu", "agents revoke eu"} {
+		if !strings.Contains(told, want) {
+			t.Errorf("who has a used token is told %q, without %q", told, want)
+		}
+	}
 	entries := f.Audit(0, 1000)
 	if len(entries) != audited+1 || entries[audited].Action != "agent.enroll.refused" || entries[audited].Object != "one" {
 		t.Errorf("the second use was not audited: %+v", entries[audited:])
+	}
+	// Nodes of the version before write this text, so it stays.
+	if detail := string(entries[audited].Detail); !strings.Contains(detail, got.Agent.Enrolled.Format(time.RFC3339)+"; ask for a new one\"") {
+		t.Errorf("audited: %s", detail)
 	}
 	if a, _ := f.Agent("eu"); a.Epoch != 1 || a.Key != hashOf("key one") {
 		t.Errorf("the second use changed the agent: %+v", a)

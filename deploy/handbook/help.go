@@ -37,7 +37,7 @@ func Command(w io.Writer, topics []Topic, misuse func(format string, args ...any
 				if isCommand {
 					fmt.Fprintln(w)
 				}
-				fmt.Fprint(w, found.Text)
+				fmt.Fprint(w, onTerminal(found.Text, root.Name(), topics))
 			case isCommand:
 			case len(near) > 0:
 				return misuse("no command or topic %q; did you mean %s?", strings.Join(args, " "), strings.Join(near, " or "))

@@ -114,6 +114,10 @@ func (a *app) explainToken(t *shownToken) {
 	if slices.ContainsFunc(t.ControlPlane, onLoopback) {
 		fmt.Fprintln(a.stderr, "some of these addresses are of this machine only: name the nodes as sites reach them, with sync.names or sync.advertise in their configuration")
 	}
+	if i := slices.IndexFunc(t.ControlPlane, ofExample); i >= 0 {
+		fmt.Fprintf(a.stderr, "%s is a name of the example configuration, which no site reaches: set sync.names in %s on that node to the name that sites reach it by, and restart it\n",
+			clean(t.ControlPlane[i]), defaultConfig())
+	}
 	if !t.Policy {
 		fmt.Fprintln(a.stderr, "no policy is in force yet: the site's name could not be checked, and its agent will wait for one")
 	}
@@ -124,6 +128,12 @@ func onLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	ip := net.ParseIP(host)
 	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
+
+// ofExample reports whether an address, host:port, was left as the shipped configuration has it.
+func ofExample(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && strings.HasSuffix("."+strings.TrimSuffix(host, "."), ".example.com") // nobody may own it
 }
 
 // must is for calls that fail only when this source is wrong, such as a flag's name.

@@ -113,7 +113,7 @@ var (
 	begun = `{"id":"xd-1","generation":2,"approvals":"dual","node":"n1","leaderNode":"n2","verdict":{"index":2048,"agreed":true},
 		"rebuilt":{"at":"2026-05-04T10:00:00Z","cause":"backup","from":"2026-05-04T09:00:00Z","index":7,"node":"n1"},
 		"nodes":[{"id":"n1","role":"voter","ready":true,"applied":12,"agents":0,"freeBytes":1610612736,"contact":"2026-05-04T10:00:00Z"},
-			{"id":"n2","role":"voter","leader":true,"ready":true,"contact":"2026-05-04T10:00:00Z","ageSeconds":3,"version":"1.2"},
+			{"id":"n2","role":"voter","leader":true,"ready":true,"contact":"2026-05-04T10:00:00Z","ageSeconds":3,"version":"v1.2"},
 			{"id":"n3","role":"none","problem":"no\u001b[31m route"}],
 		"authorities":[{"id":"` + nextID + `","state":"next"},{"id":"` + oldID + `","state":"active","agents":3}]}`
 	rotated = `{"id":"xd-1","nodes":[],"verdict":{"halted":"3 voters, 3 hashes"},
@@ -122,17 +122,20 @@ var (
 )
 
 func TestClusterStatusSaysWhatIsWrong(t *testing.T) {
-	c := newCanned(t, map[string][]string{"GET /cluster": {begun, rotated, finished}})
+	c := newCanned(t, map[string][]string{"GET /cluster": {begun, rotated}})
 	c.header.Set(api.StaleHeader, "no leader")
 	out, said := c.run(0, "", "cluster", "status")
 	sees(t, out, "equal on a majority at entry 2048", "from a backup on n1; changes after 2026-05-04 09:00:00Z may be missing",
-		"1.5 GiB", "leader", "3s ago", "no member", "never", "rotate-ca activate")
+		"1.5 GiB", "leader", "3s ago", " 1.2 ", "no member", "never", "rotate-ca activate")
 	sees(t, said, "this may be old: no leader")
 	if strings.Contains(out+said, "\x1b") {
 		t.Error("a node moves the terminal's cursor")
 	}
 	out, _ = c.run(0, "", "cluster", "status")
 	sees(t, out, "NOTHING IS WRITTEN: 3 voters, 3 hashes", "3 agents still have")
+	c.answers["GET /cluster"] = []string{strings.ReplaceAll(rotated, `"agents":3`, `"agents":1`), finished}
+	out, _ = c.run(0, "", "cluster", "status")
+	sees(t, out, "1 agent still has")
 	out, _ = c.run(0, "", "cluster", "status")
 	sees(t, out, "no agent has a certificate of the retired authority any more")
 }
@@ -222,6 +225,9 @@ func TestAReplayIsWaitedFor(t *testing.T) {
 	c.answers[show] = []string{letter("open")}
 	_, said := c.run(exitFailed, "", append(replay, "--wait")...)
 	sees(t, said, "failed again after 4 attempts: 422 no customer")
+	c.answers[show] = []string{strings.Replace(letter("open"), `"attempts":4`, `"attempts":1`, 1)}
+	_, said = c.run(exitFailed, "", append(replay, "--wait")...)
+	sees(t, said, "failed again after 1 attempt: 422 no customer")
 	c.answers[show] = []string{letter("replaying")}
 	_, said = c.run(exitFailed, "", append(replay, "--wait=1ms")...)
 	sees(t, said, "not delivered after 1ms", "agents show eu")
@@ -319,5 +325,25 @@ func TestMovesAndAgents(t *testing.T) {
 	for verb, text := range map[string]string{"allow": "within a day", "forget": "exceptions", "revoke": "new join token"} {
 		out, _ = c.run(0, "", "agents", verb, "eu")
 		sees(t, out, text)
+	}
+}
+
+// What was looked for in vain is a failure, and says where it can be.
+func TestATraceOfNothing(t *testing.T) {
+	const none = `{"key":"no\u001bsuch","hops":[],"agents":[{"agent":"eu","answered":true}`
+	c := newCanned(t, map[string][]string{"GET /events": {none + `]}`, none + `,{"agent":"na","detail":"no line"}]}`,
+		`{"key":"A-1","hops":[{"agent":"eu","hop":"accepted"}],"agents":[{"agent":"eu","answered":true}]}`}})
+	out, said := c.run(exitFailed, "", "events", "trace", "nosuch")
+	sees(t, said, "1 of 1 answered", "journal.retain", "under another key")
+	if out != "" || strings.Contains(said, "missing") || strings.Contains(said, "\x1b") {
+		t.Errorf("shown %q, said %q", out, said)
+	}
+	out, said = c.run(exitFailed, "", "events", "trace", "nosuch", "-o", "json")
+	sees(t, out, `"hops": []`)
+	sees(t, said, "1 of 2 answered", "at an agent that is missing")
+	out, said = c.run(0, "", "events", "trace", "A-1")
+	sees(t, out, "accepted")
+	if said != "" {
+		t.Errorf("said %q", said)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -104,13 +105,24 @@ func serverList(text string) (servers []string) {
 func serversIn(files controlplane.Files, data string) ([]string, error) {
 	own, err := readLine(files.Address)
 	if err != nil {
-		return nil, &exitError{exitUnreachable, fmt.Errorf("no control plane has run in %s (%w); is it the data directory of the server?", data, err)}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, usageError("where the control plane of %s answers cannot be read: %w; run this as the user of the server, or give --server and --token-file", data, err)
+		}
+		return nil, &exitError{exitUnreachable, fmt.Errorf("no control plane has started with the data directory %s yet; to start it: %s; if it is another directory, name that with --data", data, howToStart(data))}
 	}
 	others, err := os.ReadFile(files.Others)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, usageError("addresses of the other nodes: %w", err)
 	}
 	return append([]string{own}, strings.Fields(string(others))...), nil
+}
+
+// howToStart is what begins the server of a data directory.
+func howToStart(data string) string {
+	if sameDir(data, controlplane.DefaultData()) && runtime.GOOS == "linux" {
+		return "systemctl start crossdock, where it was installed from a package, else crossdock server"
+	}
+	return "crossdock server --data " + data
 }
 
 func (a *app) newClient(servers []string, token, caFile string) (*client, error) {
@@ -147,21 +159,15 @@ func (a *app) newClient(servers []string, token, caFile string) (*client, error)
 	return c, nil
 }
 
-// noteHeaders says on stderr, once each, that an answer may be old, and where it matters
-// that one person may approve their own changes here. JSON goes to stdout and is not
-// disturbed by it.
+// noteHeaders says on stderr, once, that an answer may be old. JSON goes to stdout and is
+// not disturbed by it. It keeps in mind whether one person may approve their own changes.
 func (a *app) noteHeaders(h http.Header) {
+	a.single = h.Get(api.ApprovalsHeader) == string(model.ApprovalsSingle)
 	if why := h.Get(api.StaleHeader); why != "" && !a.toldStale {
 		a.toldStale = true
 		fmt.Fprintln(a.stderr, "this may be old:", clean(why))
 	}
-	if a.tellSingle && h.Get(api.ApprovalsHeader) == string(model.ApprovalsSingle) && !a.toldSingle {
-		a.toldSingle = true
-		fmt.Fprintln(a.stderr, singleNote)
-	}
 }
-
-const singleNote = "approvals: single"
 
 func firstOf(values ...string) string {
 	for _, v := range values {

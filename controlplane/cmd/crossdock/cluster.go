@@ -44,14 +44,14 @@ func writeCluster(w io.Writer, c *api.Cluster) {
 	row(w, "cluster", c.ID)
 	row(w, "generation", c.Generation)
 	row(w, "incarnation", c.Incarnation)
-	row(w, "approvals", c.Approvals)
+	row(w, "approvals", approvalsText(c.Approvals))
 	row(w, "answered by", c.Node)
 	writeState(w, c)
 	fmt.Fprintln(w)
 	row(w, "NODE", "ROLE", "READY", "APPLIED", "CONTACT", "FREE DISK", "AGENTS", "VERSION", "PEER", "PROBLEM")
 	for i := range c.Nodes {
 		n := &c.Nodes[i]
-		row(w, n.ID, roleOf(n), yes(n.Ready), n.Applied, contact(n), sizeOf(n.FreeBytes), countOf(n.Agents), n.Version, n.Peer, oneLine(n.Problem))
+		row(w, n.ID, roleOf(n), yes(n.Ready), n.Applied, contact(n), sizeOf(n.FreeBytes), countOf(n.Agents), shortVersion(n.Version), n.Peer, oneLine(n.Problem))
 	}
 	if len(c.Authorities) == 0 {
 		return
@@ -65,6 +65,14 @@ func writeCluster(w io.Writer, c *api.Cluster) {
 	if next := nextStep(c.Authorities); next != "" {
 		fmt.Fprintf(w, "\n%s\n", next)
 	}
+}
+
+// approvalsText says what it means that approvals are single.
+func approvalsText(approvals api.Approvals) string {
+	if approvals == api.ApprovalsSingle {
+		return "single: one person may approve their own changes"
+	}
+	return string(approvals)
 }
 
 // writeState says what a person must know of the cluster as a whole.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -16,21 +17,50 @@ func (a *app) eventsCommand() *cobra.Command {
 	cmd := a.group(&cobra.Command{Use: "events", Short: "Follow events"})
 	cmd.AddCommand(&cobra.Command{
 		Use: "trace KEY", Short: "Follow the events of a key through every hop, with times", Args: cobra.ExactArgs(1),
+		Long: `Follow the events of a key through every hop, with times.
+
+All connected agents are asked now. Where none of them knows the key, the exit code is 1.`,
 		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			var out api.Trace
 			if err := c.get(ctx, "/events", url.Values{"key": {args[0]}}, &out); err != nil {
 				return err
 			}
-			return a.show(out, func(w io.Writer) { a.writeTrace(w, &out) })
+			if err := a.show(out, func(w io.Writer) { a.writeTrace(w, &out) }); err != nil {
+				return err
+			}
+			return nothingTraced(&out)
 		}),
 	})
 	return cmd
 }
 
+// nothingTraced says where an event can be of which nothing was found.
+func nothingTraced(t *api.Trace) error {
+	if len(t.Hops) > 0 {
+		return nil
+	}
+	if len(t.Agents) == 0 {
+		return &exitError{exitFailed, fmt.Errorf("no event with the key %q: there is no agent yet; crossdock token create begins one", t.Key)}
+	}
+	answered := 0
+	for _, agent := range t.Agents {
+		if agent.Answered {
+			answered++
+		}
+	}
+	text := fmt.Sprintf(`no agent that answered knows an event with the key %q: %d of %d answered. It may be
+  not there yet: crossdock-agent status at the site counts what the agent has accepted
+  let go of: an agent keeps what is delivered for its journal.retain, 7 days unless configured
+  under another key: the contract says which value is the key, such as the number of an order; it is not the event's id`,
+		t.Key, answered, len(t.Agents))
+	if answered < len(t.Agents) {
+		text += "\n  at an agent that is missing: ask again when it is connected"
+	}
+	return &exitError{exitFailed, errors.New(text)}
+}
+
 func (a *app) writeTrace(w io.Writer, t *api.Trace) {
-	if len(t.Hops) == 0 {
-		fmt.Fprintf(a.stderr, "no agent that answered knows the key %s\n", clean(t.Key))
-	} else {
+	if len(t.Hops) > 0 {
 		row(w, "AT", "AGENT", "HOP", "TYPE", "EVENT", "WHERE", "ATTEMPTS", "STATUS", "DETAIL")
 	}
 	for i := range t.Hops {

@@ -183,7 +183,7 @@ func writeBackup(w io.Writer, file string, info *controlplane.BackupInfo) {
 	row(w, "generation", info.Generation)
 	row(w, "taken", fmt.Sprintf("%s on %s", when(info.At), info.Node))
 	row(w, "up to entry", info.Index)
-	row(w, "version", info.Version)
+	row(w, "version", shortVersion(info.Version))
 	row(w, "whole", "yes, by its SHA-256")
 }
 

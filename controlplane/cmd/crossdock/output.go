@@ -8,6 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+
+	"github.com/crossdock/crossdock/protocol/release"
 )
 
 // show writes an answer: as the API's JSON, or as text for a person.
@@ -71,6 +73,22 @@ func age(t time.Time) string {
 		return "never"
 	}
 	return max(0, time.Since(t)).Round(time.Second).String() + " ago"
+}
+
+// shortVersion is a program's version as releases are called: a tag's leading v is left out.
+func shortVersion(version string) string {
+	if short, tagged := strings.CutPrefix(version, "v"); tagged && release.ValidVersion(short) {
+		return short
+	}
+	return version
+}
+
+// counted writes a number with its word: one of them, or several.
+func counted[N int | int64 | uint64](n N, one, several string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", several)
 }
 
 func yes(b bool) string {

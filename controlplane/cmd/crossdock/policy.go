@@ -66,7 +66,7 @@ func (a *app) policyLint() *cobra.Command {
 			err = a.show(out, func(w io.Writer) {
 				writeProblems(w, args[0], problems)
 				if out.Ok {
-					fmt.Fprintf(w, "ok: %d files, %s\n", len(bundle), out.Digest)
+					fmt.Fprintf(w, "ok: %s, %s\n", counted(len(bundle), "file", "files"), out.Digest)
 				}
 			})
 			if err == nil && !out.Ok {
@@ -207,7 +207,7 @@ func (a *app) policyPropose() *cobra.Command {
 			if err := c.post(ctx, "/revisions", in, &out); err != nil {
 				return err
 			}
-			return a.show(out, func(w io.Writer) { writeProposed(w, &out) })
+			return a.show(out, func(w io.Writer) { a.writeProposed(w, &out) })
 		}),
 	}
 	cmd.Flags().StringVarP(&note, "message", "m", "", "what changes, and why")
@@ -215,8 +215,8 @@ func (a *app) policyPropose() *cobra.Command {
 	return cmd
 }
 
-func writeProposed(w io.Writer, r *api.Revision) {
-	fmt.Fprintf(w, "revision %d is proposed (%s)\nto put it in force: crossdock policy approve %d\n", r.Number, r.Digest, r.Number)
+func (a *app) writeProposed(w io.Writer, r *api.Revision) {
+	fmt.Fprintf(w, "revision %d is proposed (%s)\n%s: crossdock policy approve %d\n", r.Number, r.Digest, a.whoApproves(), r.Number)
 }
 
 func revisionNumber(text string) (uint64, error) {
@@ -322,7 +322,7 @@ func (a *app) policyRollback() *cobra.Command {
 			if err := c.post(ctx, fmt.Sprintf("/revisions/%d/rollback", number), api.Rollback{Note: note}, &out); err != nil {
 				return err
 			}
-			return a.show(out, func(w io.Writer) { writeProposed(w, &out) })
+			return a.show(out, func(w io.Writer) { a.writeProposed(w, &out) })
 		}),
 	}
 	cmd.Flags().StringVarP(&note, "message", "m", "", "why")
@@ -381,7 +381,7 @@ func (a *app) showRevision(ctx context.Context, c *client, number uint64, dir st
 		}
 		row(w, "sites", strings.Join(r.Sites, " "))
 		for _, name := range sortedNames(out.Bundle) {
-			row(w, "file", fmt.Sprintf("%s (%d bytes)", name, len(out.Bundle[name])))
+			row(w, "file", fmt.Sprintf("%s (%s)", name, counted(len(out.Bundle[name]), "byte", "bytes")))
 		}
 	})
 }

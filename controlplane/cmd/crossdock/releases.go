@@ -28,9 +28,10 @@ func (a *app) releasesCommand() *cobra.Command {
 A release is signed where it is built: keygen, once, then sign. The agents verify it with
 keys of their own, offline, so that nothing but what was signed runs at a site, whoever
 holds the control plane. Add brings a release here; sites fetch it from here and need no
-internet. Another person approves it for its canary sites, promotes it to regions and then
-to all. It pauses by itself when agents of a stage fail. Withdraw brings back the version
-that is wanted everywhere: add the one that runs now before the first rollout.`,
+internet. It is approved for its canary sites, where approvals are dual by another person,
+then promoted to regions and to all. It pauses by itself when agents of a stage fail.
+Withdraw brings back the version that is wanted everywhere: add the one that runs now before
+the first rollout.`,
 	})
 	cmd.AddCommand(
 		a.releasesKeygen(), a.releasesSign(), a.releasesAdd(), a.releasesList(), a.releasesShow(), a.releasesApprove(), a.releasesPromote(),
@@ -79,11 +80,19 @@ there already is not sent again, so after an interruption the same command goes 
 			return a.show(out, func(w io.Writer) {
 				fmt.Fprintf(w, "release %s is %s, signed with key %s\n", clean(out.Version), out.State, clean(out.Key))
 				if out.State == api.ReleaseStateReady {
-					fmt.Fprintf(w, "another person approves it: crossdock releases approve %s --site SITE\n", clean(out.Version))
+					fmt.Fprintf(w, "%s: crossdock releases approve %s --site SITE\n", a.whoApproves(), clean(out.Version))
 				}
 			})
 		}),
 	}
+}
+
+// whoApproves begins the line that says how something comes in force.
+func (a *app) whoApproves() string {
+	if a.single {
+		return "approve it yourself, or have it approved"
+	}
+	return "another person approves it"
 }
 
 // readRelease reads manifest and signature of a directory, and what they say.
@@ -236,7 +245,11 @@ func writeReleaseReport(w io.Writer, out *api.ReleaseReport) {
 			counts["offline"]++
 		}
 		counts[string(s.State)]++
-		row(w, s.Site, s.Running, s.Wanted, s.State, when(s.Since), offline, oneLine(s.Why))
+		running := s.Running
+		if !strings.HasPrefix(r.Version, "v") { // releases are called as they were signed
+			running = shortVersion(running)
+		}
+		row(w, s.Site, running, s.Wanted, s.State, when(s.Since), offline, oneLine(s.Why))
 	}
 	fmt.Fprintln(w)
 	for _, state := range slices.Sorted(maps.Keys(counts)) {
@@ -263,11 +276,12 @@ func (a *app) releasesApprove() *cobra.Command {
 	var stage stageFlags
 	var digest string
 	cmd := &cobra.Command{
-		Use: "approve VERSION --site SITE", Short: "Begin the rollout of a release that another person added", Args: cobra.ExactArgs(1),
-		Long: `Begin the rollout of a release that another person added.
+		Use: "approve VERSION --site SITE", Short: "Begin the rollout of a release", Args: cobra.ExactArgs(1),
+		Long: `Begin the rollout of a release.
 
 Shows the manifest and approves exactly that. With --digest, only the manifest that you
-have looked at elsewhere is approved. The sites named are its canary sites.`,
+have looked at elsewhere is approved. The sites named are its canary sites. Where approvals
+are dual, another person than who added it approves it.`,
 		RunE: a.ask(func(ctx context.Context, c *client, args []string) error {
 			if digest == "" {
 				var seen api.ReleaseReport

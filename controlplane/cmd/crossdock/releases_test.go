@@ -17,14 +17,14 @@ func TestReleaseIsShownBySite(t *testing.T) {
 	c := newCanned(t, map[string][]string{
 		"GET /releases/1.4.0": {`{"release":{"version":"1.4.0","digest":"sha256:00","key":"AB","state":"paused","author":"bob","approver":"ann","files":[{"sha256":"x","size":9,"have":4}],"sites":["eu","na"],
 			"first":["eu"],"everywhere":false,"bySelf":true,"reason":"1 agents of the stage have failed"},"manifest":"{}","items":[
-			{"site":"na","agent":"na","connected":false,"running":"1.3.0","wanted":"","state":"waiting","lastSeen":"2026-05-04T10:00:00Z"},
+			{"site":"na","agent":"na","connected":false,"running":"v1.3.0","wanted":"","state":"waiting","lastSeen":"2026-05-04T10:00:00Z"},
 			{"site":"cz","agent":"cz","connected":true,"running":"1.4.1","wanted":"1.4.0","state":"newer","why":"1.4.1 runs here"},
 			{"site":"fr","agent":"fr","connected":true,"running":"1.3.0","wanted":"1.4.0","state":"off"},
 			{"site":"jp","agent":"jp","connected":false,"running":"","wanted":"1.3.0","state":"waiting"},
 			{"site":"eu","agent":"eu","connected":true,"running":"1.3.0","wanted":"","state":"rolled-back","since":"2026-05-04T10:00:00Z","why":"no round\ntrip"}]}`},
 		"POST /releases/1.4.0/approve": {`{"version":"1.4.0","state":"canary","sites":["eu"]}`},
 		"GET /releases":                {`{"items":[{"version":"1.4.0","state":"paused","bySelf":true,"reason":"one failed","files":[],"sites":["eu"],"first":[]}]}`},
-		"GET /agents":                  {`{"items":[{"name":"eu","connected":true,"status":{"version":"1.3.0"}}]}`},
+		"GET /agents":                  {`{"items":[{"name":"eu","connected":true,"status":{"version":"v1.3.0"}}]}`},
 	})
 	out, _ := c.run(0, "", "releases", "show", "1.4.0")
 	sees(t, out, "paused by itself: 1 agents", "0 of 1", "eu,na")
@@ -46,7 +46,21 @@ func TestReleaseIsShownBySite(t *testing.T) {
 	out, _ = c.run(0, "", "releases", "list")
 	sees(t, out, "paused by itself: one failed")
 	out, _ = c.run(0, "", "agents")
-	sees(t, out, "VERSION", "1.3.0")
+	sees(t, out, "VERSION", " 1.3.0")
+	c.answers["GET /releases/v1.4.0"] = []string{`{"release":{"version":"v1.4.0","files":[]},"items":[{"site":"na","running":"v1.3.0","wanted":"v1.4.0"}]}`}
+	out, _ = c.run(0, "", "releases", "show", "v1.4.0")
+	sees(t, strings.Join(strings.Fields(out), " "), "na v1.3.0 v1.4.0")
+}
+
+// A version that is a tag is shown as the releases are called; what is none stays as it is.
+func TestVersionsAreShownInOneForm(t *testing.T) {
+	for given, want := range map[string]string{
+		"v1.4.0": "1.4.0", "v1.4-5-gabcdef0-dirty": "1.4-5-gabcdef0-dirty", "1.4.0": "1.4.0", "": "", "devel": "devel", "vnext": "vnext", "(devel)": "(devel)",
+	} {
+		if got := shortVersion(given); got != want {
+			t.Errorf("%q is shown as %q, want %q", given, got, want)
+		}
+	}
 }
 
 // TestReleaseIsSentFromWhereItEnded: an upload that was cut off goes on with the pieces that
@@ -77,7 +91,7 @@ func TestReleaseIsSentFromWhereItEnded(t *testing.T) {
 		"POST /releases/1.4.0/files/" + sha: {release(2 * model.ReleasePiece), `{"version":"1.4.0","state":"ready","key":"K"}`},
 	}
 	out, _ := c.run(0, "", "releases", "add", dir)
-	sees(t, out, "1.4.0 is ready", "another person approves it")
+	sees(t, out, "1.4.0 is ready", "another person approves it: crossdock releases approve 1.4.0 --site SITE")
 	at := model.ReleasePiece
 	for _, asked := range c.asked[len(c.asked)-2:] {
 		_, body, _ := strings.Cut(asked, "files/"+sha+" ")
@@ -89,6 +103,18 @@ func TestReleaseIsSentFromWhereItEnded(t *testing.T) {
 			t.Errorf("%d bytes at %d, want %d at %d", len(piece.Data), piece.Offset, len(want), at)
 		}
 		at += model.ReleasePiece
+	}
+}
+
+// Who approves is said as it holds in this cluster.
+func TestWhoApprovesIsSaidAsItHolds(t *testing.T) {
+	for approvals, want := range map[string]string{"dual": "another person approves it: ", "single": "approve it yourself, or have it approved: "} {
+		c := newCanned(t, map[string][]string{"POST /revisions/1/rollback": {`{"number":2,"digest":"sha256:00"}`}})
+		if approvals == "single" {
+			c.header.Set(api.ApprovalsHeader, approvals)
+		}
+		out, _ := c.run(0, "", "policy", "rollback", "1")
+		sees(t, out, want+"crossdock policy approve 2")
 	}
 }
 

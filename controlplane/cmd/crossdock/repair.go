@@ -97,7 +97,7 @@ func writeDeadLetter(w io.Writer, d *api.DeadLetter) {
 		row(w, "status", d.Status)
 	}
 	row(w, "attempts", d.Attempts)
-	row(w, "waiting", fmt.Sprintf("%d later events of this key", d.Waiting))
+	row(w, "waiting", counted(d.Waiting, "later event of this key", "later events of this key"))
 	row(w, "on exhausted", d.OnExhausted)
 	if d.By != "" {
 		row(w, "by", d.By)
@@ -168,7 +168,7 @@ func (c *client) awaitReplay(ctx context.Context, d api.DeadLetter, wait time.Du
 		d = now
 	}
 	if d.State == api.DeadLetterStateOpen {
-		return d, &exitError{exitFailed, fmt.Errorf("%s failed again after %d attempts: %s", d.ID, d.Attempts, oneLine(d.Cause))}
+		return d, &exitError{exitFailed, fmt.Errorf("%s failed again after %s: %s", d.ID, counted(d.Attempts, "attempt", "attempts"), oneLine(d.Cause))}
 	}
 	return d, nil
 }
@@ -270,7 +270,7 @@ func (a *app) auditCommand() *cobra.Command {
 			}
 			if err := a.show(out, func(w io.Writer) {
 				if out.Ok {
-					fmt.Fprintf(w, "ok: %d entries, head %s\n", out.Entries, out.Head)
+					fmt.Fprintf(w, "ok: %s, head %s\n", counted(out.Entries, "entry", "entries"), out.Head)
 				}
 			}); err != nil || out.Ok {
 				return err

@@ -50,9 +50,8 @@ type app struct {
 	output         string // text or json
 	client         clientFlags
 	started        bool // the command line was understood
-	tellSingle     bool // this command is about who may approve
-	toldSingle     bool
 	toldStale      bool
+	single         bool // one person may approve their own changes, as the last answer says
 }
 
 // run is the whole program but for the process around it.
@@ -112,12 +111,6 @@ directory alone the other nodes of its cluster are asked when that one does not 
 	return root
 }
 
-// aboutApprovals are the commands that say when one person may approve their own changes.
-var aboutApprovals = map[string]bool{
-	"crossdock status": true, "crossdock cluster status": true, "crossdock policy propose": true, "crossdock policy rollback": true,
-	"crossdock policy approve": true, "crossdock policy promote": true, "crossdock releases approve": true, "crossdock releases promote": true,
-}
-
 // do wraps a command's work: from here on an error is no longer one of the command line.
 func (a *app) do(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
@@ -125,7 +118,6 @@ func (a *app) do(work func(ctx context.Context, args []string) error) func(*cobr
 			return usageError("--output is text or json, not %q", a.output)
 		}
 		a.started = true
-		a.tellSingle = aboutApprovals[cmd.CommandPath()]
 		return work(cmd.Context(), args)
 	}
 }

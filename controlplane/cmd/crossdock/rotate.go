@@ -39,7 +39,8 @@ func nextStep(authorities []api.Authority) string {
 	case !found:
 		return ""
 	case old.Agents > 0:
-		return fmt.Sprintf("%d agents still have a certificate of the retired authority; when there are none: crossdock cluster rotate-ca finish", old.Agents)
+		return counted(old.Agents, "agent still has", "agents still have") +
+			" a certificate of the retired authority; when there are none: crossdock cluster rotate-ca finish"
 	}
 	return "no agent has a certificate of the retired authority any more: crossdock cluster rotate-ca finish"
 }

@@ -146,8 +146,7 @@ func (a *app) serve(ctx context.Context, config controlplane.Config, log *slog.L
 		select {
 		case <-node.Ready():
 			if cluster, _ := node.Cluster(); cluster.Approvals == model.ApprovalsSingle {
-				a.toldSingle = true
-				fmt.Fprintln(a.stderr, singleNote)
+				log.Info("approvals are single: one person may approve their own changes", "cluster", cluster.ID)
 			}
 		case <-ctx.Done():
 		}

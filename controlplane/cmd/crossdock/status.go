@@ -67,7 +67,7 @@ func writeAgents(w io.Writer, agents []api.Agent) {
 	for i := range agents {
 		status := statusOf(&agents[i])
 		row(w, agents[i].Name, link(&agents[i], &status), age(agents[i].LastSeen), revisionOf(&status), status.Outgoing,
-			status.Pending, status.Delivered, status.DeadLetters, status.Parked, agents[i].MailboxEvents, status.Version)
+			status.Pending, status.Delivered, status.DeadLetters, status.Parked, agents[i].MailboxEvents, shortVersion(status.Version))
 	}
 }
 
@@ -114,8 +114,8 @@ func writeAgent(w io.Writer, agent *api.Agent) {
 	if !agent.Revoked.IsZero() {
 		row(w, "revoked", when(agent.Revoked))
 	}
-	row(w, "mailbox", fmt.Sprintf("%d events, %d bytes", agent.MailboxEvents, agent.MailboxBytes))
-	row(w, "version", status.Version)
+	row(w, "mailbox", counted(agent.MailboxEvents, "event", "events")+", "+counted(agent.MailboxBytes, "byte", "bytes"))
+	row(w, "version", shortVersion(status.Version))
 	row(w, "revision", revisionOf(&status))
 	if status.Refused != "" {
 		row(w, "refused", oneLine(status.Refused))

@@ -17,7 +17,7 @@ func TestTokenComesWithTheLineForTheSite(t *testing.T) {
 	if strings.Count(out, "\n") != 1 || strings.Contains(out, " ") {
 		t.Errorf("standard output is %q", out)
 	}
-	if !strings.Contains(said, line) || strings.Contains(said, strings.TrimSpace(out)) || strings.Contains(said, "this machine only") {
+	if !strings.Contains(said, line) || strings.Contains(said, strings.TrimSpace(out)) || strings.Contains(said, "this machine only") || strings.Contains(said, "example configuration") {
 		t.Errorf("a person is told %q", said)
 	}
 	var shown struct {
@@ -36,5 +36,17 @@ func TestTokenForANodeOfThisMachineOnly(t *testing.T) {
 	n := startNode(t, testConfig(t, model.ApprovalsSingle))
 	if _, said := n.run(0, "token", "create", "--site", "eu"); !strings.Contains(said, "of this machine only") || !strings.Contains(said, "sync.advertise") {
 		t.Errorf("a person is told %q", said)
+	}
+}
+
+// A name that was left as the example has it is told of, for no site finds it.
+func TestTokenForANodeWithTheNameOfTheExample(t *testing.T) {
+	config := testConfig(t, model.ApprovalsSingle)
+	config.Sync.Names = []string{"crossdock.example.com"}
+	n := startNode(t, config)
+	out, said := n.run(0, "token", "create", "--site", "eu")
+	sees(t, said, "crossdock.example.com:", "is a name of the example configuration", "sync.names", "controlplane.yaml")
+	if strings.Count(out, "\n") != 1 {
+		t.Errorf("standard output is %q", out)
 	}
 }
