@@ -248,7 +248,13 @@ func printSecrets(t *tabwriter.Writer, s agent.Status) {
 	if s.SealingKey == "" {
 		return
 	}
-	fmt.Fprintf(t, "secrets\t%d sealed to key %s\n", len(s.Secrets), s.SealingKey)
+	held := 0
+	for _, one := range s.Secrets {
+		if one.Version > 0 && !one.Dropped {
+			held++
+		}
+	}
+	fmt.Fprintf(t, "secrets\t%d sealed to key %s\n", held, s.SealingKey)
 	for _, one := range s.Secrets {
 		if one.Refused != "" {
 			fmt.Fprintf(t, "\t%s: %s\n", one.Name, oneLine(one.Refused))

@@ -20,6 +20,7 @@ import (
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/ops"
 	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/agent/sealed"
 	"github.com/crossdock/crossdock/agent/space"
 )
 
@@ -169,5 +170,23 @@ func TestStatusIsATable(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(text)
+	}
+}
+
+// What was dropped, or was never taken, is not held here.
+func TestStatusCountsTheSecretsThatAreHeld(t *testing.T) {
+	s := agent.Status{SealingKey: "a245-5684", Secrets: []sealed.Status{
+		{Name: "erp/token", Version: 3}, {Name: "shop/token", Version: 2, Dropped: true}, {Name: "wms/token", Refused: "it does not open"},
+		{Name: "zone/key", Version: 1, Refused: "version 2 was not taken"},
+	}}
+	var out bytes.Buffer
+	printStatus(&out, s)
+	for _, want := range []string{"2 sealed to key a245-5684\n", "wms/token: it does not open\n", "zone/key: version 2 was not taken\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "shop/token") {
+		t.Error(out.String())
 	}
 }
