@@ -59,6 +59,10 @@ func (p *program) enrollWith(ctx context.Context, e enrolment) error {
 	if err := cfg.Validate(); err != nil {
 		return withCode(exitUsage, err)
 	}
+	if of := exampleAddresses(cfg.ControlPlane.Addresses); len(of) > 0 {
+		fmt.Fprintf(p.err, "crossdock-agent: %s is the address of the example, and hardly of your control plane: name that with --control-plane, or as controlplane.addresses in %s\n",
+			strings.Join(of, ", "), file)
+	}
 	token, err := readToken(p.in, e.tokenFile)
 	if err != nil {
 		return withCode(exitUsage, err)
