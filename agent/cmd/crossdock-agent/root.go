@@ -62,6 +62,7 @@ type program struct {
 	output   string // text or json
 	flags    *pflag.FlagSet
 	root     string // folder that stands for the machine's root; empty: the machine
+	started  bool   // the command line was understood
 }
 
 // configVariable names the configuration file where no flag does.
@@ -81,11 +82,15 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(errOut, "crossdock-agent: %v\n", err)
-		return exitCode(err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
 	}
-	return 0
+	fmt.Fprintf(errOut, "crossdock-agent: %v\n", err)
+	if !p.started {
+		fmt.Fprintf(errOut, "try: %s --help\n", cmd.CommandPath())
+	}
+	return exitCode(err)
 }
 
 func (p *program) commands() *cobra.Command {
@@ -101,6 +106,7 @@ func (p *program) commands() *cobra.Command {
 			if p.output != "text" && p.output != "json" {
 				return withCode(exitUsage, fmt.Errorf("-o %s: it is text or json", p.output))
 			}
+			p.started = true
 			return nil
 		},
 	}
@@ -118,6 +124,12 @@ func (p *program) commands() *cobra.Command {
 		p.configCommand(), p.reloadCommand(),
 		p.upgradeCommand(), p.rollbackCommand(), p.versionsCommand(), p.versionCommand(),
 	)
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" { // cobra's own
+			c.Args, c.RunE = cobra.ArbitraryArgs, p.group
+		}
+	}
 	return root
 }
 
@@ -142,7 +154,12 @@ func exitCode(err error) int {
 // group answers for a command that is nothing without one of its subcommands.
 func (p *program) group(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return withCode(exitUsage, fmt.Errorf("unknown command %q for %q; see %s --help", args[0], cmd.CommandPath(), cmd.CommandPath()))
+		text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+		cmd.SuggestionsMinimumDistance = 2
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			text += "; did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return withCode(exitUsage, fmt.Errorf("%s; see %s --help", text, cmd.CommandPath()))
 	}
 	cmd.SetOut(p.err)
 	if err := cmd.Help(); err != nil {

@@ -147,16 +147,21 @@ func (p *program) statusCommand() *cobra.Command {
 		Long: "Show link, policy, queue and systems of the running agent.\n\n" +
 			"A system whose token is missing cannot post. A file that is put in place later is taken within 30 s.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg := p.loadRunning()
-			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
-			defer cancel()
-			var status agent.Status
-			if err := p.local(cfg).get(ctx, http.MethodGet, "/v1/status", nil, &status); err != nil {
+			status, err := p.status(cmd.Context(), p.loadRunning())
+			if err != nil {
 				return err
 			}
 			return p.print(status, func(w io.Writer) { printStatus(w, status) })
 		},
 	}
+}
+
+// status asks the running agent how it is.
+func (p *program) status(ctx context.Context, cfg agent.Config) (s agent.Status, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err = p.local(cfg).get(ctx, http.MethodGet, "/v1/status", nil, &s)
+	return s, err
 }
 
 func printStatus(w io.Writer, s agent.Status) {
@@ -207,7 +212,10 @@ func printStatus(w io.Writer, s agent.Status) {
 	printSecrets(t, s)
 	_ = t.Flush() // standard output
 	printOpenCalls(t, s.Calls)
-	printNumbers(t, s.Numbers)
+	if len(s.Numbers) > 0 {
+		fmt.Fprintln(w)
+		printNumbers(w, s.Numbers)
+	}
 	if len(s.Plugins) > 0 {
 		fmt.Fprintln(w)
 		printPlugins(w, s.Plugins)
@@ -269,17 +277,6 @@ func printOpenCalls(t *tabwriter.Writer, c calls.Status) {
 	}
 	for _, kind := range slices.Sorted(maps.Keys(c.Unpublished)) {
 		fmt.Fprintf(t, "no contract\t%d events %s of calls did not leave: the policy has no such contract with authority agent\n", c.Unpublished[kind], kind)
-	}
-	_ = t.Flush() // standard output
-}
-
-func printNumbers(t *tabwriter.Writer, list []agent.NumbersStatus) {
-	if len(list) == 0 {
-		return
-	}
-	fmt.Fprintln(t, "\nNUMBERS\tLEFT\tLOW\tUSED\tNO MORE BECAUSE")
-	for _, n := range list {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\n", n.Range, n.Left, n.Low, n.Used, oneLine(n.Refused))
 	}
 	_ = t.Flush() // standard output
 }

@@ -190,3 +190,23 @@ func TestStatusCountsTheSecretsThatAreHeld(t *testing.T) {
 		t.Error(out.String())
 	}
 }
+
+// Numbers without a further word lists them, as plugins and calls do.
+func TestNumbersAreListed(t *testing.T) {
+	some, none := t.TempDir(), t.TempDir()
+	held := agent.Status{Agent: "home", Numbers: []agent.NumbersStatus{{Range: "pallets", Left: 3, Low: 200, Used: 997, Refused: "used\nup"}}}
+	file := configFor(t, some, openOps(t, some, held).Addr())
+	if code, out, said := command(t, "numbers", "-c", file); code != 0 || !strings.HasPrefix(out, "NUMBERS") || !strings.Contains(out, "pallets  3 ") || !strings.Contains(out, "997   used up\n") {
+		t.Errorf("%d %s %s", code, out, said)
+	}
+	if code, out, said := command(t, "numbers", "-c", file, "-o", "json"); code != 0 || !strings.Contains(out, `"range": "pallets"`) {
+		t.Errorf("%d %s %s", code, out, said)
+	}
+	file = configFor(t, none, openOps(t, none, agent.Status{Agent: "away"}).Addr())
+	if code, out, said := command(t, "numbers", "-c", file); code != 0 || out != "the policy has no number range for this site\n" {
+		t.Errorf("%d %s %s", code, out, said)
+	}
+	if code, out, said := command(t, "numbers", "-c", file, "-o", "json"); code != 0 || out != "[]\n" {
+		t.Errorf("%d %s %s", code, out, said)
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os/exec"
 	"slices"
 	"time"
@@ -76,10 +75,7 @@ func (p *program) tail(ctx context.Context, filter logtail.Filter, follow bool) 
 
 // unwritten says why there is no log file where the configuration has it.
 func (p *program) unwritten(ctx context.Context, cfg agent.Config) string {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	var status agent.Status
-	err := p.local(cfg).get(ctx, http.MethodGet, "/v1/status", nil, &status)
+	status, err := p.status(ctx, cfg)
 	switch {
 	case err == nil && slices.Contains(status.Config.Restart, "log.file"):
 		return fmt.Sprintf("log.file is %s, and the running agent writes there after a restart: crossdock-agent service restart", cfg.Log.File)
