@@ -14,6 +14,7 @@ import (
 
 	"github.com/crossdock/crossdock/agent"
 	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/queue"
 )
 
@@ -84,7 +85,7 @@ func (p *program) verify(ctx context.Context) error {
 		return err
 	}
 	if len(damages) > 0 {
-		return fmt.Errorf("%d damaged ranges", len(damages))
+		return errors.New(doctor.Count(len(damages), "damaged range"))
 	}
 	return nil
 }
@@ -134,7 +135,7 @@ func (p *program) deadCommand() *cobra.Command {
 					fmt.Fprintln(w, "no dead letters")
 				}
 				for _, l := range letters {
-					fmt.Fprintf(w, "%s  %s  key %s  %s: %s (%d attempts, %d waiting)\n", l.ID, l.Type, l.Key, l.State, l.Cause, l.Attempts, l.Waiting)
+					fmt.Fprintf(w, "%s  %s  key %s  %s: %s (%s, %d waiting)\n", l.ID, l.Type, l.Key, l.State, l.Cause, doctor.Count(l.Attempts, "attempt"), l.Waiting)
 				}
 			})
 		},

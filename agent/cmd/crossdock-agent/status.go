@@ -22,6 +22,7 @@ import (
 	"github.com/crossdock/crossdock/agent"
 	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/space"
 )
 
@@ -276,7 +277,7 @@ func printOpenCalls(t *tabwriter.Writer, c calls.Status) {
 		fmt.Fprintf(t, "calls\t%d queued (%d late), %d in doubt, %d being made\n", c.Queued, c.Late, c.Unknown, c.Begun)
 	}
 	for _, kind := range slices.Sorted(maps.Keys(c.Unpublished)) {
-		fmt.Fprintf(t, "no contract\t%d events %s of calls did not leave: the policy has no such contract with authority agent\n", c.Unpublished[kind], kind)
+		fmt.Fprintf(t, "no contract\t%s %s of calls did not leave: the policy has no such contract with authority agent\n", doctor.Count(c.Unpublished[kind], "event"), kind)
 	}
 	_ = t.Flush() // standard output
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/versions"
 	"github.com/crossdock/crossdock/protocol/sdnotify"
 )
@@ -242,7 +243,7 @@ func printVersions(w io.Writer, r versions.Report) {
 		fmt.Fprintf(t, "a rollback goes to\t%s\n", r.Previous)
 	}
 	if r.Trial != nil {
-		fmt.Fprintf(t, "on trial\t%s, started %d times since %s\n", r.Trial.Version, r.Trial.Starts, r.Trial.Since.Local().Format(time.DateTime))
+		fmt.Fprintf(t, "on trial\t%s, %s since %s\n", r.Trial.Version, doctor.Count(r.Trial.Starts, "start"), r.Trial.Since.Local().Format(time.DateTime))
 	}
 	if r.Status != nil {
 		fmt.Fprintf(t, "wanted\t%s\n", oneLine(releaseText(*r.Status)))
