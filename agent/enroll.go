@@ -29,6 +29,9 @@ func Enroll(ctx context.Context, cfg Config, token string, authority [32]byte) (
 	fresh := absent(cfg.JournalDir(), cfg.IdentityDir(), cfg.Data)
 	// A running agent goes on in its old epoch, and would find itself fenced.
 	release, err := queue.Lock(cfg.JournalDir())
+	if errors.Is(err, fs.ErrPermission) {
+		return identity.Granted{}, fmt.Errorf("enrol as root, or as the user of the agent: %w", err)
+	}
 	if err != nil {
 		return identity.Granted{}, fmt.Errorf("an agent must be stopped while it is enrolled: %w", err)
 	}

@@ -96,3 +96,19 @@ func TestPortInUse(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Who may not write the data directory is told that, and not to stop an agent.
+func TestEnrollAsSomebodyElse(t *testing.T) {
+	if os.Getuid() <= 0 {
+		t.Skip("root writes everywhere, and Windows has no such modes: nothing can be closed here")
+	}
+	cfg := DefaultConfig()
+	cfg.Data = t.TempDir()
+	if err := os.Chmod(cfg.Data, 0o500); err != nil { // #nosec G302
+		t.Fatal(err)
+	}
+	_, err := Enroll(t.Context(), cfg, "xd1.id.secret.0", [32]byte{})
+	if err == nil || !strings.Contains(err.Error(), "enrol as root") || strings.Contains(err.Error(), "stopped") {
+		t.Errorf("%v", err)
+	}
+}

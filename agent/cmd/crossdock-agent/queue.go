@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"time"
 
@@ -44,9 +46,20 @@ func (p *program) whether(ctx context.Context, method, path string, into any, st
 	defer cancel()
 	err = p.local(cfg).get(ctx, method, path, nil, into)
 	if errors.Is(err, errNotRunning) {
+		if err := journalIn(cfg.JournalDir()); err != nil {
+			return err
+		}
 		return stopped(cfg.JournalDir())
 	}
 	return err
+}
+
+// journalIn says what it means that there is no journal.
+func journalIn(dir string) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no journal %s: no agent was enrolled here, or -c or --data name another one", dir)
+	}
+	return nil
 }
 
 func (p *program) inspect(ctx context.Context) error {
@@ -102,6 +115,9 @@ func (p *program) exportCommand() *cobra.Command {
 			query := url.Values{"from": {strconv.FormatUint(from, 10)}}
 			body, err := p.local(cfg).call(cmd.Context(), http.MethodGet, "/v1/queue/export", query)
 			if errors.Is(err, errNotRunning) {
+				if err := journalIn(cfg.JournalDir()); err != nil {
+					return err
+				}
 				return queue.Export(cfg.JournalDir(), from, func(r queue.Record) error { return agent.ExportRecord(p.out, r) })
 			} else if err != nil {
 				return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -190,13 +191,17 @@ func (p *program) load() (agent.Config, error) {
 }
 
 // loadRunning is for commands that ask the running agent: that one goes on by the
-// configuration before, so that a file that is wrong is no reason not to ask.
-func (p *program) loadRunning() agent.Config {
+// configuration before, so that a file that is wrong is no reason not to ask. One that is not
+// where it was said to be is: nobody can tell whom to ask then.
+func (p *program) loadRunning() (agent.Config, error) {
 	cfg, _, _, err := p.read()
+	if _, missing := os.Stat(p.config); p.config != "" && errors.Is(missing, fs.ErrNotExist) {
+		return cfg, withCode(exitUsage, err)
+	}
 	if err != nil {
 		fmt.Fprintf(p.err, "crossdock-agent: the configuration is wrong: %v\n", err)
 	}
-	return cfg
+	return cfg, nil
 }
 
 // loadWhole is for commands that need all of it, where there is no file too.

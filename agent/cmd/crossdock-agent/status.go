@@ -23,6 +23,7 @@ import (
 	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/doctor"
+	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/space"
 )
 
@@ -66,14 +67,17 @@ func (l *local) call(ctx context.Context, method, path string, query url.Values)
 			return nil, withCode(exitNotRunning, l.other(s))
 		}
 	}
-	answer, err := l.ask(ctx, method, path, query, token)
-	if err != nil {
-		return nil, err
+	answer, asked := l.ask(ctx, method, path, query, token)
+	if asked != nil {
+		return nil, asked
 	}
 	if answer.StatusCode < 300 {
 		return answer.Body, nil
 	}
 	defer answer.Body.Close()
+	if answer.StatusCode == http.StatusUnauthorized && errors.Is(err, fs.ErrPermission) {
+		return nil, withCode(exitDenied, fmt.Errorf("%w; who may read it may do this: run it as root, or as the user of the agent", err))
+	}
 	if answer.StatusCode == http.StatusUnauthorized && token != "" {
 		if s, _ := l.occupant(ctx); s.Data != l.data { // else it has made itself another token since
 			return nil, withCode(exitNotRunning, l.other(s))
@@ -111,9 +115,19 @@ func (l *local) ask(ctx context.Context, method, path string, query url.Values, 
 		return nil, withCode(exitFailed, fmt.Errorf("the agent on %s has not answered in time: %w", l.address, ctx.Err()))
 	}
 	if err != nil {
-		return nil, withCode(exitNotRunning, fmt.Errorf("%w (nobody answers on %s)", errNotRunning, l.address))
+		return nil, withCode(exitNotRunning, fmt.Errorf("%w (nobody answers on %s)%s", errNotRunning, l.address, l.next()))
 	}
 	return answer, nil
+}
+
+// next is what comes before an agent runs with this data directory.
+func (l *local) next() string {
+	cfg := agent.Config{Data: l.data}
+	granted, err := identity.Held(cfg.IdentityDir())
+	if err == nil && granted.Agent == "" {
+		return ", and was never enrolled with its data in " + l.data + ": see crossdock-agent enroll --help"
+	}
+	return "; crossdock-agent service start starts it where it is a service"
 }
 
 // occupant asks whoever is on the port who that is.
@@ -148,13 +162,21 @@ func (p *program) statusCommand() *cobra.Command {
 		Long: "Show link, policy, queue and systems of the running agent.\n\n" +
 			"A system whose token is missing cannot post. A file that is put in place later is taken within 30 s.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			status, err := p.status(cmd.Context(), p.loadRunning())
+			status, err := p.statusRunning(cmd.Context())
 			if err != nil {
 				return err
 			}
 			return p.print(status, func(w io.Writer) { printStatus(w, status) })
 		},
 	}
+}
+
+func (p *program) statusRunning(ctx context.Context) (agent.Status, error) {
+	cfg, err := p.loadRunning()
+	if err != nil {
+		return agent.Status{}, err
+	}
+	return p.status(ctx, cfg)
 }
 
 // status asks the running agent how it is.
@@ -263,7 +285,7 @@ func printSecrets(t *tabwriter.Writer, s agent.Status) {
 			held++
 		}
 	}
-	fmt.Fprintf(t, "secrets\t%d sealed to key %s\n", held, s.SealingKey)
+	fmt.Fprintf(t, "secrets\t%d held; the key of this agent is %s\n", held, s.SealingKey)
 	for _, one := range s.Secrets {
 		if one.Refused != "" {
 			fmt.Fprintf(t, "\t%s: %s\n", one.Name, oneLine(one.Refused))

@@ -181,7 +181,7 @@ func TestStatusCountsTheSecretsThatAreHeld(t *testing.T) {
 	}}
 	var out bytes.Buffer
 	printStatus(&out, s)
-	for _, want := range []string{"2 sealed to key a245-5684\n", "wms/token: it does not open\n", "zone/key: version 2 was not taken\n"} {
+	for _, want := range []string{"2 held; the key of this agent is a245-5684\n", "wms/token: it does not open\n", "zone/key: version 2 was not taken\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, out.String())
 		}
@@ -208,5 +208,21 @@ func TestNumbersAreListed(t *testing.T) {
 	}
 	if code, out, said := command(t, "numbers", "-c", file, "-o", "json"); code != 0 || out != "[]\n" {
 		t.Errorf("%d %s %s", code, out, said)
+	}
+}
+
+// Who may not read the agent's token learns that, and not only that it is wanted.
+func TestTokenThatCannotBeRead(t *testing.T) {
+	if os.Getuid() <= 0 {
+		t.Skip("root reads everything, and Windows has no such modes: nothing can be made unreadable here")
+	}
+	home := t.TempDir()
+	door := openOps(t, home, agent.Status{Agent: "home", Site: "home"})
+	if err := os.Chmod(filepath.Join(home, "ops.token"), 0); err != nil {
+		t.Fatal(err)
+	}
+	code, _, said := command(t, "queue", "dead", "-c", configFor(t, home, door.Addr()))
+	if code != exitDenied || !strings.Contains(said, "ops.token: permission denied; who may read it may do this: run it as root") {
+		t.Errorf("%d %s", code, said)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -116,6 +117,9 @@ func (p *program) upgradeCommand() *cobra.Command {
 			cfg, store, err := p.versions()
 			if err != nil {
 				return err
+			}
+			if _, err := os.Stat(args[0]); errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%s is not there: name the release's .tar.gz, or the directory that it was unpacked into", args[0])
 			}
 			version, err := p.upgradeRunning(cmd.Context(), cfg, store, args[0])
 			state := versions.OnTrial
@@ -245,7 +249,7 @@ func printVersions(w io.Writer, r versions.Report) {
 	if r.Trial != nil {
 		fmt.Fprintf(t, "on trial\t%s, %s since %s\n", r.Trial.Version, doctor.Count(r.Trial.Starts, "start"), r.Trial.Since.Local().Format(time.DateTime))
 	}
-	if r.Status != nil {
+	if r.Status != nil && r.Status.Wanted != "" {
 		fmt.Fprintf(t, "wanted\t%s\n", oneLine(releaseText(*r.Status)))
 	}
 	for _, h := range r.Held {
