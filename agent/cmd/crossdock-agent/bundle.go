@@ -81,6 +81,9 @@ yourself if a plugin or a system may have said more than it should.`,
 // bundleTarget is the file to write. What stands in its way is said before anything is collected:
 // that takes a while.
 func bundleTarget(file string, now time.Time) (string, error) {
+	if file == "json" || file == "text" {
+		return "", withCode(exitUsage, fmt.Errorf("-o names the file to write here, and no format: a file of that name is ./%s", file))
+	}
 	name := "crossdock-support-" + now.Format("20060102T150405Z") + ".zip"
 	switch info, err := os.Stat(file); {
 	case file == "":

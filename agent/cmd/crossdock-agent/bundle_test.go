@@ -267,6 +267,7 @@ func TestBundleLooksAtItsTargetFirst(t *testing.T) {
 		says string
 	}{
 		{there, exitConflict, there + " is there already"},
+		{"json", exitUsage, "-o names the file to write here, and no format"},
 		{filepath.Join(missing, "x.zip"), exitFailed, "into the folder " + missing + " ("},
 		{filepath.Join(there, "x.zip"), exitFailed, "into the folder " + there + " ("},
 	} {
