@@ -223,7 +223,10 @@ func (p *program) collectRunning(ctx context.Context, b *bundle.Bundle, cfg agen
 	text, err := p.fetch(ctx, cfg, "/v1/queue")
 	if errors.Is(err, errNotRunning) {
 		var report queue.Report
-		if report, err = queue.Inspect(cfg.JournalDir()); err == nil {
+		if err = journalIn(cfg.JournalDir()); err == nil {
+			report, err = queue.Inspect(cfg.JournalDir())
+		}
+		if err == nil {
 			text, err = json.MarshalIndent(report, "", "  ")
 		}
 	}

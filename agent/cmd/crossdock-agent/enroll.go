@@ -57,6 +57,9 @@ func (p *program) enrollWith(ctx context.Context, e enrolment) error {
 		return err
 	}
 	if err := cfg.Validate(); err != nil {
+		if len(cfg.ControlPlane.Addresses) == 0 {
+			err = fmt.Errorf("%w\nname them with --control-plane HOST:PORT, as the line has it that crossdock token create prints, or in %s", err, file)
+		}
 		return withCode(exitUsage, err)
 	}
 	if of := exampleAddresses(cfg.ControlPlane.Addresses); len(of) > 0 {

@@ -195,7 +195,7 @@ func (p *program) load() (agent.Config, error) {
 // where it was said to be is: nobody can tell whom to ask then.
 func (p *program) loadRunning() (agent.Config, error) {
 	cfg, _, _, err := p.read()
-	if _, missing := os.Stat(p.config); p.config != "" && errors.Is(missing, fs.ErrNotExist) {
+	if p.misnamed() {
 		return cfg, withCode(exitUsage, err)
 	}
 	if err != nil {
@@ -204,11 +204,20 @@ func (p *program) loadRunning() (agent.Config, error) {
 	return cfg, nil
 }
 
+// misnamed reports whether the configuration file is not where it was said to be.
+func (p *program) misnamed() bool {
+	_, err := os.Stat(p.config)
+	return p.config != "" && errors.Is(err, fs.ErrNotExist)
+}
+
 // loadWhole is for commands that need all of it, where there is no file too.
 func (p *program) loadWhole() (agent.Config, error) {
-	cfg, values, _, err := p.read()
+	cfg, values, path, err := p.read()
 	if err == nil {
 		err = values.Locate(cfg.Validate())
+	}
+	if err != nil && path == "" && len(cfg.ControlPlane.Addresses) == 0 { // what else there is to say comes after that
+		err = fmt.Errorf("%w\nthere is no %s: crossdock-agent enroll --control-plane HOST:PORT writes it, and -c names another file", err, p.under(defaultConfigPath()))
 	}
 	return cfg, withCode(exitUsage, err)
 }

@@ -53,6 +53,9 @@ func (p *program) tailCommand() *cobra.Command {
 
 func (p *program) tail(ctx context.Context, filter logtail.Filter, follow bool) error {
 	cfg, _, err := p.loadUnchecked()
+	if p.misnamed() {
+		return err
+	}
 	if err != nil {
 		fmt.Fprintf(p.err, "crossdock-agent: the configuration cannot be read, journald is looked at: %v\n", err)
 	}
