@@ -33,7 +33,7 @@ func (p *program) pluginsCommand() *cobra.Command {
 		},
 	}
 	c.AddCommand(&cobra.Command{
-		Use: "activate NAME", Short: "Start a plugin again that was deactivated", Args: cobra.ExactArgs(1),
+		Use: "activate NAME", Short: "Start a plugin again that was deactivated", Args: one("the NAME of a plugin, as plugins lists them"),
 		Long: "Start a plugin again that was deactivated.\n\n" +
 			"An agent gives a plugin up that crashes again and again, or whose program is not the one that policy names. Mend the cause\n" +
 			"first. A new revision that changes the plugin starts it as well.",

@@ -161,7 +161,7 @@ func (p *program) deadCommand() *cobra.Command {
 func (p *program) retryCommand() *cobra.Command {
 	var confirm bool
 	c := &cobra.Command{
-		Use: "retry ID", Short: "Replay a dead letter of this agent", Args: cobra.ExactArgs(1),
+		Use: "retry ID", Short: "Replay a dead letter of this agent", Args: one("the ID of a dead letter, as queue dead lists them"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := p.load()
 			if err != nil {

@@ -146,10 +146,23 @@ func exitCode(err error) int {
 		return exitDenied
 	case errors.Is(err, queue.ErrInUse), errors.Is(err, agent.ErrPortInUse), errors.Is(err, agent.ErrOtherAgent):
 		return exitConflict
-	case strings.HasPrefix(err.Error(), "unknown command"), strings.Contains(err.Error(), "arg(s)"):
-		return exitUsage // cobra has no type for these two
+	case strings.HasPrefix(err.Error(), "unknown command"):
+		return exitUsage // cobra has no type for it
 	}
 	return exitFailed
+}
+
+// one is for a command that takes one argument, in the words of what that is.
+func one(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch len(args) {
+		case 0:
+			return withCode(exitUsage, fmt.Errorf("%s needs %s", cmd.CommandPath(), what))
+		case 1:
+			return nil
+		}
+		return withCode(exitUsage, fmt.Errorf("%s takes one argument, %s, and not %d", cmd.CommandPath(), what, len(args)))
+	}
 }
 
 // group answers for a command that is nothing without one of its subcommands.

@@ -107,7 +107,7 @@ func attended(opened *atomic.Pointer[agent.Agent], ready chan struct{}, log *slo
 
 func (p *program) upgradeCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "upgrade FILE.tar.gz|DIR", Short: "Have a release that was brought here take over", Args: cobra.ExactArgs(1),
+		Use: "upgrade FILE.tar.gz|DIR", Short: "Have a release that was brought here take over", Args: one("the .tar.gz or the directory of a release"),
 		Long: "Have a release that was brought here take over, without the control plane.\n\n" +
 			"The release is a directory or a .tar.gz with manifest.json, manifest.json.minisig and the program of this platform. It has\n" +
 			"to be signed with a key of upgrades.keys in the agent's configuration, or where there is none with one that this program was\n" +
