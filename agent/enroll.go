@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -29,6 +30,9 @@ func Enroll(ctx context.Context, cfg Config, token string, authority [32]byte) (
 	fresh := absent(cfg.JournalDir(), cfg.IdentityDir(), cfg.Data)
 	// A running agent goes on in its old epoch, and would find itself fenced.
 	release, err := queue.Lock(cfg.JournalDir())
+	if errors.Is(err, fs.ErrPermission) {
+		return identity.Granted{}, fmt.Errorf("enrol as root, or as the user of the agent: %w", err)
+	}
 	if err != nil {
 		return identity.Granted{}, fmt.Errorf("an agent must be stopped while it is enrolled: %w", err)
 	}
@@ -50,15 +54,21 @@ func Enroll(ctx context.Context, cfg Config, token string, authority [32]byte) (
 		Addresses: cfg.ControlPlane.Addresses, CAHash: authority, Mode: transport.Mode(cfg.ControlPlane.Transport),
 		Proxy: proxy, Logger: cfg.Logger,
 	}, token, name, cfg.Version, request)
-	if name != "" && connect.CodeOf(err) == connect.CodePermissionDenied {
-		err = fmt.Errorf("%w (this was asked for agent %s, to which the data in %s belongs: the agent of another site needs a directory of its own, "+
-			"data: in its configuration or --data)", err, name, cfg.Data)
-	}
 	if err != nil {
-		return identity.Granted{}, err
+		return identity.Granted{}, ofAnotherSite(err, name, cfg.Data)
 	}
 	granted = identity.Granted{Cluster: enrolled.Cluster, Agent: enrolled.Agent, Site: enrolled.Site, Epoch: enrolled.Epoch}
 	return granted, identity.Accept(cfg.IdentityDir(), granted, enrolled.Certificates, enrolled.Authorities)
+}
+
+// ofAnotherSite adds to a token that is for another site what stands in the way here. One that
+// was used or has expired is refused for that alone.
+func ofAnotherSite(err error, name, data string) error {
+	if name == "" || connect.CodeOf(err) != connect.CodePermissionDenied || !strings.Contains(err.Error(), "token is for site") {
+		return err
+	}
+	return fmt.Errorf("%w (this was asked for agent %s, to which the data in %s belongs: the agent of another site needs a directory of its own, "+
+		"data: in its configuration or --data)", err, name, data)
 }
 
 // mayBeGranted tells an enrolment whose answer may have been lost from one that was refused

@@ -96,3 +96,37 @@ func TestPortInUse(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Who may not write the data directory is told that, and not to stop an agent.
+func TestEnrollAsSomebodyElse(t *testing.T) {
+	if os.Getuid() <= 0 {
+		t.Skip("root writes everywhere, and Windows has no such modes: nothing can be closed here")
+	}
+	cfg := DefaultConfig()
+	cfg.Data = t.TempDir()
+	if err := os.Chmod(cfg.Data, 0o500); err != nil { // #nosec G302
+		t.Fatal(err)
+	}
+	_, err := Enroll(t.Context(), cfg, "xd1.id.secret.0", [32]byte{})
+	if err == nil || !strings.Contains(err.Error(), "enrol as root") || strings.Contains(err.Error(), "stopped") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A token of another site is explained by the data that is here; one that was used is not.
+func TestTokenOfAnotherSite(t *testing.T) {
+	denied := func(text string) error { return connect.NewWireError(connect.CodePermissionDenied, errors.New(text)) }
+	for text, want := range map[string]bool{
+		"the join token is for site us, whose agent has that name":           true,
+		"the join token was used at 2026-05-04T10:00:00Z; ask for a new one": false,
+		"the join token expired at 2026-05-04T10:00:00Z; ask for a new one":  false,
+		"the join token is for node node-2, not for an agent":                false,
+	} {
+		if got := ofAnotherSite(denied(text), "eu", "/data").Error(); strings.Contains(got, "a directory of its own") != want || !strings.Contains(got, text) {
+			t.Errorf("got %s", got)
+		}
+	}
+	if got := ofAnotherSite(denied("the join token is for site us, whose agent has that name"), "", "/data").Error(); strings.Contains(got, "directory") {
+		t.Errorf("nothing is here: %s", got)
+	}
+}

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -93,7 +92,7 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 			findings = append(findings, doctor.FewNumbers(n.Range, n.Left, n.Low, n.Refused))
 			continue
 		}
-		findings = append(findings, doctor.Finding{ID: "numbers-" + n.Range, Level: doctor.OK, Seen: fmt.Sprintf("%d numbers left", n.Left)})
+		findings = append(findings, doctor.Finding{ID: "numbers-" + n.Range, Level: doctor.OK, Seen: doctor.Count(n.Left, "number") + " left"})
 	}
 	for _, one := range s.Secrets {
 		if one.Refused != "" {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/journal"
 	"github.com/crossdock/crossdock/agent/queue"
 )
@@ -24,7 +25,8 @@ type Left struct {
 func (l Left) Any() bool { return l != Left{} }
 
 func (l Left) String() string {
-	return fmt.Sprintf("%d to be sent, %d to be delivered here, %d parked, %d dead letters, %d calls", l.Outgoing, l.Pending, l.Parked, l.DeadLetters, l.Calls)
+	return fmt.Sprintf("%d to be sent, %d to be delivered here, %d parked, %s, %s", l.Outgoing, l.Pending, l.Parked,
+		doctor.Count(l.DeadLetters, "dead letter"), doctor.Count(l.Calls, "call"))
 }
 
 // Left is what a running agent says of that.
@@ -64,7 +66,7 @@ func LeftIn(cfg Config) (left Left, err error) {
 	left.Outgoing = newOutbox(kept, log, 0).pending()
 	local, err := delivery.LeftIn(filepath.Join(cfg.Data, deliveryFile), self, localSource{kept}, queue.CheckPages)
 	if err == nil && damaged > 0 {
-		err = fmt.Errorf("%d places in %s cannot be read", damaged, cfg.JournalDir())
+		err = fmt.Errorf("%s of %s cannot be read", doctor.Count(damaged, "range"), cfg.JournalDir())
 	}
 	left.Pending, left.Parked, left.DeadLetters = local.Pending, local.Parked, local.DeadLetters
 	open, callsErr := calls.LeftIn(filepath.Join(cfg.Data, callsFile), queue.CheckPages)

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -41,11 +42,12 @@ type Bundle struct {
 // Secret has every form of a value taken out of all items, those of before too.
 func (b *Bundle) Secret(value []byte) { b.secret.add(value) }
 
-// Add puts an item in. An error stands in the place of what could not be had: that it is
-// missing may be what support looks for.
+// Add puts an item in. An error stands in the place of what could not be had, and beside its
+// meaning: that it is missing may be what support looks for, and who gives it away is to know.
 func (b *Bundle) Add(name, what string, text []byte, err error) {
 	if err != nil {
 		text = []byte("not collected: " + err.Error() + "\n")
+		what += "; not collected: " + strings.Join(strings.Fields(err.Error()), " ")
 	}
 	if len(b.items) == MaxItems {
 		return
@@ -61,6 +63,7 @@ func (b *Bundle) Items() []Item {
 	out := slices.Clone(b.items)
 	total := 0
 	for i := range out {
+		out[i].What = string(b.secret.mask([]byte(out[i].What)))
 		if total += len(out[i].Text); total > maxTotal {
 			out[i].Text = []byte("left out: the bundle would be too large\n")
 			continue

@@ -27,15 +27,18 @@ func TestNoFormOfASecretIsInABundle(t *testing.T) {
 		b.Add(name, name, []byte(text), nil)
 	}
 	b.Add("form.txt", "what looks like one", []byte("Authorization: Bearer abcdefgh123 http://bob:hush@proxy:3128/ -----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----"), nil)
-	b.Add("gone.txt", "what could not be had", nil, errors.New("no "+canary+" there"))
+	b.Add("gone.txt", "what could not be had", nil, errors.New("no "+canary+"\nthere"))
 	for _, item := range b.Items() {
 		for _, word := range []string{"c4n4ry", "YzRuNHJ5", "hush", "abcdefgh123"} {
-			if bytes.Contains(item.Text, []byte(word)) {
-				t.Errorf("%s: %s", item.Name, item.Text)
+			if bytes.Contains(item.Text, []byte(word)) || strings.Contains(item.What, word) {
+				t.Errorf("%s, %s: %s", item.Name, item.What, item.Text)
 			}
 		}
 		if !bytes.Contains(item.Text, []byte(masked)) {
 			t.Errorf("%s says nothing of what was taken out: %s", item.Name, item.Text)
+		}
+		if missing := item.What == "what could not be had; not collected: no "+masked+" there"; missing != (item.Name == "gone.txt") {
+			t.Errorf("%s: %s", item.Name, item.What)
 		}
 	}
 }

@@ -239,7 +239,7 @@ func TestStoresAndQueues(t *testing.T) {
 		many.Systems = append(many.Systems, system(fmt.Sprintf("s%d", i), time.Hour, 1))
 	}
 	run(t, []condition{
-		{"whole", func(t *testing.T) []Finding { return one(Store(t.Context(), []string{good}, 2, fault)) }, "store", OK, []string{"1 of 3 files", "2 are being written"}},
+		{"whole", func(t *testing.T) []Finding { return one(Store(t.Context(), []string{good}, 2, fault)) }, "store", OK, []string{"1 of 3 files", "being written: 2"}},
 		{"damaged", func(t *testing.T) []Finding { return one(Store(t.Context(), []string{good, bad}, 0, fault)) }, "store", Fail, []string{"bad: page 3", "queue verify"}},
 		{"gone meanwhile", func(t *testing.T) []Finding {
 			return one(Store(t.Context(), []string{filepath.Join(dir, "none")}, 0, func(p string) error { _, err := os.Stat(p); return err }))

@@ -109,9 +109,13 @@ func Summary(findings []Finding) string {
 			warnings++
 		}
 	}
-	noun := "warnings"
-	if warnings == 1 {
-		noun = "warning"
+	return fmt.Sprintf("%d failed, %s", failed, Count(warnings, "warning"))
+}
+
+// Count says how many there are of what one is called: 1 warning, 2 warnings.
+func Count[N int | int64 | uint64](n N, one string) string {
+	if n == 1 {
+		return "1 " + one
 	}
-	return fmt.Sprintf("%d failed, %d %s", failed, warnings, noun)
+	return fmt.Sprintf("%d %ss", n, one)
 }

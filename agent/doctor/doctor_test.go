@@ -64,3 +64,16 @@ func TestWorst(t *testing.T) {
 		}
 	}
 }
+
+func TestOneIsNotSeveral(t *testing.T) {
+	for got, want := range map[string]string{
+		Count(0, "file"): "0 files", Count(1, "file"): "1 file", Count(uint64(2), "file"): "2 files",
+		since(time.Minute): "1 minute", since(61 * time.Minute): "61 minutes", since(50 * time.Hour): "2 days",
+		FewNumbers("a", 1, 5, "").Seen: "1 number left, fewer than 5", Missing(1).Seen: "not here yet: 1 document that events name",
+		Summary([]Finding{{Level: Warn}}): "0 failed, 1 warning", Summary(nil): "0 failed, 0 warnings",
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -56,10 +56,15 @@ func link(paths []Path, open int, both, tcp bool) Finding {
 		return f
 	}
 	f.Level, f.Seen, f.Todo = Fail, failures(paths), todo(paths)
+	if refusal(paths) != "" {
+		f.Doc = Runbook("certificate")
+	}
 	switch {
 	case name != string(transport.QUIC) || !both:
 	case tcp:
 		f.Level, f.Todo = Warn, "let this server send UDP to the control plane's port and receive the answers; until then TCP is used"
+	case f.Doc != "": // the same over both
+		f.Level = Warn
 	default:
 		f.Level, f.Todo = Warn, "see link-tcp, which fails as well: most likely both have one cause, and it is not UDP"
 	}
@@ -135,7 +140,7 @@ func todo(paths []Path) string {
 		is   func(error) bool
 		todo string
 	}{
-		{turnedAway, "enrol again: see certificate"},
+		{turnedAway, "nothing is wrong with the line: see certificate"},
 		{func(err error) bool { return errors.Is(err, transport.ErrExpired) },
 			"nothing is wrong with the line: see certificate; a running agent renews it by itself"},
 		{func(err error) bool { return errors.Is(err, transport.ErrForeignIssuer) },
@@ -160,9 +165,18 @@ func todo(paths []Path) string {
 // Refused tells of a certificate that is good by itself, and that the control plane does
 // not accept from the agent of a site.
 func Refused(why, site string) Finding {
-	return Finding{ID: "certificate", Level: Fail, Seen: why,
-		Todo: "enrol again: crossdock token create --site " + site + " at the control plane, then crossdock-agent enroll here, with the agent stopped"}
+	again := "crossdock token create --site " + site + " at the control plane, then crossdock-agent enroll here, with the agent stopped (crossdock-agent service stop), and start it again"
+	f := Finding{ID: "certificate", Level: Fail, Seen: why, Todo: "enrol again: " + again}
+	if strings.Contains(why, revokedWords) {
+		f.Seen = "the control plane has revoked this agent: it takes nothing from here and sends nothing. The site goes on alone, by the policy that it holds, and what is for others waits here (" + why + ")"
+		f.Todo = "ask who runs the control plane whether that is meant; crossdock audit there says who did it. If another server serves site " + site +
+			" by now, take this one out of service: crossdock-agent uninstall. Else enrol again, which keeps what waits here: " + again
+	}
+	return f
 }
+
+// revokedWords are in what the control plane says to an agent that was revoked.
+const revokedWords = " is revoked"
 
 // refused tells a machine that answered, and has nobody at the port, from one that is silent.
 func refused(err error) bool {

@@ -44,8 +44,8 @@ func TestLinks(t *testing.T) {
 		{"a learned node is gone", []Path{way("tcp", "a:1", nil), way("tcp", "learned:1", silent)},
 			"addresses warn", []string{"learned:1: no answer"}, "controlplane.addresses"},
 		{"the agent is revoked", []Path{way("quic", "a:1", revoked), way("tcp", "a:1", revoked)}, "link-quic warn, link-tcp fail",
-			[]string{"is revoked", "enrol again"}, "run there"},
-		{"and one node is gone", []Path{way("tcp", "a:1", nobody), way("tcp", "b:1", revoked)}, "link-tcp fail", []string{"a:1: tcp", "enrol again"}, "run there"},
+			[]string{"is revoked", "nothing is wrong with the line: see certificate"}, "UDP"},
+		{"and one node is gone", []Path{way("tcp", "a:1", nobody), way("tcp", "b:1", revoked)}, "link-tcp fail", []string{"a:1: tcp", "see certificate"}, "run there"},
 		{"the certificate has expired", []Path{way("tcp", "a:1", fmt.Errorf("%w: renew", transport.ErrExpired))}, "link-tcp fail", []string{"see certificate"}, "enrol"},
 		{"a proxy looks into it", []Path{way("tcp", "a:1", fmt.Errorf("%w: x", transport.ErrForeignIssuer))}, "link-tcp fail", []string{"without inspection"}, "firewall"},
 		{"there is no leader", []Path{way("tcp", "a:1", connect.NewWireError(connect.CodeUnavailable, errors.New("no leader")))}, "link-tcp fail",
@@ -59,6 +59,9 @@ func TestLinks(t *testing.T) {
 			for _, f := range findings {
 				check(t, f, f.Level)
 				text += f.Seen + "\n" + f.Todo + "\n"
+				if away := strings.Contains(f.Seen, "revoked"); away != (f.Doc == "certificate-ends") {
+					t.Errorf("read on: %+v", f)
+				}
 				if f.Level != OK {
 					bad = append(bad, f.ID+" "+string(f.Level))
 				}
@@ -89,5 +92,22 @@ func TestRefusedAtOneNodeOnly(t *testing.T) {
 	}
 	if _, refused := Links([]Path{way("tcp", "a:1", denied)}); !strings.Contains(refused, "revoked") {
 		t.Errorf("%q", refused)
+	}
+}
+
+// An agent that was revoked learns that it was, what that means, and the ways on from there. One
+// that is refused for another reason is not told so.
+func TestRefusedSaysWhatToDo(t *testing.T) {
+	revoked := Refused("a:1: tcp: permission_denied: agent home is revoked: enrol again with a new join token", "home")
+	check(t, revoked, Fail)
+	for _, want := range []string{"has revoked this agent", "goes on alone", "agent home is revoked", "crossdock audit", "uninstall", "crossdock token create --site home", "crossdock-agent enroll"} {
+		if !strings.Contains(revoked.Seen+revoked.Todo, want) {
+			t.Errorf("%q is missing in %+v", want, revoked)
+		}
+	}
+	foreign := Refused("a:1: tcp: certificate of home is of cluster a, this is b: enrol again", "home")
+	check(t, foreign, Fail)
+	if strings.Contains(foreign.Seen+foreign.Todo, "revoked") || !strings.Contains(foreign.Todo, "crossdock token create --site home") {
+		t.Errorf("%+v", foreign)
 	}
 }

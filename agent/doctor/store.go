@@ -41,9 +41,9 @@ func Store(ctx context.Context, files []string, live int, check func(path string
 		}
 		looked++
 	}
-	f.Seen = fmt.Sprintf("%d of %d files were read and are whole", looked, len(files)+live)
+	f.Seen = fmt.Sprintf("read and whole: %d of %s", looked, Count(len(files)+live, "file"))
 	if live > 0 {
-		f.Seen += fmt.Sprintf("; %d are being written", live)
+		f.Seen += fmt.Sprintf("; being written: %d", live)
 	}
 	return f
 }

@@ -22,11 +22,11 @@ func since(age time.Duration) string {
 	case age < time.Minute:
 		return "less than a minute"
 	case age < 2*time.Hour:
-		return fmt.Sprintf("%d minutes", int(age.Minutes()))
+		return Count(int(age.Minutes()), "minute")
 	case age < 48*time.Hour:
-		return fmt.Sprintf("%d hours", int(age.Hours()))
+		return Count(int(age.Hours()), "hour")
 	}
-	return fmt.Sprintf("%d days", int(age.Hours()/24))
+	return Count(int(age.Hours()/24), "day")
 }
 
 // Held tells of a system that gets nothing for now, and why.
@@ -37,7 +37,7 @@ func Held(system, why string) Finding {
 
 // FewNumbers tells of a number range that is nearly or quite used up here.
 func FewNumbers(name string, left, low uint64, refused string) Finding {
-	f := Finding{ID: "numbers-" + name, Level: Warn, Seen: fmt.Sprintf("%d numbers left, fewer than %d", left, low),
+	f := Finding{ID: "numbers-" + name, Level: Warn, Seen: fmt.Sprintf("%s left, fewer than %d", Count(left, "number"), low),
 		Todo: "let the agent reach the control plane: it leases more by itself"}
 	if left == 0 {
 		f.Level = Fail
@@ -86,6 +86,6 @@ func Version(program string, ours uint32, paths []Path) []Finding {
 
 // Missing tells of documents that events name and that are not here yet.
 func Missing(n int) Finding {
-	return Finding{ID: "documents", Level: Warn, Seen: fmt.Sprintf("%d documents that events name are not here yet", n),
+	return Finding{ID: "documents", Level: Warn, Seen: "not here yet: " + Count(n, "document") + " that events name",
 		Todo: "the events wait for them; they come with the link: see crossdock-agent documents"}
 }

@@ -401,6 +401,11 @@ func TestLimits(t *testing.T) {
 	if n := len(all(all(parse(t, body), "tbody")[0], "tr")); n != maxRows || !strings.Contains(body, "7 more are not shown") {
 		t.Errorf("%d rows", n)
 	}
+	table.Rows = table.Rows[:maxRows+1]
+	s.source.view.Table = []Table{table}
+	if _, body := s.do("GET", "/", nil); !strings.Contains(body, "1 more is not shown") {
+		t.Error("one that is left out is not said to be one")
+	}
 	if len(body) > maxRows*(2*maxText+200)+10_000 {
 		t.Errorf("the page has %d bytes", len(body))
 	}

@@ -64,6 +64,8 @@ type Status struct {
 	Name    string `json:"name"`
 	Version uint64 `json:"version"`           // held; 0: none
 	Refused string `json:"refused,omitempty"` // why it cannot be used, or a newer one was not taken
+
+	Dropped bool `json:"dropped,omitempty"` // there is no value any more, and the version says since which change
 }
 
 // Store keeps the secrets of this agent. It is safe for concurrent use.
@@ -280,6 +282,7 @@ func (s *Store) Status() (list []Status) {
 				one.Refused = o.err.Error()
 			}
 		}
+		one.Dropped = len(e.Sealed) == 0
 		list = append(list, one)
 	}
 	for name, why := range s.refused {

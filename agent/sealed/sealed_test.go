@@ -92,8 +92,14 @@ func TestSecretsLast(t *testing.T) {
 	if info, err := files[0].Info(); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
+	if list := r.Status(); len(list) != 1 || list[0].Dropped {
+		t.Errorf("held: %+v", list)
+	}
 	r.take(Secret{Name: "erp/token", Version: 2})
 	r.want("erp/token", "")
+	if list := r.Status(); len(list) != 1 || !list[0].Dropped || list[0].Version != 2 || list[0].Refused != "" {
+		t.Errorf("dropped: %+v", list)
+	}
 	r.take(Secret{Name: "erp/token", Version: 1, Sealed: r.seal("erp/token", 1, "canary-one")})
 	r.want("erp/token", "") // a dropped one does not come back by a repeat
 	if marks := r.Marks(); len(marks) != 1 || marks[0] != (Mark{"erp/token", 2}) || r.changes != 2 {

@@ -45,8 +45,8 @@ func (o Outage) Words() string {
 	case Idle:
 		return "Nothing was written lately, so it cannot be said for how long of a cut line there is room."
 	}
-	return fmt.Sprintf("For how long of a cut line there is room is not known yet: the agent was seen running for %d minutes, and %d are needed.",
-		o.SeenMs/time.Minute.Milliseconds(), o.NeededMs/time.Minute.Milliseconds())
+	return fmt.Sprintf("For how long of a cut line there is room is not known yet: of the %d minutes that are needed, the agent was seen running for %d.",
+		o.NeededMs/time.Minute.Milliseconds(), o.SeenMs/time.Minute.Milliseconds())
 }
 
 func hours(h float64) string {

@@ -81,8 +81,8 @@ func TestDoctorSeesWhatTheAgentSees(t *testing.T) {
 	})
 	eu.stop()
 	d = eu.diagnose(agent.Found{})
-	d.want(t, "certificate", doctor.Fail, "is revoked", "enrol again: crossdock token create --site eu")
-	d.want(t, "link-tcp", doctor.Fail, "is revoked", "enrol again")
-	d.want(t, "link-quic", doctor.Warn, "see link-tcp")
+	d.want(t, "certificate", doctor.Fail, "has revoked this agent", "crossdock token create --site eu at the control plane")
+	d.want(t, "link-tcp", doctor.Fail, "is revoked", "see certificate")
+	d.want(t, "link-quic", doctor.Warn, "see certificate")
 	d.want(t, "ops-port", doctor.OK, "not running")
 }

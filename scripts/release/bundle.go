@@ -68,11 +68,32 @@ func (r *release) bundled(p platform, program, top string) ([]entry, error) {
 			entries = append(entries, entry{path.Join(top, "plugins", name), filepath.Join(r.bin(p), "plugins", name), 0o755, 0})
 		}
 	}
+	if program == "crossdock" {
+		policy, err := r.example("hello", top)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, policy...)
+	}
 	entries = append(entries, entry{path.Join(top, config), filepath.Join(r.top, "deploy", "examples", config), 0o644, 0})
 	if p.os == "linux" {
 		for _, name := range []string{program + ".service", "50-crossdock.conf"} {
 			entries = append(entries, entry{path.Join(top, name), filepath.Join(packed, name), 0o644, 0})
 		}
+	}
+	return entries, nil
+}
+
+// example lists the files of a policy to begin with, as the handbook names them.
+func (r *release) example(name, top string) ([]entry, error) {
+	from := filepath.Join(r.top, "deploy", "examples", name)
+	files, err := os.ReadDir(from)
+	if err != nil {
+		return nil, err
+	}
+	entries := []entry{{top + "/examples/", "", 0o755, 0}, {path.Join(top, "examples", name) + "/", "", 0o755, 0}}
+	for _, f := range files {
+		entries = append(entries, entry{path.Join(top, "examples", name, f.Name()), filepath.Join(from, f.Name()), 0o644, 0})
 	}
 	return entries, nil
 }

@@ -231,3 +231,37 @@ func TestArchivesSayNothingOfTheMachine(t *testing.T) {
 		}
 	}
 }
+
+// The first policy of the handbook is copied from a folder that the control plane's bundle has.
+func TestBundleHasTheFirstPolicy(t *testing.T) {
+	r := &release{top: sources(t), version: "v1.2.3"}
+	guide, err := os.ReadFile(filepath.Join(r.top, "deploy", "handbook", "install.md"))
+	if err != nil || !bytes.Contains(guide, []byte("`cp -r examples/hello policy`")) {
+		t.Errorf("install.md does not name examples/hello for a bundle: %v", err)
+	}
+	want, err := os.ReadDir(filepath.Join(r.top, "deploy", "examples", "hello"))
+	if err != nil || len(want) == 0 {
+		t.Fatalf("%v, %v", want, err)
+	}
+	for _, p := range []platform{{"linux", "amd64"}, {"windows", "amd64"}} {
+		entries, err := r.bundled(p, "crossdock", "top")
+		if err != nil {
+			t.Fatal(err)
+		}
+		has := map[string]entry{}
+		for _, e := range entries {
+			has[e.name] = e
+		}
+		for _, folder := range []string{"top/examples/", "top/examples/hello/"} {
+			if e, ok := has[folder]; !ok || e.mode != 0o755 {
+				t.Errorf("%s: no folder %s: %+v", p, folder, e)
+			}
+		}
+		for _, f := range want {
+			e, ok := has["top/examples/hello/"+f.Name()]
+			if _, err := os.Stat(e.from); !ok || err != nil || e.mode != 0o644 {
+				t.Errorf("%s: no %s: %+v, %v", p, f.Name(), e, err)
+			}
+		}
+	}
+}

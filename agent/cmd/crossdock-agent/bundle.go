@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/url"
@@ -49,15 +50,16 @@ nothing leaves this machine by itself. It works with a stopped agent and with a 
 values of secrets that can be read here are taken out of everything, the log included; look through the log lines
 yourself if a plugin or a system may have said more than it should.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			now := time.Now().UTC()
+			file, err := bundleTarget(file, now)
+			if err != nil {
+				return err
+			}
 			cfg, path, wrong := p.loadUnchecked()
 			if data := cmd.Flag("data").Value.String(); data != "" { // where the file cannot be read too
 				cfg.Data = data
 			}
 			b := p.collect(cmd.Context(), cfg, path, wrong, withPolicy)
-			now := time.Now().UTC()
-			if file == "" {
-				file = "crossdock-support-" + now.Format("20060102T150405Z") + ".zip"
-			}
 			items := b.Items()
 			listItems(p.err, items)
 			if !yes && !agreed(p.err, p.in, file) {
@@ -70,10 +72,42 @@ yourself if a plugin or a system may have said more than it should.`,
 			return nil
 		},
 	}
-	c.Flags().StringVarP(&file, "output", "o", "", "file to write, which must not be there (default crossdock-support-TIME.zip)")
+	c.Flags().StringVarP(&file, "output", "o", "", "file to write, which must not be there, or the folder to put it into (default crossdock-support-TIME.zip)")
 	c.Flags().BoolVar(&yes, "yes", false, "write without asking")
 	c.Flags().BoolVar(&withPolicy, "policy", false, "put the documents of the policy in")
 	return c
+}
+
+// bundleTarget is the file to write. What stands in its way is said before anything is collected:
+// that takes a while.
+func bundleTarget(file string, now time.Time) (string, error) {
+	if file == "json" || file == "text" {
+		return "", withCode(exitUsage, fmt.Errorf("-o names the file to write here, and no format: a file of that name is ./%s", file))
+	}
+	name := "crossdock-support-" + now.Format("20060102T150405Z") + ".zip"
+	switch info, err := os.Stat(file); {
+	case file == "":
+		file = name
+	case err == nil && info.IsDir():
+		file = filepath.Join(file, name)
+	}
+	if _, err := os.Lstat(file); err == nil {
+		return "", withCode(exitConflict, fmt.Errorf("%s is there already, and nothing is written over: name another file with -o, or a folder", file))
+	}
+	dir := filepath.Dir(file)
+	probe, err := os.CreateTemp(dir, ".bundle-*")
+	if err != nil {
+		return "", fmt.Errorf("no file can be written into the folder %s (%w): name another one with -o", dir, reason(err))
+	}
+	return file, errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// reason is what the system said, without the name of a file that nobody asked for.
+func reason(err error) error {
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		return at.Err
+	}
+	return err
 }
 
 func listItems(w io.Writer, items []bundle.Item) {
@@ -189,7 +223,10 @@ func (p *program) collectRunning(ctx context.Context, b *bundle.Bundle, cfg agen
 	text, err := p.fetch(ctx, cfg, "/v1/queue")
 	if errors.Is(err, errNotRunning) {
 		var report queue.Report
-		if report, err = queue.Inspect(cfg.JournalDir()); err == nil {
+		if err = journalIn(cfg.JournalDir()); err == nil {
+			report, err = queue.Inspect(cfg.JournalDir())
+		}
+		if err == nil {
 			text, err = json.MarshalIndent(report, "", "  ")
 		}
 	}
@@ -233,7 +270,7 @@ func policyText(encoded []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// logLines gives the end of the log, from where there is one.
+// logLines gives the end of the log, from where there is one, or why there is none.
 func logLines(ctx context.Context, cfg agent.Config) ([]byte, error) {
 	var out bytes.Buffer
 	each := func(l logtail.Line) error {
@@ -243,11 +280,20 @@ func logLines(ctx context.Context, cfg agent.Config) ([]byte, error) {
 	filter := logtail.Filter{Last: bundleLines, Level: -4}
 	if cfg.Log.File != "" {
 		err := logtail.Read(cfg.Log.File, filter, each)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("log.file is %s, and no agent has written there yet; until one is started with that, its log is where its standard error goes", cfg.Log.File)
+		} else if err == nil && out.Len() == 0 {
+			err = fmt.Errorf("%s, which log.file names, is empty", cfg.Log.File)
+		}
 		return out.Bytes(), err
 	}
+	const elsewhere = "the agent's log is where its standard error goes: add it by hand, or set log.file"
 	if _, err := exec.LookPath("journalctl"); err != nil {
-		return nil, errors.New("log.file is not set, and there is no journald here")
+		return nil, errors.New("log.file is not set, and there is no journald here; " + elsewhere)
 	}
 	err := logtail.Journald(ctx, unitName, filter, false, each)
+	if err == nil && out.Len() == 0 {
+		err = fmt.Errorf("log.file is not set, and journald has no line of %s; where the agent does not run as that service, %s", unitName, elsewhere)
+	}
 	return out.Bytes(), err
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -248,5 +249,79 @@ func TestBundleAsksFirst(t *testing.T) {
 		if _, err := os.Stat(out); (err == nil) != (want == 0) {
 			t.Errorf("%q: %v", answer, err)
 		}
+	}
+}
+
+// What stands in the way of the file is said before anything is collected, and a folder gets it.
+func TestBundleLooksAtItsTargetFirst(t *testing.T) {
+	_, file := canarySite(t)
+	folder := t.TempDir()
+	there := filepath.Join(folder, "there.zip")
+	if err := os.WriteFile(there, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	missing := filepath.Join(folder, "missing")
+	for _, tt := range []struct {
+		to   string
+		code int
+		says string
+	}{
+		{there, exitConflict, there + " is there already"},
+		{"json", exitUsage, "-o names the file to write here, and no format"},
+		{filepath.Join(missing, "x.zip"), exitFailed, "into the folder " + missing + " ("},
+		{filepath.Join(there, "x.zip"), exitFailed, "into the folder " + there + " ("},
+	} {
+		code, stdout, stderr := command(t, "support-bundle", "-c", file, "-o", tt.to, "--yes")
+		if code != tt.code || stdout != "" || !strings.Contains(stderr, tt.says) || strings.Contains(stderr, "about.json") || strings.Contains(stderr, ".bundle-") {
+			t.Errorf("%s: %d %s %s", tt.to, code, stdout, stderr)
+		}
+	}
+	code, stdout, stderr := command(t, "support-bundle", "-c", file, "-o", folder, "--yes")
+	made := strings.TrimSpace(stdout)
+	if code != 0 || filepath.Dir(made) != folder || !strings.HasPrefix(filepath.Base(made), "crossdock-support-") {
+		t.Fatalf("%d %s %s", code, stdout, stderr)
+	}
+	clean(t, "in a folder", contents(t, made), stdout, stderr)
+	if left, err := os.ReadDir(folder); err != nil || len(left) != 2 {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// A log that is not in it is explained, in the list and in its place.
+func TestBundleSaysWhereTheLogIs(t *testing.T) {
+	_, file := canarySite(t)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, _, _ := strings.Cut(string(text), "log: ")
+	tools, empty := t.TempDir(), filepath.Join(t.TempDir(), "empty.log")
+	if err := errors.Join(os.WriteFile(filepath.Join(tools, "journalctl"), []byte("#!/bin/sh\n"), 0o700), os.WriteFile(empty, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	nowhere := filepath.Join(t.TempDir(), "none", "agent.log")
+	cases := map[string]struct{ log, path, says string }{
+		"no journald":      {"", t.TempDir(), "there is no journald here; the agent's log is where its standard error goes"},
+		"nothing is there": {nowhere, "", "log.file is " + nowhere + ", and no agent has written there yet"},
+		"it is empty":      {empty, "", empty + ", which log.file names, is empty"},
+	}
+	if runtime.GOOS != "windows" { // where no script is a program
+		cases["journald has none"] = struct{ log, path, says string }{"", tools, "journald has no line of crossdock-agent; where the agent does not run as that service"}
+	}
+	for name, tt := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("PATH", tt.path)
+			if err := os.WriteFile(file, []byte(head+"log: {file: '"+tt.log+"'}\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out := filepath.Join(t.TempDir(), "x.zip")
+			code, _, stderr := command(t, "support-bundle", "-c", file, "-o", out, "--yes")
+			if code != 0 {
+				t.Fatalf("%d %s", code, stderr)
+			}
+			if in := contents(t, out)["log.txt"]; !strings.Contains(in, tt.says) || !strings.Contains(stderr, tt.says) {
+				t.Errorf("want %q; in it: %s\nlisted: %s", tt.says, in, stderr)
+			}
+		})
 	}
 }

@@ -21,6 +21,9 @@ func (p *program) callsCommand() *cobra.Command {
 			"queued waits for the line, unknown may have been done and is being found out, begun is being made. With --state also those\n" +
 			"that are done, failed, or in retry, where nothing was done and the same request makes them again.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if state != "" && !calls.State(state).Known() {
+				return withCode(exitUsage, fmt.Errorf("--state is begun, unknown, queued, done, failed or retry, and not %q", state))
+			}
 			cfg, err := p.load()
 			if err != nil {
 				return err

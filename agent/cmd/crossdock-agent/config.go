@@ -71,7 +71,11 @@ It takes over what can change while it runs, and names what waits for a restart.
 configuration that is wrong is refused as a whole: the one before stays in force, and status
 and doctor say so.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			body, err := p.local(p.loadRunning()).call(cmd.Context(), http.MethodPost, "/v1/reload", nil)
+			cfg, err := p.loadRunning()
+			if err != nil {
+				return err
+			}
+			body, err := p.local(cfg).call(cmd.Context(), http.MethodPost, "/v1/reload", nil)
 			if err != nil {
 				return err
 			}

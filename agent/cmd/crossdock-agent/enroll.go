@@ -57,7 +57,14 @@ func (p *program) enrollWith(ctx context.Context, e enrolment) error {
 		return err
 	}
 	if err := cfg.Validate(); err != nil {
+		if len(cfg.ControlPlane.Addresses) == 0 {
+			err = fmt.Errorf("%w\nname them with --control-plane HOST:PORT, as the line has it that crossdock token create prints, or in %s", err, file)
+		}
 		return withCode(exitUsage, err)
+	}
+	if of := exampleAddresses(cfg.ControlPlane.Addresses); len(of) > 0 {
+		fmt.Fprintf(p.err, "crossdock-agent: %s is the address of the example, and hardly of your control plane: name that with --control-plane, or as controlplane.addresses in %s\n",
+			strings.Join(of, ", "), file)
 	}
 	token, err := readToken(p.in, e.tokenFile)
 	if err != nil {

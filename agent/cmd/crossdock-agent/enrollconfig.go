@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,7 +19,20 @@ import (
 
 // placeholder is the address in the configuration that packages bring. Nobody's host has such a
 // name, so it may be replaced.
-const placeholder = "addresses: [crossdock.example.com:7443]"
+const placeholder = "addresses: [" + exampleHost + ":7443]"
+
+// exampleHost is whose address every example has.
+const exampleHost = "crossdock.example.com"
+
+// exampleAddresses lists those of some addresses that were left as an example has them.
+func exampleAddresses(addresses []string) (of []string) {
+	for _, a := range addresses {
+		if host, _, err := net.SplitHostPort(a); err == nil && strings.EqualFold(strings.TrimSuffix(host, "."), exampleHost) {
+			of = append(of, a)
+		}
+	}
+	return of
+}
 
 // keeper puts into the configuration file what an enrolment was told by its flags, so that the
 // agent runs with what it was enrolled with.
@@ -69,6 +83,9 @@ func (p *program) keep(file string, cfg agent.Config, password string) (*keeper,
 		if there, err = agent.ReadUnchecked(file); err != nil {
 			return k, err
 		}
+	}
+	if of := there.ControlPlane.Addresses; !slices.Equal(of, cfg.ControlPlane.Addresses) && len(exampleAddresses(of)) == len(of) {
+		return k, fmt.Errorf("%s still names %s, the address of the example: write addresses: %s there, or take the file away", file, strings.Join(of, ", "), flow(cfg.ControlPlane.Addresses))
 	}
 	if !slices.Equal(there.ControlPlane.Addresses, cfg.ControlPlane.Addresses) {
 		fmt.Fprintf(p.err, "%s names other addresses, %s, and is left as it is: the agent will use those\n", file, strings.Join(there.ControlPlane.Addresses, ", "))

@@ -4,13 +4,37 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"github.com/crossdock/crossdock/agent"
 )
 
 func (p *program) numbersCommand() *cobra.Command {
-	c := &cobra.Command{Use: "numbers", Short: "The numbers that were leased to this site", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	c := &cobra.Command{
+		Use: "numbers", Short: "Show the numbers that were leased to this site, and what is left of them", Args: cobra.NoArgs,
+		Long: "Show the numbers that were leased to this site, and what is left of them. Below LOW the agent asks for more.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.load()
+			if err != nil {
+				return err
+			}
+			status, err := p.status(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			if status.Numbers == nil {
+				status.Numbers = []agent.NumbersStatus{} // an array in JSON, never null
+			}
+			return p.print(status.Numbers, func(w io.Writer) {
+				if len(status.Numbers) == 0 {
+					fmt.Fprintln(w, "the policy has no number range for this site")
+				}
+				printNumbers(w, status.Numbers)
+			})
+		},
+	}
 	c.AddCommand(&cobra.Command{
 		Use: "vouch", Short: "Say that this data is no copy, so that its numbers are given in an outage", Args: cobra.NoArgs,
 		Long: "Say that this data is no copy, so that its numbers are given in an outage.\n\n" +
@@ -30,4 +54,17 @@ func (p *program) numbersCommand() *cobra.Command {
 		},
 	})
 	return c
+}
+
+// printNumbers writes nothing where there are none.
+func printNumbers(w io.Writer, list []agent.NumbersStatus) {
+	if len(list) == 0 {
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "NUMBERS\tLEFT\tLOW\tUSED\tNO MORE BECAUSE")
+	for _, n := range list {
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\n", n.Range, n.Left, n.Low, n.Used, oneLine(n.Refused))
+	}
+	_ = t.Flush() // standard output
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,15 +16,14 @@ import (
 func (p *program) pluginsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "plugins", Short: "Show the carrier and tax plugins of the running agent", Args: cobra.NoArgs,
+		Long: "Show the carrier and tax plugins of the running agent: which run, and what went wrong last.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := p.load()
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
-			defer cancel()
-			var status agent.Status
-			if err := p.local(cfg).get(ctx, http.MethodGet, "/v1/status", nil, &status); err != nil {
+			status, err := p.status(cmd.Context(), cfg)
+			if err != nil {
 				return err
 			}
 			if status.Plugins == nil {
@@ -35,7 +33,7 @@ func (p *program) pluginsCommand() *cobra.Command {
 		},
 	}
 	c.AddCommand(&cobra.Command{
-		Use: "activate NAME", Short: "Start a plugin again that was deactivated", Args: cobra.ExactArgs(1),
+		Use: "activate NAME", Short: "Start a plugin again that was deactivated", Args: one("the NAME of a plugin, as plugins lists them"),
 		Long: "Start a plugin again that was deactivated.\n\n" +
 			"An agent gives a plugin up that crashes again and again, or whose program is not the one that policy names. Mend the cause\n" +
 			"first. A new revision that changes the plugin starts it as well.",

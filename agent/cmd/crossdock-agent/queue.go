@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 
 	"github.com/crossdock/crossdock/agent"
 	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/queue"
 )
 
@@ -43,9 +46,20 @@ func (p *program) whether(ctx context.Context, method, path string, into any, st
 	defer cancel()
 	err = p.local(cfg).get(ctx, method, path, nil, into)
 	if errors.Is(err, errNotRunning) {
+		if err := journalIn(cfg.JournalDir()); err != nil {
+			return err
+		}
 		return stopped(cfg.JournalDir())
 	}
 	return err
+}
+
+// journalIn says what it means that there is no journal.
+func journalIn(dir string) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no journal %s: no agent was enrolled here, or -c or --data name another one", dir)
+	}
+	return nil
 }
 
 func (p *program) inspect(ctx context.Context) error {
@@ -84,7 +98,7 @@ func (p *program) verify(ctx context.Context) error {
 		return err
 	}
 	if len(damages) > 0 {
-		return fmt.Errorf("%d damaged ranges", len(damages))
+		return errors.New(doctor.Count(len(damages), "damaged range"))
 	}
 	return nil
 }
@@ -101,6 +115,9 @@ func (p *program) exportCommand() *cobra.Command {
 			query := url.Values{"from": {strconv.FormatUint(from, 10)}}
 			body, err := p.local(cfg).call(cmd.Context(), http.MethodGet, "/v1/queue/export", query)
 			if errors.Is(err, errNotRunning) {
+				if err := journalIn(cfg.JournalDir()); err != nil {
+					return err
+				}
 				return queue.Export(cfg.JournalDir(), from, func(r queue.Record) error { return agent.ExportRecord(p.out, r) })
 			} else if err != nil {
 				return err
@@ -134,7 +151,7 @@ func (p *program) deadCommand() *cobra.Command {
 					fmt.Fprintln(w, "no dead letters")
 				}
 				for _, l := range letters {
-					fmt.Fprintf(w, "%s  %s  key %s  %s: %s (%d attempts, %d waiting)\n", l.ID, l.Type, l.Key, l.State, l.Cause, l.Attempts, l.Waiting)
+					fmt.Fprintf(w, "%s  %s  key %s  %s: %s (%s, %d waiting)\n", l.ID, l.Type, l.Key, l.State, l.Cause, doctor.Count(l.Attempts, "attempt"), l.Waiting)
 				}
 			})
 		},
@@ -144,7 +161,7 @@ func (p *program) deadCommand() *cobra.Command {
 func (p *program) retryCommand() *cobra.Command {
 	var confirm bool
 	c := &cobra.Command{
-		Use: "retry ID", Short: "Replay a dead letter of this agent", Args: cobra.ExactArgs(1),
+		Use: "retry ID", Short: "Replay a dead letter of this agent", Args: one("the ID of a dead letter, as queue dead lists them"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := p.load()
 			if err != nil {

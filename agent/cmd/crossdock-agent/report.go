@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/queue"
 )
 
@@ -16,7 +17,7 @@ func printReport(w io.Writer, r queue.Report) {
 	fmt.Fprintf(t, "journal\t%s\n", r.Dir)
 	positions := "none"
 	if r.First < r.Next {
-		positions = fmt.Sprintf("%d to %d, %d records", r.First, r.Next-1, r.Records)
+		positions = fmt.Sprintf("%d to %d, %s", r.First, r.Next-1, doctor.Count(r.Records, "record"))
 	}
 	fmt.Fprintf(t, "positions\t%s\n", positions)
 	fmt.Fprintf(t, "size\t%.1f MB\n", megabytes(r.Bytes))

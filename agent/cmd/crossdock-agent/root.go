@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -62,6 +63,7 @@ type program struct {
 	output   string // text or json
 	flags    *pflag.FlagSet
 	root     string // folder that stands for the machine's root; empty: the machine
+	started  bool   // the command line was understood
 }
 
 // configVariable names the configuration file where no flag does.
@@ -81,11 +83,15 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(errOut, "crossdock-agent: %v\n", err)
-		return exitCode(err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
 	}
-	return 0
+	fmt.Fprintf(errOut, "crossdock-agent: %v\n", err)
+	if !p.started {
+		fmt.Fprintf(errOut, "try: %s --help\n", cmd.CommandPath())
+	}
+	return exitCode(err)
 }
 
 func (p *program) commands() *cobra.Command {
@@ -101,6 +107,7 @@ func (p *program) commands() *cobra.Command {
 			if p.output != "text" && p.output != "json" {
 				return withCode(exitUsage, fmt.Errorf("-o %s: it is text or json", p.output))
 			}
+			p.started = true
 			return nil
 		},
 	}
@@ -118,6 +125,12 @@ func (p *program) commands() *cobra.Command {
 		p.configCommand(), p.reloadCommand(),
 		p.upgradeCommand(), p.rollbackCommand(), p.versionsCommand(), p.versionCommand(),
 	)
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" { // cobra's own
+			c.Args, c.RunE = cobra.ArbitraryArgs, p.group
+		}
+	}
 	return root
 }
 
@@ -133,16 +146,34 @@ func exitCode(err error) int {
 		return exitDenied
 	case errors.Is(err, queue.ErrInUse), errors.Is(err, agent.ErrPortInUse), errors.Is(err, agent.ErrOtherAgent):
 		return exitConflict
-	case strings.HasPrefix(err.Error(), "unknown command"), strings.Contains(err.Error(), "arg(s)"):
-		return exitUsage // cobra has no type for these two
+	case strings.HasPrefix(err.Error(), "unknown command"):
+		return exitUsage // cobra has no type for it
 	}
 	return exitFailed
+}
+
+// one is for a command that takes one argument, in the words of what that is.
+func one(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch len(args) {
+		case 0:
+			return withCode(exitUsage, fmt.Errorf("%s needs %s", cmd.CommandPath(), what))
+		case 1:
+			return nil
+		}
+		return withCode(exitUsage, fmt.Errorf("%s takes one argument, %s, and not %d", cmd.CommandPath(), what, len(args)))
+	}
 }
 
 // group answers for a command that is nothing without one of its subcommands.
 func (p *program) group(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return withCode(exitUsage, fmt.Errorf("unknown command %q for %q; see %s --help", args[0], cmd.CommandPath(), cmd.CommandPath()))
+		text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+		cmd.SuggestionsMinimumDistance = 2
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			text += "; did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return withCode(exitUsage, fmt.Errorf("%s; see %s --help", text, cmd.CommandPath()))
 	}
 	cmd.SetOut(p.err)
 	if err := cmd.Help(); err != nil {
@@ -173,20 +204,33 @@ func (p *program) load() (agent.Config, error) {
 }
 
 // loadRunning is for commands that ask the running agent: that one goes on by the
-// configuration before, so that a file that is wrong is no reason not to ask.
-func (p *program) loadRunning() agent.Config {
+// configuration before, so that a file that is wrong is no reason not to ask. One that is not
+// where it was said to be is: nobody can tell whom to ask then.
+func (p *program) loadRunning() (agent.Config, error) {
 	cfg, _, _, err := p.read()
+	if p.misnamed() {
+		return cfg, withCode(exitUsage, err)
+	}
 	if err != nil {
 		fmt.Fprintf(p.err, "crossdock-agent: the configuration is wrong: %v\n", err)
 	}
-	return cfg
+	return cfg, nil
+}
+
+// misnamed reports whether the configuration file is not where it was said to be.
+func (p *program) misnamed() bool {
+	_, err := os.Stat(p.config)
+	return p.config != "" && errors.Is(err, fs.ErrNotExist)
 }
 
 // loadWhole is for commands that need all of it, where there is no file too.
 func (p *program) loadWhole() (agent.Config, error) {
-	cfg, values, _, err := p.read()
+	cfg, values, path, err := p.read()
 	if err == nil {
 		err = values.Locate(cfg.Validate())
+	}
+	if err != nil && path == "" && len(cfg.ControlPlane.Addresses) == 0 { // what else there is to say comes after that
+		err = fmt.Errorf("%w\nthere is no %s: crossdock-agent enroll --control-plane HOST:PORT writes it, and -c names another file", err, p.under(defaultConfigPath()))
 	}
 	return cfg, withCode(exitUsage, err)
 }

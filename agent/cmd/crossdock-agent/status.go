@@ -22,6 +22,8 @@ import (
 	"github.com/crossdock/crossdock/agent"
 	"github.com/crossdock/crossdock/agent/calls"
 	"github.com/crossdock/crossdock/agent/delivery"
+	"github.com/crossdock/crossdock/agent/doctor"
+	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/space"
 )
 
@@ -65,14 +67,17 @@ func (l *local) call(ctx context.Context, method, path string, query url.Values)
 			return nil, withCode(exitNotRunning, l.other(s))
 		}
 	}
-	answer, err := l.ask(ctx, method, path, query, token)
-	if err != nil {
-		return nil, err
+	answer, asked := l.ask(ctx, method, path, query, token)
+	if asked != nil {
+		return nil, asked
 	}
 	if answer.StatusCode < 300 {
 		return answer.Body, nil
 	}
 	defer answer.Body.Close()
+	if answer.StatusCode == http.StatusUnauthorized && errors.Is(err, fs.ErrPermission) {
+		return nil, withCode(exitDenied, fmt.Errorf("%w; who may read it may do this: run it as root, or as the user of the agent", err))
+	}
 	if answer.StatusCode == http.StatusUnauthorized && token != "" {
 		if s, _ := l.occupant(ctx); s.Data != l.data { // else it has made itself another token since
 			return nil, withCode(exitNotRunning, l.other(s))
@@ -110,9 +115,19 @@ func (l *local) ask(ctx context.Context, method, path string, query url.Values, 
 		return nil, withCode(exitFailed, fmt.Errorf("the agent on %s has not answered in time: %w", l.address, ctx.Err()))
 	}
 	if err != nil {
-		return nil, withCode(exitNotRunning, fmt.Errorf("%w (nobody answers on %s)", errNotRunning, l.address))
+		return nil, withCode(exitNotRunning, fmt.Errorf("%w (nobody answers on %s)%s", errNotRunning, l.address, l.next()))
 	}
 	return answer, nil
+}
+
+// next is what comes before an agent runs with this data directory.
+func (l *local) next() string {
+	cfg := agent.Config{Data: l.data}
+	granted, err := identity.Held(cfg.IdentityDir())
+	if err == nil && granted.Agent == "" {
+		return ", and was never enrolled with its data in " + l.data + ": see crossdock-agent enroll --help"
+	}
+	return "; crossdock-agent service start starts it where it is a service"
 }
 
 // occupant asks whoever is on the port who that is.
@@ -147,16 +162,29 @@ func (p *program) statusCommand() *cobra.Command {
 		Long: "Show link, policy, queue and systems of the running agent.\n\n" +
 			"A system whose token is missing cannot post. A file that is put in place later is taken within 30 s.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg := p.loadRunning()
-			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
-			defer cancel()
-			var status agent.Status
-			if err := p.local(cfg).get(ctx, http.MethodGet, "/v1/status", nil, &status); err != nil {
+			status, err := p.statusRunning(cmd.Context())
+			if err != nil {
 				return err
 			}
 			return p.print(status, func(w io.Writer) { printStatus(w, status) })
 		},
 	}
+}
+
+func (p *program) statusRunning(ctx context.Context) (agent.Status, error) {
+	cfg, err := p.loadRunning()
+	if err != nil {
+		return agent.Status{}, err
+	}
+	return p.status(ctx, cfg)
+}
+
+// status asks the running agent how it is.
+func (p *program) status(ctx context.Context, cfg agent.Config) (s agent.Status, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err = p.local(cfg).get(ctx, http.MethodGet, "/v1/status", nil, &s)
+	return s, err
 }
 
 func printStatus(w io.Writer, s agent.Status) {
@@ -207,7 +235,10 @@ func printStatus(w io.Writer, s agent.Status) {
 	printSecrets(t, s)
 	_ = t.Flush() // standard output
 	printOpenCalls(t, s.Calls)
-	printNumbers(t, s.Numbers)
+	if len(s.Numbers) > 0 {
+		fmt.Fprintln(w)
+		printNumbers(w, s.Numbers)
+	}
 	if len(s.Plugins) > 0 {
 		fmt.Fprintln(w)
 		printPlugins(w, s.Plugins)
@@ -248,7 +279,13 @@ func printSecrets(t *tabwriter.Writer, s agent.Status) {
 	if s.SealingKey == "" {
 		return
 	}
-	fmt.Fprintf(t, "secrets\t%d sealed to key %s\n", len(s.Secrets), s.SealingKey)
+	held := 0
+	for _, one := range s.Secrets {
+		if one.Version > 0 && !one.Dropped {
+			held++
+		}
+	}
+	fmt.Fprintf(t, "secrets\t%d held; the key of this agent is %s\n", held, s.SealingKey)
 	for _, one := range s.Secrets {
 		if one.Refused != "" {
 			fmt.Fprintf(t, "\t%s: %s\n", one.Name, oneLine(one.Refused))
@@ -262,18 +299,7 @@ func printOpenCalls(t *tabwriter.Writer, c calls.Status) {
 		fmt.Fprintf(t, "calls\t%d queued (%d late), %d in doubt, %d being made\n", c.Queued, c.Late, c.Unknown, c.Begun)
 	}
 	for _, kind := range slices.Sorted(maps.Keys(c.Unpublished)) {
-		fmt.Fprintf(t, "no contract\t%d events %s of calls did not leave: the policy has no such contract with authority agent\n", c.Unpublished[kind], kind)
-	}
-	_ = t.Flush() // standard output
-}
-
-func printNumbers(t *tabwriter.Writer, list []agent.NumbersStatus) {
-	if len(list) == 0 {
-		return
-	}
-	fmt.Fprintln(t, "\nNUMBERS\tLEFT\tLOW\tUSED\tNO MORE BECAUSE")
-	for _, n := range list {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\n", n.Range, n.Left, n.Low, n.Used, oneLine(n.Refused))
+		fmt.Fprintf(t, "no contract\t%s %s of calls did not leave: the policy has no such contract with authority agent\n", doctor.Count(c.Unpublished[kind], "event"), kind)
 	}
 	_ = t.Flush() // standard output
 }

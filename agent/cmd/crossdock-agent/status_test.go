@@ -20,6 +20,7 @@ import (
 	"github.com/crossdock/crossdock/agent/delivery"
 	"github.com/crossdock/crossdock/agent/ops"
 	"github.com/crossdock/crossdock/agent/queue"
+	"github.com/crossdock/crossdock/agent/sealed"
 	"github.com/crossdock/crossdock/agent/space"
 )
 
@@ -169,5 +170,59 @@ func TestStatusIsATable(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(text)
+	}
+}
+
+// What was dropped, or was never taken, is not held here.
+func TestStatusCountsTheSecretsThatAreHeld(t *testing.T) {
+	s := agent.Status{SealingKey: "a245-5684", Secrets: []sealed.Status{
+		{Name: "erp/token", Version: 3}, {Name: "shop/token", Version: 2, Dropped: true}, {Name: "wms/token", Refused: "it does not open"},
+		{Name: "zone/key", Version: 1, Refused: "version 2 was not taken"},
+	}}
+	var out bytes.Buffer
+	printStatus(&out, s)
+	for _, want := range []string{"2 held; the key of this agent is a245-5684\n", "wms/token: it does not open\n", "zone/key: version 2 was not taken\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "shop/token") {
+		t.Error(out.String())
+	}
+}
+
+// Numbers without a further word lists them, as plugins and calls do.
+func TestNumbersAreListed(t *testing.T) {
+	some, none := t.TempDir(), t.TempDir()
+	held := agent.Status{Agent: "home", Numbers: []agent.NumbersStatus{{Range: "pallets", Left: 3, Low: 200, Used: 997, Refused: "used\nup"}}}
+	file := configFor(t, some, openOps(t, some, held).Addr())
+	if code, out, said := command(t, "numbers", "-c", file); code != 0 || !strings.HasPrefix(out, "NUMBERS") || !strings.Contains(out, "pallets  3 ") || !strings.Contains(out, "997   used up\n") {
+		t.Errorf("%d %s %s", code, out, said)
+	}
+	if code, out, said := command(t, "numbers", "-c", file, "-o", "json"); code != 0 || !strings.Contains(out, `"range": "pallets"`) {
+		t.Errorf("%d %s %s", code, out, said)
+	}
+	file = configFor(t, none, openOps(t, none, agent.Status{Agent: "away"}).Addr())
+	if code, out, said := command(t, "numbers", "-c", file); code != 0 || out != "the policy has no number range for this site\n" {
+		t.Errorf("%d %s %s", code, out, said)
+	}
+	if code, out, said := command(t, "numbers", "-c", file, "-o", "json"); code != 0 || out != "[]\n" {
+		t.Errorf("%d %s %s", code, out, said)
+	}
+}
+
+// Who may not read the agent's token learns that, and not only that it is wanted.
+func TestTokenThatCannotBeRead(t *testing.T) {
+	if os.Getuid() <= 0 {
+		t.Skip("root reads everything, and Windows has no such modes: nothing can be made unreadable here")
+	}
+	home := t.TempDir()
+	door := openOps(t, home, agent.Status{Agent: "home", Site: "home"})
+	if err := os.Chmod(filepath.Join(home, "ops.token"), 0); err != nil {
+		t.Fatal(err)
+	}
+	code, _, said := command(t, "queue", "dead", "-c", configFor(t, home, door.Addr()))
+	if code != exitDenied || !strings.Contains(said, "ops.token: permission denied; who may read it may do this: run it as root") {
+		t.Errorf("%d %s", code, said)
 	}
 }

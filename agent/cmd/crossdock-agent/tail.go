@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/crossdock/crossdock/agent"
 	"github.com/crossdock/crossdock/agent/logtail"
 )
 
@@ -31,8 +35,11 @@ func (p *program) tailCommand() *cobra.Command {
 					filter.Last = 0
 				}
 			}
-			if last < 0 || since < 0 || filter.Level.UnmarshalText([]byte(level)) != nil {
-				return withCode(exitUsage, fmt.Errorf("-n and --since are not negative, and --level is debug, info, warn or error; it is %q", level))
+			if last < 0 || since < 0 {
+				return withCode(exitUsage, errors.New("-n and --since are not negative"))
+			}
+			if filter.Level.UnmarshalText([]byte(level)) != nil {
+				return withCode(exitUsage, fmt.Errorf("--level is debug, info, warn or error; it is %q", level))
 			}
 			return p.tail(cmd.Context(), filter, follow)
 		},
@@ -46,17 +53,52 @@ func (p *program) tailCommand() *cobra.Command {
 
 func (p *program) tail(ctx context.Context, filter logtail.Filter, follow bool) error {
 	cfg, _, err := p.loadUnchecked()
+	if p.misnamed() {
+		return err
+	}
 	if err != nil {
 		fmt.Fprintf(p.err, "crossdock-agent: the configuration cannot be read, journald is looked at: %v\n", err)
 	}
-	switch {
-	case err == nil && cfg.Log.File != "" && follow:
-		return logtail.Follow(ctx, cfg.Log.File, filter, p.printLine)
-	case err == nil && cfg.Log.File != "":
-		return logtail.Read(cfg.Log.File, filter, p.printLine)
+	if err != nil || cfg.Log.File == "" {
+		return p.tailJournald(ctx, filter, follow, "")
 	}
-	if _, err := exec.LookPath("journalctl"); err != nil {
-		return withCode(exitConflict, fmt.Errorf("log.file is not set and there is no journald here: set log.file, or look where the agent's standard error goes"))
+	if follow {
+		err = logtail.Follow(ctx, cfg.Log.File, filter, p.printLine)
+	} else {
+		err = logtail.Read(cfg.Log.File, filter, p.printLine)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return p.tailJournald(ctx, filter, follow, p.unwritten(ctx, cfg))
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: the log is for the agent's own user: look as that, or as root", err)
+	}
+	return err
+}
+
+// unwritten says why there is no log file where the configuration has it.
+func (p *program) unwritten(ctx context.Context, cfg agent.Config) string {
+	status, err := p.status(ctx, cfg)
+	switch {
+	case err == nil && slices.Contains(status.Config.Restart, "log.file"):
+		return fmt.Sprintf("log.file is %s, and the running agent writes there after a restart: crossdock-agent service restart", cfg.Log.File)
+	case err == nil:
+		return fmt.Sprintf("log.file is %s, and the running agent does not write there: crossdock-agent service restart has it do so, if it reads this configuration", cfg.Log.File)
+	}
+	return fmt.Sprintf("log.file is %s, and no agent has written there: it does when it is started with this configuration", cfg.Log.File)
+}
+
+// tailJournald shows what journald has, which is what the service writes to standard error.
+// unwritten says why there is no log file, empty where none is configured.
+func (p *program) tailJournald(ctx context.Context, filter logtail.Filter, follow bool, unwritten string) error {
+	_, err := exec.LookPath("journalctl")
+	switch {
+	case err != nil && unwritten != "":
+		return withCode(exitConflict, fmt.Errorf("%s; until then look where its standard error goes: there is no journald here", unwritten))
+	case err != nil:
+		return withCode(exitConflict, errors.New("log.file is not set and there is no journald here: set log.file, or look where the agent's standard error goes"))
+	case unwritten != "":
+		fmt.Fprintf(p.err, "crossdock-agent: %s; until then this is what journald has:\n", unwritten)
 	}
 	shown := false
 	err = logtail.Journald(ctx, unitName, filter, follow, func(l logtail.Line) error {

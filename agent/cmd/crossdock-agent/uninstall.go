@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -123,13 +121,8 @@ func (p *program) left(ctx context.Context, cfg agent.Config) (left agent.Left, 
 	if !errors.Is(err, queue.ErrInUse) {
 		return left, false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	var status agent.Status
-	if err := p.local(cfg).get(ctx, http.MethodGet, "/v1/status", nil, &status); err != nil {
-		return left, true, err
-	}
-	return status.Left(), true, nil
+	status, err := p.status(ctx, cfg)
+	return status.Left(), true, err
 }
 
 func refuse(left agent.Left, err error, force bool) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -18,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/versions"
 	"github.com/crossdock/crossdock/protocol/sdnotify"
 )
@@ -105,7 +107,7 @@ func attended(opened *atomic.Pointer[agent.Agent], ready chan struct{}, log *slo
 
 func (p *program) upgradeCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "upgrade FILE.tar.gz|DIR", Short: "Have a release that was brought here take over", Args: cobra.ExactArgs(1),
+		Use: "upgrade FILE.tar.gz|DIR", Short: "Have a release that was brought here take over", Args: one("the .tar.gz or the directory of a release"),
 		Long: "Have a release that was brought here take over, without the control plane.\n\n" +
 			"The release is a directory or a .tar.gz with manifest.json, manifest.json.minisig and the program of this platform. It has\n" +
 			"to be signed with a key of upgrades.keys in the agent's configuration, or where there is none with one that this program was\n" +
@@ -115,6 +117,9 @@ func (p *program) upgradeCommand() *cobra.Command {
 			cfg, store, err := p.versions()
 			if err != nil {
 				return err
+			}
+			if _, err := os.Stat(args[0]); errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%s is not there: name the release's .tar.gz, or the directory that it was unpacked into", args[0])
 			}
 			version, err := p.upgradeRunning(cmd.Context(), cfg, store, args[0])
 			state := versions.OnTrial
@@ -242,9 +247,9 @@ func printVersions(w io.Writer, r versions.Report) {
 		fmt.Fprintf(t, "a rollback goes to\t%s\n", r.Previous)
 	}
 	if r.Trial != nil {
-		fmt.Fprintf(t, "on trial\t%s, started %d times since %s\n", r.Trial.Version, r.Trial.Starts, r.Trial.Since.Local().Format(time.DateTime))
+		fmt.Fprintf(t, "on trial\t%s, %s since %s\n", r.Trial.Version, doctor.Count(r.Trial.Starts, "start"), r.Trial.Since.Local().Format(time.DateTime))
 	}
-	if r.Status != nil {
+	if r.Status != nil && r.Status.Wanted != "" {
 		fmt.Fprintf(t, "wanted\t%s\n", oneLine(releaseText(*r.Status)))
 	}
 	for _, h := range r.Held {

@@ -55,7 +55,7 @@ whole, and logged.`,
 
 // configFlag is the same for every command that works by a node's configuration.
 func configFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVar(file, "config", "", "configuration file of this node, YAML (default "+defaultConfig()+", if it is there)")
+	cmd.Flags().StringVarP(file, "config", "c", "", "configuration file of this node, YAML (default "+defaultConfig()+", if it is there)")
 }
 
 func defaultConfig() string {
