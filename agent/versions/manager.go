@@ -148,7 +148,7 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // judge waits for the end of the trial; ErrRestart if it has failed.
 func (m *Manager) judge(ctx context.Context) error {
-	g := gate{limit: m.cfg.Gate}
+	g := gate{limit: m.cfg.Gate, patience: max(m.cfg.Gate, patience), silent: m.silence()}
 	every := min(max(m.cfg.Gate/looks, 50*time.Millisecond), 5*time.Second)
 	began := time.Now()
 	for {
@@ -162,6 +162,7 @@ func (m *Manager) judge(ctx context.Context) error {
 		if waits != "" && g.settled() {
 			m.uncount()
 		}
+		m.keepSilence(&g)
 		if over, err := m.verdict(failed, waits); over || err != nil {
 			return err
 		}
@@ -188,6 +189,34 @@ func (m *Manager) uncount() {
 	st.Trial = &trial
 	if err := m.store.write(st); err != nil {
 		m.cfg.Log.Warn("that a version on trial works so far cannot be written", "err", err)
+		return
+	}
+	m.state = st
+}
+
+// silence is for how long the nodes had given this version no answer when the process before
+// this one ended.
+func (m *Manager) silence() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state.Trial == nil { // somebody has ended it already
+		return 0
+	}
+	return m.state.Trial.Silent
+}
+
+// keepSilence writes that now and then: the next process goes on from there.
+func (m *Manager) keepSilence(g *gate) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.restart || !g.kept(m.state.Trial.Silent) {
+		return
+	}
+	st, trial := m.state, *m.state.Trial
+	trial.Silent = g.silent
+	st.Trial = &trial
+	if err := m.store.write(st); err != nil {
+		m.cfg.Log.Warn("for how long a version on trial has had no answer cannot be written", "err", err)
 		return
 	}
 	m.state = st

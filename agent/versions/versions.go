@@ -91,7 +91,9 @@ type Trial struct {
 	Starts   int       `json:"starts"`
 	Settled  bool      `json:"settled,omitempty"` // the last start has shown that it works, and is not among Starts any more
 	Since    time.Time `json:"since"`
-	Why      string    `json:"why,omitempty"` // what ended its last start
+	// Silent is for how long nodes have taken connections and given no answer.
+	Silent time.Duration `json:"silent,omitempty"`
+	Why    string        `json:"why,omitempty"` // what ended its last start
 }
 
 // Failure is a version that is not tried again in a stage.
