@@ -1,6 +1,9 @@
 package versions
 
-import "errors"
+import (
+	"errors"
+	"io/fs"
+)
 
 const canExec = false
 
@@ -8,4 +11,6 @@ func replace(string, []string, []string) error {
 	return errors.New("a process cannot be replaced by another program on Windows")
 }
 
-func own(string, string) error { return nil } // files take over the rights of their directory
+func (*Store) own(string) error { return nil } // files take over the rights of their directory
+
+func foreign(fs.FileInfo, fs.FileInfo) string { return "" }

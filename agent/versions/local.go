@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -69,14 +68,14 @@ func (m *Manager) Upgrade(in io.Reader) (version string, err error) {
 	}
 	r, file, err := m.receive(in)
 	if busy := m.busy(); busy != nil { // since it began
-		return "", errors.Join(busy, removed(file))
+		return "", errors.Join(busy, m.discard(file))
 	}
 	if err == nil && file != "" {
 		err = m.store.place(r, file)
 	}
 	if err != nil {
 		m.say(r.version, Failed, err.Error())
-		return "", errors.Join(err, removed(file))
+		return "", errors.Join(err, m.discard(file))
 	}
 	if release.Compare(r.version, m.cfg.Start.Version) == 0 {
 		return "", conflict("version %s runs already", r.version)
@@ -86,6 +85,14 @@ func (m *Manager) Upgrade(in io.Reader) (version string, err error) {
 	}
 	nudge(m.wake)
 	return r.version, nil
+}
+
+// discard removes what was received; empty: nothing was.
+func (m *Manager) discard(file string) error {
+	if file == "" {
+		return nil
+	}
+	return m.store.removed(file)
 }
 
 // busy says why no release can be taken by hand now.
@@ -163,5 +170,5 @@ func (s Stopped) write(st State) error {
 	if err := s.Store.write(st); err != nil {
 		return err
 	}
-	return own(s.Data, filepath.Clean(s.Store.dir))
+	return s.Store.own(s.Data)
 }

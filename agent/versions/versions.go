@@ -238,7 +238,7 @@ func NewStore(dir string, keys release.Keys, hook func(step string)) *Store {
 	if hook == nil {
 		hook = func(string) {}
 	}
-	return &Store{dir: dir, keys: keys, hook: hook}
+	return &Store{dir: filepath.Clean(dir), keys: keys, hook: hook}
 }
 
 // In is a store of another directory, by the same keys.
@@ -248,7 +248,11 @@ func (s *Store) In(dir string) *Store { return NewStore(dir, s.keys, s.hook) }
 func (s *Store) State() (State, error) {
 	fresh := State{Format: stateForm, Current: installed}
 	path := filepath.Join(s.dir, stateFile)
-	text, err := readLimited(path, maxState)
+	var text []byte
+	err := s.within(func(root *os.Root) (err error) {
+		text, err = readLimited(root, stateFile, maxState)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return fresh, nil
 	} else if err != nil {
@@ -273,23 +277,11 @@ func (s *Store) State() (State, error) {
 }
 
 func (s *Store) write(st State) error {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return err
-	}
 	text, err := json.MarshalIndent(st, "", "  ")
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(s.dir, stateFile), append(text, '\n'), 0o600)
-}
-
-func readLimited(path string, most int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > most {
-		return nil, fmt.Errorf("%s has %d bytes, the limit is %d", path, info.Size(), most)
-	}
-	return os.ReadFile(path)
+	return s.making(func(root *os.Root) error {
+		return atomicfile.WriteIn(root, stateFile, append(text, '\n'), 0o600)
+	})
 }
