@@ -11,6 +11,10 @@ import (
 
 const canExec = true
 
+// fileFaults are what a system says of a file that is no program for it, beside that it is not
+// there or not to be run.
+var fileFaults = []error{syscall.ENOEXEC, syscall.EINVAL, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG}
+
 // replace makes this process another program, under the same number: who watches over it
 // does not notice. It returns only an error.
 func replace(program string, args, env []string) error {

@@ -22,6 +22,10 @@ const looks = 40
 
 const switchRetry = time.Second // before it is asked again whether another version may take over
 
+// startAgain is for how long this process runs before it gives its place once more to a version
+// that could not be started instead of it: each try is an end of all that goes on here.
+const startAgain = 10 * time.Minute
+
 // Config is what the running agent gives to its Manager.
 type Config struct {
 	Store   *Store
@@ -43,6 +47,7 @@ type Config struct {
 type Manager struct {
 	cfg   Config
 	store *Store
+	began time.Time
 	wake  chan struct{} // something is to be done here
 	piece chan struct{} // what is to be fetched has changed
 
@@ -71,7 +76,7 @@ type Status struct {
 
 // Open reads what was chosen.
 func Open(cfg Config) *Manager {
-	m := &Manager{cfg: cfg, store: cfg.Store, wake: make(chan struct{}, 1), piece: make(chan struct{}, 1)}
+	m := &Manager{cfg: cfg, store: cfg.Store, began: time.Now(), wake: make(chan struct{}, 1), piece: make(chan struct{}, 1)}
 	st, err := m.store.State()
 	if err != nil {
 		cfg.Log.Error("the choice of version cannot be read", "err", err)
@@ -292,6 +297,11 @@ func (m *Manager) advance() (restart, waits bool) {
 	}
 	if err := m.cfg.Ready(); err != nil {
 		m.say(r.version, Verified, fmt.Sprintf("waits until this agent works as it is: %v", err))
+		return false, true
+	}
+	if t := m.state.Trial; t != nil && t.Version == r.version && t.Stage == m.stage && time.Since(m.began) < startAgain {
+		m.say(r.version, Verified, fmt.Sprintf("it was chosen, and could not be started for a reason that may pass; the log says which. "+
+			"It is tried again at the next start, or %v after this one", startAgain))
 		return false, true
 	}
 	m.say(r.version, Verified, "")

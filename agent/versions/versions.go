@@ -152,7 +152,11 @@ func (s *State) choose(version, stage, installedVersion string, at time.Time) {
 		s.Current, s.Stage, s.Standing, s.Previous = installed, "", "", ""
 	}
 	s.Installed = installedVersion
+	begun := s.Trial // which could not be started, and is chosen again
 	s.Trial = &Trial{Version: version, Stage: stage, Since: at}
+	if begun != nil && begun.Version == version && begun.Stage == stage {
+		*s.Trial = *begun
+	}
 	if chosenByHand(stage) {
 		s.Trial.Standing = s.Stage
 		if chosenByHand(s.Stage) {
