@@ -55,6 +55,7 @@ type Manager struct {
 	state   State
 	trial   bool    // this process is the version on trial
 	wanted  *signed // to be fetched, or fetched and not chosen
+	gone    bool    // what runs was withdrawn, and is to be left
 	stage   string  // of what was wanted last
 	checked string  // hash of the program that was found held; the start looks again
 	said    Status  // what the last one that was wanted has come to
@@ -123,7 +124,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	o := m.state.Outcome
 	trial := m.trial
 	m.mu.Unlock()
-	if o.State == RolledBack { // the same alarm again is the same exception there
+	if o.State == RolledBack && !o.Withdrawn { // the same alarm again is the same exception there
 		m.cfg.Alarm("release-rolled-back", o.Version+"/"+o.Stage, fmt.Sprintf(
 			"release %s was given up and %s runs: %s; it is not tried again in this stage", o.Version, m.cfg.Start.Version, o.Why))
 	}
@@ -288,6 +289,9 @@ func (m *Manager) tidy() {
 func (m *Manager) advance() (restart, waits bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.restart && m.gone {
+		return m.leave()
+	}
 	if m.restart || m.wanted == nil {
 		return m.restart, false
 	}
@@ -370,10 +374,12 @@ func (m *Manager) give(r signed, why string) {
 	nudge(m.piece)
 }
 
-// Offer is a release that the control plane wants to run here; one without a version: none.
+// Offer is a release that the control plane wants to run here; one without a version: none,
+// and those that were withdrawn no longer.
 type Offer struct {
 	Version, Stage      string
 	Manifest, Signature []byte
+	Withdrawn           []string
 }
 
 // Want hears what the control plane wants. Its word counts for nothing that a trusted key has
@@ -391,8 +397,14 @@ func (m *Manager) want(o Offer) {
 		m.later = &o
 		return
 	}
-	m.wanted, m.stage = nil, o.Stage
+	m.wanted, m.stage, m.gone = nil, o.Stage, false
 	if o.Version == "" {
+		goes, stays := m.taken(o.Withdrawn)
+		m.gone = goes
+		if stays != nil {
+			m.say(m.cfg.Start.Version, stays.state, stays.why)
+			return
+		}
 		if slices.Contains([]string{Fetching, Verified, Newer, Off}, m.said.State) { // what has failed stays to be seen
 			m.say("", Current, "")
 		}

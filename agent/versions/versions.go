@@ -123,6 +123,8 @@ type Outcome struct {
 	Stage   string    `json:"stage,omitempty"`
 	Why     string    `json:"why,omitempty"`
 	At      time.Time `json:"at,omitzero"`
+
+	Withdrawn bool `json:"withdrawn,omitempty"` // the control plane has taken the release back, and knows that
 }
 
 // failed tells whether a version is not to be tried in a stage, and why.
