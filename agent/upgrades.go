@@ -83,9 +83,27 @@ func (a *Agent) health(ctx context.Context) (h versions.Health) {
 	link := a.uplink.State()
 	h.Linked, h.Link = link.Connected, link.LastError
 	if h.Fault == "" && !h.Linked {
-		h.Reachable = a.reachable(ctx)
+		h.Line = lineOf(link.Hindrance, func() bool { return a.reachable(ctx) })
 	}
 	return h
+}
+
+// lineOf says what is in the way of a session. Whether a node takes connections is asked only
+// where none has answered.
+func lineOf(h uplink.Hindrance, reachable func() bool) versions.Line {
+	switch h {
+	case uplink.Refused:
+		return versions.Refused
+	case uplink.Barred:
+		return versions.Barred
+	case uplink.Unavailable:
+		return versions.Busy
+	case uplink.Unanswered:
+	}
+	if reachable() {
+		return versions.Silent
+	}
+	return versions.Cut
 }
 
 // doors asks both doors of this agent whether they answer.

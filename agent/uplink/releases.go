@@ -21,10 +21,12 @@ const (
 	pieceTime  = 2 * time.Second
 )
 
-// ReleaseOffer is a release that the control plane wants to run here; one without a version: none.
+// ReleaseOffer is a release that the control plane wants to run here; one without a version:
+// none, and those that were withdrawn no longer.
 type ReleaseOffer struct {
 	Version, Stage      string
 	Manifest, Signature []byte
+	Withdrawn           []string
 }
 
 // ReleasePiece is what is to be fetched next of a file.
@@ -51,7 +53,7 @@ func (u *Uplink) want(r *syncpb.Release) {
 	if u.cfg.Releases == nil {
 		return
 	}
-	u.cfg.Releases.Want(ReleaseOffer{Version: r.Version, Stage: r.Stage, Manifest: r.Manifest, Signature: r.Signature})
+	u.cfg.Releases.Want(ReleaseOffer{Version: r.Version, Stage: r.Stage, Manifest: r.Manifest, Signature: r.Signature, Withdrawn: r.Withdrawn})
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.stage = r.Stage

@@ -258,6 +258,7 @@ type State struct {
 	SkewMs    int64     `json:"skewMs"` // the control plane's clock less ours
 	Fenced    string    `json:"fenced,omitempty"`
 	NoRoom    time.Time `json:"noRoom,omitzero"` // mail waits for room since
+	Hindrance Hindrance `json:"-"`               // what LastError says about this program
 }
 
 // Uplink keeps the session. New starts nothing.
@@ -321,7 +322,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 			if lasted = s.Connected && time.Since(s.Since) > u.cfg.ReconnectMax; lasted {
 				retry.Reset()
 			}
-			*s = State{Since: s.Since, LastError: errText(err), Cluster: s.Cluster, Fenced: s.Fenced}
+			*s = State{Since: s.Since, LastError: errText(err), Hindrance: hindrance(err), Cluster: s.Cluster, Fenced: s.Fenced}
 			if wasConnected {
 				s.Since = time.Now()
 			}

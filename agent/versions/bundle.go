@@ -154,14 +154,14 @@ func extract(from string, b bundle, want release.File, to func(io.Reader) error)
 	return nil
 }
 
-// fill writes a file anew. It follows no link: root may write here, into the directory of
-// another user, who knows the name.
-func fill(file string) func(io.Reader) error {
+// fill writes a file of the directory of versions anew. It follows no link that lies there
+// already: the user of the directory knows the name.
+func fill(root *os.Root, file string) func(io.Reader) error {
 	return func(content io.Reader) error {
-		if err := removed(file); err != nil {
+		if err := root.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		out, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		out, err := root.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
 		}
@@ -184,41 +184,36 @@ func (s *Store) Add(from string) (version string, err error) {
 	if held, err := s.held(r.version); err == nil && held.file == r.file {
 		return r.version, nil
 	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return "", err
-	}
 	file := s.part(r.file)
-	if err := extract(from, b, r.file, fill(file)); err != nil {
-		return "", errors.Join(err, removed(file))
-	}
-	if err := s.place(r, file); err != nil {
-		return "", errors.Join(err, removed(file))
+	err = s.making(func(root *os.Root) error {
+		if err := extract(from, b, r.file, fill(root, file)); err != nil {
+			return err
+		}
+		return placeIn(root, r, file)
+	})
+	if err != nil {
+		return "", errors.Join(err, s.removed(file))
 	}
 	return r.version, nil
-}
-
-func removed(file string) error {
-	if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // Send writes a version that is held as a Manager takes it: manifest, signature and program.
 func (s *Store) Send(version string, out io.Writer) error {
 	w := tar.NewWriter(out)
-	for _, file := range []string{
-		filepath.Join(s.dir, version, release.ManifestFile), filepath.Join(s.dir, version, release.SignatureFile), s.Program(version),
-	} {
-		if err := pack(w, file); err != nil {
-			return err
+	return s.within(func(root *os.Root) error {
+		for _, file := range []string{
+			filepath.Join(version, release.ManifestFile), filepath.Join(version, release.SignatureFile), programIn(version),
+		} {
+			if err := pack(w, root, file); err != nil {
+				return err
+			}
 		}
-	}
-	return w.Close()
+		return w.Close()
+	})
 }
 
-func pack(w *tar.Writer, file string) error {
-	f, err := os.Open(file)
+func pack(w *tar.Writer, root *os.Root, file string) error {
+	f, err := root.Open(file)
 	if err != nil {
 		return err
 	}
@@ -257,12 +252,11 @@ func (s *Store) receive(in io.Reader) (r signed, file string, err error) {
 	if _, err := t.Next(); err != nil {
 		return r, "", fmt.Errorf("read the program that was sent: %w", err)
 	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return r, "", err
+	err = s.making(func(root *os.Root) error {
+		return errors.Join(fill(root, handed)(io.LimitReader(t, r.file.Size+1)), syncFile(root, handed))
+	})
+	if err != nil {
+		return r, "", errors.Join(err, s.removed(handed))
 	}
-	file = filepath.Join(s.dir, handed)
-	if err := errors.Join(fill(file)(io.LimitReader(t, r.file.Size+1)), syncFile(file)); err != nil {
-		return r, "", errors.Join(err, removed(file))
-	}
-	return r, file, nil
+	return r, handed, nil
 }

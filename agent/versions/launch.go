@@ -1,14 +1,19 @@
 package versions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/cenkalti/backoff/v4"
 
 	"github.com/crossdock/crossdock/protocol/release"
 )
@@ -26,6 +31,15 @@ const (
 // codeRestart is the exit code with which a child asks that the choice is made anew.
 const codeRestart = 75
 
+// A start can fail for a reason that passes: no memory, no process or file handle left, the
+// program not closed yet by who has written it. It is tried again for a while, shorter than the
+// watchdog of a unit waits, which this process does not answer.
+const (
+	startPause    = 50 * time.Millisecond
+	maxStartPause = 2 * time.Second
+	startPatience = 30 * time.Second
+)
+
 // Launcher is the installed program as it chooses which version runs.
 type Launcher struct {
 	Store    *Store
@@ -34,6 +48,9 @@ type Launcher struct {
 	Log      *slog.Logger
 	Doubt    error // what is wrong in the configuration: the keys may not be those that are meant
 	Child    bool  // a chosen version is a child of this process; where exec does not exist it always is
+
+	patience time.Duration   // with a start that fails; 0: startPatience
+	putOff   map[string]bool // versions that cannot be started now
 }
 
 // Start says as what this process runs.
@@ -60,6 +77,7 @@ func (l *Launcher) Launch(ctx context.Context) (start Start, ours bool, err erro
 		}
 		return launched(text, l.Version)
 	}
+	l.putOff = map[string]bool{}
 	for ctx.Err() == nil {
 		version := l.next()
 		if version == installed {
@@ -109,7 +127,7 @@ func (l *Launcher) next() (version string) {
 			return version
 		}
 	}
-	for st.Current != installed {
+	for st.Current != installed && !l.putOff[st.Current] {
 		err := l.Store.Check(st.Current)
 		if err == nil {
 			return st.Current
@@ -144,6 +162,9 @@ func (l *Launcher) proven(err error) bool {
 // try counts a start of the version on trial, or gives the trial up.
 func (l *Launcher) try(st *State) (version string, ok bool) {
 	version = st.Trial.Version
+	if l.putOff[version] {
+		return "", false
+	}
 	why := ""
 	if st.Trial.Starts >= l.Attempts {
 		why = fmt.Sprintf("started %d times, and ended before it had shown that it works", st.Trial.Starts)
@@ -196,15 +217,17 @@ func (l *Launcher) run(ctx context.Context, version string) (again bool, err err
 	}
 	l.Log.Info("starting the chosen version", "version", version, "program", l.Store.Program(version))
 	env := append(os.Environ(), marker+"="+strings.Join([]string{way, version, l.Version, self}, " "))
-	code := 0
-	if way == wayExec {
-		err = replace(l.Store.Program(version), os.Args, env) // returns where it did not work
-	} else {
-		code, err = child(ctx, l.Store.Program(version), os.Args[1:], env)
-	}
+	code, err := l.begin(ctx, version, func() (int, error) {
+		if way == wayExec {
+			return 0, replace(l.Store.Program(version), os.Args, env) // returns where it did not work
+		}
+		return child(ctx, l.Store.Program(version), os.Args[1:], env)
+	})
 	switch {
-	case err != nil:
+	case err != nil && ofTheFile(err):
 		return true, l.giveUp(version, fmt.Sprintf("cannot be started: %v", err))
+	case err != nil:
+		return true, l.wait(version, err)
 	case code == codeRestart:
 		return true, nil
 	case code == 0 || ctx.Err() != nil:
@@ -214,6 +237,42 @@ func (l *Launcher) run(ctx context.Context, version string) (again bool, err err
 		return true, nil
 	}
 	return false, &ExitError{code}
+}
+
+// begin starts a version, and again where that fails for a reason that passes.
+func (l *Launcher) begin(ctx context.Context, version string, start func() (int, error)) (code int, err error) {
+	pause := backoff.NewExponentialBackOff(backoff.WithInitialInterval(startPause), backoff.WithMaxInterval(maxStartPause),
+		backoff.WithMultiplier(2), backoff.WithMaxElapsedTime(cmp.Or(l.patience, startPatience)))
+	err = backoff.RetryNotify(func() (err error) {
+		if code, err = start(); err != nil && ofTheFile(err) {
+			return backoff.Permanent(err)
+		}
+		return err
+	}, backoff.WithContext(pause, ctx), func(err error, next time.Duration) {
+		l.Log.Warn("the chosen version cannot be started now; trying again", "version", version, "in", next, "err", err)
+	})
+	return code, err
+}
+
+// ofTheFile says that a start has failed because of the program, and would whenever it is tried.
+// What else keeps a process from being made says nothing about the version.
+func ofTheFile(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, exec.ErrNotFound) ||
+		slices.ContainsFunc(fileFaults, func(fault error) bool { return errors.Is(err, fault) })
+}
+
+// wait leaves a version that cannot be started now to the next start. The one that was made
+// for a trial is not counted: it was none.
+func (l *Launcher) wait(version string, why error) error {
+	l.putOff[version] = true
+	l.Log.Error("the chosen version cannot be started now; what was chosen before it runs, or the installed program, and the choice stands",
+		"version", version, "err", why)
+	st, err := l.Store.State()
+	if err != nil || st.Trial == nil || st.Trial.Version != version {
+		return err
+	}
+	st.Trial.Starts--
+	return l.Store.write(st)
 }
 
 // giveUp leaves a version for the one before it.

@@ -3,13 +3,17 @@
 package versions
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 )
 
 const canExec = true
+
+// fileFaults are what a system says of a file that is no program for it, beside that it is not
+// there or not to be run.
+var fileFaults = []error{syscall.ENOEXEC, syscall.EINVAL, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG}
 
 // replace makes this process another program, under the same number: who watches over it
 // does not notice. It returns only an error.
@@ -20,7 +24,7 @@ func replace(program string, args, env []string) error {
 
 // own gives what another user has written here to the user of the data directory: the agent
 // would not be able to read it.
-func own(data, dir string) error {
+func (s *Store) own(data string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -32,19 +36,23 @@ func own(data, dir string) error {
 	if !ok {
 		return nil
 	}
-	below, err := filepath.Rel(data, dir)
-	if err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(data) // of a user who may lay links in it
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	return fs.WalkDir(root.FS(), filepath.ToSlash(below), func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return root.Lchown(path, int(to.Uid), int(to.Gid))
+	return s.within(func(root *os.Root) error {
+		return fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			return root.Lchown(path, int(to.Uid), int(to.Gid))
+		})
 	})
+}
+
+// foreign says why root is not to work in a directory: it is neither its own, nor of the user
+// whose data it lies in.
+func foreign(parent, dir fs.FileInfo) string {
+	of, ok := dir.Sys().(*syscall.Stat_t)
+	above, known := parent.Sys().(*syscall.Stat_t)
+	if os.Geteuid() != 0 || !ok || !known || of.Uid == 0 || of.Uid == above.Uid {
+		return ""
+	}
+	return fmt.Sprintf("it is of user %d, and the directory that it lies in of user %d: give it to that one, or move it away", of.Uid, above.Uid)
 }

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,14 +69,14 @@ func (m *Manager) Upgrade(in io.Reader) (version string, err error) {
 	}
 	r, file, err := m.receive(in)
 	if busy := m.busy(); busy != nil { // since it began
-		return "", errors.Join(busy, removed(file))
+		return "", errors.Join(busy, m.discard(file))
 	}
 	if err == nil && file != "" {
 		err = m.store.place(r, file)
 	}
 	if err != nil {
 		m.say(r.version, Failed, err.Error())
-		return "", errors.Join(err, removed(file))
+		return "", errors.Join(err, m.discard(file))
 	}
 	if release.Compare(r.version, m.cfg.Start.Version) == 0 {
 		return "", conflict("version %s runs already", r.version)
@@ -86,6 +86,46 @@ func (m *Manager) Upgrade(in io.Reader) (version string, err error) {
 	}
 	nudge(m.wake)
 	return r.version, nil
+}
+
+// taken says whether what runs here has to go because the control plane has taken its release
+// back, or why it stays.
+func (m *Manager) taken(withdrawn []string) (goes bool, stays *passedOver) {
+	st := &m.state
+	switch runs := m.cfg.Start.Version; {
+	case !slices.Contains(withdrawn, runs):
+		return false, nil
+	case !m.cfg.Enabled:
+		return false, &passedOver{Off, "it was withdrawn, and stays: upgrades.enabled is false in this agent's configuration"}
+	case st.Current == installed || release.Compare(st.Current, runs) != 0:
+		return false, &passedOver{Newer, "it was withdrawn, and stays: it is the installed program here; its package brings another"}
+	case chosenByHand(st.Stage):
+		return false, &passedOver{Newer, "it was withdrawn, and stays: a person at this site has chosen it"}
+	}
+	return true, nil
+}
+
+// leave goes back from what was withdrawn as a rollback does; where nothing is held that ran
+// before it, to the installed program.
+func (m *Manager) leave() (restart, waits bool) {
+	runs := m.cfg.Start.Version
+	err := m.change(func(st *State) {
+		st.back("it was withdrawn at the control plane, and no other is wanted here", time.Now())
+		st.Outcome.Withdrawn = true
+	})
+	if errors.Is(err, ErrRestart) {
+		return true, false
+	}
+	m.say(runs, Current, fmt.Sprintf("it was withdrawn, and that this agent goes back cannot be written: %v", err))
+	return false, true
+}
+
+// discard removes what was received; empty: nothing was.
+func (m *Manager) discard(file string) error {
+	if file == "" {
+		return nil
+	}
+	return m.store.removed(file)
 }
 
 // busy says why no release can be taken by hand now.
@@ -163,5 +203,5 @@ func (s Stopped) write(st State) error {
 	if err := s.Store.write(st); err != nil {
 		return err
 	}
-	return own(s.Data, filepath.Clean(s.Store.dir))
+	return s.Store.own(s.Data)
 }

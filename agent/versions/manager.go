@@ -22,6 +22,10 @@ const looks = 40
 
 const switchRetry = time.Second // before it is asked again whether another version may take over
 
+// startAgain is for how long this process runs before it gives its place once more to a version
+// that could not be started instead of it: each try is an end of all that goes on here.
+const startAgain = 10 * time.Minute
+
 // Config is what the running agent gives to its Manager.
 type Config struct {
 	Store   *Store
@@ -43,6 +47,7 @@ type Config struct {
 type Manager struct {
 	cfg   Config
 	store *Store
+	began time.Time
 	wake  chan struct{} // something is to be done here
 	piece chan struct{} // what is to be fetched has changed
 
@@ -50,6 +55,7 @@ type Manager struct {
 	state   State
 	trial   bool    // this process is the version on trial
 	wanted  *signed // to be fetched, or fetched and not chosen
+	gone    bool    // what runs was withdrawn, and is to be left
 	stage   string  // of what was wanted last
 	checked string  // hash of the program that was found held; the start looks again
 	said    Status  // what the last one that was wanted has come to
@@ -71,7 +77,7 @@ type Status struct {
 
 // Open reads what was chosen.
 func Open(cfg Config) *Manager {
-	m := &Manager{cfg: cfg, store: cfg.Store, wake: make(chan struct{}, 1), piece: make(chan struct{}, 1)}
+	m := &Manager{cfg: cfg, store: cfg.Store, began: time.Now(), wake: make(chan struct{}, 1), piece: make(chan struct{}, 1)}
 	st, err := m.store.State()
 	if err != nil {
 		cfg.Log.Error("the choice of version cannot be read", "err", err)
@@ -118,7 +124,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	o := m.state.Outcome
 	trial := m.trial
 	m.mu.Unlock()
-	if o.State == RolledBack { // the same alarm again is the same exception there
+	if o.State == RolledBack && !o.Withdrawn { // the same alarm again is the same exception there
 		m.cfg.Alarm("release-rolled-back", o.Version+"/"+o.Stage, fmt.Sprintf(
 			"release %s was given up and %s runs: %s; it is not tried again in this stage", o.Version, m.cfg.Start.Version, o.Why))
 	}
@@ -148,7 +154,7 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // judge waits for the end of the trial; ErrRestart if it has failed.
 func (m *Manager) judge(ctx context.Context) error {
-	g := gate{limit: m.cfg.Gate}
+	g := gate{limit: m.cfg.Gate, patience: max(m.cfg.Gate, patience), silent: m.silence()}
 	every := min(max(m.cfg.Gate/looks, 50*time.Millisecond), 5*time.Second)
 	began := time.Now()
 	for {
@@ -162,6 +168,7 @@ func (m *Manager) judge(ctx context.Context) error {
 		if waits != "" && g.settled() {
 			m.uncount()
 		}
+		m.keepSilence(&g)
 		if over, err := m.verdict(failed, waits); over || err != nil {
 			return err
 		}
@@ -188,6 +195,34 @@ func (m *Manager) uncount() {
 	st.Trial = &trial
 	if err := m.store.write(st); err != nil {
 		m.cfg.Log.Warn("that a version on trial works so far cannot be written", "err", err)
+		return
+	}
+	m.state = st
+}
+
+// silence is for how long the nodes had given this version no answer when the process before
+// this one ended.
+func (m *Manager) silence() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state.Trial == nil { // somebody has ended it already
+		return 0
+	}
+	return m.state.Trial.Silent
+}
+
+// keepSilence writes that now and then: the next process goes on from there.
+func (m *Manager) keepSilence(g *gate) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.restart || !g.kept(m.state.Trial.Silent) {
+		return
+	}
+	st, trial := m.state, *m.state.Trial
+	trial.Silent = g.silent
+	st.Trial = &trial
+	if err := m.store.write(st); err != nil {
+		m.cfg.Log.Warn("for how long a version on trial has had no answer cannot be written", "err", err)
 		return
 	}
 	m.state = st
@@ -254,6 +289,9 @@ func (m *Manager) tidy() {
 func (m *Manager) advance() (restart, waits bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.restart && m.gone {
+		return m.leave()
+	}
 	if m.restart || m.wanted == nil {
 		return m.restart, false
 	}
@@ -263,6 +301,11 @@ func (m *Manager) advance() (restart, waits bool) {
 	}
 	if err := m.cfg.Ready(); err != nil {
 		m.say(r.version, Verified, fmt.Sprintf("waits until this agent works as it is: %v", err))
+		return false, true
+	}
+	if t := m.state.Trial; t != nil && t.Version == r.version && t.Stage == m.stage && time.Since(m.began) < startAgain {
+		m.say(r.version, Verified, fmt.Sprintf("it was chosen, and could not be started for a reason that may pass; the log says which. "+
+			"It is tried again at the next start, or %v after this one", startAgain))
 		return false, true
 	}
 	m.say(r.version, Verified, "")
@@ -331,10 +374,12 @@ func (m *Manager) give(r signed, why string) {
 	nudge(m.piece)
 }
 
-// Offer is a release that the control plane wants to run here; one without a version: none.
+// Offer is a release that the control plane wants to run here; one without a version: none,
+// and those that were withdrawn no longer.
 type Offer struct {
 	Version, Stage      string
 	Manifest, Signature []byte
+	Withdrawn           []string
 }
 
 // Want hears what the control plane wants. Its word counts for nothing that a trusted key has
@@ -352,8 +397,14 @@ func (m *Manager) want(o Offer) {
 		m.later = &o
 		return
 	}
-	m.wanted, m.stage = nil, o.Stage
+	m.wanted, m.stage, m.gone = nil, o.Stage, false
 	if o.Version == "" {
+		goes, stays := m.taken(o.Withdrawn)
+		m.gone = goes
+		if stays != nil {
+			m.say(m.cfg.Start.Version, stays.state, stays.why)
+			return
+		}
 		if slices.Contains([]string{Fetching, Verified, Newer, Off}, m.said.State) { // what has failed stays to be seen
 			m.say("", Current, "")
 		}

@@ -41,12 +41,15 @@ func (s *Store) verify(manifest, signature []byte) (signed, error) {
 }
 
 // Program is where the program of a version is.
-func (s *Store) Program(version string) string {
+func (s *Store) Program(version string) string { return filepath.Join(s.dir, programIn(version)) }
+
+// programIn is its name below the directory of versions.
+func programIn(version string) string {
 	name := release.Agent
 	if runtime.GOOS == "windows" {
 		name += ".exe"
 	}
-	return filepath.Join(s.dir, version, name)
+	return filepath.Join(version, name)
 }
 
 // Check verifies a version that is held: its manifest by the keys, its program by the manifest.
@@ -55,12 +58,20 @@ func (s *Store) Check(version string) error {
 	return err
 }
 
-func (s *Store) held(version string) (signed, error) {
-	manifest, err := readLimited(filepath.Join(s.dir, version, release.ManifestFile), release.MaxManifest)
+func (s *Store) held(version string) (r signed, err error) {
+	err = s.within(func(root *os.Root) error {
+		r, err = s.heldIn(root, version)
+		return err
+	})
+	return r, err
+}
+
+func (s *Store) heldIn(root *os.Root, version string) (signed, error) {
+	manifest, err := readLimited(root, filepath.Join(version, release.ManifestFile), release.MaxManifest)
 	if err != nil {
 		return signed{}, err
 	}
-	signature, err := readLimited(filepath.Join(s.dir, version, release.SignatureFile), release.MaxSignature)
+	signature, err := readLimited(root, filepath.Join(version, release.SignatureFile), release.MaxSignature)
 	if err != nil {
 		return signed{}, err
 	}
@@ -71,15 +82,15 @@ func (s *Store) held(version string) (signed, error) {
 	if r.version != version {
 		return signed{}, fmt.Errorf("%s holds version %s", filepath.Join(s.dir, version), r.version)
 	}
-	return r, checkFile(s.Program(version), r.file)
+	return r, checkFile(root, programIn(version), r.file)
 }
 
 // errDiffers is wrapped where a file is not that of the signed manifest.
 var errDiffers = errors.New("not the file of the signed manifest")
 
 // checkFile compares a file with what the manifest says of it.
-func checkFile(path string, want release.File) error {
-	f, err := os.Open(path)
+func checkFile(root *os.Root, path string, want release.File) error {
+	f, err := root.Open(path)
 	if err != nil {
 		return err
 	}
@@ -97,44 +108,39 @@ func checkFile(path string, want release.File) error {
 
 // place makes a version held whose program is in a file of this directory, and takes the file.
 func (s *Store) place(r signed, file string) error {
-	if err := checkFile(file, r.file); err != nil {
+	return s.within(func(root *os.Root) error { return placeIn(root, r, file) })
+}
+
+func placeIn(root *os.Root, r signed, file string) error {
+	if err := checkFile(root, file, r.file); err != nil {
 		return err
 	}
-	fresh := filepath.Join(s.dir, newVersion+r.version)
-	if err := os.RemoveAll(fresh); err != nil {
+	fresh := newVersion + r.version
+	if err := root.RemoveAll(fresh); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(fresh, 0o700); err != nil {
+	if err := root.Mkdir(fresh, 0o700); err != nil {
 		return err
 	}
 	if err := errors.Join(
-		atomicfile.Write(filepath.Join(fresh, release.ManifestFile), r.manifest, 0o600),
-		atomicfile.Write(filepath.Join(fresh, release.SignatureFile), r.signature, 0o600),
-		os.Chmod(file, 0o700)); err != nil { //nolint:gosec // it is a program, and only the agent's user may run it
+		atomicfile.WriteIn(root, filepath.Join(fresh, release.ManifestFile), r.manifest, 0o600),
+		atomicfile.WriteIn(root, filepath.Join(fresh, release.SignatureFile), r.signature, 0o600),
+		root.Chmod(file, 0o700)); err != nil { // it is a program, and only the agent's user may run it
 		return err
 	}
-	if err := syncFile(file); err != nil {
+	if err := syncFile(root, file); err != nil {
 		return err
 	}
-	program := filepath.Join(fresh, filepath.Base(s.Program(r.version)))
-	if err := errors.Join(os.Rename(file, program), atomicfile.SyncDir(fresh)); err != nil {
+	if err := errors.Join(root.Rename(file, programIn(fresh)), atomicfile.SyncIn(root, fresh)); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(s.dir, r.version)); err != nil {
+	if err := root.RemoveAll(r.version); err != nil {
 		return err
 	}
-	if err := os.Rename(fresh, filepath.Join(s.dir, r.version)); err != nil {
+	if err := root.Rename(fresh, r.version); err != nil {
 		return err
 	}
-	return atomicfile.SyncDir(s.dir)
-}
-
-func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return atomicfile.SyncIn(root, ".")
 }
 
 // prune removes the versions that nothing goes back to, and what was begun and is not wanted,
@@ -146,29 +152,37 @@ func (s *Store) prune(st State, wanted *signed, receiving bool) error {
 	}
 	part := ""
 	if wanted != nil {
-		keep, part = append(keep, wanted.version), filepath.Base(s.part(wanted.file))
+		keep, part = append(keep, wanted.version), s.part(wanted.file)
 	}
-	entries, err := os.ReadDir(s.dir)
+	err := s.within(func(root *os.Root) error {
+		entries, err := fs.ReadDir(root.FS(), ".")
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for _, e := range entries {
+			name := e.Name()
+			version := e.IsDir() && release.ValidVersion(name) && !slices.Contains(keep, name)
+			begun := strings.HasPrefix(name, newVersion) || strings.HasPrefix(name, fetched) && name != part || name == handed && !receiving
+			if version || begun {
+				errs = append(errs, root.RemoveAll(name))
+			}
+		}
+		return errors.Join(errs...)
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
-	} else if err != nil {
-		return err
 	}
-	var errs []error
-	for _, e := range entries {
-		name := e.Name()
-		version := e.IsDir() && release.ValidVersion(name) && !slices.Contains(keep, name)
-		begun := strings.HasPrefix(name, newVersion) || strings.HasPrefix(name, fetched) && name != part || name == handed && !receiving
-		if version || begun {
-			errs = append(errs, os.RemoveAll(filepath.Join(s.dir, name)))
-		}
-	}
-	return errors.Join(errs...)
+	return err
 }
 
 // List gives the versions that are held.
 func (s *Store) List() (versions []string, err error) {
-	entries, err := os.ReadDir(s.dir)
+	var entries []fs.DirEntry
+	err = s.within(func(root *os.Root) (err error) {
+		entries, err = fs.ReadDir(root.FS(), ".")
+		return err
+	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -181,34 +195,38 @@ func (s *Store) List() (versions []string, err error) {
 	return versions, nil
 }
 
-// part is the file that a program is fetched into. It has the name of its hash, so that what
+// part is the file that a program is fetched into, in the directory of versions. It has the name of its hash, so that what
 // was fetched before a break goes on with the same file and no other.
-func (s *Store) part(f release.File) string { return filepath.Join(s.dir, fetched+f.SHA256) }
+func (s *Store) part(f release.File) string { return fetched + f.SHA256 }
 
 // partSize is how much of a file is there.
-func (s *Store) partSize(f release.File) (int64, error) {
-	info, err := os.Stat(s.part(f))
+func (s *Store) partSize(f release.File) (size int64, err error) {
+	err = s.within(func(root *os.Root) error {
+		info, err := root.Stat(s.part(f))
+		if err != nil {
+			return err
+		}
+		if info.Size() > f.Size {
+			return root.Remove(s.part(f))
+		}
+		size = info.Size()
+		return nil
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
-	} else if err != nil {
-		return 0, err
 	}
-	if info.Size() > f.Size {
-		return 0, os.Remove(s.part(f))
-	}
-	return info.Size(), nil
+	return size, err
 }
 
 // extend adds a piece. It is on disk when this returns: after a loss of power the length of
 // the file says what is there.
 func (s *Store) extend(f release.File, offset int64, piece []byte) error {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return err
-	}
-	out, err := os.OpenFile(s.part(f), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(io.NewOffsetWriter(out, offset), bytes.NewReader(piece))
-	return errors.Join(err, out.Sync(), out.Close())
+	return s.making(func(root *os.Root) error {
+		out, err := root.OpenFile(s.part(f), os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.NewOffsetWriter(out, offset), bytes.NewReader(piece))
+		return errors.Join(err, out.Sync(), out.Close())
+	})
 }

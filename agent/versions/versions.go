@@ -91,7 +91,9 @@ type Trial struct {
 	Starts   int       `json:"starts"`
 	Settled  bool      `json:"settled,omitempty"` // the last start has shown that it works, and is not among Starts any more
 	Since    time.Time `json:"since"`
-	Why      string    `json:"why,omitempty"` // what ended its last start
+	// Silent is for how long nodes have taken connections and given no answer.
+	Silent time.Duration `json:"silent,omitempty"`
+	Why    string        `json:"why,omitempty"` // what ended its last start
 }
 
 // Failure is a version that is not tried again in a stage.
@@ -121,6 +123,8 @@ type Outcome struct {
 	Stage   string    `json:"stage,omitempty"`
 	Why     string    `json:"why,omitempty"`
 	At      time.Time `json:"at,omitzero"`
+
+	Withdrawn bool `json:"withdrawn,omitempty"` // the control plane has taken the release back, and knows that
 }
 
 // failed tells whether a version is not to be tried in a stage, and why.
@@ -150,7 +154,11 @@ func (s *State) choose(version, stage, installedVersion string, at time.Time) {
 		s.Current, s.Stage, s.Standing, s.Previous = installed, "", "", ""
 	}
 	s.Installed = installedVersion
+	begun := s.Trial // which could not be started, and is chosen again
 	s.Trial = &Trial{Version: version, Stage: stage, Since: at}
+	if begun != nil && begun.Version == version && begun.Stage == stage {
+		*s.Trial = *begun
+	}
 	if chosenByHand(stage) {
 		s.Trial.Standing = s.Stage
 		if chosenByHand(s.Stage) {
@@ -236,7 +244,7 @@ func NewStore(dir string, keys release.Keys, hook func(step string)) *Store {
 	if hook == nil {
 		hook = func(string) {}
 	}
-	return &Store{dir: dir, keys: keys, hook: hook}
+	return &Store{dir: filepath.Clean(dir), keys: keys, hook: hook}
 }
 
 // In is a store of another directory, by the same keys.
@@ -246,7 +254,11 @@ func (s *Store) In(dir string) *Store { return NewStore(dir, s.keys, s.hook) }
 func (s *Store) State() (State, error) {
 	fresh := State{Format: stateForm, Current: installed}
 	path := filepath.Join(s.dir, stateFile)
-	text, err := readLimited(path, maxState)
+	var text []byte
+	err := s.within(func(root *os.Root) (err error) {
+		text, err = readLimited(root, stateFile, maxState)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return fresh, nil
 	} else if err != nil {
@@ -271,23 +283,11 @@ func (s *Store) State() (State, error) {
 }
 
 func (s *Store) write(st State) error {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return err
-	}
 	text, err := json.MarshalIndent(st, "", "  ")
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(s.dir, stateFile), append(text, '\n'), 0o600)
-}
-
-func readLimited(path string, most int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > most {
-		return nil, fmt.Errorf("%s has %d bytes, the limit is %d", path, info.Size(), most)
-	}
-	return os.ReadFile(path)
+	return s.making(func(root *os.Root) error {
+		return atomicfile.WriteIn(root, stateFile, append(text, '\n'), 0o600)
+	})
 }

@@ -243,7 +243,10 @@ func TestGate(t *testing.T) {
 	well := Health{Linked: true}
 	sick := Health{Fault: "no policy"}
 	cut := Health{Link: "no route"}
-	refused := Health{Reachable: true, Link: "refused"}
+	silent := Health{Line: Silent, Link: "handshake"}
+	busy := Health{Line: Busy, Link: "no leader"}
+	barred := Health{Line: Barred, Link: "revoked"}
+	refused := Health{Line: Refused, Link: "protocol"}
 	for _, c := range []struct {
 		name string
 		seen []Health // one for each second, of 3
@@ -254,13 +257,21 @@ func TestGate(t *testing.T) {
 		{"never works", []Health{sick, sick, sick}, "failed"},
 		{"a cut line fails nobody", []Health{cut, cut, cut, cut, cut, cut, cut}, "waits"},
 		{"and holds the gate until it is back", []Health{cut, cut, cut, cut, cut, well}, "passed"},
-		{"no session though a node answers", []Health{refused, refused, refused}, "failed"},
+		{"refused by a node", []Health{refused, refused, refused}, "failed"},
 		{"time with a cut line does not count", []Health{refused, cut, refused, cut, cut, well}, "passed"},
+		{"nor does an outage", []Health{refused, busy, refused, silent, busy, barred, cut}, "waits"},
+		{"but what was refused adds up", []Health{refused, busy, refused, silent, refused}, "failed"},
+		{"a node that cannot serve fails nobody", slices.Repeat([]Health{busy}, 50), "waits"},
+		{"nor does a certificate that is refused", slices.Repeat([]Health{barred}, 50), "waits"},
+		{"nodes that give no answer have longer", slices.Repeat([]Health{silent}, 9), "waits"},
+		{"and not for ever", slices.Repeat([]Health{silent}, 10), "failed"},
+		{"with breaks too", slices.Repeat([]Health{silent, cut}, 10), "failed"},
+		{"any answer makes good for it", slices.Concat(slices.Repeat([]Health{silent}, 9), []Health{busy}, slices.Repeat([]Health{silent}, 9)), "waits"},
 		{"a fault counts with a cut line too", []Health{cut, sick, cut, sick, sick, sick}, "failed"},
 		{"faults far apart do not add up", []Health{sick, cut, sick, cut, sick, cut, sick, cut}, "waits"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g, got := gate{limit: 3 * second}, ""
+			g, got := gate{limit: 3 * second, patience: 10 * second}, ""
 			for _, h := range c.seen {
 				failed, waits := g.look(h, second)
 				switch {
@@ -279,6 +290,81 @@ func TestGate(t *testing.T) {
 				t.Errorf("%s, want %s", got, c.want)
 			}
 		})
+	}
+}
+
+// TestWaitsSayWhatFor: people see in which case a trial is, and how long it still may be.
+func TestWaitsSayWhatFor(t *testing.T) {
+	for line, want := range map[Line]string{
+		Cut: "waits for the line", Busy: "cannot serve now", Barred: "lets this agent in again",
+		Silent: "gives none that counts, for 1m0s of 24h0m0s", Refused: "refuses it, for 1m0s of 10m0s",
+	} {
+		g := gate{limit: 10 * time.Minute, patience: patience}
+		if failed, waits := g.look(Health{Line: line, Link: "the reason"}, time.Minute); failed != "" || !strings.Contains(waits, want) || !strings.HasSuffix(waits, ": the reason") {
+			t.Errorf("%d: failed %q, waits %q, want %q", line, failed, waits, want)
+		}
+	}
+}
+
+// TestSilenceAddsUpOverRestarts: where the site is switched off every night, a version that
+// gets no answer is left in the end; an answer is remembered too.
+func TestSilenceAddsUpOverRestarts(t *testing.T) {
+	s := newSigner(t)
+	store := hold(t, s, t.TempDir(), "1.1.0")
+	judge := func(had time.Duration, line Line, until func(Status, State) bool) error {
+		t.Helper()
+		if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: installed,
+			Trial: &Trial{Version: "1.1.0", Starts: 1, Silent: had}}); err != nil {
+			t.Fatal(err)
+		}
+		h := newHand(t, s, store.dir, func(c *Config) {
+			c.Start, c.Gate = Start{Version: "1.1.0", Installed: "1.0.0"}, time.Second
+			c.Health = func(context.Context) Health { return Health{Line: line, Link: "no handshake"} }
+		})
+		return h.run(t, func(said Status) bool {
+			st, err := store.State()
+			return err == nil && until(said, st)
+		})
+	}
+	if err := judge(patience-time.Nanosecond, Silent, func(Status, State) bool { return false }); !errors.Is(err, ErrRestart) {
+		t.Errorf("after a day without an answer: %v", err)
+	}
+	if st, err := store.State(); err != nil || st.Outcome.State != RolledBack || !strings.Contains(st.Outcome.Why, "no answer for 24h0m0s: no handshake") {
+		t.Errorf("%+v, %v", st.Outcome, err)
+	}
+	if err := judge(patience/2, Busy, func(_ Status, st State) bool { return st.Trial != nil && st.Trial.Silent == 0 }); err != nil {
+		t.Errorf("an answer is not remembered: %v", err)
+	}
+	g := gate{patience: patience, silent: patience / 2}
+	if g.kept(g.silent) || !g.kept(g.silent-patience/patienceKept) {
+		t.Error("silence is written too often, or too seldom")
+	}
+}
+
+// TestVersionThatCouldNotBeStartedIsTriedAgain: not at once, for each try ends what goes on here,
+// and with what its trial has counted so far.
+func TestVersionThatCouldNotBeStartedIsTriedAgain(t *testing.T) {
+	s := newSigner(t)
+	store := hold(t, s, t.TempDir(), "1.1.0")
+	if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: installed, Trial: &Trial{Version: "1.1.0", Stage: "1", Starts: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	h := newHand(t, s, store.dir, nil)
+	h.Want(s.offer("1.1.0", "1", []byte("1.1.0")))
+	if restart, waits := h.advance(); restart || !waits || !strings.Contains(h.Status().Why, "could not be started") {
+		t.Errorf("restart %t, waits %t, %+v", restart, waits, h.Status())
+	}
+	h.began = h.began.Add(-startAgain)
+	if restart, _ := h.advance(); !restart {
+		t.Errorf("%+v", h.Status())
+	}
+	if st, err := store.State(); err != nil || st.Trial == nil || st.Trial.Starts != 2 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	h = newHand(t, s, store.dir, nil)
+	h.Want(s.offer("1.1.0", "2", []byte("1.1.0")))
+	if restart, _ := h.advance(); !restart { // somebody wants it tried again
+		t.Errorf("in another stage: %+v", h.Status())
 	}
 }
 

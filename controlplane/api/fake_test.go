@@ -328,5 +328,8 @@ func (f *fakeStore) ReleaseManifest(version string) ([]byte, bool) {
 }
 func (f *fakeStore) WantedStage(site string) (version, stage string) {
 	version, _, _ = strings.Cut(f.wanted[site], "/")
+	if slices.ContainsFunc(f.releases, func(r model.Release) bool { return r.Version == version && r.Left(site) }) {
+		version = "" // nothing is wanted there, and this one is to go
+	}
 	return version, f.wanted[site]
 }

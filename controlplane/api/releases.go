@@ -203,6 +203,10 @@ func (s *Server) releaseSite(r *model.Release, a *model.Agent) ReleaseSite {
 	out := ReleaseSite{Site: a.Site, Agent: a.Name, Connected: s.agents.Connected(a.Name), LastSeen: a.LastSeen, Running: status.Version, Wanted: version,
 		State: ReleaseSiteStateNone}
 	said := status.Release
+	if version == "" && out.Running == r.Version && r.Left(a.Site) && (said == nil || said.Stage != stage) {
+		out.State, out.Why = ReleaseSiteStateWaiting, "it was withdrawn: the site goes back to what ran there before"
+		return out
+	}
 	if said == nil {
 		switch {
 		case version == "":

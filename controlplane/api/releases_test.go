@@ -191,3 +191,40 @@ func TestReleaseIsShownBySite(t *testing.T) {
 	}
 	b.refused(b.do("GET", BasePath+"/releases/9.9.9", ""), 404, "not_found")
 }
+
+// TestWithdrawnReleaseIsShownBySite: who still has to go back, who has, and who stays.
+func TestWithdrawnReleaseIsShownBySite(t *testing.T) {
+	b := newBench(t)
+	sites := []string{"away", "back", "before", "manual", "older"}
+	b.store.releases = []model.Release{{Version: "1.4.0", Added: testNow, State: model.ReleaseWithdrawn, Step: 2, Sites: sites}}
+	b.store.wanted = map[string]string{"elsewhere": ""}
+	for _, site := range sites {
+		b.store.wanted[site] = "1.4.0/0.2"
+	}
+	says := func(version, stage, state, why string) json.RawMessage {
+		return json.RawMessage(`{"version":"` + version + `","release":{"running":"` + version + `","stage":"` + stage + `","state":"` + state + `","why":"` + why + `"}}`)
+	}
+	b.store.agents = []model.Agent{
+		{Name: "away", Status: says("1.4.0", "1.4.0/0.1", "current", "")},
+		{Name: "back", Status: says("1.3.0", "1.4.0/0.1", "rolled-back", "it was withdrawn")},
+		{Name: "before", Status: says("1.3.0", "", "current", "")},
+		{Name: "manual", Status: says("1.4.0", "1.4.0/0.2", "newer", "a person has chosen it")},
+		{Name: "older", Status: json.RawMessage(`{"version":"1.4.0"}`)},
+		{Name: "elsewhere", Status: says("1.4.0", "", "current", "")},
+	}
+	for i := range b.store.agents {
+		b.store.agents[i].Site = b.store.agents[i].Name
+	}
+	var got ReleaseReport
+	b.want(b.do("GET", BasePath+"/releases/1.4.0", ""), 200, &got)
+	want := map[string]string{"away": "waiting: it was withdrawn: the site goes back to what ran there before", "back": "rolled-back: it was withdrawn", "before": "none: ",
+		"manual": "newer: a person has chosen it", "older": "waiting: it was withdrawn: the site goes back to what ran there before", "elsewhere": "none: "}
+	for _, item := range got.Items {
+		if text := string(item.State) + ": " + item.Why; text != want[item.Site] || item.Wanted != "" {
+			t.Errorf("%s wants %q, %q, want %q", item.Site, item.Wanted, text, want[item.Site])
+		}
+	}
+	if !slices.Equal(got.Release.Sites, sites) {
+		t.Errorf("sites that go back: %v", got.Release.Sites)
+	}
+}

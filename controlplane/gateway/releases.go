@@ -41,7 +41,7 @@ func (p *puller) release() error {
 		return nil
 	}
 	wanted := p.g.cfg.Store.WantedRelease(p.s.site)
-	message := &syncpb.Release{Version: wanted.Version, Manifest: wanted.Manifest, Signature: wanted.Signature, Stage: wanted.Stage}
+	message := &syncpb.Release{Version: wanted.Version, Manifest: wanted.Manifest, Signature: wanted.Signature, Stage: wanted.Stage, Withdrawn: wanted.Withdrawn}
 	if err := p.out.Send(&syncpb.PullResponse{Item: &syncpb.PullResponse_Wanted{Wanted: message}}); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -65,6 +66,26 @@ func TestWantedReleaseIsSent(t *testing.T) {
 	at.wanted("1.0.0/1.2", "1.0.0")
 	again := berlin.pull(&syncpb.PullRequest{Stage: "9.9.9/1.1"}) // of a control plane that was restored
 	again.wanted("1.0.0/1.2", "1.0.0")
+}
+
+// TestWithdrawnReleaseIsSent: without another in its place its sites hear that it is to go, once.
+func TestWithdrawnReleaseIsSent(t *testing.T) {
+	n := newNode(t)
+	berlin := n.join("berlin")
+	berlin.hello()
+	n.release("1.1.0", []byte("two"), "berlin")
+	at := berlin.pull(&syncpb.PullRequest{})
+	at.wanted("1.1.0/1.1", "1.1.0")
+	n.steer(model.ReleaseWithdraw, "1.1.0")
+	m := at.next().GetWanted()
+	if m.GetStage() != "1.1.0/1.2" || m.GetVersion() != "" || !slices.Equal(m.GetWithdrawn(), []string{"1.1.0"}) {
+		t.Errorf("%v", m)
+	}
+	again := berlin.pull(&syncpb.PullRequest{Stage: "1.1.0/1.2"})
+	n.activate("policy", "berlin")
+	if m := again.next(); m.GetPolicy() == nil { // it is not said twice
+		t.Errorf("got %v", m)
+	}
 }
 
 func TestNothingIsWanted(t *testing.T) {

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"slices"
 	"strconv"
 	"time"
 )
@@ -39,9 +40,9 @@ type Release struct {
 	Added    time.Time
 	Approver string
 	Approved time.Time
-	Sites    []string  // that are to run it, until all are
+	Sites    []string  // that are to run it, until all are; once it is withdrawn and no other is wanted: that are to leave it
 	First    []string  // its canary sites
-	All      bool      // every site is to run it
+	All      bool      // every site is to run it; once it is withdrawn: to leave it
 	Step     uint64    // counts what was done to the rollout
 	Life     uint64    // generation of the cluster in which the last step was
 	Stepped  time.Time // when
@@ -63,9 +64,17 @@ func (r *Release) Stage() string {
 	return r.Version + "/" + strconv.FormatUint(r.Life, 10) + "." + strconv.FormatUint(r.Step, 10)
 }
 
-// WantedRelease is what a site is to run. It is zero where nothing is wanted.
+// Left says that a site is to leave the release: it was taken back from there without another
+// in its place.
+func (r *Release) Left(site string) bool {
+	return r.State == ReleaseWithdrawn && (r.All || slices.Contains(r.Sites, site))
+}
+
+// WantedRelease is what a site is to run. It is zero where nothing is wanted, and has no
+// version but those withdrawn and a stage where the site is to leave them for what ran before.
 type WantedRelease struct {
 	Version   string
+	Withdrawn []string
 	Stage     string
 	Manifest  []byte
 	Signature []byte

@@ -275,6 +275,7 @@ func (r *Reader) WantedRelease(site string) (wanted model.WantedRelease) {
 	r.read(func(v view) {
 		row := v.wantedRelease(site)
 		if row == nil {
+			wanted.Withdrawn, wanted.Stage = v.withdrawnFrom(site)
 			return
 		}
 		text := get[releaseText](v, tableReleaseTexts, releaseKey(row.Version))
@@ -286,11 +287,14 @@ func (r *Reader) WantedRelease(site string) (wanted model.WantedRelease) {
 	return wanted
 }
 
-// WantedStage is which release a site is to run, and in which stage; empty: none.
+// WantedStage is which release a site is to run, and in which stage; empty: none. A stage
+// without a version is that of a release that the site is to leave.
 func (r *Reader) WantedStage(site string) (version, stage string) {
 	r.read(func(v view) {
 		if row := v.wantedRelease(site); row != nil {
 			version, stage = row.Version, row.Stage()
+		} else {
+			_, stage = v.withdrawnFrom(site)
 		}
 	})
 	return version, stage
@@ -321,6 +325,22 @@ func (v view) wantedRelease(site string) (wanted *model.Release) {
 		return nil
 	}
 	return wanted
+}
+
+// withdrawnFrom lists the releases that were taken back from a site without another in their
+// place, and gives the stage of the last one. It counts where none is wanted there.
+func (v view) withdrawnFrom(site string) (versions []string, stage string) {
+	var last time.Time
+	for _, r := range v.releases() {
+		if !r.Left(site) {
+			continue
+		}
+		versions = append(versions, r.Version)
+		if stage == "" || !r.Stepped.Before(last) {
+			stage, last = r.Stage(), r.Stepped
+		}
+	}
+	return versions, stage
 }
 
 // ReleaseData gives bytes of a file that is whole: from an offset to the end of its piece,

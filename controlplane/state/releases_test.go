@@ -286,6 +286,51 @@ func TestRollout(t *testing.T) {
 	}
 }
 
+// leaves checks which releases a site is to leave for what ran before, and in which stage.
+func (f *fixture) leaves(site, stage string, versions ...string) {
+	f.Helper()
+	got := f.WantedRelease(site)
+	version, heard := f.WantedStage(site)
+	if got.Version != "" || version != "" || got.Stage != stage || heard != stage || len(got.Manifest) > 0 || !slices.Equal(got.Withdrawn, versions) {
+		f.Errorf("site %s: %+v, heard of as %q of %q; it is to leave %q in stage %q", site, got, heard, version, versions, stage)
+	}
+}
+
+// TestWithdrawnWithoutAnother: where no release is active, the sites of one that is taken back
+// are told to leave it, and no others; another that is wanted there says more.
+func TestWithdrawnWithoutAnother(t *testing.T) {
+	f := releaseFixture(t)
+	f.ready("1.1.0")
+	f.ready("1.2.0")
+	f.must(f.steer("second", model.ReleaseApprove, "1.1.0", "eu", "na"))
+	f.leaves("jp", "")
+	f.must(f.steer("oscar", model.ReleasePause, "1.1.0"))
+	f.leaves("eu", "") // a pause takes nothing back
+	f.must(f.steer("second", model.ReleaseWithdraw, "1.1.0"))
+	f.leaves("eu", "1.1.0/1.3", "1.1.0")
+	f.leaves("na", "1.1.0/1.3", "1.1.0")
+	f.leaves("jp", "")
+	if r := f.releaseNow("1.1.0"); !slices.Equal(r.Sites, []string{"eu", "na"}) || r.Left("jp") || !r.Left("na") {
+		t.Errorf("it is not seen which sites go back: %+v", r)
+	}
+
+	f.must(f.steer("second", model.ReleaseApprove, "1.2.0", "eu"))
+	f.wants(map[string]string{"eu": "1.2.0/1.1"})
+	f.leaves("na", "1.1.0/1.3", "1.1.0")
+	f.must(f.steer("second", model.ReleaseWithdraw, "1.2.0"))
+	f.leaves("eu", "1.2.0/1.2", "1.1.0", "1.2.0") // a site that was away for all of this may run either
+	f.leaves("na", "1.1.0/1.3", "1.1.0")
+
+	f.must(f.steer("second", model.ReleaseApprove, "1.1.0", "eu")) // once more
+	f.wants(map[string]string{"eu": "1.1.0/1.4"})
+	f.leaves("na", "")
+	f.must(f.steer("second", model.ReleasePromote, "1.1.0"))
+	f.wants(map[string]string{"eu": "1.1.0/1.5", "jp": "1.1.0/1.5"})
+	f.must(f.steer("second", model.ReleaseWithdraw, "1.1.0")) // no other was active before it
+	f.leaves("jp", "1.1.0/1.6", "1.1.0")
+	f.leaves("eu", "1.1.0/1.6", "1.1.0", "1.2.0")
+}
+
 // TestPauseOfTheActiveReleaseHoldsNoOther: a rollout goes on while what was active is paused,
 // and takes its place for good.
 func TestPauseOfTheActiveReleaseHoldsNoOther(t *testing.T) {

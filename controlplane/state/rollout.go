@@ -179,8 +179,9 @@ func (t *tx) resumeRelease(r *model.Release, c *model.SteerRelease) (own bool, e
 }
 
 // withdrawRelease takes a release back. Its sites get the active one, which agents of these
-// sites may have tried before: so that one goes to a stage of its own. One that was never
-// approved is simply gone.
+// sites may have tried before: so that one goes to a stage of its own. Where none is active they
+// stay noted, and leave it for what each of them ran before. One that was never approved is
+// simply gone.
 func (t *tx) withdrawRelease(r *model.Release, c *model.SteerRelease) *model.Error {
 	if err := t.need(c.By, model.Approver, model.Author, model.Admin); err != nil {
 		return err
@@ -199,8 +200,8 @@ func (t *tx) withdrawRelease(r *model.Release, c *model.SteerRelease) *model.Err
 	}
 	if again != nil {
 		t.stepRelease(again, model.ReleaseActive, "", fmt.Sprintf("again, as %s was withdrawn", r.Version), c.At)
+		r.Sites, r.All = nil, false
 	}
-	r.Sites, r.All = nil, false
 	t.stepRelease(r, model.ReleaseWithdrawn, c.By, c.Reason, c.At)
 	return nil
 }

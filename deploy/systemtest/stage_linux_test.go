@@ -19,7 +19,7 @@ import (
 const pieceBytes = 512 << 10
 
 // stage has a control plane keep a release and sites run it.
-func (p *plane) stage(dir string, sites ...string) {
+func (p *plane) stage(dir string, sites ...string) (digest string) {
 	p.t.Helper()
 	manifest, signature := read(p.t, filepath.Join(dir, release.ManifestFile)), read(p.t, filepath.Join(dir, release.SignatureFile))
 	var added struct {
@@ -35,6 +35,21 @@ func (p *plane) stage(dir string, sites ...string) {
 			map[string]any{"offset": offset, "data": base64.StdEncoding.EncodeToString(piece)}, nil)
 	}
 	p.must(http.MethodPost, "/releases/"+added.Version+"/approve", map[string]any{"digest": added.Digest, "sites": sites}, nil)
+	return added.Digest
+}
+
+// withdraw takes a release back that no other takes the place of, and waits until it is seen
+// that the site has gone back.
+func (p *plane) withdraw(version string) {
+	p.t.Helper()
+	p.must(http.MethodPost, "/releases/"+version+"/withdraw", map[string]any{"reason": "wrong labels"}, nil)
+	until(p.t, "the site is seen to have gone back from "+version, func() string {
+		_, text := p.call(http.MethodGet, "/releases/"+version, nil)
+		if !strings.Contains(string(text), versions.RolledBack) || !strings.Contains(string(text), "it was withdrawn at the control plane") {
+			return string(text)
+		}
+		return ""
+	})
 }
 
 // TestReleaseStagedByTheControlPlane has a site run a release that the control plane serves:
@@ -46,7 +61,7 @@ func TestReleaseStagedByTheControlPlane(t *testing.T) {
 	eu.awaitRelease("1.0.0", versions.Current)
 	// It is so large that there is time to disturb its fetching.
 	large := append(bytes.Clone(buildAgent(t, "1.1.0", "", "")), make([]byte, 8<<20)...)
-	w.plane.stage(key.release("1.1.0", large), "eu")
+	digest := w.plane.stage(key.release("1.1.0", large), "eu")
 	stop := w.trade(2)
 	defer stop()
 	fetching := func(least int64) func(agent.Status) string {
@@ -75,6 +90,14 @@ func TestReleaseStagedByTheControlPlane(t *testing.T) {
 	}
 	eu.awaitRelease("1.1.0", versions.Current)
 	w.more(20)
+
+	// Taken back while no release is wanted everywhere, it is left for what ran before, and can be
+	// approved once more.
+	w.plane.withdraw("1.1.0")
+	eu.awaitRelease("1.0.0", versions.RolledBack)
+	w.more(20)
+	w.plane.must(http.MethodPost, "/releases/1.1.0/approve", map[string]any{"digest": digest, "sites": []string{"eu"}}, nil)
+	eu.awaitRelease("1.1.0", versions.Current)
 
 	// A release that breaks is left; the control plane sees it.
 	w.plane.must(http.MethodPost, "/releases/1.1.0/promote", map[string]any{}, nil)

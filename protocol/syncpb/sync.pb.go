@@ -1731,6 +1731,7 @@ type Release struct {
 	Manifest      []byte                 `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"`   // JSON, see protocol/release
 	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"` // minisign, over the manifest as it stands
 	Stage         string                 `protobuf:"bytes,4,opt,name=stage,proto3" json:"stage,omitempty"`         // changes with every step of the rollout; an agent tries a release once in each
+	Withdrawn     []string               `protobuf:"bytes,5,rep,name=withdrawn,proto3" json:"withdrawn,omitempty"` // versions taken back where none is wanted: the agent leaves them for what ran before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1791,6 +1792,13 @@ func (x *Release) GetStage() string {
 		return x.Stage
 	}
 	return ""
+}
+
+func (x *Release) GetWithdrawn() []string {
+	if x != nil {
+		return x.Withdrawn
+	}
+	return nil
 }
 
 type Beat struct {
@@ -2495,12 +2503,13 @@ const file_sync_proto_rawDesc = "" +
 	"\x06former\x18\x05 \x01(\v2!.crossdock.sync.v1.PolicyRevisionH\x00R\x06former\x124\n" +
 	"\x06wanted\x18\x06 \x01(\v2\x1a.crossdock.sync.v1.ReleaseH\x00R\x06wanted\x129\n" +
 	"\x06secret\x18\b \x01(\v2\x1f.crossdock.sync.v1.SealedSecretH\x00R\x06secretB\x06\n" +
-	"\x04item\"s\n" +
+	"\x04item\"\x91\x01\n" +
 	"\aRelease\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bmanifest\x18\x02 \x01(\fR\bmanifest\x12\x1c\n" +
 	"\tsignature\x18\x03 \x01(\fR\tsignature\x12\x14\n" +
-	"\x05stage\x18\x04 \x01(\tR\x05stage\"<\n" +
+	"\x05stage\x18\x04 \x01(\tR\x05stage\x12\x1c\n" +
+	"\twithdrawn\x18\x05 \x03(\tR\twithdrawn\"<\n" +
 	"\x04Beat\x12\x1e\n" +
 	"\vnow_unix_ms\x18\x01 \x01(\x03R\tnowUnixMs\x12\x14\n" +
 	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"M\n" +

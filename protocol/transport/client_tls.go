@@ -92,6 +92,31 @@ func explain(err error) error {
 	}
 }
 
+// Blame is what it says about a program that a node has refused the certificate that it came
+// with.
+type Blame int
+
+// Whose fault it is.
+const (
+	NoBlame          Blame = iota // the certificate was not refused
+	BlameCertificate              // revoked, or expired: any program would be refused with it
+	BlameUnclear                  // of another authority or cluster: hardly the program's fault, but it may show the wrong chain
+	BlameCaller                   // none was shown, or none of an agent
+)
+
+// BlameOf reads it from a node's answer.
+func BlameOf(answer *connect.Error) Blame {
+	switch answer.Meta().Get(refusedHeader) {
+	case causeRevoked, causeExpired, causeTooOld:
+		return BlameCertificate
+	case causeForeign, causeCluster:
+		return BlameUnclear
+	case causeStranger, causeIdentity:
+		return BlameCaller
+	}
+	return NoBlame
+}
+
 func explainServer(err error, seen *tls.CertificateVerificationError) error {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return fmt.Errorf("%w: a TLS-inspecting proxy stands between, or the address is of another cluster; seen: %s (%w)",

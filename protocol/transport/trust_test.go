@@ -31,11 +31,12 @@ func TestCertificateRefused(t *testing.T) {
 		name        string
 		certificate tls.Certificate
 		want        string
+		blame       transport.Blame
 	}{
-		{"another authority", stranger.agent(cluster, "berlin", hour), "not of this cluster's authority"},
-		{"another cluster", b.ca.agent("c2", "berlin", hour), "is of cluster c2, this is c1"},
-		{"expired beyond trust", b.ca.agent(cluster, "berlin", time.Now().Add(-2*time.Hour)), "longer ago than the trust age"},
-		{"a node's", b.ca.node(), "names 0 URIs"},
+		{"another authority", stranger.agent(cluster, "berlin", hour), "not of this cluster's authority", transport.BlameUnclear},
+		{"another cluster", b.ca.agent("c2", "berlin", hour), "is of cluster c2, this is c1", transport.BlameUnclear},
+		{"expired beyond trust", b.ca.agent(cluster, "berlin", time.Now().Add(-2*time.Hour)), "longer ago than the trust age", transport.BlameCertificate},
+		{"a node's", b.ca.node(), "names 0 URIs", transport.BlameCaller},
 	}
 	for _, test := range tests {
 		for _, mode := range bothModes {
@@ -43,8 +44,18 @@ func TestCertificateRefused(t *testing.T) {
 				d := b.dialer(mode, transport.AgentTLS(test.certificate, b.ca.pool()))
 				_, err := d.Session(t.Context(), hello)
 				refused(t, err, test.want)
+				blamed(t, err, test.blame)
 			})
 		}
+	}
+}
+
+// blamed checks whose fault a node's answer is.
+func blamed(t *testing.T, err error, want transport.Blame) {
+	t.Helper()
+	answer, ok := errors.AsType[*connect.Error](err)
+	if !ok || !connect.IsWireError(answer) || transport.BlameOf(answer) != want {
+		t.Errorf("%v: it is not blamed on %d", err, want)
 	}
 }
 
@@ -67,6 +78,7 @@ func TestRevoked(t *testing.T) {
 		}
 		_, err := d.Session(t.Context(), hello)
 		refused(t, err, "revoked")
+		blamed(t, err, transport.BlameCertificate)
 		b.revoked.Store(false)
 		if _, err := whoAmI(t.Context(), s); err != nil {
 			t.Errorf("%s: %v", mode, err)
@@ -79,9 +91,11 @@ func TestExpiredMayRenew(t *testing.T) {
 	b := newBench(t)
 	for _, mode := range bothModes {
 		d := b.dialer(mode, transport.AgentTLS(b.ca.agent(cluster, "berlin", time.Now().Add(-time.Minute)), b.ca.pool()))
-		if _, err := d.Session(t.Context(), hello); !errors.Is(err, transport.ErrExpired) {
+		_, err := d.Session(t.Context(), hello)
+		if !errors.Is(err, transport.ErrExpired) {
 			t.Errorf("%s: hello with an expired certificate: %v", mode, err)
 		}
+		blamed(t, err, transport.BlameCertificate)
 		s, err := d.Session(t.Context(), func(ctx context.Context, c syncpbconnect.SyncClient) error {
 			_, err := c.Renew(ctx, connect.NewRequest(&syncpb.RenewRequest{}))
 			return err
@@ -140,11 +154,13 @@ func TestNoCertificate(t *testing.T) {
 	b := newBench(t)
 	for _, mode := range bothModes {
 		d := b.dialer(mode, &tls.Config{RootCAs: b.ca.pool(), MinVersion: tls.VersionTLS13})
-		if _, err := d.Session(t.Context(), hello); connect.CodeOf(err) != connect.CodeUnauthenticated {
+		_, err := d.Session(t.Context(), hello)
+		if connect.CodeOf(err) != connect.CodeUnauthenticated {
 			t.Errorf("%s: hello without a certificate: %v", mode, err)
 		}
+		blamed(t, err, transport.BlameCaller)
 		// Nothing but an enrolment comes as far as the service.
-		_, err := d.Session(t.Context(), func(ctx context.Context, c syncpbconnect.SyncClient) error {
+		_, err = d.Session(t.Context(), func(ctx context.Context, c syncpbconnect.SyncClient) error {
 			_, err := c.Push(ctx, connect.NewRequest(&syncpb.PushRequest{}))
 			return err
 		})
