@@ -85,7 +85,7 @@ func (a *Agent) Status() Status {
 	s.Numbers, s.Plugins = a.numbersStatus(), a.plugins.status()
 	s.Disk = a.disk.Status()
 	s.Calls, s.Documents, s.Config = a.calls.Status(), a.documents.Status(), a.reloads.status()
-	if s.Secrets = a.sealed.Status(); a.sealing.Recipient != "" {
+	if s.Secrets = a.secretsStatus(); a.sealing.Recipient != "" {
 		s.SealingKey = sealing.Fingerprint(a.sealing.Recipient)
 	}
 	s.Generation, _ = a.identity.Known()
