@@ -17,6 +17,7 @@ import (
 	"github.com/crossdock/crossdock/agent/systems"
 	filesystem "github.com/crossdock/crossdock/agent/systems/file"
 	httpsystem "github.com/crossdock/crossdock/agent/systems/http"
+	"github.com/crossdock/crossdock/agent/systems/secrets"
 	webhooksystem "github.com/crossdock/crossdock/agent/systems/webhook"
 	"github.com/crossdock/crossdock/protocol/event"
 	"github.com/crossdock/crossdock/protocol/policy"
@@ -48,6 +49,9 @@ var _ delivery.Target = (*drivers)(nil)
 // openDriver opens the driver that a System document asks for, nil if it has none.
 func openDriver(system *policy.System, options systems.Options) (systems.Driver, error) {
 	options.Logger = options.Logger.With("system", system.Name)
+	if store, is := options.Secrets.(*secrets.Store); is { // what is sealed for certain hosts is for no other driver
+		options.Secrets = store.For(system.Calls()...)
+	}
 	switch {
 	case system.HTTP != nil:
 		return asDriver(httpsystem.New(system, options))

@@ -96,7 +96,11 @@ func ExamineStatus(s Status) (findings []doctor.Finding) {
 	}
 	for _, one := range s.Secrets {
 		if one.Refused != "" {
-			findings = append(findings, doctor.Finding{ID: "secret-" + one.Name, Level: doctor.Fail, Seen: one.Refused, Todo: "have it set anew: crossdock secret set " + one.Name})
+			f := doctor.Finding{ID: "secret-" + one.Name, Level: doctor.Fail, Seen: one.Refused, Todo: "have it set anew: crossdock secret set " + one.Name}
+			if len(one.Only) > 0 {
+				f.Todo = "see whether policy names the right host; if it does, have it set anew for that: crossdock secret set " + one.Name + " --only-to HOST"
+			}
+			findings = append(findings, f)
 		}
 	}
 	for _, p := range s.Plugins {

@@ -3,8 +3,11 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/crossdock/crossdock/agent/sealed"
 )
 
 // A report that is too long would be refused together with what it acknowledges.
@@ -27,5 +30,20 @@ func TestReportIsBounded(t *testing.T) {
 	}
 	if len(r.Numbers[0].Refused) != len(long) {
 		t.Error("what the site's own status says is cut, too")
+	}
+	hosts := []string{strings.Repeat("x", 100), strings.Repeat("y", 30), "z"}
+	r = report{}
+	for i := range 200 { // as many as the control plane keeps for an agent
+		r.Secrets = append(r.Secrets, sealed.Status{Name: fmt.Sprintf("erp/%d", i), Version: 1, Only: hosts})
+	}
+	if text, err = r.text(); err != nil {
+		t.Fatal(err)
+	}
+	got = report{}
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Secrets) != 200 || !slices.Equal(got.Secrets[0].Only, []string{hosts[0], "..."}) || len(r.Secrets[0].Only) != 3 {
+		t.Errorf("%d secrets, for %q", len(got.Secrets), got.Secrets[0].Only)
 	}
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -8,8 +9,10 @@ import (
 	"github.com/crossdock/crossdock/agent/identity"
 	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/agent/sealed"
+	"github.com/crossdock/crossdock/agent/systems"
 	"github.com/crossdock/crossdock/agent/systems/secrets"
 	"github.com/crossdock/crossdock/agent/uplink"
+	"github.com/crossdock/crossdock/protocol/policy"
 	"github.com/crossdock/crossdock/protocol/sealing"
 )
 
@@ -77,14 +80,34 @@ func KnownSecrets(cfg Config) (values [][]byte) {
 	}
 	store := secretStore(cfg, opened)
 	for _, ref := range refs {
-		if value, err := store.Resolve(ref); err == nil {
-			values = append(values, value)
-		}
-		if value, _, ok := store.Former(ref); ok {
-			values = append(values, value)
-		}
+		values = append(values, store.Known(ref)...)
 	}
 	return values
+}
+
+// secretsStatus is how the sealed secrets stand: also those that open and that policy would send
+// to another host than they are sealed for.
+func (a *Agent) secretsStatus() []sealed.Status {
+	list, set := a.sealed.Status(), a.revision.Set()
+	for i := range list {
+		if one := &list[i]; set != nil && one.Refused == "" && len(one.Only) > 0 {
+			one.Refused = elsewhere(secretStore(a.cfg, a.sealed), set, one.Name)
+		}
+	}
+	return list
+}
+
+// elsewhere says why a secret cannot be used as policy has it; "" if it can, or is not used.
+func elsewhere(store *secrets.Store, set *policy.Set, name string) string {
+	for _, use := range set.Secrets() {
+		if use.Owner+"/"+use.Name != name {
+			continue
+		}
+		if _, err := store.For(use.To...).Resolve("secret:" + name); errors.Is(err, systems.ErrElsewhere) {
+			return err.Error()
+		}
+	}
+	return ""
 }
 
 // isDir keeps who only looks from making a directory.

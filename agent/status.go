@@ -85,7 +85,7 @@ func (a *Agent) Status() Status {
 	s.Numbers, s.Plugins = a.numbersStatus(), a.plugins.status()
 	s.Disk = a.disk.Status()
 	s.Calls, s.Documents, s.Config = a.calls.Status(), a.documents.Status(), a.reloads.status()
-	if s.Secrets = a.sealed.Status(); a.sealing.Recipient != "" {
+	if s.Secrets = a.secretsStatus(); a.sealing.Recipient != "" {
 		s.SealingKey = sealing.Fingerprint(a.sealing.Recipient)
 	}
 	s.Generation, _ = a.identity.Known()
@@ -158,7 +158,19 @@ func (a *Agent) report() json.RawMessage {
 const (
 	maxReport  = 60 << 10
 	maxRefused = 300 // bytes of why something was refused
+	maxHosts   = 120 // bytes of the hosts of a secret
 )
+
+// fewHosts cuts the hosts of a secret: that there are some shows in any case.
+func fewHosts(only []string) []string {
+	bytes := 0
+	for i, host := range only {
+		if bytes += len(host); bytes > maxHosts {
+			return append(slices.Clone(only[:i]), "...")
+		}
+	}
+	return only
+}
 
 // text cuts the report so that it is taken.
 func (r report) text() (text []byte, err error) {
@@ -169,7 +181,7 @@ func (r report) text() (text []byte, err error) {
 	}
 	r.Secrets = slices.Clone(r.Secrets)
 	for i := range r.Secrets {
-		r.Secrets[i].Refused = clipped(r.Secrets[i].Refused)
+		r.Secrets[i].Refused, r.Secrets[i].Only = clipped(r.Secrets[i].Refused), fewHosts(r.Secrets[i].Only)
 	}
 	for {
 		if text, err = json.Marshal(r); err != nil || len(text) <= maxReport || len(r.Numbers)+len(r.Secrets) == 0 {

@@ -61,11 +61,11 @@ type Mark struct {
 
 // Status is how a secret stands here.
 type Status struct {
-	Name    string `json:"name"`
-	Version uint64 `json:"version"`           // held; 0: none
-	Refused string `json:"refused,omitempty"` // why it cannot be used, or a newer one was not taken
-
-	Dropped bool `json:"dropped,omitempty"` // there is no value any more, and the version says since which change
+	Name    string   `json:"name"`
+	Version uint64   `json:"version"`           // held; 0: none
+	Refused string   `json:"refused,omitempty"` // why it cannot be used, or a newer one was not taken
+	Only    []string `json:"only,omitempty"`    // the hosts that it may be sent to; empty: any
+	Dropped bool     `json:"dropped,omitempty"` // there is no value any more, and the version says since which change
 }
 
 // Store keeps the secrets of this agent. It is safe for concurrent use.
@@ -78,17 +78,24 @@ type Store struct {
 	refused map[string]string
 }
 
+// kept is a secret as it is on the disk.
+type kept struct {
+	Secret
+	// Floor is the highest version that was opened here. One that was dropped does not come back
+	// as an older value, which may have been sealed without a restriction.
+	Floor uint64 `json:"floor,omitempty"`
+}
+
 // entry is a secret with what it holds, once somebody has asked.
 type entry struct {
-	Secret
+	kept
 	current *opened
 	former  *opened
 }
 
 type opened struct {
-	value   []byte
-	version uint64
-	err     error
+	sealing.Secret
+	err error
 }
 
 // Open reads what is on the disk, and writes nothing.
@@ -110,7 +117,7 @@ func Open(cfg Config) (*Store, error) {
 		}
 		path := filepath.Join(cfg.Dir, file.Name())
 		text, err := os.ReadFile(path)
-		var one Secret
+		var one kept
 		if err == nil {
 			err = json.Unmarshal(text, &one)
 		}
@@ -121,7 +128,7 @@ func Open(cfg Config) (*Store, error) {
 			cfg.Logger.Error("a sealed secret cannot be read; it comes again when the line is up", "file", path, "err", err)
 			continue
 		}
-		s.held[one.Name] = &entry{Secret: one}
+		s.held[one.Name] = &entry{kept: one}
 	}
 	return s, nil
 }
@@ -173,13 +180,13 @@ func (s *Store) take(one Secret) (changed bool, err error) {
 	if old != nil && one.Version <= old.Version {
 		return false, nil // a repeat, or of a control plane that was put back to an older state
 	}
-	next := &entry{Secret: one}
+	next := &entry{kept: kept{Secret: one, Floor: s.floor(old)}}
 	if why := s.refuse(old, next); why != "" {
 		s.refused[one.Name] = fmt.Sprintf("version %d was not taken: %s", one.Version, why)
 		s.cfg.Logger.Error("a sealed secret is refused; what was held stays in use", "secret", one.Name, "version", one.Version, "why", why)
 		return true, nil
 	}
-	text, err := json.Marshal(one)
+	text, err := json.Marshal(next.kept)
 	if err != nil {
 		return false, err
 	}
@@ -207,13 +214,24 @@ func (s *Store) refuse(old, next *entry) string {
 	if now.err != nil {
 		return now.err.Error()
 	}
-	if old == nil || len(old.Sealed) == 0 {
-		return ""
-	}
-	if before := s.open(old); before.err == nil && now.version < before.version {
-		return fmt.Sprintf("it was sealed as version %d, and version %d is held", now.version, before.version)
+	if now.Version < next.Floor {
+		return fmt.Sprintf("it was sealed as version %d, and version %d is held, or was", now.Version, next.Floor)
 	}
 	return ""
+}
+
+// floor is the highest version of a secret that was opened here.
+func (s *Store) floor(e *entry) uint64 {
+	if e == nil {
+		return 0
+	}
+	floor := e.Floor
+	if len(e.Sealed) > 0 {
+		if o := s.open(e); o.err == nil {
+			floor = max(floor, o.Version)
+		}
+	}
+	return floor
 }
 
 // forgetDropped makes room by what tells of a dropped secret.
@@ -240,35 +258,35 @@ func (s *Store) unseal(name string, text []byte) *opened {
 		return &opened{err: fmt.Errorf("%w: %w", sealing.ErrSealed, s.cfg.Fault)}
 	}
 	o := &opened{}
-	o.value, o.version, o.err = sealing.Open(s.cfg.Key, sealing.Binding{Cluster: s.cfg.Cluster, Agent: s.cfg.Agent, Name: name}, text)
+	o.Secret, o.err = sealing.Open(s.cfg.Key, sealing.Binding{Cluster: s.cfg.Cluster, Agent: s.cfg.Agent, Name: name}, text)
 	return o
 }
 
-// Value gives the newest value of a secret.
-func (s *Store) Value(name string) ([]byte, error) {
+// Value gives the newest value of a secret, and the hosts that it may be sent to; none: any.
+func (s *Store) Value(name string) (value []byte, only []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.held[name]
 	if e == nil || len(e.Sealed) == 0 {
-		return nil, fmt.Errorf("%w: nobody has set it for this site, or it was dropped: crossdock secret set %s", ErrNotFound, name)
+		return nil, nil, fmt.Errorf("%w: nobody has set it for this site, or it was dropped: crossdock secret set %s", ErrNotFound, name)
 	}
 	o := s.open(e)
-	return slices.Clone(o.value), o.err
+	return slices.Clone(o.Value), slices.Clone(o.Only), o.err
 }
 
 // Former gives the value before the newest while it is valid beside it, and until when;
-// zero: until it is dropped.
-func (s *Store) Former(name string) (value []byte, until time.Time, ok bool) {
+// zero: until it is dropped. It has its own hosts.
+func (s *Store) Former(name string) (value []byte, only []string, until time.Time, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.held[name]
 	if e == nil || len(e.Former) == 0 || !e.FormerUntil.IsZero() && !s.cfg.Now().Before(e.FormerUntil) {
-		return nil, time.Time{}, false
+		return nil, nil, time.Time{}, false
 	}
 	if e.former == nil {
 		e.former = s.unseal(name, e.Former)
 	}
-	return slices.Clone(e.former.value), e.FormerUntil, e.former.err == nil
+	return slices.Clone(e.former.Value), slices.Clone(e.former.Only), e.FormerUntil, e.former.err == nil
 }
 
 // Status lists the secrets by name; a dropped one keeps its version.
@@ -278,7 +296,8 @@ func (s *Store) Status() (list []Status) {
 	for name, e := range s.held {
 		one := Status{Name: name, Version: e.Version, Refused: s.refused[name]}
 		if len(e.Sealed) > 0 {
-			if o := s.open(e); o.err != nil && one.Refused == "" {
+			o := s.open(e)
+			if one.Only = slices.Clone(o.Only); o.err != nil && one.Refused == "" {
 				one.Refused = o.err.Error()
 			}
 		}

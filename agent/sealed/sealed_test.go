@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,7 +67,7 @@ func (r *rig) take(s Secret) {
 
 func (r *rig) want(name, value string) {
 	r.Helper()
-	got, err := r.Value(name)
+	got, _, err := r.Value(name)
 	if string(got) != value || (err == nil) != (value != "") {
 		r.Errorf("%s: got %q, %v, want %q", name, got, err, value)
 	}
@@ -74,7 +76,7 @@ func (r *rig) want(name, value string) {
 func TestSecretsLast(t *testing.T) {
 	r := newRig(t)
 	r.want("erp/token", "")
-	if _, err := r.Value("erp/token"); !errors.Is(err, ErrNotFound) {
+	if _, _, err := r.Value("erp/token"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
 	r.take(Secret{Name: "erp/token", Version: 1, Sealed: r.seal("erp/token", 1, "canary-one")})
@@ -107,6 +109,43 @@ func TestSecretsLast(t *testing.T) {
 	}
 }
 
+// A control plane cannot bring back a value that was sealed without the restriction that the
+// newer one has, not even by dropping that in between.
+func TestHostsComeWithTheValue(t *testing.T) {
+	r := newRig(t)
+	free := r.seal("erp/token", 1, "canary-one")
+	bound, err := sealing.Seal(r.recipient, sealing.Binding{Cluster: "c", Agent: "eu", Name: "erp/token", Version: 2}, []byte("canary-two"), "erp.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.take(Secret{Name: "erp/token", Version: 1, Sealed: free})
+	r.take(Secret{Name: "erp/token", Version: 2, Sealed: bound})
+	hosts := func() {
+		t.Helper()
+		if _, only, err := r.Value("erp/token"); err != nil || !slices.Equal(only, []string{"erp.example"}) {
+			t.Errorf("for %v, %v", only, err)
+		}
+		if s := r.Status(); len(s) != 1 || !slices.Equal(s[0].Only, []string{"erp.example"}) {
+			t.Errorf("status %+v", s)
+		}
+	}
+	hosts()
+	r.reopen()
+	hosts()
+	r.take(Secret{Name: "erp/token", Version: 3, Sealed: free})
+	hosts()
+	r.take(Secret{Name: "erp/token", Version: 4})
+	r.take(Secret{Name: "erp/token", Version: 5})
+	r.reopen()
+	r.take(Secret{Name: "erp/token", Version: 6, Sealed: free})
+	r.want("erp/token", "")
+	r.take(Secret{Name: "erp/token", Version: 7, Sealed: bound, Former: bound})
+	hosts()
+	if _, only, _, ok := r.Former("erp/token"); !ok || len(only) != 1 {
+		t.Errorf("the former value is for %v, %t", only, ok)
+	}
+}
+
 func TestFormerIsValidUntilItLapses(t *testing.T) {
 	r := newRig(t)
 	one, two := r.seal("shop/token", 1, "canary-one"), r.seal("shop/token", 2, "canary-two")
@@ -114,21 +153,21 @@ func TestFormerIsValidUntilItLapses(t *testing.T) {
 	r.take(Secret{Name: "shop/token", Version: 2, Sealed: two, Former: one, FormerUntil: until})
 	for range 2 {
 		r.want("shop/token", "canary-two")
-		if value, when, ok := r.Former("shop/token"); !ok || string(value) != "canary-one" || !when.Equal(until) {
+		if value, _, when, ok := r.Former("shop/token"); !ok || string(value) != "canary-one" || !when.Equal(until) {
 			t.Errorf("former %q until %v, %t", value, when, ok)
 		}
 		r.reopen()
 	}
 	r.now = until
-	if value, _, ok := r.Former("shop/token"); ok || value != nil {
+	if value, _, _, ok := r.Former("shop/token"); ok || value != nil {
 		t.Errorf("lapsed, and still %q", value)
 	}
 	r.take(Secret{Name: "shop/token", Version: 3, Sealed: two, Former: one})
-	if _, when, ok := r.Former("shop/token"); !ok || !when.IsZero() {
+	if _, _, when, ok := r.Former("shop/token"); !ok || !when.IsZero() {
 		t.Error("one without end is not there")
 	}
 	r.take(Secret{Name: "shop/token", Version: 4, Sealed: two})
-	if _, _, ok := r.Former("shop/token"); ok {
+	if _, _, _, ok := r.Former("shop/token"); ok {
 		t.Error("a dropped former is still there")
 	}
 }
@@ -152,7 +191,7 @@ func TestWhatIsRefusedChangesNothing(t *testing.T) {
 	}
 	r.take(Secret{Name: "erp/token", Version: 10, Sealed: r.seal("erp/token", 10, "next")})
 	r.want("erp/token", "next")
-	if list := r.Status(); len(list) != 1 || list[0] != (Status{Name: "erp/token", Version: 10}) {
+	if list := r.Status(); len(list) != 1 || !reflect.DeepEqual(list[0], Status{Name: "erp/token", Version: 10}) {
 		t.Errorf("%+v", list)
 	}
 }
@@ -170,7 +209,7 @@ func TestNewKey(t *testing.T) {
 	r.want("erp/token", "anew")
 	r.cfg.Key, r.cfg.Fault = "", errors.New("the key's file is damaged")
 	r.reopen()
-	if _, err := r.Value("erp/token"); !errors.Is(err, sealing.ErrSealed) || !errors.Is(err, r.cfg.Fault) {
+	if _, _, err := r.Value("erp/token"); !errors.Is(err, sealing.ErrSealed) || !errors.Is(err, r.cfg.Fault) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -217,7 +256,7 @@ func TestNumberIsLimited(t *testing.T) {
 		text[name] = r.seal(name, 1, "x")
 	}
 	for i := range MaxSecrets {
-		r.held[fmt.Sprintf("erp/%d", i)] = &entry{Secret: Secret{Name: fmt.Sprintf("erp/%d", i), Version: 1, Sealed: text[fmt.Sprintf("erp/%d", i)]}}
+		r.held[fmt.Sprintf("erp/%d", i)] = &entry{kept: kept{Secret: Secret{Name: fmt.Sprintf("erp/%d", i), Version: 1, Sealed: text[fmt.Sprintf("erp/%d", i)]}}}
 	}
 	last := fmt.Sprintf("erp/%d", MaxSecrets)
 	r.take(Secret{Name: last, Version: 1, Sealed: text[last]})

@@ -12,6 +12,7 @@ package systems
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -129,6 +130,10 @@ type Finding struct {
 	Todo string // what to do; empty when it is well
 	OK   bool
 }
+
+// ErrElsewhere marks a secret that was sealed for certain hosts, and a document that has it sent
+// to another.
+var ErrElsewhere = errors.New("not for this host")
 
 // Secrets resolves a secret reference such as secret:erp/token, file:erp-token or env:ERP_TOKEN.
 type Secrets interface {

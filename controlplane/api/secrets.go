@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/policy"
 	"github.com/crossdock/crossdock/protocol/sealing"
 )
 
@@ -68,7 +70,7 @@ func (s *Server) ListSecretTargets(ctx context.Context, r ListSecretTargetsReque
 	if p := principalFrom(ctx); !p.Has(model.Operator) {
 		return nil, model.Errorf(model.Forbidden, "%s is no operator, and sets no secrets", p.Name)
 	}
-	sites, names, err := s.secretSites(ctx, r.Params.Owner)
+	sites, uses, err := s.secretUses(ctx, r.Params.Owner)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +83,8 @@ func (s *Server) ListSecretTargets(ctx context.Context, r ListSecretTargetsReque
 	if len(sites) == 0 {
 		return nil, model.Errorf(model.NotFound, "the policy in force has no %s: name its site as well, or put it into the policy first", r.Params.Owner)
 	}
-	answer := ListSecretTargets200JSONResponse{Names: orEmpty(names), Items: []SecretTarget{}}
+	names, hosts := secretHosts(uses)
+	answer := ListSecretTargets200JSONResponse{Names: orEmpty(names), Hosts: hosts, Items: []SecretTarget{}}
 	for _, site := range sites {
 		target, err := s.secretTarget(site, r.Params.Owner)
 		if err != nil {
@@ -92,9 +95,9 @@ func (s *Server) ListSecretTargets(ctx context.Context, r ListSecretTargetsReque
 	return answer, nil
 }
 
-// secretSites says where the policy in force has a system or plugin, and by which names that
-// refers to secrets.
-func (s *Server) secretSites(ctx context.Context, owner string) (sites, names []string, err error) {
+// secretUses says where the policy in force has a system or plugin, and how that refers to
+// secrets.
+func (s *Server) secretUses(ctx context.Context, owner string) (sites []string, uses []policy.SecretUse, err error) {
 	active, known := s.store.Active()
 	if !known {
 		return nil, nil, nil
@@ -104,12 +107,35 @@ func (s *Server) secretSites(ctx context.Context, owner string) (sites, names []
 		return nil, nil, err
 	}
 	sites, _ = set.SecretSites(owner)
-	for _, use := range set.Secrets() {
-		if use.Owner == owner && !slices.Contains(names, use.Name) {
+	uses = slices.DeleteFunc(set.Secrets(), func(use policy.SecretUse) bool { return use.Owner != owner })
+	return sites, uses, nil
+}
+
+// secretHosts gives the names that are referred to, and where those that are sent only are sent.
+func secretHosts(uses []policy.SecretUse) (names []string, hosts map[string][]string) {
+	hosts = map[string][]string{}
+	for _, use := range uses {
+		if !slices.Contains(names, use.Name) {
 			names = append(names, use.Name)
+			hosts[use.Name] = []string{}
 		}
 	}
-	return sites, names, nil
+	for _, use := range uses {
+		for _, to := range use.To {
+			u, err := url.Parse(to)
+			if err != nil {
+				continue // policy was compiled: it is one
+			}
+			origin := u.Scheme + "://" + u.Host
+			if known, sent := hosts[use.Name]; sent && !slices.Contains(known, origin) {
+				hosts[use.Name] = append(known, origin)
+			}
+		}
+		if len(use.To) == 0 {
+			delete(hosts, use.Name)
+		}
+	}
+	return names, hosts
 }
 
 // secretTarget is what is known of the agent of a site, which is called like the site.
@@ -123,7 +149,7 @@ func (s *Server) secretTarget(site, owner string) (target SecretTarget, err erro
 	var said model.AgentStatus
 	if len(agent.Status) > 0 && json.Unmarshal(agent.Status, &said) == nil && said.Sealing.Recipient != "" { // an agent may say anything
 		target.Recipient, target.Key, target.Signature = said.Sealing.Recipient, said.Sealing.Key, said.Sealing.Signature
-		target.Fingerprint = sealing.Fingerprint(said.Sealing.Recipient)
+		target.Fingerprint, target.TakesOnly = sealing.Fingerprint(said.Sealing.Recipient), said.Sealing.Only
 	}
 	note := func(full string, version uint64) {
 		if name, is := strings.CutPrefix(full, owner+"/"); is {
@@ -133,8 +159,12 @@ func (s *Server) secretTarget(site, owner string) (target SecretTarget, err erro
 	for _, one := range s.store.SecretMarks(agent.Name) {
 		note(one.Name, one.Version)
 	}
+	target.Only = map[string][]string{}
 	for _, one := range said.Secrets {
 		note(one.Name, one.Version)
+		if name, is := strings.CutPrefix(one.Name, owner+"/"); is && len(one.Only) > 0 {
+			target.Only[name] = one.Only
+		}
 	}
 	return target, nil
 }
@@ -145,6 +175,9 @@ func toSecret(s *model.SecretMark, said model.AgentStatus) Secret {
 	for _, one := range said.Secrets {
 		if one.Name == s.Name {
 			out.Held, out.Refused = one.Version, one.Refused
+			if one.Version == s.Version { // else it is of another value
+				out.Only = one.Only
+			}
 		}
 	}
 	if s.Recipient != "" {

@@ -45,8 +45,8 @@ func secretsBench(t *testing.T) *bench {
 	active := testRevision(3, model.RevisionActive)
 	b.store.revisions = append(b.store.revisions, active)
 	b.store.bundles[3] = policy.Bundle{"p.yaml": []byte(sealedPolicy)}.Encode()
-	said, err := json.Marshal(model.AgentStatus{Sealing: sealing.Announcement{Recipient: "age1new", Key: []byte("key"), Signature: []byte("sig")},
-		Secrets: []model.AgentSecret{{Name: "erp/token", Version: 4}, {Name: "erp/ca", Version: 9}, {Name: "shop/token", Version: 1, Refused: "no"}, {Name: "erp/gone", Version: 2}, {Name: "erp/stays", Version: 5}}})
+	said, err := json.Marshal(model.AgentStatus{Sealing: sealing.Announcement{Recipient: "age1new", Key: []byte("key"), Signature: []byte("sig"), Only: true},
+		Secrets: []model.AgentSecret{{Name: "erp/token", Version: 4, Only: []string{"erp.example.com"}}, {Name: "erp/ca", Version: 9, Only: []string{"x"}}, {Name: "shop/token", Version: 1, Refused: "no"}, {Name: "erp/gone", Version: 2}, {Name: "erp/stays", Version: 5}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,10 @@ func TestSecretsAreListed(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
-	if s := list.Items[1]; !s.Former || !s.FormerUntil.Equal(testNow.Add(time.Hour)) || s.Key != sealing.Fingerprint("age1new") || s.Held != 4 {
+	if first := list.Items[0]; first.Only != nil {
+		t.Errorf("the hosts of another version: %+v", first)
+	}
+	if s := list.Items[1]; !slices.Equal(s.Only, []string{"erp.example.com"}) || !s.Former || !s.FormerUntil.Equal(testNow.Add(time.Hour)) || s.Key != sealing.Fingerprint("age1new") || s.Held != 4 {
 		t.Errorf("got %+v", s)
 	}
 	if strings.Contains(answer.Body.String(), base64.StdEncoding.EncodeToString([]byte("age"))) {
@@ -103,11 +106,17 @@ func TestSecretTargets(t *testing.T) {
 		!strings.HasPrefix(eu.RegisteredKey, "0700") || eu.Fingerprint != sealing.Fingerprint("age1new") {
 		t.Errorf("got %+v", eu)
 	}
+	if want := map[string][]string{"token": {"erp.example.com"}, "ca": {"x"}}; !eu.TakesOnly || !reflect.DeepEqual(eu.Only, want) {
+		t.Errorf("hosts: got %t, %v, want %v", eu.TakesOnly, eu.Only, want)
+	}
+	if want := map[string][]string{"token": {"https://erp.example.com"}, "ca": {"https://erp.example.com"}}; !reflect.DeepEqual(erp.Hosts, want) {
+		t.Errorf("hosts of policy: got %v, want %v", erp.Hosts, want)
+	}
 	if want := map[string]uint64{"ca": 9, "token": 4, "waits": 1, "old": 1, "gone": 2, "going": 2, "stays": 5}; !reflect.DeepEqual(eu.Versions, want) {
 		t.Errorf("got %v, want %v", eu.Versions, want)
 	}
 	zone := get("owner=plugin:zone")
-	if len(zone.Items) != 2 || zone.Items[1].Agent != "hq" || zone.Items[1].Recipient != "" || zone.Items[1].Versions["api-key"] != 6 {
+	if len(zone.Hosts) != 0 || zone.Items[1].TakesOnly || len(zone.Items) != 2 || zone.Items[1].Agent != "hq" || zone.Items[1].Recipient != "" || zone.Items[1].Versions["api-key"] != 6 {
 		t.Errorf("got %+v", zone)
 	}
 	if one := get("owner=plugin:zone&site=hq"); len(one.Items) != 1 || one.Items[0].Agent != "hq" {

@@ -69,9 +69,10 @@ type DropSecret struct {
 
 // AgentSecret is how a secret stands at its agent.
 type AgentSecret struct {
-	Name    string `json:"name"`
-	Version uint64 `json:"version"`           // held; 0: none
-	Refused string `json:"refused,omitempty"` // why it cannot be used, or a newer one was not taken
+	Name    string   `json:"name"`
+	Version uint64   `json:"version"`           // held; 0: none
+	Refused string   `json:"refused,omitempty"` // why it cannot be used, or a newer one was not taken
+	Only    []string `json:"only,omitempty"`    // hosts that it may be sent to; empty: any
 }
 
 func (*SetSecret) command()  {}

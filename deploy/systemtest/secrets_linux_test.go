@@ -74,7 +74,8 @@ func unpacked(t *testing.T, text []byte) (parts [][]byte) {
 // parrot is a system that repeats all that it is sent, in every form, and refuses it until
 // it is told to take it.
 type parrot struct {
-	url string
+	url     string
+	handler http.Handler
 
 	mu    sync.Mutex
 	takes bool
@@ -83,7 +84,7 @@ type parrot struct {
 
 func newParrot(t *testing.T) *parrot {
 	p := &parrot{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		said := r.Header.Get("Authorization")
@@ -96,7 +97,8 @@ func newParrot(t *testing.T) *parrot {
 		}
 		p.heard = append(p.heard, said)
 		_, _ = io.WriteString(w, echo) // the agent may be gone
-	}))
+	})
+	server := httptest.NewServer(p.handler)
 	t.Cleanup(server.Close)
 	p.url = server.URL
 	return p

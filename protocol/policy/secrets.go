@@ -14,12 +14,31 @@ type SecretUse struct {
 	Name  string   // within Owner
 	Field string   // that refers to it, such as token
 	Sites []string // whose agents use it
+	To    []string // URLs that it is sent to, or what is got or signed with it; none: it is not sent, or only the plugin knows
+}
+
+// Calls lists the URLs that a system is called at. A secret of its driver is taken to be for all
+// of them: what a token server gives for it goes to the system.
+func (s *System) Calls() (urls []string) {
+	switch {
+	case s.HTTP != nil:
+		urls = append(urls, s.HTTP.URL)
+		if o := s.HTTP.Auth.OAuth2; o != nil {
+			urls = append(urls, o.TokenURL)
+		}
+	case s.Webhook != nil:
+		urls = append(urls, s.Webhook.URL)
+	}
+	return urls
 }
 
 // PluginOwner is what secrets of a plugin are kept under: a system may have the same name.
 func PluginOwner(plugin string) string { return "plugin:" + plugin }
 
 const sealedKind = "secret:"
+
+// intakeToken is the one field whose secret is shown to the agent, not sent by it.
+const intakeToken = "token"
 
 var secretSealed = regexp.MustCompile(`^secret:[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
 
@@ -43,8 +62,11 @@ func (s *Set) Secrets() []SecretUse {
 	for i := range out {
 		if plugin, is := strings.CutPrefix(out[i].Owner, PluginOwner("")); is {
 			out[i].Sites = s.Plugins[plugin].Sites
-		} else {
-			out[i].Sites = []string{s.Systems[out[i].Owner].Site}
+			continue
+		}
+		system := s.Systems[out[i].Owner]
+		if out[i].Sites = []string{system.Site}; out[i].Field != intakeToken {
+			out[i].To = system.Calls()
 		}
 	}
 	slices.SortStableFunc(out, func(a, b SecretUse) int { return cmp.Or(cmp.Compare(a.Owner, b.Owner), cmp.Compare(a.Name, b.Name)) })

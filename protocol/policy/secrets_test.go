@@ -24,6 +24,12 @@ spec:
     deliver: {path: /events}
 `, name, name)
 	}
+	for name, driver := range map[string]string{
+		"oauth": `intake: {token: "secret:mine"}, http: {url: "https://api.example.com", auth: {oauth2: {tokenUrl: "https://login.example.com/t", clientId: me, clientSecret: "secret:mine"}}, deliver: {path: /e}}`,
+		"hook":  `webhook: {url: "https://hook.example.com", secret: "secret:key"}`,
+	} {
+		b[name+".yaml"] = fmt.Appendf(nil, "apiVersion: crossdock/v1\nkind: System\nmetadata: {name: %s}\nspec: {owner: it, site: porto, %s}\n", name, driver)
+	}
 	set, problems := Compile(b)
 	if set == nil {
 		t.Fatal(problems)
@@ -37,9 +43,14 @@ spec:
 	if got := set.Plugins["zone"].Secrets["password"]; got != "secret:plugin:zone/api-key" {
 		t.Errorf("got %s", got)
 	}
+	porto := []string{"porto"}
 	want := []SecretUse{
-		{"one", "ca", "ca", []string{"porto"}}, {"one", "token", "bearer", []string{"porto"}}, {"plugin:zone", "api-key", "password", []string{"porto", "hq"}},
-		{"zone", "ca", "ca", []string{"porto"}}, {"zone", "token", "bearer", []string{"porto"}},
+		{"hook", "key", "secret", porto, []string{"https://hook.example.com"}},
+		{"oauth", "mine", "token", porto, nil}, // it is shown to the agent
+		{"oauth", "mine", "clientSecret", porto, []string{"https://api.example.com", "https://login.example.com/t"}},
+		{"one", "ca", "ca", porto, []string{"https://one.example.com"}}, {"one", "token", "bearer", porto, []string{"https://one.example.com"}},
+		{"plugin:zone", "api-key", "password", []string{"porto", "hq"}, nil},
+		{"zone", "ca", "ca", porto, []string{"https://zone.example.com"}}, {"zone", "token", "bearer", porto, []string{"https://zone.example.com"}},
 	}
 	if got := set.Secrets(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -93,7 +93,7 @@ func (c *compiler) intake(s *System, parent *object) (token field) {
 		return field{}
 	}
 	o := c.object(f.node, "intake of "+parent.what)
-	token = o.required("token", secretHint)
+	token = o.required(intakeToken, secretHint)
 	s.Intake.Token = c.secret(token, o)
 	s.Intake.Rate = o.number("rate", s.Intake.Rate, 0.001, 1e6)
 	s.Intake.Burst = o.integer("burst", max(1, int(2*s.Intake.Rate)), 1, 1_000_000)

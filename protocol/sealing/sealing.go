@@ -5,7 +5,8 @@
 // It stands here because whoever sets a secret seals it and an agent opens it; what lies
 // between holds it and cannot. It refuses to know where sealed secrets are kept and what they
 // are for. Its invariant: what Open gives was sealed for this cluster, agent and name, so a
-// secret that is put in the place of another does not open.
+// secret that is put in the place of another does not open; and it comes with the hosts that
+// whoever sealed it allowed, which nobody in between can change.
 package sealing
 
 import (
@@ -27,7 +28,7 @@ import (
 // Limits of a secret.
 const (
 	MaxValue    = 64 << 10 // bytes; a certificate chain fits
-	maxHeader   = 1 << 10
+	maxHeader   = 2 << 10
 	maxOverhead = 1 << 10 // of age: its header, and 16 bytes for each 64 KB
 	MaxSealed   = MaxValue + maxHeader + maxOverhead
 )
@@ -43,11 +44,32 @@ type Binding struct {
 	Version uint64 `json:"version"` // one higher with each change
 }
 
+// Secret is one that was sealed.
+type Secret struct {
+	Value   []byte
+	Version uint64
+	Only    []string // the hosts that it may be sent to, as Host writes them; empty: any
+}
+
+// header is what stands before the value. What has a restriction is written in another place:
+// a version that knows of none finds no name there and refuses it, rather than send it anywhere.
+type header struct {
+	Binding
+	Restricted *restricted `json:"restricted,omitempty"`
+}
+
+// restricted is the form of a secret that may not be sent anywhere.
+type restricted struct {
+	Binding
+	Only []string `json:"only"`
+}
+
 // Announcement is what an agent says of the key that its secrets are to be sealed to.
 type Announcement struct {
-	Recipient string `json:"recipient"` // age1...
-	Key       []byte `json:"key"`       // the agent's registered public key, SubjectPublicKeyInfo
-	Signature []byte `json:"signature"` // ECDSA with SHA-256, ASN.1
+	Recipient string `json:"recipient"`      // age1...
+	Key       []byte `json:"key"`            // the agent's registered public key, SubjectPublicKeyInfo
+	Signature []byte `json:"signature"`      // ECDSA with SHA-256, ASN.1
+	Only      bool   `json:"only,omitempty"` // it takes what is sealed for certain hosts only; not signed: one that does not, refuses it
 }
 
 // NewKey makes a key, in the text form of age.
@@ -76,7 +98,7 @@ func Announce(cluster, agent, recipient string, key *ecdsa.PrivateKey) (Announce
 	}
 	sum := signed(cluster, agent, recipient)
 	signature, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
-	return Announcement{Recipient: recipient, Key: public, Signature: signature}, err
+	return Announcement{Recipient: recipient, Key: public, Signature: signature, Only: true}, err
 }
 
 // Verify says why an announcement is not that of the agent whose registered key has the
@@ -118,8 +140,9 @@ func Fingerprint(recipient string) string {
 	return strings.Join(out, "-")
 }
 
-// Seal seals a value to a recipient, for one place.
-func Seal(recipient string, to Binding, value []byte) ([]byte, error) {
+// Seal seals a value to a recipient, for one place, and if hosts are given, to be sent to these
+// only.
+func Seal(recipient string, to Binding, value []byte, only ...string) ([]byte, error) {
 	if len(value) > MaxValue {
 		return nil, fmt.Errorf("a secret has at most %d bytes, this one %d", MaxValue, len(value))
 	}
@@ -127,19 +150,23 @@ func Seal(recipient string, to Binding, value []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	header, err := json.Marshal(to)
+	var form any = to // as versions write it that know of no restriction
+	if len(only) > 0 {
+		form = map[string]restricted{"restricted": {to, only}}
+	}
+	head, err := json.Marshal(form)
 	if err != nil {
 		return nil, err
 	}
-	if len(header) >= maxHeader {
-		return nil, fmt.Errorf("the names for which a secret is sealed have more than %d bytes", maxHeader)
+	if len(head) >= maxHeader {
+		return nil, fmt.Errorf("the names and hosts for which a secret is sealed have more than %d bytes", maxHeader)
 	}
 	var out bytes.Buffer
 	w, err := age.Encrypt(&out, key)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.Write(append(append(header, '\n'), value...)); err != nil {
+	if _, err := w.Write(append(append(head, '\n'), value...)); err != nil {
 		return nil, err
 	}
 	if err := w.Close(); err != nil {
@@ -149,34 +176,54 @@ func Seal(recipient string, to Binding, value []byte) ([]byte, error) {
 }
 
 // Open opens what was sealed to a key for a cluster, agent and name, and says which change of
-// it that is.
-func Open(key string, at Binding, sealed []byte) (value []byte, version uint64, err error) {
+// it that is and where it may be sent.
+func Open(key string, at Binding, sealed []byte) (Secret, error) {
 	identity, err := age.ParseX25519Identity(strings.TrimSpace(key))
 	if err != nil {
-		return nil, 0, errors.New("the agent's sealing key is damaged")
+		return Secret{}, errors.New("the agent's sealing key is damaged")
 	}
 	if len(sealed) > MaxSealed {
-		return nil, 0, fmt.Errorf("%w: it has %d bytes", ErrSealed, len(sealed))
+		return Secret{}, fmt.Errorf("%w: it has %d bytes", ErrSealed, len(sealed))
 	}
 	r, err := age.Decrypt(bytes.NewReader(sealed), identity)
 	var other *age.NoIdentityMatchError
 	if errors.As(err, &other) {
-		return nil, 0, fmt.Errorf("%w: it is sealed to another key than this agent has; set it anew", ErrSealed)
+		return Secret{}, fmt.Errorf("%w: it is sealed to another key than this agent has; set it anew", ErrSealed)
 	} else if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", ErrSealed, err)
+		return Secret{}, fmt.Errorf("%w: %w", ErrSealed, err)
 	}
 	text, err := io.ReadAll(io.LimitReader(r, MaxSealed))
 	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", ErrSealed, err)
+		return Secret{}, fmt.Errorf("%w: %w", ErrSealed, err)
 	}
-	header, value, found := bytes.Cut(text, []byte("\n"))
-	var of Binding
-	if !found || json.Unmarshal(header, &of) != nil {
-		return nil, 0, fmt.Errorf("%w: it holds no secret of this product", ErrSealed)
+	head, value, found := bytes.Cut(text, []byte("\n"))
+	of, only, err := parseHeader(head)
+	if !found || err != nil {
+		return Secret{}, fmt.Errorf("%w: it holds no secret that this version knows; upgrade the agent, or set it anew", ErrSealed)
 	}
 	at.Version = of.Version
 	if of != at {
-		return nil, 0, fmt.Errorf("%w: it was sealed as %s for agent %s of another place than %s; set it anew", ErrSealed, of.Name, of.Agent, at.Name)
+		return Secret{}, fmt.Errorf("%w: it was sealed as %s for agent %s of another place than %s; set it anew", ErrSealed, of.Name, of.Agent, at.Name)
 	}
-	return value, of.Version, nil
+	return Secret{value, of.Version, only}, nil
+}
+
+// parseHeader takes nothing that it does not know: it may be a restriction.
+func parseHeader(text []byte) (of Binding, only []string, err error) {
+	var h header
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&h); err != nil {
+		return Binding{}, nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return Binding{}, nil, errors.New("something follows")
+	}
+	if h.Restricted == nil {
+		return h.Binding, nil, nil
+	}
+	if h.Binding != (Binding{}) || len(h.Restricted.Only) == 0 {
+		return Binding{}, nil, errors.New("a restriction without hosts")
+	}
+	return h.Restricted.Binding, h.Restricted.Only, nil
 }

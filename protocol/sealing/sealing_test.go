@@ -37,8 +37,8 @@ func TestSealAndOpen(t *testing.T) {
 		}
 		at := to
 		at.Version = 0
-		if got, version, err := Open(key, at, sealed); err != nil || version != 7 || !bytes.Equal(got, want) {
-			t.Errorf("%d bytes: got %d, version %d, %v", len(want), len(got), version, err)
+		if got, err := Open(key, at, sealed); err != nil || got.Version != 7 || !bytes.Equal(got.Value, want) || got.Only != nil {
+			t.Errorf("%d bytes: got %d, version %d for %v, %v", len(want), len(got.Value), got.Version, got.Only, err)
 		}
 	}
 	if _, err := Seal(recipient, to, make([]byte, MaxValue+1)); err == nil {
@@ -56,19 +56,19 @@ func TestWhatDoesNotOpen(t *testing.T) {
 	}
 	spoiled := bytes.Clone(sealed)
 	spoiled[len(spoiled)-1] ^= 1
-	for what, open := range map[string]func() ([]byte, uint64, error){
-		"another key":     func() ([]byte, uint64, error) { return Open(other, to, sealed) },
-		"a turned bit":    func() ([]byte, uint64, error) { return Open(key, to, spoiled) },
-		"nothing":         func() ([]byte, uint64, error) { return Open(key, to, nil) },
-		"another name":    func() ([]byte, uint64, error) { return Open(key, Binding{"c", "eu", "shop/token", 7}, sealed) },
-		"another agent":   func() ([]byte, uint64, error) { return Open(key, Binding{"c", "us", "erp/token", 7}, sealed) },
-		"another cluster": func() ([]byte, uint64, error) { return Open(key, Binding{"d", "eu", "erp/token", 7}, sealed) },
+	for what, open := range map[string]func() (Secret, error){
+		"another key":     func() (Secret, error) { return Open(other, to, sealed) },
+		"a turned bit":    func() (Secret, error) { return Open(key, to, spoiled) },
+		"nothing":         func() (Secret, error) { return Open(key, to, nil) },
+		"another name":    func() (Secret, error) { return Open(key, Binding{"c", "eu", "shop/token", 7}, sealed) },
+		"another agent":   func() (Secret, error) { return Open(key, Binding{"c", "us", "erp/token", 7}, sealed) },
+		"another cluster": func() (Secret, error) { return Open(key, Binding{"d", "eu", "erp/token", 7}, sealed) },
 	} {
-		if got, _, err := open(); !errors.Is(err, ErrSealed) || got != nil || strings.Contains(err.Error(), "canary") {
-			t.Errorf("%s: got %q, %v", what, got, err)
+		if got, err := open(); !errors.Is(err, ErrSealed) || got.Value != nil || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: got %q, %v", what, got.Value, err)
 		}
 	}
-	if _, _, err := Open("AGE-SECRET-KEY-1JUNK", to, sealed); err == nil || strings.Contains(err.Error(), "JUNK") {
+	if _, err := Open("AGE-SECRET-KEY-1JUNK", to, sealed); err == nil || strings.Contains(err.Error(), "JUNK") {
 		t.Errorf("a damaged key: %v", err)
 	}
 	if _, err := RecipientOf("AGE-SECRET-KEY-1JUNK"); err == nil || strings.Contains(err.Error(), "JUNK") {
@@ -124,10 +124,14 @@ func FuzzOpen(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(sealed)
+	if sealed, err = Seal(recipient, Binding{Cluster: "c"}, []byte("x"), "erp.example"); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(sealed)
 	f.Add([]byte("age-encryption.org/v1\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if got, _, err := Open(key, Binding{Cluster: "d"}, text); err == nil {
-			t.Errorf("opened %q", got)
+		if got, err := Open(key, Binding{Cluster: "d"}, text); err == nil {
+			t.Errorf("opened %q", got.Value)
 		}
 	})
 }

@@ -287,8 +287,11 @@ func printSecrets(t *tabwriter.Writer, s agent.Status) {
 	}
 	fmt.Fprintf(t, "secrets\t%d held; the key of this agent is %s\n", held, s.SealingKey)
 	for _, one := range s.Secrets {
-		if one.Refused != "" {
+		switch {
+		case one.Refused != "":
 			fmt.Fprintf(t, "\t%s: %s\n", one.Name, oneLine(one.Refused))
+		case len(one.Only) > 0:
+			fmt.Fprintf(t, "\t%s: only to %s\n", one.Name, oneLine(strings.Join(one.Only, ", ")))
 		}
 	}
 }

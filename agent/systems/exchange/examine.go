@@ -113,9 +113,10 @@ func todo(err error) string {
 	return "check that the system runs and that this server's firewall lets the agent reach it"
 }
 
-// ExamineSecrets looks whether each reference resolves; an empty one is passed over.
-func ExamineSecrets(secrets systems.Secrets, refs ...string) []systems.Finding {
-	var findings []systems.Finding
+// ExamineSecrets looks whether each reference resolves; an empty one is passed over. With a
+// secret that is for another host nothing more is to be looked at: not even a connection goes
+// to the one of the document.
+func ExamineSecrets(secrets systems.Secrets, refs ...string) (findings []systems.Finding, elsewhere bool) {
 	for _, ref := range refs {
 		if ref == "" {
 			continue
@@ -123,8 +124,11 @@ func ExamineSecrets(secrets systems.Secrets, refs ...string) []systems.Finding {
 		f := systems.Finding{Name: "secret", OK: true, Seen: ref + " resolves"}
 		if _, err := secrets.Resolve(ref); err != nil {
 			f = systems.Finding{Name: "secret", Seen: err.Error(), Todo: "put the secret where the System document says, readable for the agent alone"}
+			if errors.Is(err, systems.ErrElsewhere) {
+				f.Todo, elsewhere = "see whether the System document names the right host; if it does, have the secret set anew for that", true
+			}
 		}
 		findings = append(findings, f)
 	}
-	return findings
+	return findings, elsewhere
 }

@@ -108,7 +108,10 @@ func (d *Driver) Check(ctx context.Context) error {
 
 // Examine is systems.Examiner.
 func (d *Driver) Examine(ctx context.Context) []systems.Finding {
-	findings := exchange.ExamineSecrets(d.opts.Secrets, d.auth.references(d.spec.CA)...)
+	findings, elsewhere := exchange.ExamineSecrets(d.opts.Secrets, d.auth.references(d.spec.CA)...)
+	if elsewhere {
+		return findings
+	}
 	findings = append(findings, d.client.Examine(ctx, d.base)...)
 	if o := d.spec.Auth.OAuth2; o != nil {
 		if u, err := exchange.ParseURL(o.TokenURL); err == nil && u.Host != d.base.Host {

@@ -5,8 +5,9 @@
 //
 // It refuses to know what a secret is for. Its invariant: a name never leads outside the
 // directory, be it by dots, by a link or by an absolute path, unless absolute paths are
-// allowed by the agent's own configuration, and then not to what is the agent's own; and no
-// error repeats a secret.
+// allowed by the agent's own configuration, and then not to what is the agent's own; what was
+// sealed for certain hosts goes to nobody who has not said that it is sent to these only; and
+// no error repeats a secret.
 package secrets
 
 import (
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/agent/systems"
+	"github.com/crossdock/crossdock/protocol/sealing"
 )
 
 // MaxSecret bounds one secret; a certificate chain fits.
@@ -39,17 +41,19 @@ type Config struct {
 	Sealed        Sealed                      // of secret: references; nil: there are none
 }
 
-// Sealed opens what was sealed to this agent.
+// Sealed opens what was sealed to this agent. Each value comes with the hosts that it may be
+// sent to; none: any.
 type Sealed interface {
-	Value(name string) ([]byte, error)
+	Value(name string) (value []byte, only []string, err error)
 	// Former gives the value before the newest while it is valid beside it; a zero time: until
 	// it is dropped.
-	Former(name string) (value []byte, until time.Time, ok bool)
+	Former(name string) (value []byte, only []string, until time.Time, ok bool)
 }
 
 // Store resolves references. It reads at every call, so that a rotated secret is used at once.
 type Store struct {
 	cfg Config
+	to  []string // URLs of whoever asks; empty: it is sent nowhere
 }
 
 // New makes a store; it opens nothing.
@@ -59,6 +63,10 @@ func New(cfg Config) *Store {
 	}
 	return &Store{cfg: cfg}
 }
+
+// For gives the store as it is for somebody who sends what it resolves, or what is got with it,
+// to these URLs: every one of them has to be allowed.
+func (s *Store) For(urls ...string) *Store { return &Store{cfg: s.cfg, to: urls} }
 
 // Resolve gives the secret that ref names, without the line break at its end.
 func (s *Store) Resolve(ref string) ([]byte, error) {
@@ -84,8 +92,11 @@ func (s *Store) Former(ref string) (value []byte, until time.Time, ok bool) {
 	if !sealed || s.cfg.Sealed == nil {
 		return nil, time.Time{}, false
 	}
-	value, until, ok = s.cfg.Sealed.Former(name)
-	if value, err := trim(ref, value); ok && err == nil {
+	value, only, until, ok := s.cfg.Sealed.Former(name)
+	if !ok || s.elsewhere(name, only) != nil {
+		return nil, time.Time{}, false
+	}
+	if value, err := trim(ref, value); err == nil {
 		return value, until, true
 	}
 	return nil, time.Time{}, false
@@ -95,11 +106,59 @@ func (s *Store) sealed(name string) ([]byte, error) {
 	if s.cfg.Sealed == nil {
 		return nil, fmt.Errorf("%w: secret:%s is sealed to the agent; only the running agent opens it", ErrNotFound, name)
 	}
-	value, err := s.cfg.Sealed.Value(name)
+	value, only, err := s.cfg.Sealed.Value(name)
 	if err != nil {
 		return nil, fmt.Errorf("secret:%s: %w", name, err)
 	}
+	if err := s.elsewhere(name, only); err != nil {
+		return nil, err
+	}
 	return trim("secret:"+name, value)
+}
+
+// elsewhere says why a secret that was sealed for certain hosts is not for whoever asks.
+func (s *Store) elsewhere(name string, only []string) error {
+	if len(only) == 0 {
+		return nil
+	}
+	allowed := strings.Join(only, ", ")
+	if len(s.to) == 0 {
+		return fmt.Errorf("secret:%s is %w: it is sealed for %s only, and policy uses it where no host is known; set it anew without hosts: crossdock secret set %s --anywhere",
+			name, systems.ErrElsewhere, allowed, name)
+	}
+	for _, to := range s.to {
+		if sealing.Allows(only, to) {
+			continue
+		}
+		host, err := sealing.HostOf(to)
+		if err != nil {
+			host = "another"
+		}
+		return fmt.Errorf("secret:%s is %w: policy sends it to %s, and it is sealed for %s only; correct the policy or, if you know that host, crossdock secret set %s --only-to %s",
+			name, systems.ErrElsewhere, host, allowed, name, host)
+	}
+	return nil
+}
+
+// Known gives the values that a reference leads to, for whoever has to find them in a text and
+// sends them nowhere.
+func (s *Store) Known(ref string) (values [][]byte) {
+	name, sealed := strings.CutPrefix(ref, "secret:")
+	if !sealed || s.cfg.Sealed == nil {
+		if value, err := s.Resolve(ref); err == nil {
+			values = append(values, value)
+		}
+		return values
+	}
+	newest, _, err := s.cfg.Sealed.Value(name)
+	if newest, wrong := trim(ref, newest); err == nil && wrong == nil {
+		values = append(values, newest)
+	}
+	former, _, _, ok := s.cfg.Sealed.Former(name)
+	if former, wrong := trim(ref, former); ok && wrong == nil {
+		values = append(values, former)
+	}
+	return values
 }
 
 func (s *Store) env(name string) ([]byte, error) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/crossdock/crossdock/agent/systems"
 )
 
 func TestResolve(t *testing.T) {
@@ -123,17 +125,17 @@ func TestPrivate(t *testing.T) {
 }
 
 // sealed holds erp/token and its former value.
-type sealed struct{}
+type sealed struct{ only, formerOnly []string }
 
-func (sealed) Value(name string) ([]byte, error) {
+func (s sealed) Value(name string) ([]byte, []string, error) {
 	if name != "erp/token" {
-		return nil, ErrNotFound
+		return nil, nil, ErrNotFound
 	}
-	return []byte("next\n"), nil
+	return []byte("next\n"), s.only, nil
 }
 
-func (sealed) Former(name string) ([]byte, time.Time, bool) {
-	return []byte("former\n"), time.Unix(9, 0), name == "erp/token"
+func (s sealed) Former(name string) ([]byte, []string, time.Time, bool) {
+	return []byte("former\n"), s.formerOnly, time.Unix(9, 0), name == "erp/token"
 }
 
 func TestSealed(t *testing.T) {
@@ -154,5 +156,44 @@ func TestSealed(t *testing.T) {
 	}
 	if _, err := New(Config{}).Resolve("secret:erp/token"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("without any: %v", err)
+	}
+}
+
+// What is sealed for certain hosts is for nobody who sends it anywhere else, or does not say
+// where.
+func TestSealedForHosts(t *testing.T) {
+	store := New(Config{Sealed: sealed{only: []string{"erp.example", "login.example:8443"}, formerOnly: []string{"erp.example"}}})
+	const ref = "secret:erp/token"
+	for _, tt := range []struct {
+		urls           []string
+		newest, former bool
+	}{
+		{[]string{"https://erp.example/api"}, true, true},
+		{[]string{"https://erp.example/api", "https://login.example:8443/token"}, true, false},
+		{[]string{"https://erp.example/api", "https://elsewhere.example/token"}, false, false},
+		{[]string{"https://elsewhere.example/api", "https://erp.example/token"}, false, false},
+		{[]string{""}, false, false},
+		{nil, false, false},
+	} {
+		bound := store.For(tt.urls...)
+		got, err := bound.Resolve(ref)
+		if (err == nil) != tt.newest || (got != nil) != tt.newest || err != nil && !errors.Is(err, systems.ErrElsewhere) {
+			t.Errorf("to %q: %q, %v", tt.urls, got, err)
+		}
+		if got := systems.FormerOf(bound, ref); (got != nil) != tt.former {
+			t.Errorf("to %q: former %q", tt.urls, got)
+		}
+		if known := bound.Known(ref); len(known) != 2 || string(known[0]) != "next" || string(known[1]) != "former" {
+			t.Errorf("known %q", known)
+		}
+	}
+	_, err := store.For("https://elsewhere.example/api").Resolve(ref)
+	for _, part := range []string{"secret:erp/token", "elsewhere.example", "erp.example, login.example:8443", "crossdock secret set erp/token --only-to"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%v does not say %s", err, part)
+		}
+	}
+	if got, err := New(Config{Sealed: sealed{}}).For("https://elsewhere.example").Resolve(ref); err != nil || string(got) != "next" {
+		t.Errorf("one for any host: %q, %v", got, err)
 	}
 }

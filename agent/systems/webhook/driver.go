@@ -69,7 +69,10 @@ func (d *Driver) Check(ctx context.Context) error {
 
 // Examine is systems.Examiner.
 func (d *Driver) Examine(ctx context.Context) []systems.Finding {
-	findings := exchange.ExamineSecrets(d.opts.Secrets, d.spec.Secret, d.spec.CA)
+	findings, elsewhere := exchange.ExamineSecrets(d.opts.Secrets, d.spec.Secret, d.spec.CA)
+	if elsewhere {
+		return findings
+	}
 	return append(findings, d.client.Examine(ctx, d.url)...)
 }
 

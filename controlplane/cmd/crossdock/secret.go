@@ -46,6 +46,8 @@ type newSecret struct {
 	file, site, fingerprint string
 	keepFormer              time.Duration
 	rotate                  bool
+	onlyTo                  []string // hosts
+	anywhere                bool
 }
 
 func (a *app) secretSetCommand() *cobra.Command {
@@ -62,10 +64,17 @@ The key is printed by its fingerprint. Its agent shows the same in crossdock-age
 somebody at the site once, then give it with --fingerprint, and a control plane that names
 another key is found out.
 
+Policy says where a system is. With --only-to the hosts that may get the secret are sealed in
+with it, and its agent uses it for no system that policy has at another host; neither policy nor
+the control plane can change that. Name each host that the system's driver calls, with OAuth2
+the token server too: HOST means port 443, or 80 of http; HOST:PORT that port. What was once set
+without hosts may still be held by the control plane: set a new value, not the same again.
+
 To rotate a token without a gap, keep the former one valid beside the new one: --keep-former 24h,
 or --rotate until crossdock secret drop --former. What a system shows to the agent is then taken
 with either, webhooks bear the signatures of both; what the agent shows to a system is the newest.`,
-		Example: "  crossdock secret set erp/token < token.txt\n  crossdock secret set shop --file token.txt --keep-former 24h",
+		Example: "  crossdock secret set erp/token < token.txt\n  crossdock secret set shop --file token.txt --keep-former 24h\n" +
+			"  crossdock secret set erp/token --only-to erp.example:8443 < token.txt",
 	}
 	cmd.RunE = a.ask(func(ctx context.Context, c *client, args []string) error {
 		owner, name, err := secretArgument(args[0])
@@ -78,6 +87,9 @@ with either, webhooks bear the signatures of both; what the agent shows to a sys
 		case cmd.Flags().Changed("keep-former") && n.keepFormer <= 0:
 			return usageError("--keep-former is how long the former value stays valid, such as 24h")
 		}
+		if err := n.checkHosts(owner); err != nil {
+			return err
+		}
 		return a.setSecret(ctx, c, owner, name, n)
 	})
 	flags := cmd.Flags()
@@ -85,6 +97,8 @@ with either, webhooks bear the signatures of both; what the agent shows to a sys
 	flags.StringVar(&n.site, "site", "", "this site only; needed where the policy in force does not have the system yet")
 	flags.StringVar(&n.fingerprint, "fingerprint", "", "seal to the key with this fingerprint or not at all")
 	flags.DurationVar(&n.keepFormer, "keep-former", 0, "the former value stays valid for so long, such as 24h")
+	flags.StringArrayVar(&n.onlyTo, "only-to", nil, "host, or host:port, that it may be sent to; may be repeated; default wherever policy has the system")
+	flags.BoolVar(&n.anywhere, "anywhere", false, "it may be sent wherever policy has the system, though the one before may not")
 	flags.BoolVar(&n.rotate, "rotate", false, "the former value stays valid until it is dropped")
 	return cmd
 }
@@ -112,6 +126,9 @@ func (a *app) setSecret(ctx context.Context, c *client, owner, name string, n ne
 			return err
 		}
 	}
+	if err := a.mayBeFor(&n, owner, name, &to); err != nil {
+		return err
+	}
 	value, err := a.readSecret(n.file)
 	if err != nil {
 		return err
@@ -119,7 +136,7 @@ func (a *app) setSecret(ctx context.Context, c *client, owner, name string, n ne
 	var done api.SecretList
 	for _, t := range to.Items {
 		one := api.NewSecret{Agent: t.Agent, Owner: owner, Name: name, Version: t.Versions[name] + 1, Recipient: t.Recipient}
-		if one.Sealed, err = sealing.Seal(t.Recipient, sealing.Binding{Cluster: t.Cluster, Agent: t.Agent, Name: owner + "/" + name, Version: one.Version}, value); err != nil {
+		if one.Sealed, err = sealing.Seal(t.Recipient, sealing.Binding{Cluster: t.Cluster, Agent: t.Agent, Name: owner + "/" + name, Version: one.Version}, value, n.onlyTo...); err != nil {
 			return err
 		}
 		if one.KeepFormer = n.rotate || n.keepFormer > 0; n.keepFormer > 0 {
@@ -131,7 +148,7 @@ func (a *app) setSecret(ctx context.Context, c *client, owner, name string, n ne
 		}
 		done.Items = append(done.Items, kept)
 	}
-	return a.show(done, func(w io.Writer) { writeSet(w, done.Items) })
+	return a.show(done, func(w io.Writer) { writeSet(w, done.Items, n.onlyTo) })
 }
 
 func orNone(names []string) string {
@@ -186,10 +203,13 @@ func (a *app) readSecret(file string) ([]byte, error) {
 	return value, nil
 }
 
-func writeSet(w io.Writer, list []api.Secret) {
+func writeSet(w io.Writer, list []api.Secret, onlyTo []string) {
 	for i := range list {
 		s := &list[i]
 		fmt.Fprintf(w, "%s/%s version %d is sealed to agent %s, key %s\n", clean(s.Owner), clean(s.Name), s.Version, clean(s.Agent), clean(s.Key))
+		if len(onlyTo) > 0 {
+			fmt.Fprintf(w, "  it is sent to no host but %s\n", strings.Join(onlyTo, ", "))
+		}
 		if s.Former {
 			fmt.Fprintf(w, "  the former value stays valid %s\n", formerUntil(s))
 		}
@@ -240,6 +260,9 @@ func writeSecrets(w io.Writer, list []api.Secret, all bool) {
 			row(w, "SECRET", "SITE", "VERSION", "STATE", "SET", "BY", "KEY", "NOTE")
 		}
 		note := s.Refused
+		if len(s.Only) > 0 {
+			note = strings.TrimPrefix(note+"; only to "+strings.Join(s.Only, ", "), "; ")
+		}
 		if s.Former {
 			note = strings.TrimPrefix(note+"; former value valid "+formerUntil(s), "; ")
 		}

@@ -73,9 +73,9 @@ func TestSecretSet(t *testing.T) {
 	out, said := c.run(0, canarySecret+"\n", "secret", "set", "erp", "--rotate", "--fingerprint", strings.ToUpper(sealing.Fingerprint(eu.target.Recipient)))
 	sees(t, out, "erp/token version 5 is sealed to agent eu", "until it is dropped")
 	one := posted(t, c)
-	value, version, err := sealing.Open(eu.key, sealing.Binding{Cluster: "c1", Agent: "eu", Name: "erp/token"}, one.Sealed)
-	if err != nil || strings.TrimSpace(string(value)) != canarySecret || version != 5 || one.Version != 5 || !one.KeepFormer || !one.FormerUntil.IsZero() {
-		t.Errorf("%q, version %d of %+v, %v", value, version, one, err)
+	got, err := sealing.Open(eu.key, sealing.Binding{Cluster: "c1", Agent: "eu", Name: "erp/token"}, one.Sealed)
+	if err != nil || strings.TrimSpace(string(got.Value)) != canarySecret || got.Version != 5 || got.Only != nil || one.Version != 5 || !one.KeepFormer || !one.FormerUntil.IsZero() {
+		t.Errorf("%q, version %d of %+v, %v", got.Value, got.Version, one, err)
 	}
 	if all := out + said + strings.Join(c.asked, "\n"); strings.Contains(all, canarySecret) {
 		t.Errorf("the secret was shown or sent:\n%s", all)
