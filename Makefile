@@ -82,10 +82,8 @@ drill: need-go ## the drills behind deploy/runbooks, with their recovery points 
 bench: need-go ## speed as ratios, side by side with NATS JetStream and a raw file (ROUNDS= ONLY= BENCH=); tables in run/bench-DATE.md
 	cd scripts/bench && $(GO) run . $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(ONLY),-only $(ONLY)) $(BENCH)
 
-generate: need-go ## protobuf and OpenAPI code, configuration files and their reference
+generate: need-go ## all that is made of the code: protobuf and OpenAPI code, configuration files, every page of reference
 	cd scripts/generate && $(GO) run .
-	$(GO) generate ./controlplane/api
-	$(GO) test -count=1 -run '^TestMadeOfTheStructs$$' ./deploy/examples -update
 
 check: need-go $(TOOLS)/golangci-lint ## slower checks: generated code is current, gosec, govulncheck with GOVULNDB, the benchmark works, every fuzz target for FUZZTIME (10s)
 	sh scripts/check.sh

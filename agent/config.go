@@ -19,6 +19,7 @@ import (
 	"github.com/crossdock/crossdock/agent/uplink"
 	"github.com/crossdock/crossdock/agent/versions"
 	"github.com/crossdock/crossdock/protocol/logfile"
+	"github.com/crossdock/crossdock/protocol/logline"
 	"github.com/crossdock/crossdock/protocol/settings"
 )
 
@@ -298,11 +299,8 @@ func (c *Config) Validate() error {
 	if err := c.Disk.check(); err != nil {
 		fault("disk: %w", err)
 	}
-	if _, err := c.level(); err != nil {
-		fault("log.level: %w", err)
-	}
-	if c.Log.Format != "text" && c.Log.Format != "json" {
-		fault("log.format: %q; it is text or json", c.Log.Format)
+	if err := c.Log.form().Validate(); err != nil {
+		problems = append(problems, err) // each has its place
 	}
 	if err := c.Log.kept().Validate(); err != nil {
 		fault("log: %w", err)
@@ -347,26 +345,10 @@ func secretIn(address *url.URL) bool {
 	return ok
 }
 
-func (c *Config) level() (level slog.Level, err error) {
-	return level, level.UnmarshalText([]byte(c.Log.Level))
-}
+func (l Log) form() logline.Form { return logline.Form{Level: l.Level, Format: l.Format} }
 
 // NewLogger makes the logger that the configuration asks for.
-func (c *Config) NewLogger(w io.Writer) *slog.Logger {
-	level, err := c.level()
-	if err != nil {
-		level = slog.LevelInfo // Validate has reported it
-	}
-	options := &slog.HandlerOptions{Level: level}
-	if c.Level != nil {
-		c.Level.Set(level)
-		options.Level = c.Level
-	}
-	if c.Log.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
-}
+func (c *Config) NewLogger(w io.Writer) *slog.Logger { return c.Log.form().Logger(w, c.Level) }
 
 func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)

@@ -57,7 +57,7 @@ func TestReadConfigRefuses(t *testing.T) {
 		{"password without a user", proxied("http://proxy.example.com:1", "file:p"), "http://user@host:port"},
 		{"password without a proxy", proxied("", "file:p"), "it is of no use"},
 		{"level", reach + "log: {level: loud}\n", "log.level"},
-		{"format", reach + "log: {format: xml}\n", "text or json"},
+		{"format", reach + "log: {format: xml}\n", "neither text nor json"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := readConfig(t, tt.text); err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -18,6 +18,7 @@ import (
 	"github.com/crossdock/crossdock/deploy/handbook/reference"
 )
 
+//go:generate go test -run ^TestMetricsReferenceIsCurrent . -update
 var update = flag.Bool("update", false, "write the reference instead of comparing it")
 
 // What is written about the metrics is what the registry says of them.

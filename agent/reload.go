@@ -114,9 +114,7 @@ func (a *Agent) apply(next Config) error {
 	if certificate != nil {
 		r.certificate.Store(certificate)
 	}
-	if level, err := next.level(); err == nil && a.cfg.Level != nil {
-		a.cfg.Level.Set(level)
-	}
+	next.Log.form().SetLevel(a.cfg.Level)
 	a.queue.SetQuota(int64(next.Journal.Quota))
 	a.calls.Limit(next.Calls.Deadline, int64(next.Calls.Quota))
 	a.documents.Limit(int64(next.Documents.Quota), next.Documents.Retain)

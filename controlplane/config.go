@@ -17,6 +17,7 @@ import (
 	"github.com/crossdock/crossdock/controlplane/model"
 	"github.com/crossdock/crossdock/controlplane/store"
 	"github.com/crossdock/crossdock/protocol/logfile"
+	"github.com/crossdock/crossdock/protocol/logline"
 	"github.com/crossdock/crossdock/protocol/release"
 	"github.com/crossdock/crossdock/protocol/settings"
 )
@@ -223,35 +224,16 @@ func (c *Config) Faults() error {
 	if c.Limits.Start <= 0 || c.Limits.Shutdown <= 0 {
 		refuse("limits: start and shutdown are durations such as 10s")
 	}
-	if _, err := c.Log.level(); err != nil {
-		refuse("log.level: %q is none of debug, info, warn, error", c.Log.Level)
-	}
-	if c.Log.Format != "text" && c.Log.Format != "json" {
-		refuse("log.format: %q is neither text nor json", c.Log.Format)
+	if err := c.Log.form().Validate(); err != nil {
+		wrong = append(wrong, err) // each has its place
 	}
 	return errors.Join(wrong...)
 }
 
-func (c LogConfig) level() (level slog.Level, err error) {
-	return level, level.UnmarshalText([]byte(c.Level))
-}
+func (c LogConfig) form() logline.Form { return logline.Form{Level: c.Level, Format: c.Format} }
 
 // NewLogger makes the logger that the configuration asks for.
-func (c *Config) NewLogger(w io.Writer) *slog.Logger {
-	level, err := c.Log.level()
-	if err != nil {
-		level = slog.LevelInfo // Validate has reported it
-	}
-	options := &slog.HandlerOptions{Level: level}
-	if c.Level != nil {
-		c.Level.Set(level)
-		options.Level = c.Level
-	}
-	if c.Log.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
-}
+func (c *Config) NewLogger(w io.Writer) *slog.Logger { return c.Log.form().Logger(w, c.Level) }
 
 // advertised is where other nodes will reach this one, before it listens.
 func (c *Config) advertised() (string, error) {

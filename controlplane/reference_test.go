@@ -13,6 +13,7 @@ import (
 	"github.com/crossdock/crossdock/protocol/transport"
 )
 
+//go:generate go test -run ^TestMetricsReferenceIsCurrent . -update
 var update = flag.Bool("update", false, "write the reference instead of comparing it")
 
 // What is written about the metrics is what the registry says of them.

@@ -28,9 +28,7 @@ func (c *ControlPlane) Reload(next Config, why error) error {
 			restart = append(restart, k.Name)
 		}
 	}
-	if level, err := next.Log.level(); err == nil && c.config.Level != nil {
-		c.config.Level.Set(level)
-	}
+	next.Log.form().SetLevel(c.config.Level)
 	c.refused.Set(0)
 	c.log.Info("the configuration was read again", "changed", changed, "restart", restart)
 	return nil

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The slower checks: generated code is what its sources say, gosec finds nothing, no known
+# The slower checks: all that make generate makes is what its sources say, gosec finds nothing, no known
 # vulnerability is reached, the benchmark, which is a module of its own, builds and measures,
 # the judge of recorded operations, which is another, finds what it must,
 # and every fuzz target runs for FUZZTIME.

@@ -15,7 +15,6 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/crossdock/crossdock/agent/fulldisk"
 	"github.com/crossdock/crossdock/agent/shrink"
 )
 
@@ -57,6 +56,7 @@ type store struct {
 	log    *slog.Logger
 	retain time.Duration // of finished calls
 	ended  chan struct{} // closed when broken is set
+	line   line
 
 	mu     sync.Mutex // guards what follows
 	broken error      // a commit failed, and nobody knows what is on disk
@@ -138,30 +138,6 @@ func (s *store) begin(cfg *Config, lost bool) (err error) {
 		cfg.Alarm(alarmDamaged, id, text)
 	}
 	return nil
-}
-
-// update commits a change. One that fails for want of room, or by what it finds, has changed
-// nothing. Else nobody knows what is on disk, while the open file shows what was to be
-// written: nothing that it says counts any more, and the process has to end.
-func (s *store) update(change func(tx *bolt.Tx) error) error {
-	if err := s.why(); err != nil {
-		return err
-	}
-	var found error
-	err := s.db.Update(func(tx *bolt.Tx) error {
-		found = change(tx)
-		return found
-	})
-	if err == nil || found != nil || fulldisk.Is(err) {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken == nil {
-		s.broken = fmt.Errorf("%w: %w", ErrDisk, err)
-		close(s.ended)
-	}
-	return s.broken
 }
 
 // view reads.
@@ -271,8 +247,9 @@ func endedName(r *record) []byte {
 // save writes a call as it stands now, and the events that leave with it, in one transaction.
 func (s *store) save(r *record, bought bool, events ...leaving) error {
 	var size, before int64
+	last := r.State == Queued && r.Turn == 0 // a turn of a transaction that came to nothing is not kept
 	err := s.update(func(tx *bolt.Tx) error {
-		if r.State == Queued && r.Turn == 0 {
+		if last {
 			turn, err := tx.Bucket(bucketOpen).NextSequence()
 			if err != nil {
 				return err

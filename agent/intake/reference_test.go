@@ -18,6 +18,7 @@ import (
 	"github.com/crossdock/crossdock/protocol/event"
 )
 
+//go:generate go test -run ^TestReferenceIsCurrent . -update
 var update = flag.Bool("update", false, "write the tables of the reference instead of comparing them")
 
 // Some part of each kind, so that all routes are there.

@@ -207,13 +207,7 @@ func TestScanFindsAKeyAcceptedAndReceived(t *testing.T) {
 }
 
 func TestRefText(t *testing.T) {
-	ref := journal.Ref{Pos: 4711, Index: 12}
-	if got, err := journal.ParseRef(ref.String()); err != nil || got != ref || ref.String() != "4711.12" {
-		t.Fatalf("%v %v", got, err)
-	}
-	for _, bad := range []string{"", "1", "1.", ".1", "1.-1", "x.1", "1.1.1"} {
-		if _, err := journal.ParseRef(bad); err == nil {
-			t.Errorf("%q was taken", bad)
-		}
+	if got := (journal.Ref{Pos: 4711, Index: 12}).String(); got != "4711.12" {
+		t.Fatal(got)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/crossdock/crossdock/protocol/block"
@@ -159,17 +158,6 @@ type Ref struct {
 }
 
 func (r Ref) String() string { return strconv.FormatUint(r.Pos, 10) + "." + strconv.Itoa(r.Index) }
-
-// ParseRef undoes String.
-func ParseRef(s string) (Ref, error) {
-	pos, index, ok := strings.Cut(s, ".")
-	p, err1 := strconv.ParseUint(pos, 10, 64)
-	i, err2 := strconv.ParseUint(index, 10, 31)
-	if !ok || err1 != nil || err2 != nil {
-		return Ref{}, fmt.Errorf("%q does not name a journalled event, which looks like 4711.0", s)
-	}
-	return Ref{Pos: p, Index: int(i)}, nil
-}
 
 // LocalItem is one event with a target at this agent, accepted here or received.
 type LocalItem struct {

@@ -37,7 +37,7 @@ func TestGeneratedCodeIsOfThisDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, want := asJSON(t, embedded), asJSON(t, doc); !reflect.DeepEqual(got, want) {
-		t.Error("api.gen.go is older than openapi.yaml: run go generate ./controlplane/api")
+		t.Error("api.gen.go is older than openapi.yaml: run `make generate`")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/crossdock/crossdock/deploy/handbook/reference"
 )
 
+//go:generate go test -run ^TestReferenceIsCurrent . -update
 var update = flag.Bool("update", false, "write the reference instead of comparing it")
 
 // What is written about the API is what its document and the code say of it.

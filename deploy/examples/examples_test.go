@@ -13,6 +13,7 @@ import (
 	"github.com/crossdock/crossdock/protocol/settings"
 )
 
+//go:generate go test -run ^TestMadeOfTheStructs . -update
 var update = flag.Bool("update", false, "write the configuration files and their reference anew")
 
 // The one commented file for each program, and the table of all keys, are made of what the
@@ -27,7 +28,7 @@ func TestMadeOfTheStructs(t *testing.T) {
 			}
 		}
 		if got, err := os.ReadFile(file); err != nil || string(got) != want {
-			t.Errorf("%s is not what the structs say (%v): go test ./deploy/examples -update writes it anew", file, err)
+			t.Errorf("%s is not what the structs say (%v): run `make generate`", file, err)
 		}
 	}
 }

@@ -150,16 +150,6 @@ func (noLoader) Load(url string) (any, error) {
 // URI is the dataschema that names a version.
 func URI(contract, semver string) string { return "crossdock:" + contract + "/" + semver }
 
-// ParseURI undoes URI.
-func ParseURI(uri string) (contract, semver string, ok bool) {
-	rest, ok := strings.CutPrefix(uri, "crossdock:")
-	if !ok {
-		return "", "", false
-	}
-	contract, semver, ok = strings.Cut(rest, "/")
-	return contract, semver, ok && contract != "" && semverForm.MatchString(semver)
-}
-
 // URI is the dataschema that names this version.
 func (v *Version) URI() string { return v.uri }
 

@@ -162,14 +162,6 @@ func TestURI(t *testing.T) {
 	if v.URI() != "crossdock:order.captured/1.2.3" || v.Major != 1 || v.Minor != 2 || v.Patch != 3 {
 		t.Errorf("got %s %d.%d.%d", v.URI(), v.Major, v.Minor, v.Patch)
 	}
-	if name, semver, ok := ParseURI(v.URI()); !ok || name != "order.captured" || semver != "1.2.3" {
-		t.Errorf("ParseURI: got %s %s %v", name, semver, ok)
-	}
-	for _, bad := range []string{"", "crossdock:a", "crossdock:/1.0.0", "http://a/1.0.0", "crossdock:a/1"} {
-		if _, _, ok := ParseURI(bad); ok {
-			t.Errorf("%q was taken", bad)
-		}
-	}
 }
 
 func TestCompare(t *testing.T) {

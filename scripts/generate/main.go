@@ -1,15 +1,16 @@
-// Command generate turns the proto files of the tree into Go.
+// Command generate makes all that is made of the code: Go of the proto files and of the API's
+// document, configuration files, and every page that the code says of itself.
 //
 // It owns the pinned generators, in a module of its own so that no build of the product
-// sees them, and needs no protoc: the compiler is a library. It refuses to know what the
-// messages mean. Its invariant: the same sources give the same files, so that -check can
-// tell whether what is committed is up to date.
+// sees them, and needs no protoc: the compiler is a library. What is made of one package stands
+// there, as a go:generate line. It refuses to know what messages and pages mean. Its invariant:
+// the same sources give the same files, so that -check, which makes them in a copy of the
+// tree, can tell whether what is committed is up to date.
 package main
 
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -24,49 +25,66 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
+const top = "../.." // from this module
+
 // source is a folder with proto files, and the plugins that make Go of them.
 type source struct {
-	dir     string // from this module; imports are searched below it
+	dir     string // from the top; imports are searched below it
 	files   []string
 	plugins []string
 }
 
 var sources = []source{
-	{"../../protocol/syncpb", []string{"sync.proto"}, []string{"protoc-gen-go", "protoc-gen-connect-go"}},
-	{"../../plugins/sdk", []string{"sdkpb/sdk.proto", "carrier/carrierpb/carrier.proto", "tax/taxpb/tax.proto"},
+	{"protocol/syncpb", []string{"sync.proto"}, []string{"protoc-gen-go", "protoc-gen-connect-go"}},
+	{"plugins/sdk", []string{"sdkpb/sdk.proto", "carrier/carrierpb/carrier.proto", "tax/taxpb/tax.proto"},
 		[]string{"protoc-gen-go", "protoc-gen-go-grpc"}},
 }
 
 func main() {
-	check := flag.Bool("check", false, "compare with the committed files instead of writing them")
+	check := flag.Bool("check", false, "compare with what is there instead of writing it")
 	flag.Parse()
-	var failed error
-	for _, s := range sources {
-		failed = errors.Join(failed, s.run(context.Background(), *check))
+	ctx, tree := context.Background(), filepath.FromSlash(top)
+	var err error
+	if *check {
+		err = compare(ctx, tree)
+	} else {
+		err = generate(ctx, tree)
 	}
-	if failed != nil {
-		fmt.Fprintln(os.Stderr, "generate:", failed)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "generate:", err)
 		os.Exit(1)
 	}
 }
 
-func (s source) run(ctx context.Context, check bool) error {
-	request, err := s.compile(ctx)
+// generate makes everything in the tree below a directory; env is added for the go command.
+func generate(ctx context.Context, tree string, env ...string) error {
+	for _, s := range sources {
+		if err := s.run(ctx, tree); err != nil {
+			return err
+		}
+	}
+	cmd := exec.CommandContext(ctx, "go", "generate", "./...")
+	cmd.Dir, cmd.Stderr = tree, os.Stderr
+	cmd.Env = append(cmd.Environ(), env...)
+	out, err := cmd.Output() // of tests that pass, nothing
+	if err != nil {
+		return fmt.Errorf("go generate ./...: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func (s source) run(ctx context.Context, tree string) error {
+	request, err := s.compile(ctx, tree)
 	if err != nil {
 		return err
 	}
-	var stale []error
 	for _, plugin := range s.plugins {
-		files, err := generate(ctx, plugin, request)
+		files, err := ask(ctx, plugin, request)
 		if err != nil {
 			return err
 		}
 		for _, f := range files {
-			path := filepath.Join(filepath.FromSlash(s.dir), filepath.FromSlash(f.GetName()))
-			if check {
-				stale = append(stale, compare(path, f.GetContent()))
-				continue
-			}
+			path := filepath.Join(tree, filepath.FromSlash(s.dir), filepath.FromSlash(f.GetName()))
 			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 				return err
 			}
@@ -75,12 +93,12 @@ func (s source) run(ctx context.Context, check bool) error {
 			}
 		}
 	}
-	return errors.Join(stale...)
+	return nil
 }
 
-func (s source) compile(ctx context.Context) (*pluginpb.CodeGeneratorRequest, error) {
+func (s source) compile(ctx context.Context, tree string) (*pluginpb.CodeGeneratorRequest, error) {
 	compiler := protocompile.Compiler{
-		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{filepath.FromSlash(s.dir)}}),
+		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{filepath.Join(tree, filepath.FromSlash(s.dir))}}),
 		SourceInfoMode: protocompile.SourceInfoStandard, // the comments become Go comments
 	}
 	files, err := compiler.Compile(ctx, s.files...)
@@ -108,8 +126,8 @@ func withImports(out []*descriptorpb.FileDescriptorProto, f protoreflect.FileDes
 	return append(out, protoutil.ProtoFromFileDescriptor(f))
 }
 
-// generate runs a plugin of this module, by the protocol that protoc speaks with plugins.
-func generate(ctx context.Context, plugin string, request *pluginpb.CodeGeneratorRequest) ([]*pluginpb.CodeGeneratorResponse_File, error) {
+// ask runs a plugin of this module, by the protocol that protoc speaks with plugins.
+func ask(ctx context.Context, plugin string, request *pluginpb.CodeGeneratorRequest) ([]*pluginpb.CodeGeneratorResponse_File, error) {
 	in, err := proto.Marshal(request)
 	if err != nil {
 		return nil, err
@@ -128,16 +146,4 @@ func generate(ctx context.Context, plugin string, request *pluginpb.CodeGenerato
 		return nil, fmt.Errorf("%s: %s", plugin, response.GetError())
 	}
 	return response.GetFile(), nil
-}
-
-func compare(path, want string) error {
-	got, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	// A checkout on Windows may have changed the line ends.
-	if want != string(bytes.ReplaceAll(got, []byte("\r\n"), []byte("\n"))) {
-		return fmt.Errorf("%s is not what its proto file gives: run `make generate`", path)
-	}
-	return nil
 }

@@ -291,6 +291,33 @@ func TestFilesAndFunctionsStayReadable(t *testing.T) {
 	}
 }
 
+// golden are tests whose -update writes what was seen, for a person to look at; all others make
+// a page of the code.
+var golden = []string{"protocol/policy/policy_test.go"}
+
+func TestEveryPageIsMadeByGenerate(t *testing.T) {
+	pages := 0
+	for _, s := range sources(t) {
+		if !s.test() || strings.HasPrefix(s.file, "scripts/") {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join("../..", filepath.FromSlash(s.file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), `flag.Bool("update"`) || slices.Contains(golden, s.file) {
+			continue
+		}
+		pages++
+		if !strings.Contains(string(text), "\n//go:generate go test -run ^") {
+			t.Errorf("%s writes a page with -update that `make generate` does not: put //go:generate go test -run ^ITSNAME . -update above the flag", s.file)
+		}
+	}
+	if pages < 8 {
+		t.Errorf("found %d pages: the walk is broken", pages)
+	}
+}
+
 func TestTopLevelIsFixed(t *testing.T) {
 	found, err := filepath.Glob("../../*")
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/crossdock/crossdock/deploy/handbook/reference"
 )
 
+//go:generate go test -run ^TestReferenceIsCurrent . -update
 var update = flag.Bool("update", false, "write the reference instead of comparing it")
 
 // What is written about the commands is what the commands say of themselves.

@@ -32,7 +32,7 @@ type Operation struct {
 // API describes the calls of an OpenAPI document; everywhere names the problems that any call can end in.
 func API(doc *openapi3.T, calls []Operation, problems []Problem, everywhere []string) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "# API of crossdock, the control plane\n\nMade of openapi.yaml and of the code by `go test ./controlplane/api -run Reference -update`; do not edit. All paths begin with\n`%s`.\n\n%s\n", doc.Servers[0].URL, strings.TrimSpace(doc.Info.Description))
+	fmt.Fprintf(&b, "# API of crossdock, the control plane\n\nMade of openapi.yaml and of the code by `make generate`; do not edit. All paths begin with\n`%s`.\n\n%s\n", doc.Servers[0].URL, strings.TrimSpace(doc.Info.Description))
 	for _, tag := range doc.Tags {
 		fmt.Fprintf(&b, "\n## %s\n", tag.Description)
 		of := slices.DeleteFunc(slices.Clone(calls), func(c Operation) bool { return c.Tag != tag.Name })

@@ -32,7 +32,7 @@ func Compare(t *testing.T, file string, want []byte, update bool) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(have, want) {
-		t.Errorf("%s is not what the program says of itself: go test -run %s -update . in this folder", file, t.Name())
+		t.Errorf("%s is not what the program says of itself: run `make generate`, or go generate in this folder", file)
 	}
 }
 
