@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"aead.dev/minisign"
 
@@ -162,6 +163,47 @@ func TestBrokenVersionsGoBackByThemselves(t *testing.T) {
 		w.shops["eu"].sellAll(t, "after-"+version, 2, 5)
 	}
 	w.settle(0)
+}
+
+// TestOutageFailsNoVersionOnTrial: for longer than the gate connections are taken and nothing
+// answers, and a good version waits; one that the control plane refuses is left by itself.
+func TestOutageFailsNoVersionOnTrial(t *testing.T) {
+	w, key := upgradeWorld(t), newSigner(t)
+	eu := w.sites["eu"]
+	const gate = 10 * time.Second
+	y := eu.serve(install(t, buildAgent(t, "1.0.0", "", "")), key.upgrades(gate.String()))
+	eu.awaitRelease("1.0.0", versions.Current)
+	w.shops["eu"].sellAll(t, "before", 2, 5)
+	w.settle(0)
+	eu.line.Cut() // it takes TCP connections on, as a load balancer whose nodes are gone
+	y.must("upgrade", key.release("1.1.0", buildAgent(t, "1.1.0", "", "")))
+	eu.awaitStatus("waits for longer than the gate", func(st agent.Status) string {
+		_, after, _ := strings.Cut(st.Release.Why, "gives none that counts, for ")
+		lasted, _, _ := strings.Cut(after, " ")
+		if silent, err := time.ParseDuration(lasted); err != nil || st.Version != "1.1.0" || st.Release.State != versions.OnTrial || silent < gate+gate/2 {
+			return fmt.Sprintf("runs %s, %+v", st.Version, st.Release)
+		}
+		return ""
+	})
+	if out, err := y.command("versions"); err != nil || !strings.Contains(out, "a node takes connections and gives none that counts") {
+		t.Errorf("versions does not say what it waits for: %s, %v", out, err)
+	}
+	eu.line.Restore()
+	eu.awaitRelease("1.1.0", versions.Current)
+
+	const file, speaks = "agent/uplink/uplink.go", "const ProtocolVersion = 2\n"
+	text := read(t, filepath.Join("..", "..", filepath.FromSlash(file)))
+	mute := strings.Replace(text, speaks, "const ProtocolVersion = 0\n", 1)
+	if mute == text {
+		t.Fatalf("%s has no %q any more: this test breaks it there", file, speaks)
+	}
+	y.must("upgrade", key.release("1.2.0", buildAgent(t, "1.2.0", file, mute)))
+	eu.awaitStatus("goes back from 1.2.0", wentBack("1.2.0"))
+	if st := eu.awaitRelease("1.1.0", versions.RolledBack); !strings.Contains(st.Release.Why, "the control plane has refused it for "+gate.String()) {
+		t.Errorf("%+v", st.Release)
+	}
+	w.shops["eu"].sellAll(t, "after", 2, 5)
+	w.settle(w.explained(1)) // the line was cut once
 }
 
 // wentBack looks for a version that was given up.
