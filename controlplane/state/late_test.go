@@ -413,6 +413,7 @@ func TestHeadsWithoutState(t *testing.T) {
 // Heads that say nothing, or speak of another file, are not guessed around.
 func TestHeadsThatDoNotHelp(t *testing.T) {
 	l := &loser{fixture: synced(t, t.TempDir()), rnd: rand.New(rand.NewPCG(1, 1)), next: 1, dumps: map[uint64]string{}}
+	l.late.every, l.late.slow = time.Hour, time.Hour // no timer beside what the test sets
 	l.begin(model.ApprovalsDual, model.Limits{})
 	l.join("eu", "ho")
 	early := l.file()
