@@ -181,25 +181,34 @@ func (s *Store) given(name, reference string) (blocks []block, found bool, err e
 	return blocks, found, nil
 }
 
-// commit writes what is held of a range, with the numbers that were taken for a reference if
-// there is one. The caller holds the lock, and takes the record over when it is on disk.
-func (s *Store) commit(name string, record rangeRecord, reference string, taken []block) error {
+// commit writes what is held of ranges, and the numbers that were taken for references. The
+// caller holds the lock, and takes the records over when they are on disk.
+func (s *Store) commit(b *batch) error {
 	state := s.state
 	state.Alive = s.cfg.Now().Unix()
 	err := s.db.Update(func(tx *bolt.Tx) error {
-		if err := put(tx, bucketRanges, []byte(name), record); err != nil {
-			return err
+		for name, record := range b.records {
+			if err := put(tx, bucketRanges, []byte(name), record); err != nil {
+				return err
+			}
 		}
-		if err := put(tx, bucketMeta, keyState, state); err != nil || reference == "" {
-			return err
+		for _, k := range b.keys {
+			if err := note(tx, []byte(k), b.given[k]); err != nil {
+				return err
+			}
 		}
-		return note(tx, givenKey(name, reference), taken)
+		return put(tx, bucketMeta, keyState, state)
 	})
 	if err != nil {
 		return s.failed(err)
 	}
 	s.state = state
 	return nil
+}
+
+// commitOne writes what is held of one range.
+func (s *Store) commitOne(name string, record rangeRecord) error {
+	return s.commit(&batch{records: map[string]rangeRecord{name: record}})
 }
 
 // failed judges a commit that failed. For want of room it has changed nothing. Else nobody

@@ -62,7 +62,7 @@ func (s *Store) Wanted() (out []Request, err error) {
 		}
 		if record.Request == [16]byte{} {
 			rand.Read(record.Request[:]) // never fails
-			if err := s.commit(r.Name, record, "", nil); err != nil {
+			if err := s.commitOne(r.Name, record); err != nil {
 				return nil, err
 			}
 			s.held[r.Name] = record
@@ -89,7 +89,7 @@ func (s *Store) Leased(name string, request [16]byte, first, last uint64) error 
 	if r := s.rangeOf(name); r != nil {
 		record.Form = r.Span.Form
 	}
-	if err := s.commit(name, record, "", nil); err != nil {
+	if err := s.commitOne(name, record); err != nil {
 		return err
 	}
 	s.held[name] = record

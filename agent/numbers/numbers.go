@@ -13,7 +13,6 @@ package numbers
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -107,6 +106,8 @@ type Store struct {
 	changed chan struct{} // has a token when something may have to be asked for
 	look    chan struct{} // has a token when something may have to be told
 	ended   chan struct{} // closed when broken is set
+
+	line line // of those that want numbers
 
 	mu      sync.Mutex // guards what follows, and serialises what writes
 	state   stateRecord
@@ -206,71 +207,6 @@ func (s *Store) rangeOf(name string) *policy.NumberRange {
 		return nil
 	}
 	return r
-}
-
-// Take gives numbers for a reference, such as a shipment and its parcel. The same reference
-// gets the same numbers again. They are this reference's for good when Take returns.
-func (s *Store) Take(name, reference string, count int) ([]Number, error) {
-	if reference == "" || len(reference) > MaxReference || count < 1 || count > MaxCount {
-		return nil, fmt.Errorf("%w: a reference of 1 to %d bytes, and 1 to %d numbers", ErrRequest, MaxReference, MaxCount)
-	}
-	r := s.rangeOf(name)
-	if r == nil {
-		return nil, fmt.Errorf("%w: %q is not in the policy, or not for site %s", ErrRange, name, s.cfg.Site)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken != nil {
-		return nil, s.broken // also what was given before: it may not be on disk
-	}
-	var blocks []block
-	known, found, err := s.given(name, reference)
-	switch {
-	case err != nil:
-		return nil, err
-	case found && countOf(known) != uint64(count):
-		return nil, fmt.Errorf("%w: %d then, %d now", ErrReference, countOf(known), count)
-	case found:
-		blocks = known
-	default:
-		if blocks, err = s.takeNew(name, reference, uint64(count)); err != nil {
-			return nil, err
-		}
-	}
-	out := make([]Number, 0, count)
-	for _, b := range blocks {
-		for n := b.First; n <= b.Last; n++ {
-			text, err := Text(r.Span.Form, n)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, Number{Serial: n, Text: text})
-		}
-	}
-	return out, nil
-}
-
-// takeNew takes numbers that nobody has. The caller holds the lock.
-func (s *Store) takeNew(name, reference string, count uint64) ([]block, error) {
-	record := s.held[name]
-	if err := s.barred(); err != nil {
-		return nil, err
-	}
-	if record.left() < count {
-		s.short[name] = max(s.short[name], count) // it is asked again, and low may be less
-		nudge(s.changed)
-		return nil, fmt.Errorf("%w: range %s has %d here, %d are asked for", ErrUsedUp, name, record.left(), count)
-	}
-	record, taken := record.take(count)
-	if err := s.commit(name, record, reference, taken); err != nil {
-		return nil, err
-	}
-	s.held[name] = record
-	if s.few(name) {
-		nudge(s.changed)
-		nudge(s.look)
-	}
-	return taken, nil
 }
 
 // few says whether more of a range is to be leased. The caller holds the lock.
