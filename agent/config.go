@@ -266,20 +266,7 @@ func (c *Config) Validate() error {
 	default:
 		fault("controlplane.transport: %q; it is auto, quic or tcp", c.ControlPlane.Transport)
 	}
-	for _, l := range []struct{ name, address string }{{"intake.listen", c.Intake.Listen}, {"ops.listen", c.Ops.Listen}} {
-		if _, _, err := net.SplitHostPort(l.address); err != nil {
-			fault("%s: %q is not host:port, such as 127.0.0.1:7080", l.name, l.address)
-		}
-	}
-	if (c.Intake.Certificate == "") != (c.Intake.Key == "") {
-		fault("intake: certificate and key go together")
-	}
-	if c.Intake.Certificate == "" && !loopback(c.Intake.Listen) {
-		fault("intake.listen: %s is reachable from other machines; set intake.certificate and intake.key, or listen on 127.0.0.1", c.Intake.Listen)
-	}
-	if !loopback(c.Ops.Listen) {
-		fault("ops.listen: %s is reachable from other machines; it is for this machine only, such as 127.0.0.1:7090", c.Ops.Listen)
-	}
+	c.validateDoors(fault)
 	if c.Journal.Quota < 1<<20 || c.Journal.Segment < 64<<10 || c.Journal.Retain < 0 {
 		fault("journal: quota is at least 1MB, segment at least 64KB, retain not negative")
 	}
@@ -306,6 +293,24 @@ func (c *Config) Validate() error {
 		fault("log: %w", err)
 	}
 	return errors.Join(problems...)
+}
+
+// validateDoors keeps what others could reach from standing open.
+func (c *Config) validateDoors(fault func(format string, args ...any)) {
+	for _, l := range []struct{ name, address string }{{"intake.listen", c.Intake.Listen}, {"ops.listen", c.Ops.Listen}} {
+		if _, _, err := net.SplitHostPort(l.address); err != nil {
+			fault("%s: %q is not host:port, such as 127.0.0.1:7080", l.name, l.address)
+		}
+	}
+	if (c.Intake.Certificate == "") != (c.Intake.Key == "") {
+		fault("intake: certificate and key go together")
+	}
+	if c.Intake.Certificate == "" && !loopback(c.Intake.Listen) {
+		fault("intake.listen: %s is reachable from other machines; set intake.certificate and intake.key, or listen on 127.0.0.1", c.Intake.Listen)
+	}
+	if !loopback(c.Ops.Listen) {
+		fault("ops.listen: %s is reachable from other machines; it is for this machine only, such as 127.0.0.1:7090", c.Ops.Listen)
+	}
 }
 
 // validateProxy never repeats the proxy: it may hold what it is refused for.

@@ -9,6 +9,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/crossdock/crossdock/agent/checked"
 	"github.com/crossdock/crossdock/agent/shrink"
 )
 
@@ -76,7 +77,7 @@ func TestChangesShareACommit(t *testing.T) {
 	for i := range n {
 		err := r.store.view(func(tx *bolt.Tx) error {
 			var got int
-			return parse(bucketMeta, fmt.Append(nil, i), tx.Bucket(bucketMeta).Get(fmt.Append(nil, i)), &got)
+			return checked.Decode(bucketMeta, fmt.Append(nil, i), tx.Bucket(bucketMeta).Get(fmt.Append(nil, i)), &got)
 		})
 		if err != nil {
 			t.Error(err)

@@ -2,10 +2,8 @@ package calls
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -15,6 +13,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/crossdock/crossdock/agent/checked"
 	"github.com/crossdock/crossdock/agent/shrink"
 )
 
@@ -30,8 +29,7 @@ var (
 	bucketLeave  = []byte("leave") // number -> event
 	keyState     = []byte("state")
 	allBuckets   = [][]byte{bucketMeta, bucketCalls, bucketKeys, bucketRefs, bucketOpen, bucketEnded, bucketLeave}
-	castagnoli   = crc32.MakeTable(crc32.Castagnoli)
-	errDamaged   = errors.New("checksum")
+	errDamaged   = checked.ErrDamaged
 	errOtherSite = errors.New("it is another site's")
 
 	// ErrDisk ends a Service.
@@ -158,7 +156,7 @@ func (s *store) why() error {
 // record stays for people.
 func (s *store) load(tx *bolt.Tx, site string) (damaged []string, err error) {
 	if value := tx.Bucket(bucketMeta).Get(keyState); value != nil {
-		if err := parse(bucketMeta, keyState, value, &s.state); err != nil {
+		if err := checked.Decode(bucketMeta, keyState, value, &s.state); err != nil {
 			return nil, err
 		}
 		if s.state.Site != site {
@@ -199,7 +197,7 @@ func (s *store) loadEnded(tx *bolt.Tx) error {
 
 // sizeOf is the size of a finished call. One that cannot be read is found out again.
 func sizeOf(tx *bolt.Tx, k, value []byte) (size int64, err error) {
-	err = parse(bucketEnded, k, value, &size)
+	err = checked.Decode(bucketEnded, k, value, &size)
 	if errors.Is(err, errDamaged) && len(k) > 8 {
 		return int64(len(tx.Bucket(bucketCalls).Get(k[8:]))), nil
 	}
@@ -384,7 +382,7 @@ func (s *store) next() (number []byte, e *leaving, err error) {
 			return nil
 		}
 		number, e = slices.Clone(k), &leaving{}
-		return parse(bucketLeave, k, value, e)
+		return checked.Decode(bucketLeave, k, value, e)
 	})
 	return number, e, err
 }
@@ -408,24 +406,13 @@ func (s *store) leavings() (n int) {
 
 func get(tx *bolt.Tx, id string) (*record, error) {
 	r := new(record)
-	return r, parse(bucketCalls, []byte(id), tx.Bucket(bucketCalls).Get([]byte(id)), r)
-}
-
-func sum(bucket, k, body []byte) uint32 {
-	return crc32.Update(crc32.Update(crc32.Checksum(bucket, castagnoli), castagnoli, k), castagnoli, body)
+	return r, checked.Decode(bucketCalls, []byte(id), tx.Bucket(bucketCalls).Get([]byte(id)), r)
 }
 
 func put(tx *bolt.Tx, bucket, k []byte, value any) error {
-	body, err := json.Marshal(value)
+	kept, err := checked.Encode(bucket, k, value)
 	if err != nil {
 		return err
 	}
-	return tx.Bucket(bucket).Put(k, append(binary.BigEndian.AppendUint32(nil, sum(bucket, k, body)), body...))
-}
-
-func parse(bucket, k, value []byte, out any) error {
-	if len(value) < 4 || sum(bucket, k, value[4:]) != binary.BigEndian.Uint32(value) {
-		return fmt.Errorf("%s %q: %w", bucket, k, errDamaged)
-	}
-	return json.Unmarshal(value[4:], out)
+	return tx.Bucket(bucket).Put(k, kept)
 }

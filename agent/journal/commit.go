@@ -101,23 +101,6 @@ func (j *Journal) admission() func(kind Kind) *FullError {
 	}
 }
 
-// FullError is ErrFull with how full the journal is, and from where on it refuses: parts
-// of its quota, 0 to 1. Where something else than the quota is why, Why says it.
-type FullError struct {
-	Level, Limit float64
-	Why          string
-}
-
-func (e *FullError) Error() string {
-	if e.Why != "" {
-		return fmt.Sprintf("%v: %s; it goes on by itself when space returns", ErrFull, e.Why)
-	}
-	return fmt.Sprintf("%v: %.0f %% of its quota is used, this is refused from %.0f %% on; it goes on by itself when space returns", ErrFull, e.Level*100, e.Limit*100)
-}
-
-// Is makes it one of ErrFull.
-func (e *FullError) Is(target error) bool { return target == ErrFull }
-
 type lane struct {
 	source string
 	epoch  uint64

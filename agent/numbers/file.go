@@ -2,15 +2,14 @@ package numbers
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/crossdock/crossdock/agent/checked"
 	"github.com/crossdock/crossdock/agent/fulldisk"
 	"github.com/crossdock/crossdock/protocol/serial"
 )
@@ -23,15 +22,10 @@ var (
 	bucketGiven  = []byte("given")  // name, 0, reference -> []block
 	bucketOrder  = []byte("order")  // number -> key in given, the oldest first
 	keyState     = []byte("state")
-
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// What makes a file one that is set aside.
-var (
-	errDamaged = errors.New("checksum")
-	errOther   = errors.New("it is another site's")
-)
+// errOther makes a file one that is set aside, as damage does.
+var errOther = errors.New("it is another site's")
 
 type (
 	stateRecord struct {
@@ -101,7 +95,7 @@ func (s *Store) open() error {
 		}
 		return s.load(tx)
 	})
-	if (errors.Is(err, errDamaged) || errors.Is(err, errOther)) && !lost {
+	if (errors.Is(err, checked.ErrDamaged) || errors.Is(err, errOther)) && !lost {
 		// The pages do not say it: the file goes aside all the same.
 		return errors.Join(s.db.Close(), s.reopen(err))
 	}
@@ -145,7 +139,7 @@ func (s *Store) setAside() (lost bool, err error) {
 
 func (s *Store) load(tx *bolt.Tx) error {
 	if value := tx.Bucket(bucketMeta).Get(keyState); value != nil {
-		if err := parse(bucketMeta, keyState, value, &s.state); err != nil {
+		if err := checked.Decode(bucketMeta, keyState, value, &s.state); err != nil {
 			return err
 		}
 		if s.state.Site != s.cfg.Site {
@@ -154,7 +148,7 @@ func (s *Store) load(tx *bolt.Tx) error {
 	}
 	return tx.Bucket(bucketRanges).ForEach(func(k, value []byte) error {
 		var record rangeRecord
-		if err := parse(bucketRanges, k, value, &record); err != nil {
+		if err := checked.Decode(bucketRanges, k, value, &record); err != nil {
 			return err
 		}
 		s.held[string(k)] = record
@@ -173,7 +167,7 @@ func (s *Store) given(name, reference string) (blocks []block, found bool, err e
 			return nil
 		}
 		found = true
-		return parse(bucketGiven, k, value, &blocks)
+		return checked.Decode(bucketGiven, k, value, &blocks)
 	})
 	if err != nil {
 		return nil, false, fmt.Errorf("numbers: what was given for %q cannot be read (%w): ask with another reference", reference, err)
@@ -282,21 +276,10 @@ func (s *Store) alive() error {
 	return s.save()
 }
 
-func sum(bucket, k, body []byte) uint32 {
-	return crc32.Update(crc32.Update(crc32.Checksum(bucket, castagnoli), castagnoli, k), castagnoli, body)
-}
-
 func put(tx *bolt.Tx, bucket, k []byte, value any) error {
-	body, err := json.Marshal(value)
+	kept, err := checked.Encode(bucket, k, value)
 	if err != nil {
 		return err
 	}
-	return tx.Bucket(bucket).Put(k, append(binary.BigEndian.AppendUint32(nil, sum(bucket, k, body)), body...))
-}
-
-func parse(bucket, k, value []byte, out any) error {
-	if len(value) < 4 || sum(bucket, k, value[4:]) != binary.BigEndian.Uint32(value) {
-		return fmt.Errorf("%s %q: %w", bucket, k, errDamaged)
-	}
-	return json.Unmarshal(value[4:], out)
+	return tx.Bucket(bucket).Put(k, kept)
 }

@@ -49,7 +49,7 @@ var lent = map[string][]string{"plugins/carrier-http": {"protocol/expr"}}
 const handbook = "deploy/handbook"
 
 // leaves may be imported by their siblings: they are vocabulary, not parts.
-var leaves = []string{"controlplane/model", "agent/httpserve", "agent/fulldisk", "agent/shrink"}
+var leaves = []string{"controlplane/model", "agent/httpserve", "agent/fulldisk", "agent/shrink", "agent/checked"}
 
 // replicated is the one pair of siblings that know each other: store is state, replicated,
 // and hands its reads through.
