@@ -19,7 +19,8 @@ func (c *compiler) contract(meta Meta, o *object) {
 	}
 	authority := o.required("authority", "name the role or the system that is the source of truth")
 	k.Authority = authority.str()
-	if key := o.required("key", "an expression over the data, such as .orderId"); key.set {
+	key := o.required("key", "an expression over the data, such as .orderId")
+	if key.set {
 		k.Key = c.inline(key, o.what)
 	}
 	for _, f := range o.texts("extensions") {
@@ -45,6 +46,7 @@ func (c *compiler) contract(meta Meta, o *object) {
 	c.set.Contracts[k.Name] = k
 	c.after(func() {
 		c.compatible(k, places)
+		c.checkKey(k, key)
 		if authority.set && k.Authority != AgentRole && !slices.ContainsFunc(slices.Collect(maps.Values(c.set.Systems)), func(s *System) bool {
 			return s.Name == k.Authority || s.Role == k.Authority
 		}) {
