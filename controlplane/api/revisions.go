@@ -197,8 +197,9 @@ func (s *Server) propose(ctx context.Context, bundle policy.Bundle, note string,
 }
 
 // checkFixed refuses a bundle that changes what never changes from one revision to the next:
-// the site of a system, by which agents tell who may send as it, and the numbers that a range
-// makes, of which some were given.
+// the site of a system, by which agents tell who may send as it, the numbers that a range
+// makes, of which some were given, and the schema behind the version of a contract, by which
+// events say what they are.
 func (s *Server) checkFixed(ctx context.Context, before uint64, bundle policy.Bundle) error {
 	old, err := s.bundle(before)
 	if err != nil {
@@ -217,6 +218,11 @@ func (s *Server) checkFixed(ctx context.Context, before uint64, bundle policy.Bu
 	for _, r := range policy.Reissued(old, bundle) {
 		faults = append(faults, r.String())
 	}
+	if !s.wasInForce(bundle.Digest()) { // a rollback brings back the schema of then
+		for _, r := range policy.Rewritten(old, bundle) {
+			faults = append(faults, r.String())
+		}
+	}
 	if len(faults) == 0 {
 		return nil
 	}
@@ -225,6 +231,23 @@ func (s *Server) checkFixed(ctx context.Context, before uint64, bundle policy.Bu
 		items = append(items, ProblemItem{Pointer: "/bundle", Detail: fault})
 	}
 	return &itemError{cause: model.Errorf(model.Invalid, "%s", faults[0]), items: items}
+}
+
+// wasInForce says whether a revision with these documents was approved once.
+func (s *Server) wasInForce(digest [32]byte) bool {
+	const page = 100
+	for before := uint64(0); ; {
+		list := s.store.Revisions(before, page)
+		for i := range list {
+			if list[i].Digest == digest && !list[i].Approved.IsZero() {
+				return true
+			}
+			before = list[i].ID.Number
+		}
+		if len(list) < page {
+			return false
+		}
+	}
 }
 
 // checkProposal looks at a proposal again, which may be older than that rule or have been

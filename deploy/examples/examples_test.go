@@ -135,7 +135,7 @@ func TestThreeNodes(t *testing.T) {
 }
 
 func TestPoliciesAreClean(t *testing.T) {
-	for _, dir := range []string{"hello", "calls", "plugins"} {
+	for _, dir := range []string{"hello", "calls", "plugins", "reference"} {
 		bundle, err := policy.ReadBundle(os.DirFS(dir))
 		if err != nil {
 			t.Fatal(err)

@@ -119,14 +119,9 @@ func shortcutOfTerm(t *gojq.Term) shortcut {
 
 // memberOf reads a member by its name, of what of gives; of the input if that is nil.
 func memberOf(of shortcut, at *gojq.Index) shortcut {
-	name := at.Name
-	switch {
-	case at.IsSlice, at.Start != nil, at.End != nil:
+	name, plain := memberName(at)
+	if !plain {
 		return nil
-	case at.Str != nil:
-		if name = at.Str.Str; len(at.Str.Queries) > 0 {
-			return nil
-		}
 	}
 	return func(input any) (any, bool) {
 		plain := true

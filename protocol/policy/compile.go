@@ -38,6 +38,7 @@ type compiler struct {
 	replaced     map[string][]string // system to those that replace it, once all are read
 	ranges       map[string]place    // of number ranges, for what is found about two of them
 	secretsOf    string              // whose document is being read, for the secrets that it refers to
+	notes        *notes              // of the fields that are asked for; nil: none are taken
 }
 
 // Compile reads all documents of a bundle. The set is nil when a problem is an error;
@@ -49,8 +50,10 @@ func Compile(b Bundle) (*Set, Problems) { return compile(b, false) }
 // its policy by a newer program.
 func Load(b Bundle) (*Set, Problems) { return compile(b, true) }
 
-func compile(b Bundle, approved bool) (*Set, Problems) {
-	c := &compiler{
+func compile(b Bundle, approved bool) (*Set, Problems) { return newCompiler(b, approved).run() }
+
+func newCompiler(b Bundle, approved bool) *compiler {
+	return &compiler{
 		approved: approved,
 		bundle:   b, first: map[string]place{}, used: map[string]bool{}, destinations: map[string]place{}, ranges: map[string]place{},
 		set: &Set{
@@ -58,6 +61,10 @@ func compile(b Bundle, approved bool) (*Set, Problems) {
 			Systems: map[string]*System{}, Journeys: map[string]*Journey{}, Ranges: map[string]*NumberRange{}, Plugins: map[string]*Plugin{},
 		},
 	}
+}
+
+func (c *compiler) run() (*Set, Problems) {
+	b := c.bundle
 	b.check(&c.problems)
 	if c.problems.Failed() {
 		return nil, c.problems
@@ -153,6 +160,7 @@ func (c *compiler) document(doc node) {
 		return
 	}
 	body := c.object(spec.node, fmt.Sprintf("%s %s", strings.ToLower(kind.str()), meta.Name))
+	body.path = kind.str()
 	switch kind.str() {
 	case "Contract":
 		c.contract(meta, body)
@@ -194,7 +202,7 @@ func (c *compiler) meta(kind string, at place, n node) (Meta, bool) {
 	m := Meta{Name: name.str(), File: at.file, Line: at.line}
 	if f := o.get("labels"); f.set {
 		m.Labels = map[string]string{}
-		labels := c.object(f.node, "labels")
+		labels := c.object(f.node, "labels").choosing()
 		for _, key := range labels.fields.keys {
 			label := key.value.(string) // a mapping's keys are texts
 			m.Labels[label] = labels.text(label).str()

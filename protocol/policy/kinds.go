@@ -19,7 +19,9 @@ func (c *compiler) contract(meta Meta, o *object) {
 	}
 	authority := o.required("authority", "name the role or the system that is the source of truth")
 	k.Authority = authority.str()
-	if key := o.required("key", "an expression over the data, such as .orderId"); key.set {
+	key := o.required("key", "an expression over the data, such as .orderId")
+	o.note("key").Type = "expression"
+	if key.set {
 		k.Key = c.inline(key, o.what)
 	}
 	for _, f := range o.texts("extensions") {
@@ -45,6 +47,7 @@ func (c *compiler) contract(meta Meta, o *object) {
 	c.set.Contracts[k.Name] = k
 	c.after(func() {
 		c.compatible(k, places)
+		c.checkKey(k, key)
 		if authority.set && k.Authority != AgentRole && !slices.ContainsFunc(slices.Collect(maps.Values(c.set.Systems)), func(s *System) bool {
 			return s.Name == k.Authority || s.Role == k.Authority
 		}) {
@@ -90,6 +93,7 @@ func (c *compiler) version(k *Contract, parent *object, n node, places map[strin
 
 func (c *compiler) date(o *object, name string) time.Time {
 	f := o.text(name)
+	o.note(name).Type = "date"
 	if !f.set {
 		return time.Time{}
 	}
@@ -136,7 +140,7 @@ func (c *compiler) route(meta Meta, o *object) {
 		f.close()
 		c.after(func() { c.checkType(eventType) })
 	}
-	if answers := o.get("answers"); answers.set {
+	if answers := o.text("answers"); answers.set {
 		r.Answers = answers.str()
 		c.after(func() { c.checkType(answers) })
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -137,7 +138,7 @@ func (c *compiler) settingSecrets(o *object, pairs []pair) map[string]string {
 	out := map[string]string{}
 	for _, f := range pairs {
 		if c.settingName(o, f) {
-			out[f.name] = c.secret(f.field, &object{what: "secrets of " + o.what})
+			out[f.name] = c.secret(f.field, &object{c: c, what: "secrets of " + o.what, path: o.path + ".secrets", named: true})
 		}
 	}
 	return out
@@ -210,7 +211,7 @@ func (o *object) pairs(name string) (out []pair) {
 	if !f.set {
 		return nil
 	}
-	m := o.c.object(f.node, name+" of "+o.what)
+	m := o.c.object(f.node, name+" of "+o.what).choosing()
 	if len(m.fields.keys) > maxSettings {
 		o.c.errorAt(f.place, "", "%s of %s has more than %d entries", name, o.what, maxSettings)
 		return nil
@@ -230,6 +231,7 @@ func (o *object) pairs(name string) (out []pair) {
 // size reads such as 256MB or 2GB; units are powers of 1024.
 func (o *object) size(name string, fallback, least, most int64) int64 {
 	f := o.text(name)
+	o.note(name).between("size", float64(fallback), float64(least), float64(most), func(v float64) string { return sizeText(int64(v)) })
 	if !f.set {
 		return fallback
 	}
@@ -241,8 +243,15 @@ func (o *object) size(name string, fallback, least, most int64) int64 {
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || n < (least+unit-1)/unit || n > most/unit {
-		o.c.errorAt(f.place, "such as 256MB or 2GB", "%s in %s is not a size from %dMB to %dGB", name, o.what, least>>20, most>>30)
+		o.c.errorAt(f.place, "such as 256MB or 2GB", "%s in %s is not a size from %s to %s", name, o.what, sizeText(least), sizeText(most))
 		return fallback
 	}
 	return n * unit
+}
+
+func sizeText(bytes int64) string {
+	if bytes >= 1<<30 && bytes%(1<<30) == 0 {
+		return fmt.Sprintf("%dGB", bytes>>30)
+	}
+	return fmt.Sprintf("%dMB", bytes>>20)
 }

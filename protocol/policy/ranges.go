@@ -149,6 +149,7 @@ type serialField struct {
 // serial reads a serial, which may have more digits than other numbers.
 func (o *object) serial(name, hint string) serialField {
 	f := serialField{field: o.required(name, hint)}
+	o.note(name).Type = "serial"
 	if !f.set {
 		return f
 	}

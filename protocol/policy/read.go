@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -20,6 +21,8 @@ type object struct {
 	at     place
 	fields *mapping
 	known  []string
+	path   string // for notes: of the kind, such as System.http
+	named  bool   // the document chooses the names of the fields
 }
 
 // field is one value asked for. Without set it is absent, or null.
@@ -37,17 +40,19 @@ func (c *compiler) object(n node, what string) *object {
 		}
 		m = &mapping{}
 	}
-	return &object{c: c, what: what, at: n.place, fields: m}
+	return &object{c: c, what: what, at: n.place, fields: m, path: c.notes.object(n)}
 }
 
 func (o *object) get(name string) field {
 	o.known = append(o.known, name)
+	note := o.note(name)
 	for i, key := range o.fields.keys {
 		if key.value == name {
 			v := o.fields.values[i]
 			if v.value == nil {
 				v.place = key.place
 			}
+			o.c.notes.below(note.Path, v)
 			_, known := v.value.(refused)
 			return field{node: v, name: name, set: v.value != nil && !known}
 		}
@@ -57,6 +62,7 @@ func (o *object) get(name string) field {
 
 // has says whether the field is written, be it empty.
 func (o *object) has(name string) bool {
+	o.note(name).optional = true
 	return slices.ContainsFunc(o.fields.keys, func(k node) bool { return k.value == name })
 }
 
@@ -76,6 +82,7 @@ func (o *object) close() {
 }
 
 func (o *object) missing(f field, hint string) {
+	o.note(f.name).required = true
 	if _, known := f.value.(refused); known {
 		return
 	}
@@ -84,6 +91,7 @@ func (o *object) missing(f field, hint string) {
 
 func (o *object) text(name string) field {
 	f := o.get(name)
+	o.note(name).Type = "text"
 	if _, ok := f.value.(string); f.set && !ok {
 		o.c.errorAt(f.place, "", "%s in %s must be a text", name, o.what)
 		f.set = false
@@ -103,6 +111,7 @@ func (f field) str() string {
 // required reads a text that must be there.
 func (o *object) required(name, hint string) field {
 	f := o.text(name)
+	o.note(name).required = true
 	if f.value == nil || f.set && strings.TrimSpace(f.str()) == "" {
 		f.set = false
 		o.missing(f, hint)
@@ -112,6 +121,8 @@ func (o *object) required(name, hint string) field {
 
 func (o *object) oneOf(name string, fallback string, allowed ...string) string {
 	f := o.text(name)
+	note := o.note(name)
+	note.Type, note.Default, note.Limits = "choice", fallback, "one of "+strings.Join(allowed, ", ")
 	if !f.set {
 		return fallback
 	}
@@ -128,6 +139,8 @@ func (o *object) oneOf(name string, fallback string, allowed ...string) string {
 
 func (o *object) list(name string) []node {
 	f := o.get(name)
+	note := o.note(name)
+	note.Type = cmp.Or(note.Type, "list")
 	items, ok := f.value.([]node)
 	if f.set && !ok {
 		o.c.errorAt(f.place, "write it as - item, or [item, item]", "%s in %s must be a list", name, o.what)
@@ -150,6 +163,7 @@ func (o *object) texts(name string) []field {
 		}
 		out = append(out, field{node: n, name: name, set: true})
 	}
+	o.note(name).Type = "list of texts"
 	return out
 }
 
@@ -163,6 +177,8 @@ func strs(fields []field) []string {
 
 func (o *object) bool(name string) bool {
 	f := o.text(name)
+	note := o.note(name)
+	note.Type, note.Default = "true or false", "false"
 	if f.set && f.str() != "true" && f.str() != "false" {
 		o.c.errorAt(f.place, "write true or false", "%s in %s is not a truth value", name, o.what)
 	}
@@ -172,6 +188,7 @@ func (o *object) bool(name string) bool {
 // number reads a number between bounds.
 func (o *object) number(name string, fallback, least, most float64) float64 {
 	f := o.text(name)
+	o.note(name).between("number", fallback, least, most, func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) })
 	if !f.set {
 		return fallback
 	}
@@ -185,6 +202,7 @@ func (o *object) number(name string, fallback, least, most float64) float64 {
 
 func (o *object) integer(name string, fallback, least, most int) int {
 	v := o.number(name, float64(fallback), float64(least), float64(most))
+	o.note(name).Type = "whole number"
 	if v != math.Trunc(v) {
 		o.c.errorAt(o.get(name).place, "", "%s in %s must be a whole number", name, o.what)
 		return fallback
@@ -195,6 +213,7 @@ func (o *object) integer(name string, fallback, least, most int) int {
 // duration reads such as 500ms, 10s, 5m, 24h or 3d.
 func (o *object) duration(name string, fallback, least, most time.Duration) time.Duration {
 	f := o.text(name)
+	o.note(name).between("duration", float64(fallback), float64(least), float64(most), func(v float64) string { return shortDuration(time.Duration(v)) })
 	if !f.set {
 		return fallback
 	}
@@ -218,6 +237,7 @@ func (o *object) duration(name string, fallback, least, most time.Duration) time
 // expression reads an inline jq expression.
 func (o *object) expression(name string) *expr.Expr {
 	f := o.text(name)
+	o.note(name).Type = "expression"
 	if !f.set {
 		return nil
 	}
@@ -227,6 +247,7 @@ func (o *object) expression(name string) *expr.Expr {
 // mapping reads an expression, inline or from a .jq file of the bundle.
 func (o *object) mapping(name string) *expr.Expr {
 	f := o.text(name)
+	o.note(name).Type = "expression or .jq file"
 	if !f.set {
 		return nil
 	}

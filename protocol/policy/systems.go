@@ -146,6 +146,7 @@ var (
 // secret takes a reference only. The value is never repeated in the message: it may be
 // the secret itself.
 func (c *compiler) secret(f field, o *object) string {
+	o.note(f.name).Type = "secret"
 	ref := c.reference(f, o)
 	if ref != "" {
 		c.set.refs = append(c.set.refs, ref)
@@ -193,6 +194,7 @@ func (c *compiler) drivers(s *System, parent *object) {
 
 func (c *compiler) url(o *object, name string) string {
 	f := o.required(name, "such as https://erp.example.com/api")
+	o.note(name).Type = "URL"
 	if !f.set {
 		return ""
 	}
@@ -277,8 +279,9 @@ func (c *compiler) auth(f field, parent *object) HTTPAuth {
 		m.close()
 	}
 	o.close()
-	if len(o.fields.keys) > 1 {
-		c.errorAt(o.at, "keep one of basic, bearer, oauth2, mtls", "%s has more than one way to authenticate", o.what)
+	ways := slices.DeleteFunc(slices.Clone(o.known), func(name string) bool { return !o.has(name) })
+	if len(ways) > 1 {
+		c.errorAt(o.at, "keep one of "+strings.Join(ways, ", "), "%s has more than one way to authenticate", o.what)
 	}
 	return auth
 }
@@ -286,6 +289,7 @@ func (c *compiler) auth(f field, parent *object) HTTPAuth {
 // path reads a path below the driver's URL: it may not lead to another host.
 func (c *compiler) path(o *object, name string) string {
 	f := o.required(name, "such as /events")
+	o.note(name).Type = "path"
 	if !f.set {
 		return ""
 	}
@@ -314,7 +318,7 @@ func (c *compiler) calls(parent *object, name, method string) map[string]HTTPCal
 	if !f.set {
 		return nil
 	}
-	o := c.object(f.node, name+" of "+parent.what)
+	o := c.object(f.node, name+" of "+parent.what).choosing()
 	out := map[string]HTTPCall{}
 	for i, key := range o.fields.keys {
 		callName, _ := key.value.(string)
@@ -328,7 +332,7 @@ func (c *compiler) calls(parent *object, name, method string) map[string]HTTPCal
 }
 
 func (c *compiler) snapshots(f field, parent *object) map[string]HTTPPage {
-	o := c.object(f.node, "snapshot of "+parent.what)
+	o := c.object(f.node, "snapshot of "+parent.what).choosing()
 	out := map[string]HTTPPage{}
 	for i, key := range o.fields.keys {
 		name := field{node: key, name: "snapshot", set: true}

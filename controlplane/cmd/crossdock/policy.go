@@ -134,6 +134,7 @@ func (a *app) policyDiff() *cobra.Command {
 			if oldSet == nil {
 				oldSet = &policy.Set{}
 			}
+			a.writeFixed(old, bundle)
 			out := diffAnswer{From: number, Changes: policy.Diff(oldSet, set, old, bundle)}
 			if out.Changes == nil {
 				out.Changes = []policy.Change{}
@@ -143,6 +144,24 @@ func (a *app) policyDiff() *cobra.Command {
 	}
 	cmd.Flags().Uint64Var(&from, "revision", 0, "compare with this revision instead")
 	return cmd
+}
+
+// writeFixed says, before anybody proposes it, what the control plane will refuse: changes of what
+// never changes.
+func (a *app) writeFixed(old, bundle policy.Bundle) {
+	var faults []fmt.Stringer
+	for _, f := range policy.Relocated(old, bundle) {
+		faults = append(faults, f)
+	}
+	for _, f := range policy.Reissued(old, bundle) {
+		faults = append(faults, f)
+	}
+	for _, f := range policy.Rewritten(old, bundle) {
+		faults = append(faults, f)
+	}
+	for _, f := range faults {
+		fmt.Fprintln(a.stderr, "propose will refuse this:", clean(f.String()))
+	}
 }
 
 // revisionOrActive gives the documents of a revision: of the one in force for 0, and none

@@ -1,0 +1,1 @@
+{reference: .orderId, pieces: .quantity}
