@@ -207,7 +207,8 @@ func (t *tx) withdrawRelease(r *model.Release, c *model.SteerRelease) *model.Err
 }
 
 // releaseReport looks at what an agent says of the release that its site is to run, before
-// that becomes its status. Where too many of a stage have failed, the rollout pauses.
+// that becomes its status. One that has given up pauses the rollout, however far that has come:
+// what harms one site may harm the next, and a person decides that it does not.
 func (t *tx) releaseReport(agent *model.Agent, status json.RawMessage, at time.Time) {
 	wanted := t.wantedRelease(agent.Site)
 	if wanted == nil {
@@ -218,25 +219,9 @@ func (t *tx) releaseReport(agent *model.Agent, status json.RawMessage, at time.T
 	if !now.Failing(stage) || releaseOf(agent.Status).Failing(stage) {
 		return
 	}
-	failing := []string{agent.Name}
-	t.each(tableAgents, nil, nil, func(k, value []byte) bool {
-		other := parse[model.Agent](tableAgents, k, value) // this one as it was, which is not failing
-		if other.Revoked.IsZero() && (wanted.All || slices.Contains(wanted.Sites, other.Site)) && releaseOf(other.Status).Failing(stage) {
-			failing = append(failing, other.Name)
-		}
-		return true
-	})
-	mayFail := model.ReleaseMayFail
-	if !wanted.All && len(wanted.Sites) == len(wanted.First) {
-		mayFail = 0
-	}
-	if len(failing) <= mayFail {
-		return
-	}
-	slices.Sort(failing)
-	reason := fmt.Sprintf("%d agents of the stage have failed; the last was %s: %s: %s", len(failing), agent.Name, now.State, clip(now.Why, maxReleaseWhy))
+	reason := fmt.Sprintf("agent %s has failed: %s: %s", agent.Name, now.State, clip(now.Why, maxReleaseWhy))
 	t.stepRelease(wanted, model.ReleasePaused, "", reason, at)
-	t.audit(at, "agent:"+agent.Name, "release.pause", wanted.Version, map[string]any{"stage": stage, "failing": failing, "reason": reason})
+	t.audit(at, "agent:"+agent.Name, "release.pause", wanted.Version, map[string]any{"stage": stage, "reason": reason})
 }
 
 // releaseOf reads what a status says of releases; nil if it says nothing.
