@@ -286,6 +286,33 @@ func TestRollout(t *testing.T) {
 	}
 }
 
+// TestWhatIsToBeDoneFirstCanBeDone: a refusal names verbs that the release takes as it is.
+func TestWhatIsToBeDoneFirstCanBeDone(t *testing.T) {
+	f := releaseFixture(t)
+	f.ready("1.1.0")
+	f.ready("1.2.0")
+	says := func(want string, verb model.ReleaseVerb, version string) {
+		t.Helper()
+		if err := f.refused(model.Conflict, f.steer("second", verb, version)); !strings.Contains(err.Text, want) {
+			t.Errorf("%s of %s is refused with %q, want %q", verb, version, err.Text, want)
+		}
+	}
+	says("release 1.1.0 is ready, wanted at no site: approve it first", model.ReleasePromote, "1.1.0")
+	f.must(f.steer("second", model.ReleaseApprove, "1.1.0", "eu"))
+	atSome := "release 1.1.0 is canary, wanted at some of the sites: promote or withdraw it first"
+	says(atSome, model.ReleaseApprove, "1.1.0")
+	says(atSome, model.ReleaseApprove, "1.2.0")
+	f.must(f.steer("oscar", model.ReleasePause, "1.1.0"))
+	paused := "release 1.1.0 is paused: resume or withdraw it first"
+	says(paused, model.ReleaseApprove, "1.1.0")
+	says(paused, model.ReleaseApprove, "1.2.0")
+	says(paused, model.ReleasePromote, "1.1.0")
+	f.must(f.steer("second", model.ReleaseResume, "1.1.0"))
+	f.must(f.steer("second", model.ReleasePromote, "1.1.0"))
+	says("wanted at every site already", model.ReleaseApprove, "1.1.0")
+	says("wanted at every site already", model.ReleasePromote, "1.1.0")
+}
+
 // leaves checks which releases a site is to leave for what ran before, and in which stage.
 func (f *fixture) leaves(site, stage string, versions ...string) {
 	f.Helper()

@@ -91,14 +91,14 @@ func (t *tx) approveRelease(r *model.Release, c *model.SteerRelease, sites []str
 	case model.ReleaseUploading:
 		return own, model.Errorf(model.Conflict, "files of release %s are missing: add it again, that goes on where it ended", r.Version)
 	case model.ReleaseCanary, model.ReleasePaused, model.ReleaseActive:
-		return own, model.Errorf(model.Conflict, "release %s is %s already", r.Version, r.State)
+		return own, underWay(r)
 	case model.ReleaseReady, model.ReleaseSuperseded, model.ReleaseWithdrawn:
 	}
 	if r.Digest != c.Digest {
 		return own, model.Errorf(model.Conflict, "the manifest of release %s has the digest %s, not the one that was looked at", r.Version, hexOf(r.Digest))
 	}
 	if other := t.rolling(); other != nil {
-		return own, model.Errorf(model.Conflict, "release %s is %s: promote or withdraw it first", other.Version, other.State)
+		return own, underWay(other)
 	}
 	r.Approver, r.Approved, r.First, r.Sites, r.All = c.By, c.At, sites, sites, false
 	if len(sites) == 0 {
@@ -109,12 +109,27 @@ func (t *tx) approveRelease(r *model.Release, c *model.SteerRelease, sites []str
 	return own, nil
 }
 
+// underWay says where a rollout is, and what can be done with it there.
+func underWay(r *model.Release) *model.Error {
+	switch {
+	case r.State == model.ReleasePaused:
+		return model.Errorf(model.Conflict, "release %s is paused: resume or withdraw it first", r.Version)
+	case r.State == model.ReleaseCanary:
+		return model.Errorf(model.Conflict, "release %s is %s, wanted at some of the sites: promote or withdraw it first", r.Version, r.State)
+	}
+	return model.Errorf(model.Conflict, "release %s is %s, wanted at every site already", r.Version, r.State)
+}
+
 func (t *tx) promoteRelease(r *model.Release, c *model.SteerRelease, sites []string) (own bool, err *model.Error) {
 	if own, err = t.releaseApprover(r, c.By); err != nil {
 		return own, err
 	}
-	if r.State != model.ReleaseCanary {
-		return own, model.Errorf(model.Conflict, "release %s is %s, not at some of the sites", r.Version, r.State)
+	switch r.State {
+	case model.ReleaseCanary:
+	case model.ReleasePaused, model.ReleaseActive:
+		return own, underWay(r)
+	case model.ReleaseUploading, model.ReleaseReady, model.ReleaseSuperseded, model.ReleaseWithdrawn:
+		return own, model.Errorf(model.Conflict, "release %s is %s, wanted at no site: approve it first", r.Version, r.State)
 	}
 	if len(sites) == 0 {
 		t.releaseEverywhere(r, c)
