@@ -43,6 +43,11 @@ func (s *Server) AddRelease(ctx context.Context, r AddReleaseRequestObject) (Add
 	if err != nil {
 		return nil, model.Errorf(model.Invalid, "%v", err)
 	}
+	for _, r := range s.store.Releases() { // no agent would know which of the two it runs
+		if r.Version != manifest.Version && sameVersion(r.Version, manifest.Version) {
+			return nil, model.Errorf(model.Conflict, "release %s is here, and %s is the same version: sign it as that, or as a later one", r.Version, manifest.Version)
+		}
+	}
 	cmd := &model.AddRelease{Asked: s.asked(ctx, r.Params.IdempotencyKey), Version: manifest.Version, Manifest: text, Signature: signature,
 		Digest: sha256.Sum256(text), Key: release.SignedWith(signature), Files: filesOf(manifest)}
 	out, err := s.changeRelease(ctx, cmd, manifest.Version)

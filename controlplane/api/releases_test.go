@@ -62,6 +62,12 @@ func TestReleasesAreCheckedAndAdded(t *testing.T) {
 	}
 	b.refused(b.do("POST", BasePath+"/releases", `{"manifest":"`+strings.Repeat("x", 1<<20)+`","signature":"x"}`), 413, "too_large")
 
+	b.store.releases[0].Version = "v1.4.0"
+	if p := b.refused(b.do("POST", BasePath+"/releases", body), 409, "conflict"); !strings.Contains(p.Detail, "release v1.4.0 is here, and 1.4.0 is the same version") {
+		t.Errorf("detail = %q", p.Detail)
+	}
+	b.store.releases[0].Version = "1.4.0"
+
 	// With keys only what they signed is taken.
 	b.server.releaseKeys = release.Keys{key}
 	b.want(b.do("POST", BasePath+"/releases", body), 201, nil)

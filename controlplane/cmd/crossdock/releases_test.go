@@ -11,6 +11,7 @@ import (
 
 	"github.com/crossdock/crossdock/controlplane/api"
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/release"
 )
 
 func TestReleaseIsShownBySite(t *testing.T) {
@@ -83,12 +84,12 @@ func TestReleaseIsSentFromWhereItEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	sha := files[0].SHA256
-	release := func(have int) string {
+	state := func(have int) string {
 		return fmt.Sprintf(`{"version":"1.4.0","state":"uploading","key":"K","files":[{"sha256":%q,"size":%d,"have":%d}]}`, sha, len(data), have)
 	}
 	c.answers = map[string][]string{
-		"POST /releases":                    {release(model.ReleasePiece)},
-		"POST /releases/1.4.0/files/" + sha: {release(2 * model.ReleasePiece), `{"version":"1.4.0","state":"ready","key":"K"}`},
+		"POST /releases":                    {state(model.ReleasePiece)},
+		"POST /releases/1.4.0/files/" + sha: {state(2 * model.ReleasePiece), `{"version":"1.4.0","state":"ready","key":"K"}`},
 	}
 	out, _ := c.run(0, "", "releases", "add", dir)
 	sees(t, out, "1.4.0 is ready", "another person approves it: crossdock releases approve 1.4.0 --site SITE")
@@ -104,6 +105,46 @@ func TestReleaseIsSentFromWhereItEnded(t *testing.T) {
 		}
 		at += model.ReleasePiece
 	}
+}
+
+// TestSignedIsWhatTheProgramsAre: a program of another version is not signed, and the v of a tag
+// names no other release.
+func TestSignedIsWhatTheProgramsAre(t *testing.T) {
+	dir := t.TempDir()
+	for platform, name := range map[string]string{"linux-amd64": "crossdock-agent", "windows-amd64": "crossdock-agent.exe"} {
+		if err := os.Mkdir(filepath.Join(dir, platform), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, platform, name), []byte(platform+" crossdock-release:v1.1.0:of-this-program"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := newCanned(t, nil)
+	key := filepath.Join(dir, "key")
+	c.run(0, "", "releases", "keygen", key, "--no-password")
+	_, said := c.run(2, "", "releases", "sign", dir, "--release", "1.2.0", "--key", key)
+	sees(t, said, "crossdock-agent is version v1.1.0, and no agent would run it as release 1.2.0", "--release 1.1.0", "make release VERSION=v1.2.0")
+	if _, err := os.Stat(filepath.Join(dir, release.ManifestFile)); err == nil {
+		t.Error("it was signed all the same")
+	}
+	for _, version := range []string{"1.1.0", "v1.1.0"} {
+		out, said := c.run(0, "", "releases", "sign", dir, "--release", version, "--key", key)
+		sees(t, strings.Join(strings.Fields(out), " "), "release 1.1.0 signed by")
+		if said != "" {
+			t.Errorf("signing as %s says %q", version, said)
+		}
+	}
+	other := filepath.Join(dir, "windows-amd64", "crossdock-agent.exe")
+	if err := os.WriteFile(other, []byte("crossdock-release:1.1.1:of-this-program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, said = c.run(2, "", "releases", "sign", dir, "--release", "1.1.0", "--key", key)
+	sees(t, said, other+" is version 1.1.1")
+	if err := os.WriteFile(other, []byte("built otherwise"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, said = c.run(0, "", "releases", "sign", dir, "--release", "1.1.0", "--key", key)
+	sees(t, said, other+" does not tell its version")
 }
 
 // Who approves is said as it holds in this cluster.
