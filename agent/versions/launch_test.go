@@ -91,6 +91,23 @@ func TestWhatAStartRuns(t *testing.T) {
 	}
 }
 
+// TestWhyATrialWasGivenUp: what ended its last start is told; where nothing was noted, where to look.
+func TestWhyATrialWasGivenUp(t *testing.T) {
+	for noted, want := range map[string]string{
+		"":             "started 3 times, and ended before it had shown that it works; what it wrote last stands in the service's log at the site",
+		"port 1 taken": "started 3 times, and ended before it had shown that it works: port 1 taken",
+	} {
+		store := hold(t, newSigner(t), t.TempDir(), "1.2.0")
+		if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: installed, Trial: &Trial{Version: "1.2.0", Starts: 3, Why: noted}}); err != nil {
+			t.Fatal(err)
+		}
+		launcher(store, "1.0.0").next()
+		if st, err := store.State(); err != nil || st.Outcome.Why != want {
+			t.Errorf("%q, %v, want %q", st.Outcome.Why, err, want)
+		}
+	}
+}
+
 // TestDoubtLeavesTheChoice: what says nothing about a version does not cost it its place, be
 // it chosen or on trial.
 func TestDoubtLeavesTheChoice(t *testing.T) {
