@@ -1,9 +1,14 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -145,6 +150,82 @@ func TestSignedIsWhatTheProgramsAre(t *testing.T) {
 	}
 	_, said = c.run(0, "", "releases", "sign", dir, "--release", "1.1.0", "--key", key)
 	sees(t, said, other+" does not tell its version")
+}
+
+// TestSignedReleaseIsCarriedToASite: one file for each platform has all that an upgrade by hand
+// takes, under the name that the handbook says.
+func TestSignedReleaseIsCarriedToASite(t *testing.T) {
+	dir := t.TempDir()
+	c := newCanned(t, nil)
+	key := filepath.Join(dir, "key")
+	c.run(0, "", "releases", "keygen", key, "--no-password")
+	for path, text := range map[string]string{"linux-amd64/crossdock-agent": "of Linux", "windows-amd64/crossdock-agent.exe": "of Windows", "linux-arm64/other": "x"} {
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o700), os.WriteFile(filepath.Join(dir, path), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sign := func() string {
+		out, _ := c.run(0, "", "releases", "sign", dir, "--release", "v1.4.0", "--key", key, "--program", "crossdock-agent,other")
+		return out
+	}
+	out := sign()
+	signed := map[string]string{}
+	for _, name := range []string{release.ManifestFile, release.SignatureFile} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed[name] = string(text)
+	}
+	if made, err := filepath.Glob(filepath.Join(dir, "*.tar.gz")); err != nil || len(made) != 2 {
+		t.Errorf("made are %q, %v", made, err)
+	}
+	for name, program := range map[string][2]string{"crossdock-agent-upgrade-1.4.0-linux-amd64.tar.gz": {"crossdock-agent", "of Linux"},
+		"crossdock-agent-upgrade-1.4.0-windows-amd64.tar.gz": {"crossdock-agent.exe", "of Windows"}} {
+		sees(t, out, name)
+		want := maps.Clone(signed)
+		want[program[0]] = program[1]
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := unpacked(t, text); !maps.Equal(got, want) {
+			t.Errorf("%s has %q, want %q", name, got, want)
+		}
+		sign()
+		if again, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Equal(again, text) {
+			t.Errorf("%s is another one when it is signed again: %v", name, err)
+		}
+	}
+	guide, err := os.ReadFile(filepath.Join("..", "..", "..", "deploy", "handbook", "upgrades.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sees(t, string(guide), "crossdock-agent upgrade "+carriedName("1.4.0", "linux", "amd64"))
+}
+
+// unpacked gives the files of a .tar.gz.
+func unpacked(t *testing.T, text []byte) map[string]string {
+	t.Helper()
+	zipped, err := gzip.NewReader(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for archive := tar.NewReader(zipped); ; {
+		head, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[head.Name] = string(content)
+	}
 }
 
 // Who approves is said as it holds in this cluster.

@@ -124,9 +124,10 @@ func (a *app) releasesSign() *cobra.Command {
 		Long: `Write and sign the manifest of a release.
 
 DIR has a folder for each platform, such as linux-amd64, with the programs in it, as make
-release leaves them. Writes manifest.json and manifest.json.minisig there. A program that says
-it is another version is refused: no agent would run it. The same programs and key give the
-same bytes. The password of the key comes from ` + passwordEnv + `
+release leaves them. Writes manifest.json and manifest.json.minisig there, and for each platform
+crossdock-agent-upgrade-VERSION-OS-ARCH.tar.gz, which has both and the agent: carry it to a site
+that no line leads to, for crossdock-agent upgrade. A program that says it is another version is
+refused: no agent would run it. The same programs and key give the same bytes. The password of the key comes from ` + passwordEnv + `
 or from one line of stdin. It asks no network.`,
 		RunE: a.do(func(_ context.Context, args []string) error {
 			m := &release.Manifest{Format: release.Format, Version: strings.TrimPrefix(version, "v")} // a tag's v names no other release
@@ -160,11 +161,18 @@ or from one line of stdin. It asks no network.`,
 			if err := atomicfile.Write(filepath.Join(args[0], release.SignatureFile), signature, 0o644); err != nil {
 				return err
 			}
+			byHand, err := writeCarried(args[0], m, manifest, signature)
+			if err != nil {
+				return err
+			}
 			return a.show(m, func(w io.Writer) {
 				row(w, "release", m.Version)
 				row(w, "signed by", release.KeyID(key.ID()))
 				for _, f := range m.Files {
 					row(w, f.Name, f.OS+"/"+f.Arch, f.Size, f.SHA256)
+				}
+				for _, name := range byHand {
+					row(w, "to carry to a site", name)
 				}
 			})
 		}),
