@@ -49,6 +49,7 @@ type Launcher struct {
 	Doubt    error // what is wrong in the configuration: the keys may not be those that are meant
 	Child    bool  // a chosen version is a child of this process; where exec does not exist it always is
 
+	asked    bool            // only what a start would run is asked: nothing is noted
 	patience time.Duration   // with a start that fails; 0: startPatience
 	putOff   map[string]bool // versions that cannot be started now
 }
@@ -212,6 +213,9 @@ func (l *Launcher) try(st *State) (version string, ok bool) {
 }
 
 func (l *Launcher) note(st State) bool {
+	if l.asked {
+		return true
+	}
 	if err := l.Store.write(st); err != nil {
 		l.Log.Error("the choice of version cannot be written", "err", err)
 		return false

@@ -83,6 +83,10 @@ func TestWhatAStartRuns(t *testing.T) {
 				c.spoil(t, store)
 			}
 			for i, want := range c.want {
+				said, err := store.Report(c.installed, 3)
+				if want == installed && said.Current != c.installed || want != installed && said.Current != want {
+					t.Errorf("start %d is said to run %s, not %s (%v)", i+1, said.Current, want, err)
+				}
 				if got := launcher(store, c.installed).next(); got != want {
 					t.Errorf("start %d runs %s, want %s", i+1, got, want)
 				}

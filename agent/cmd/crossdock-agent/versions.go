@@ -211,7 +211,7 @@ func (p *program) versionsCommand() *cobra.Command {
 			var report versions.Report
 			err = p.local(cfg).get(ctx, http.MethodGet, "/v1/versions", nil, &report)
 			if errors.Is(err, errNotRunning) {
-				report, err = store.Report(cfg.Version)
+				report, err = store.Report(cfg.Version, cfg.Upgrades.Attempts)
 			}
 			if err != nil {
 				return err
