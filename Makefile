@@ -4,7 +4,7 @@ GO      ?= go
 BIN     := bin
 TOOLS   := $(CURDIR)/$(BIN)/tools
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.stamp=crossdock-release:$(VERSION):of-this-program
 # The race detector needs a C compiler; without one the tests run, and say so, unless REQUIRE=all.
 RACE    ?= $(if $(shell command -v $(shell $(GO) env CC)),-race)
 # make run: UNTIL=done ends with the reconciliation, OUTAGE=site:duration cuts a line, ORDERS=n takes the first n,

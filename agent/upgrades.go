@@ -68,7 +68,7 @@ func (a *Agent) openVersions() error {
 	if start.Version == "" {
 		start = versions.Start{Version: a.cfg.Version, Installed: a.cfg.Version}
 	}
-	a.versions = versions.Open(versions.Config{Store: store, Start: start, Enabled: a.cfg.Upgrades.Enabled, Gate: a.cfg.Upgrades.Gate,
+	a.versions = versions.Open(versions.Config{Store: store, Start: start, Enabled: a.cfg.Upgrades.Enabled, Gate: a.cfg.Upgrades.Gate, Attempts: a.cfg.Upgrades.Attempts,
 		Health: a.health, Ready: a.ready, Free: func() int64 { return a.queue.Usage().Free }, Alarm: a.alarms.raise, Log: a.log})
 	return nil
 }

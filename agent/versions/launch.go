@@ -49,6 +49,7 @@ type Launcher struct {
 	Doubt    error // what is wrong in the configuration: the keys may not be those that are meant
 	Child    bool  // a chosen version is a child of this process; where exec does not exist it always is
 
+	asked    bool            // only what a start would run is asked: nothing is noted
 	patience time.Duration   // with a start that fails; 0: startPatience
 	putOff   map[string]bool // versions that cannot be started now
 }
@@ -75,7 +76,11 @@ func (l *Launcher) Launch(ctx context.Context) (start Start, ours bool, err erro
 		if err := os.Unsetenv(marker); err != nil { // programs that this one starts are no versions of it
 			return Start{}, false, err
 		}
-		return launched(text, l.Version)
+		s, err := launched(text)
+		if err == nil && release.Compare(s.Version, l.Version) != 0 {
+			err = l.misnamed(ctx, s)
+		}
+		return s, err == nil, err
 	}
 	l.putOff = map[string]bool{}
 	for ctx.Err() == nil {
@@ -95,16 +100,23 @@ func (l *Launcher) Launch(ctx context.Context) (start Start, ours bool, err erro
 	return Start{}, false, nil
 }
 
-func launched(text, version string) (Start, bool, error) {
+func launched(text string) (Start, error) {
 	parts := strings.SplitN(text, " ", 4)
 	if len(parts) != 4 {
-		return Start{}, false, fmt.Errorf("the environment variable %s is for the agent's own use; unset it", marker)
+		return Start{}, fmt.Errorf("the environment variable %s is for the agent's own use; unset it", marker)
 	}
-	s := Start{way: parts[0], Version: parts[1], Installed: parts[2], launcher: parts[3]}
-	if release.Compare(s.Version, version) != 0 {
-		return Start{}, false, fmt.Errorf("the program that was released as version %s says that it is %s", s.Version, version)
+	return Start{way: parts[0], Version: parts[1], Installed: parts[2], launcher: parts[3]}, nil
+}
+
+// misnamed gives this program up, which was released as another version than it is: that would
+// be so at every start, and status is to say it.
+func (l *Launcher) misnamed(ctx context.Context, s Start) error {
+	why := fmt.Sprintf("the program that was released as version %s says that it is %s", s.Version, l.Version)
+	if err := l.giveUp(s.Version, why); err != nil { // then its starts are counted
+		return fmt.Errorf("%s; and that cannot be noted: %w", why, err)
 	}
-	return s, true, nil
+	_, err := l.Ended(ctx, s, ErrRestart)
+	return err
 }
 
 // next decides what runs now, and notes a start of a trial before it is made.
@@ -168,6 +180,9 @@ func (l *Launcher) try(st *State) (version string, ok bool) {
 	why := ""
 	if st.Trial.Starts >= l.Attempts {
 		why = fmt.Sprintf("started %d times, and ended before it had shown that it works", st.Trial.Starts)
+		if st.Trial.Why == "" { // a panic, or a signal: the process had no time to note it
+			why += "; what it wrote last stands in the service's log at the site"
+		}
 	} else if version != st.Installed {
 		if err := l.Store.Check(version); err != nil {
 			if !l.proven(err) {
@@ -198,6 +213,9 @@ func (l *Launcher) try(st *State) (version string, ok bool) {
 }
 
 func (l *Launcher) note(st State) bool {
+	if l.asked {
+		return true
+	}
 	if err := l.Store.write(st); err != nil {
 		l.Log.Error("the choice of version cannot be written", "err", err)
 		return false

@@ -83,11 +83,32 @@ func TestWhatAStartRuns(t *testing.T) {
 				c.spoil(t, store)
 			}
 			for i, want := range c.want {
+				said, err := store.Report(c.installed, 3)
+				if want == installed && said.Current != c.installed || want != installed && said.Current != want {
+					t.Errorf("start %d is said to run %s, not %s (%v)", i+1, said.Current, want, err)
+				}
 				if got := launcher(store, c.installed).next(); got != want {
 					t.Errorf("start %d runs %s, want %s", i+1, got, want)
 				}
 			}
 		})
+	}
+}
+
+// TestWhyATrialWasGivenUp: what ended its last start is told; where nothing was noted, where to look.
+func TestWhyATrialWasGivenUp(t *testing.T) {
+	for noted, want := range map[string]string{
+		"":             "started 3 times, and ended before it had shown that it works; what it wrote last stands in the service's log at the site",
+		"port 1 taken": "started 3 times, and ended before it had shown that it works: port 1 taken",
+	} {
+		store := hold(t, newSigner(t), t.TempDir(), "1.2.0")
+		if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: installed, Trial: &Trial{Version: "1.2.0", Starts: 3, Why: noted}}); err != nil {
+			t.Fatal(err)
+		}
+		launcher(store, "1.0.0").next()
+		if st, err := store.State(); err != nil || st.Outcome.Why != want {
+			t.Errorf("%q, %v, want %q", st.Outcome.Why, err, want)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -29,16 +30,17 @@ type Held struct {
 	Fault   string `json:"fault,omitempty"` // why it would not be started
 }
 
-// Report lists what is held. Every version is verified, as its start would.
-func (s *Store) Report(installedVersion string) (Report, error) {
+// Report lists what is held, beside an installed program of a version, which makes so many starts
+// of a trial. Every version is verified, as its start would.
+func (s *Store) Report(installedVersion string, attempts int) (Report, error) {
 	st, err := s.State()
-	if err != nil {
-		return Report{}, err
+	if err != nil { // the installed program runs then
+		return Report{Installed: installedVersion, Current: installedVersion}, err
 	}
 	if st.Installed != installedVersion { // the next start finds that too
 		st = State{Installed: installedVersion, Current: installed, Failed: st.Failed}
 	}
-	r := Report{Installed: installedVersion, Current: st.named(st.Current), Previous: st.named(st.Previous), Trial: st.Trial, Failed: st.Failed, Held: []Held{}}
+	r := Report{Installed: installedVersion, Current: s.starts(installedVersion, attempts), Previous: st.named(st.Previous), Trial: st.Trial, Failed: st.Failed, Held: []Held{}}
 	list, err := s.List()
 	for _, version := range list {
 		h := Held{Version: version}
@@ -50,11 +52,21 @@ func (s *Store) Report(installedVersion string) (Report, error) {
 	return r, err
 }
 
+// starts is the version that a start of the installed program would run now. The launcher says it.
+func (s *Store) starts(installedVersion string, attempts int) string {
+	l := &Launcher{Store: NewStore(s.dir, s.keys, nil), Version: installedVersion, Attempts: attempts, Log: slog.New(slog.DiscardHandler), asked: true}
+	if version := l.next(); version != installed {
+		return version
+	}
+	return installedVersion
+}
+
 // Report lists what is held, and how far what is wanted is.
 func (m *Manager) Report() (Report, error) {
+	installedVersion := m.file.version(m.cfg.Start.Installed)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r, err := m.store.Report(m.cfg.Start.Installed)
+	r, err := m.store.Report(installedVersion, m.cfg.Attempts)
 	r.Running, r.Status = m.cfg.Start.Version, &m.said
 	return r, err
 }

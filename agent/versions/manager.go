@@ -32,6 +32,8 @@ type Config struct {
 	Start   Start
 	Enabled bool          // the control plane may have versions run here
 	Gate    time.Duration // that a version on trial has to show that it works
+	// Attempts are the starts that it has for that, for who asks what the next start runs.
+	Attempts int
 	// Health judges the version on trial; it is called in the time of the gate, again and again.
 	Health func(ctx context.Context) Health
 	// Ready says why no other version may take over now, nil if one may: what does not work before
@@ -47,6 +49,7 @@ type Config struct {
 type Manager struct {
 	cfg   Config
 	store *Store
+	file  installedFile
 	began time.Time
 	wake  chan struct{} // something is to be done here
 	piece chan struct{} // what is to be fetched has changed
@@ -77,7 +80,7 @@ type Status struct {
 
 // Open reads what was chosen.
 func Open(cfg Config) *Manager {
-	m := &Manager{cfg: cfg, store: cfg.Store, began: time.Now(), wake: make(chan struct{}, 1), piece: make(chan struct{}, 1)}
+	m := &Manager{cfg: cfg, store: cfg.Store, file: cfg.Start.file(), began: time.Now(), wake: make(chan struct{}, 1), piece: make(chan struct{}, 1)}
 	st, err := m.store.State()
 	if err != nil {
 		cfg.Log.Error("the choice of version cannot be read", "err", err)

@@ -196,7 +196,11 @@ func program(t *testing.T, version, how string) []byte {
 func newWorld(t *testing.T, how string) (*world, *signer) {
 	t.Helper()
 	s := newSigner(t)
-	content := program(t, "1.1.0", how)
+	says := "1.1.0"
+	if how == "misnamed" {
+		says = "1.0.9"
+	}
+	content := program(t, says, how)
 	w := &world{Dir: filepath.Join(t.TempDir(), "versions"), Keys: []string{s.key}, Version: "1.0.0", Offer: s.offer("1.1.0", "1", content)}
 	dir := t.TempDir()
 	w.Source, w.Killed, w.Log = filepath.Join(dir, "source"), filepath.Join(dir, "killed"), filepath.Join(dir, "log")
@@ -270,6 +274,8 @@ func TestBrokenVersionIsLeftForTheOneBefore(t *testing.T) {
 		{"breaks", true, 3, "started 3 times, and ended before it had shown that it works: this version breaks at once"},
 		{"sick", false, 1, "did not work within 200ms: this version never gets ready"},
 		{"sick", true, 1, "did not work within 200ms: this version never gets ready"},
+		{"misnamed", false, 0, "the program that was released as version 1.1.0 says that it is 1.0.9"},
+		{"misnamed", true, 0, "the program that was released as version 1.1.0 says that it is 1.0.9"},
 	} {
 		t.Run(fmt.Sprintf("%s child=%t", c.how, c.child), func(t *testing.T) {
 			w, _ := newWorld(t, c.how)
@@ -288,7 +294,8 @@ func TestBrokenVersionIsLeftForTheOneBefore(t *testing.T) {
 			// Staged anew it is tried anew.
 			before := len(got)
 			w.Offer.Stage = "2"
-			if got := w.run(t)[before:]; !slices.Contains(got, "runs 1.1.0") {
+			again := func(line string) bool { return strings.HasPrefix(line, "alarm release-rolled-back 1.1.0/2 ") }
+			if got := w.run(t)[before:]; !slices.ContainsFunc(got, again) {
 				t.Errorf("in another stage: %q", got)
 			}
 		})

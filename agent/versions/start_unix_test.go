@@ -54,6 +54,42 @@ func busy(t *testing.T, program string) *os.File {
 	return f
 }
 
+// TestPackageThatCameSinceIsReported: what a start runs goes by the installed file, and not by the
+// process that runs; a version held beside a former package counts no more.
+func TestPackageThatCameSinceIsReported(t *testing.T) {
+	s := newSigner(t)
+	store := holdProgram(t, s, t.TempDir(), "1.1.0", script)
+	if err := store.write(State{Format: stateForm, Installed: "v1.0.0", Current: "1.1.0"}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "crossdock-agent")
+	install := func(text string) { // as a package does
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o700), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install("#!/bin/sh\necho the process that runs is asked\n")
+	m := Open(Config{Store: store, Start: Start{Version: "1.1.0", Installed: "v1.0.0", launcher: path, way: wayExec}, Attempts: 3, Log: slog.New(slog.DiscardHandler)})
+	says := func(installedVersion, current string) {
+		t.Helper()
+		r, err := m.Report()
+		if err != nil || r.Installed != installedVersion || r.Current != current || r.Running != "1.1.0" {
+			t.Errorf("%+v, %v; want %s installed, and a start to run %s", r, err, installedVersion, current)
+		}
+	}
+	says("v1.0.0", "1.1.0")
+	install("#!/bin/sh\necho crossdock-agent $1 v1.2.0\n")
+	says("v1.2.0", "v1.2.0")
+	install("#!/bin/sh\necho crossdock-agent $1 v1.3.0; exit 1\n")
+	says("v1.0.0", "1.1.0") // it does not say
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	says("v1.0.0", "1.1.0")
+}
+
 // TestStartThatFailsForAPassingReason: it is made as soon as it can be, and is one attempt.
 func TestStartThatFailsForAPassingReason(t *testing.T) {
 	s := newSigner(t)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/spelling"
 )
 
 // The life of a join token.
@@ -171,20 +172,33 @@ func (s *Server) admits(ctx context.Context, in *NewToken) error {
 
 // hasSite refuses a site that no revision has which is in force there. A canary may bring one.
 func (s *Server) hasSite(site string) error {
-	active, known := s.store.Active()
-	if !known || slices.Contains(active.Sites, site) {
+	active, inForce := s.store.Active()
+	if !inForce || slices.Contains(active.Sites, site) {
 		return nil
 	}
 	canary, _ := s.canary()
 	switch {
 	case !slices.Contains(canary.Sites, site):
-		return model.Errorf(model.Invalid, "revision %d, which is in force, has no site %q; its sites are %s",
-			active.ID.Number, site, strings.Join(active.Sites, ", "))
+		return model.Errorf(model.Invalid, "revision %d, which is in force, has no site %q; %s", active.ID.Number, site, meant("sites", site, active.Sites))
 	case !slices.Contains(canary.Canary, site):
 		return model.Errorf(model.Conflict, "only revision %d has the site %q, and is in force at %s so far: promote it first",
 			canary.ID.Number, site, strings.Join(canary.Canary, ", "))
 	}
 	return nil
+}
+
+// meant helps who named what there is not: with the name that is likely meant, else with all.
+func meant(what, name string, names []string) string {
+	best, least := "", 1+min(len(name)/3+1, 3)
+	for _, candidate := range names {
+		if d := spelling.Distance(strings.ToLower(name), strings.ToLower(candidate)); d < least {
+			best, least = candidate, d
+		}
+	}
+	if best != "" {
+		return "did you mean " + best + "?"
+	}
+	return "its " + what + " are " + strings.Join(names, ", ")
 }
 
 // ListAgents lists agents by name.

@@ -20,9 +20,11 @@ func TestATokenIsForASiteOfThePolicy(t *testing.T) {
 	active := testRevision(3, model.RevisionActive)
 	active.Sites = []string{"eu", "hq"}
 	b.store.revisions = append(b.store.revisions, active)
-	p := b.refused(b.do(http.MethodPost, "/api/v1/tokens", `{"site":"ue"}`), http.StatusBadRequest, "invalid")
-	if !strings.Contains(p.Detail, "eu, hq") {
-		t.Errorf("detail = %q", p.Detail)
+	for site, want := range map[string]string{"ue": `has no site "ue"; did you mean eu?`, "warehouse": `has no site "warehouse"; its sites are eu, hq`} {
+		p := b.refused(b.do(http.MethodPost, "/api/v1/tokens", `{"site":"`+site+`"}`), http.StatusBadRequest, "invalid")
+		if !strings.Contains(p.Detail, want) {
+			t.Errorf("detail = %q, want %q", p.Detail, want)
+		}
 	}
 	b.want(b.do(http.MethodPost, "/api/v1/tokens", `{"site":"eu"}`), http.StatusCreated, nil)
 }

@@ -43,6 +43,11 @@ func (s *Server) AddRelease(ctx context.Context, r AddReleaseRequestObject) (Add
 	if err != nil {
 		return nil, model.Errorf(model.Invalid, "%v", err)
 	}
+	for _, r := range s.store.Releases() { // no agent would know which of the two it runs
+		if r.Version != manifest.Version && sameVersion(r.Version, manifest.Version) {
+			return nil, model.Errorf(model.Conflict, "release %s is here, and %s is the same version: sign it as that, or as a later one", r.Version, manifest.Version)
+		}
+	}
 	cmd := &model.AddRelease{Asked: s.asked(ctx, r.Params.IdempotencyKey), Version: manifest.Version, Manifest: text, Signature: signature,
 		Digest: sha256.Sum256(text), Key: release.SignedWith(signature), Files: filesOf(manifest)}
 	out, err := s.changeRelease(ctx, cmd, manifest.Version)
@@ -152,11 +157,16 @@ func (s *Server) releaseRow(version string) (model.Release, bool) {
 // scope is the sites of a stage: those that are named, and those of the regions as the policy
 // in force has them now. A site that comes into a region later is not of it.
 func (s *Server) scope(ctx context.Context, sites, regions []string) ([]string, error) {
+	for _, site := range sites { // one that does not exist would be a stage in which nothing can fail
+		if err := s.hasSite(site); err != nil {
+			return nil, err
+		}
+	}
 	if len(regions) == 0 {
 		return sites, nil
 	}
-	active, known := s.store.Active()
-	if !known {
+	active, inForce := s.store.Active()
+	if !inForce {
 		return nil, model.Errorf(model.Conflict, "no policy is in force that could tell which sites a region has: name sites")
 	}
 	_, set, err := s.compiled(ctx, active.ID.Number)
@@ -165,14 +175,15 @@ func (s *Server) scope(ctx context.Context, sites, regions []string) ([]string, 
 	}
 	found := map[string]bool{}
 	for name, site := range set.Sites {
+		found[site.Region] = true
 		if slices.Contains(regions, site.Region) {
-			found[site.Region] = true
 			sites = append(sites, name)
 		}
 	}
 	for _, region := range regions {
 		if !found[region] {
-			return nil, model.Errorf(model.Invalid, "the policy in force has no site in region %s", region)
+			return nil, model.Errorf(model.Invalid, "revision %d, which is in force, has no site in region %q; %s",
+				active.ID.Number, region, meant("regions", region, slices.Sorted(maps.Keys(found))))
 		}
 	}
 	return slices.Compact(slices.Sorted(slices.Values(sites))), nil

@@ -62,6 +62,12 @@ func TestReleasesAreCheckedAndAdded(t *testing.T) {
 	}
 	b.refused(b.do("POST", BasePath+"/releases", `{"manifest":"`+strings.Repeat("x", 1<<20)+`","signature":"x"}`), 413, "too_large")
 
+	b.store.releases[0].Version = "v1.4.0"
+	if p := b.refused(b.do("POST", BasePath+"/releases", body), 409, "conflict"); !strings.Contains(p.Detail, "release v1.4.0 is here, and 1.4.0 is the same version") {
+		t.Errorf("detail = %q", p.Detail)
+	}
+	b.store.releases[0].Version = "1.4.0"
+
 	// With keys only what they signed is taken.
 	b.server.releaseKeys = release.Keys{key}
 	b.want(b.do("POST", BasePath+"/releases", body), 201, nil)
@@ -99,6 +105,7 @@ func TestRolloutIsSteered(t *testing.T) {
 	b.store.people[0].Roles = []model.Role{model.Approver}
 	b.store.releases = []model.Release{{Version: "1.4.0", Added: testNow, State: model.ReleasePaused, Step: 3, Reason: "2 agents failed", Sites: []string{"eu"}}}
 	active := testRevision(1, model.RevisionActive)
+	active.Sites = []string{"oslo", "riga", "rome"}
 	b.store.revisions = []model.Revision{active}
 	site := "apiVersion: crossdock/v1\nkind: Site\nmetadata: {name: %s}\nspec: {owner: central-it, region: %s}\n"
 	b.store.bundles = map[uint64][]byte{1: policy.Bundle{"p.yaml": []byte(fmt.Sprintf(site+"---\n"+site+"---\n"+site, "oslo", "north", "riga", "north", "rome", "south"))}.Encode()}
@@ -124,7 +131,21 @@ func TestRolloutIsSteered(t *testing.T) {
 			t.Errorf("command %d is %+v, want %+v", i, cmd, w)
 		}
 	}
-	b.refused(b.do("POST", path+"promote", `{"regions":["west"]}`), 400, "invalid")
+	for body, want := range map[string]string{
+		`{"regions":["nort"]}`:                       `revision 1, which is in force, has no site in region "nort"; did you mean north?`,
+		`{"regions":["north","overseas"]}`:           `has no site in region "overseas"; its regions are north, south`,
+		`{"sites":["osol"]}`:                         `revision 1, which is in force, has no site "osol"; did you mean oslo?`,
+		`{"sites":["rome","x"],"regions":["north"]}`: `has no site "x"; its sites are oslo, riga, rome`,
+	} {
+		for verb, body := range map[string]string{"promote": body, "approve": `{"digest":"sha256:` + strings.Repeat("00", 32) + `",` + body[1:]} {
+			if p := b.refused(b.do("POST", path+verb, body), 400, "invalid"); !strings.Contains(p.Detail, want) {
+				t.Errorf("%s %s: %s, want %s", verb, body, p.Detail, want)
+			}
+		}
+	}
+	if len(b.store.applied) != len(want) {
+		t.Errorf("what was refused was applied: %d", len(b.store.applied))
+	}
 	b.store.revisions = nil
 	b.refused(b.do("POST", path+"promote", `{"regions":["north"]}`), 409, "conflict")
 	b.store.releases = nil

@@ -11,7 +11,6 @@ const (
 	MaxReleases     = 3         // kept at a time
 	MaxReleaseBytes = 512 << 20 // of the files of all that are kept
 	ReleasePiece    = 512 << 10 // bytes of every piece of a file but its last
-	ReleaseMayFail  = 2         // agents of a stage that may fail before it pauses by itself; at canary sites none may
 )
 
 // ReleaseState is the life of a release.

@@ -286,6 +286,33 @@ func TestRollout(t *testing.T) {
 	}
 }
 
+// TestWhatIsToBeDoneFirstCanBeDone: a refusal names verbs that the release takes as it is.
+func TestWhatIsToBeDoneFirstCanBeDone(t *testing.T) {
+	f := releaseFixture(t)
+	f.ready("1.1.0")
+	f.ready("1.2.0")
+	says := func(want string, verb model.ReleaseVerb, version string) {
+		t.Helper()
+		if err := f.refused(model.Conflict, f.steer("second", verb, version)); !strings.Contains(err.Text, want) {
+			t.Errorf("%s of %s is refused with %q, want %q", verb, version, err.Text, want)
+		}
+	}
+	says("release 1.1.0 is ready, wanted at no site: approve it first", model.ReleasePromote, "1.1.0")
+	f.must(f.steer("second", model.ReleaseApprove, "1.1.0", "eu"))
+	atSome := "release 1.1.0 is canary, wanted at some of the sites: promote or withdraw it first"
+	says(atSome, model.ReleaseApprove, "1.1.0")
+	says(atSome, model.ReleaseApprove, "1.2.0")
+	f.must(f.steer("oscar", model.ReleasePause, "1.1.0"))
+	paused := "release 1.1.0 is paused: resume or withdraw it first"
+	says(paused, model.ReleaseApprove, "1.1.0")
+	says(paused, model.ReleaseApprove, "1.2.0")
+	says(paused, model.ReleasePromote, "1.1.0")
+	f.must(f.steer("second", model.ReleaseResume, "1.1.0"))
+	f.must(f.steer("second", model.ReleasePromote, "1.1.0"))
+	says("wanted at every site already", model.ReleaseApprove, "1.1.0")
+	says("wanted at every site already", model.ReleasePromote, "1.1.0")
+}
+
 // leaves checks which releases a site is to leave for what ran before, and in which stage.
 func (f *fixture) leaves(site, stage string, versions ...string) {
 	f.Helper()
@@ -418,30 +445,49 @@ func TestRolloutPausesByItself(t *testing.T) {
 	f.tells("eu", "1.1.0/1.1", model.AgentReleaseRolledBack, "old news")
 	f.wants(map[string]string{"eu": "1.1.0/1.3"})
 	f.must(f.steer("second", model.ReleasePromote, "1.1.0"))
-	for i, agent := range []string{"eu", "na", "eu", "jp"} { // one that says it twice counts once
-		f.tells(agent, "1.1.0/1.4", model.AgentReleaseFailed, "disk full")
-		paused := i == 3
-		if (f.releaseNow("1.1.0").State == model.ReleasePaused) != paused {
-			t.Errorf("after %d reports it is %s", i+1, f.releaseNow("1.1.0").State)
-		}
-	}
+	f.tells("uk", "1.1.0/1.4", "trial", "")
+	f.wants(map[string]string{"jp": "1.1.0/1.4"})
+	f.tells("jp", "1.1.0/1.4", model.AgentReleaseFailed, "disk full") // no canary site
 	f.wants(map[string]string{"uk": ""})
 	f.must(f.steer("second", model.ReleaseResume, "1.1.0"))
+	f.tells("jp", "1.1.0/1.4", model.AgentReleaseFailed, "disk full, still") // of the stage before the pause
 	f.wants(map[string]string{"uk": "1.1.0/1.6"})
 }
 
-// TestOnlyAgentsOfTheStageCount: what others say they failed at was not asked of them.
-func TestOnlyAgentsOfTheStageCount(t *testing.T) {
-	f := releaseFixture(t)
-	f.join("eu", "na", "br", "uk")
-	f.ready("1.1.0")
-	f.must(f.steer("second", model.ReleaseApprove, "1.1.0", "eu"))
-	f.must(f.steer("second", model.ReleasePromote, "1.1.0", "na"))
-	for _, agent := range []string{"br", "uk", "na"} {
-		f.tells(agent, "1.1.0/1.2", model.AgentReleaseFailed, "x")
-	}
-	if r := f.releaseNow("1.1.0"); r.State != model.ReleaseCanary {
-		t.Errorf("one agent of the stage has failed: %+v", r)
+// TestAnyFailurePausesARollout: at every stage one agent that gives a release up is enough, also
+// where the canary sites have none that could have failed. What others say was not asked of them.
+func TestAnyFailurePausesARollout(t *testing.T) {
+	canary, further, all := []string{"nowhere"}, []string{"na", "jp"}, []string(nil)
+	for _, c := range []struct {
+		name, agent, stage string
+		first              []string
+		stages             [][]string
+		paused             bool
+	}{
+		{"canary", "eu", "1.1.0/1.1", []string{"eu"}, nil, true},
+		{"further sites", "jp", "1.1.0/1.2", canary, [][]string{further}, true},
+		{"further once more", "na", "1.1.0/1.3", canary, [][]string{further, {"uk"}}, true},
+		{"all", "uk", "1.1.0/1.2", canary, [][]string{all}, true},
+		{"all at once", "uk", "1.1.0/1.1", nil, nil, true},
+		{"not of the stage", "uk", "1.1.0/1.2", canary, [][]string{further}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := releaseFixture(t)
+			f.join("eu", "na", "jp", "br", "uk")
+			f.ready("1.1.0")
+			f.must(f.steer("second", model.ReleaseApprove, "1.1.0", c.first...))
+			for _, sites := range c.stages {
+				f.must(f.steer("second", model.ReleasePromote, "1.1.0", sites...))
+			}
+			f.tells(c.agent, c.stage, model.AgentReleaseRolledBack, "no round trip")
+			r := f.releaseNow("1.1.0")
+			if (r.State == model.ReleasePaused) != c.paused {
+				t.Errorf("it is %s", r.State)
+			}
+			if c.paused && r.Reason != "agent "+c.agent+" has failed: rolled-back: no round trip" {
+				t.Errorf("the reason is %q", r.Reason)
+			}
+		})
 	}
 }
 

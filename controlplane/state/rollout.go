@@ -91,14 +91,14 @@ func (t *tx) approveRelease(r *model.Release, c *model.SteerRelease, sites []str
 	case model.ReleaseUploading:
 		return own, model.Errorf(model.Conflict, "files of release %s are missing: add it again, that goes on where it ended", r.Version)
 	case model.ReleaseCanary, model.ReleasePaused, model.ReleaseActive:
-		return own, model.Errorf(model.Conflict, "release %s is %s already", r.Version, r.State)
+		return own, underWay(r)
 	case model.ReleaseReady, model.ReleaseSuperseded, model.ReleaseWithdrawn:
 	}
 	if r.Digest != c.Digest {
 		return own, model.Errorf(model.Conflict, "the manifest of release %s has the digest %s, not the one that was looked at", r.Version, hexOf(r.Digest))
 	}
 	if other := t.rolling(); other != nil {
-		return own, model.Errorf(model.Conflict, "release %s is %s: promote or withdraw it first", other.Version, other.State)
+		return own, underWay(other)
 	}
 	r.Approver, r.Approved, r.First, r.Sites, r.All = c.By, c.At, sites, sites, false
 	if len(sites) == 0 {
@@ -109,12 +109,27 @@ func (t *tx) approveRelease(r *model.Release, c *model.SteerRelease, sites []str
 	return own, nil
 }
 
+// underWay says where a rollout is, and what can be done with it there.
+func underWay(r *model.Release) *model.Error {
+	switch {
+	case r.State == model.ReleasePaused:
+		return model.Errorf(model.Conflict, "release %s is paused: resume or withdraw it first", r.Version)
+	case r.State == model.ReleaseCanary:
+		return model.Errorf(model.Conflict, "release %s is %s, wanted at some of the sites: promote or withdraw it first", r.Version, r.State)
+	}
+	return model.Errorf(model.Conflict, "release %s is %s, wanted at every site already", r.Version, r.State)
+}
+
 func (t *tx) promoteRelease(r *model.Release, c *model.SteerRelease, sites []string) (own bool, err *model.Error) {
 	if own, err = t.releaseApprover(r, c.By); err != nil {
 		return own, err
 	}
-	if r.State != model.ReleaseCanary {
-		return own, model.Errorf(model.Conflict, "release %s is %s, not at some of the sites", r.Version, r.State)
+	switch r.State {
+	case model.ReleaseCanary:
+	case model.ReleasePaused, model.ReleaseActive:
+		return own, underWay(r)
+	case model.ReleaseUploading, model.ReleaseReady, model.ReleaseSuperseded, model.ReleaseWithdrawn:
+		return own, model.Errorf(model.Conflict, "release %s is %s, wanted at no site: approve it first", r.Version, r.State)
 	}
 	if len(sites) == 0 {
 		t.releaseEverywhere(r, c)
@@ -207,7 +222,8 @@ func (t *tx) withdrawRelease(r *model.Release, c *model.SteerRelease) *model.Err
 }
 
 // releaseReport looks at what an agent says of the release that its site is to run, before
-// that becomes its status. Where too many of a stage have failed, the rollout pauses.
+// that becomes its status. One that has given up pauses the rollout, however far that has come:
+// what harms one site may harm the next, and a person decides that it does not.
 func (t *tx) releaseReport(agent *model.Agent, status json.RawMessage, at time.Time) {
 	wanted := t.wantedRelease(agent.Site)
 	if wanted == nil {
@@ -218,25 +234,9 @@ func (t *tx) releaseReport(agent *model.Agent, status json.RawMessage, at time.T
 	if !now.Failing(stage) || releaseOf(agent.Status).Failing(stage) {
 		return
 	}
-	failing := []string{agent.Name}
-	t.each(tableAgents, nil, nil, func(k, value []byte) bool {
-		other := parse[model.Agent](tableAgents, k, value) // this one as it was, which is not failing
-		if other.Revoked.IsZero() && (wanted.All || slices.Contains(wanted.Sites, other.Site)) && releaseOf(other.Status).Failing(stage) {
-			failing = append(failing, other.Name)
-		}
-		return true
-	})
-	mayFail := model.ReleaseMayFail
-	if !wanted.All && len(wanted.Sites) == len(wanted.First) {
-		mayFail = 0
-	}
-	if len(failing) <= mayFail {
-		return
-	}
-	slices.Sort(failing)
-	reason := fmt.Sprintf("%d agents of the stage have failed; the last was %s: %s: %s", len(failing), agent.Name, now.State, clip(now.Why, maxReleaseWhy))
+	reason := fmt.Sprintf("agent %s has failed: %s: %s", agent.Name, now.State, clip(now.Why, maxReleaseWhy))
 	t.stepRelease(wanted, model.ReleasePaused, "", reason, at)
-	t.audit(at, "agent:"+agent.Name, "release.pause", wanted.Version, map[string]any{"stage": stage, "failing": failing, "reason": reason})
+	t.audit(at, "agent:"+agent.Name, "release.pause", wanted.Version, map[string]any{"stage": stage, "reason": reason})
 }
 
 // releaseOf reads what a status says of releases; nil if it says nothing.

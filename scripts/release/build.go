@@ -60,7 +60,8 @@ func (r *release) compile(ctx context.Context, p platform, to string, what []str
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
 	}
-	link := "-s -w -buildid= -X main.version=" + r.version
+	// The stamp is what protocol/release finds in a program's file.
+	link := "-s -w -buildid= -X main.version=" + r.version + " -X main.stamp=crossdock-release:" + r.version + ":of-this-program"
 	if r.keys != "" {
 		link += " -X main.releaseKeys=" + r.keys
 	}

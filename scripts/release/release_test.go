@@ -94,6 +94,10 @@ func TestSameSourcesGiveTheSamePrograms(t *testing.T) {
 			t.Fatal(err)
 		}
 		all[i] = sumsOf(t, r)
+		program, err := os.ReadFile(filepath.Join(r.bin(here), "crossdock-agent"))
+		if err != nil || !bytes.Contains(program, []byte("crossdock-release:v1.2.3:of-this-program")) {
+			t.Errorf("the agent's file does not tell its version: %v", err)
+		}
 	}
 	same(t, all, "linux-amd64/crossdock-agent", "linux-amd64/plugins/tax-table", "crossdock-1.2.3.cdx.json")
 }

@@ -109,10 +109,11 @@ func (p *program) upgradeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "upgrade FILE.tar.gz|DIR", Short: "Have a release that was brought here take over", Args: one("the .tar.gz or the directory of a release"),
 		Long: "Have a release that was brought here take over, without the control plane.\n\n" +
-			"The release is a directory or a .tar.gz with manifest.json, manifest.json.minisig and the program of this platform. It has\n" +
-			"to be signed with a key of upgrades.keys in the agent's configuration, or where there is none with one that this program was\n" +
-			"built with. A running agent takes it at once, another one when it starts. The new version is on trial: it has upgrades.gate\n" +
-			"to show that it works, else the version before it runs again. See crossdock-agent versions.",
+			"The release is a directory or a .tar.gz with manifest.json, manifest.json.minisig and the program of this platform:\n" +
+			"crossdock releases sign makes crossdock-agent-upgrade-VERSION-OS-ARCH.tar.gz. It has to be signed with a key of upgrades.keys\n" +
+			"in the agent's configuration, or where there is none with one that this program was built with. A running agent\n" +
+			"takes it at once, another one when it starts. The new version is on trial: it has upgrades.gate to show that it works, else\n" +
+			"the version before it runs again. See crossdock-agent versions.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, store, err := p.versions()
 			if err != nil {
@@ -210,7 +211,7 @@ func (p *program) versionsCommand() *cobra.Command {
 			var report versions.Report
 			err = p.local(cfg).get(ctx, http.MethodGet, "/v1/versions", nil, &report)
 			if errors.Is(err, errNotRunning) {
-				report, err = store.Report(cfg.Version)
+				report, err = store.Report(cfg.Version, cfg.Upgrades.Attempts)
 			}
 			if err != nil {
 				return err

@@ -29,9 +29,9 @@ A release is signed where it is built: keygen, once, then sign. The agents verif
 keys of their own, offline, so that nothing but what was signed runs at a site, whoever
 holds the control plane. Add brings a release here; sites fetch it from here and need no
 internet. It is approved for its canary sites, where approvals are dual by another person,
-then promoted to regions and to all. It pauses by itself when agents of a stage fail.
-Withdraw brings back the version that is wanted everywhere: add the one that runs now before
-the first rollout.`,
+then promoted to regions and to all. When an agent fails, at whatever stage, it pauses by
+itself. Withdraw brings back the version that is wanted everywhere: add the one that runs
+now before the first rollout.`,
 	})
 	cmd.AddCommand(
 		a.releasesKeygen(), a.releasesSign(), a.releasesAdd(), a.releasesList(), a.releasesShow(), a.releasesApprove(), a.releasesPromote(),

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +16,7 @@ import (
 
 	"github.com/crossdock/crossdock/controlplane/api"
 	"github.com/crossdock/crossdock/controlplane/model"
+	"github.com/crossdock/crossdock/protocol/release"
 )
 
 func TestReleaseIsShownBySite(t *testing.T) {
@@ -83,12 +89,12 @@ func TestReleaseIsSentFromWhereItEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	sha := files[0].SHA256
-	release := func(have int) string {
+	state := func(have int) string {
 		return fmt.Sprintf(`{"version":"1.4.0","state":"uploading","key":"K","files":[{"sha256":%q,"size":%d,"have":%d}]}`, sha, len(data), have)
 	}
 	c.answers = map[string][]string{
-		"POST /releases":                    {release(model.ReleasePiece)},
-		"POST /releases/1.4.0/files/" + sha: {release(2 * model.ReleasePiece), `{"version":"1.4.0","state":"ready","key":"K"}`},
+		"POST /releases":                    {state(model.ReleasePiece)},
+		"POST /releases/1.4.0/files/" + sha: {state(2 * model.ReleasePiece), `{"version":"1.4.0","state":"ready","key":"K"}`},
 	}
 	out, _ := c.run(0, "", "releases", "add", dir)
 	sees(t, out, "1.4.0 is ready", "another person approves it: crossdock releases approve 1.4.0 --site SITE")
@@ -103,6 +109,122 @@ func TestReleaseIsSentFromWhereItEnded(t *testing.T) {
 			t.Errorf("%d bytes at %d, want %d at %d", len(piece.Data), piece.Offset, len(want), at)
 		}
 		at += model.ReleasePiece
+	}
+}
+
+// TestSignedIsWhatTheProgramsAre: a program of another version is not signed, and the v of a tag
+// names no other release.
+func TestSignedIsWhatTheProgramsAre(t *testing.T) {
+	dir := t.TempDir()
+	for platform, name := range map[string]string{"linux-amd64": "crossdock-agent", "windows-amd64": "crossdock-agent.exe"} {
+		if err := os.Mkdir(filepath.Join(dir, platform), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, platform, name), []byte(platform+" crossdock-release:v1.1.0:of-this-program"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := newCanned(t, nil)
+	key := filepath.Join(dir, "key")
+	c.run(0, "", "releases", "keygen", key, "--no-password")
+	_, said := c.run(2, "", "releases", "sign", dir, "--release", "1.2.0", "--key", key)
+	sees(t, said, "crossdock-agent is version v1.1.0, and no agent would run it as release 1.2.0", "--release 1.1.0", "make release VERSION=v1.2.0")
+	if _, err := os.Stat(filepath.Join(dir, release.ManifestFile)); err == nil {
+		t.Error("it was signed all the same")
+	}
+	for _, version := range []string{"1.1.0", "v1.1.0"} {
+		out, said := c.run(0, "", "releases", "sign", dir, "--release", version, "--key", key)
+		sees(t, strings.Join(strings.Fields(out), " "), "release 1.1.0 signed by")
+		if said != "" {
+			t.Errorf("signing as %s says %q", version, said)
+		}
+	}
+	other := filepath.Join(dir, "windows-amd64", "crossdock-agent.exe")
+	if err := os.WriteFile(other, []byte("crossdock-release:1.1.1:of-this-program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, said = c.run(2, "", "releases", "sign", dir, "--release", "1.1.0", "--key", key)
+	sees(t, said, other+" is version 1.1.1")
+	if err := os.WriteFile(other, []byte("built otherwise"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, said = c.run(0, "", "releases", "sign", dir, "--release", "1.1.0", "--key", key)
+	sees(t, said, other+" does not tell its version")
+}
+
+// TestSignedReleaseIsCarriedToASite: one file for each platform has all that an upgrade by hand
+// takes, under the name that the handbook says.
+func TestSignedReleaseIsCarriedToASite(t *testing.T) {
+	dir := t.TempDir()
+	c := newCanned(t, nil)
+	key := filepath.Join(dir, "key")
+	c.run(0, "", "releases", "keygen", key, "--no-password")
+	for path, text := range map[string]string{"linux-amd64/crossdock-agent": "of Linux", "windows-amd64/crossdock-agent.exe": "of Windows", "linux-arm64/other": "x"} {
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o700), os.WriteFile(filepath.Join(dir, path), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sign := func() string {
+		out, _ := c.run(0, "", "releases", "sign", dir, "--release", "v1.4.0", "--key", key, "--program", "crossdock-agent,other")
+		return out
+	}
+	out := sign()
+	signed := map[string]string{}
+	for _, name := range []string{release.ManifestFile, release.SignatureFile} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed[name] = string(text)
+	}
+	if made, err := filepath.Glob(filepath.Join(dir, "*.tar.gz")); err != nil || len(made) != 2 {
+		t.Errorf("made are %q, %v", made, err)
+	}
+	for name, program := range map[string][2]string{"crossdock-agent-upgrade-1.4.0-linux-amd64.tar.gz": {"crossdock-agent", "of Linux"},
+		"crossdock-agent-upgrade-1.4.0-windows-amd64.tar.gz": {"crossdock-agent.exe", "of Windows"}} {
+		sees(t, out, name)
+		want := maps.Clone(signed)
+		want[program[0]] = program[1]
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := unpacked(t, text); !maps.Equal(got, want) {
+			t.Errorf("%s has %q, want %q", name, got, want)
+		}
+		sign()
+		if again, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Equal(again, text) {
+			t.Errorf("%s is another one when it is signed again: %v", name, err)
+		}
+	}
+	guide, err := os.ReadFile(filepath.Join("..", "..", "..", "deploy", "handbook", "upgrades.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sees(t, string(guide), "crossdock-agent upgrade "+carriedName("1.4.0", "linux", "amd64"))
+}
+
+// unpacked gives the files of a .tar.gz.
+func unpacked(t *testing.T, text []byte) map[string]string {
+	t.Helper()
+	zipped, err := gzip.NewReader(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for archive := tar.NewReader(zipped); ; {
+		head, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[head.Name] = string(content)
 	}
 }
 

@@ -124,11 +124,13 @@ func (a *app) releasesSign() *cobra.Command {
 		Long: `Write and sign the manifest of a release.
 
 DIR has a folder for each platform, such as linux-amd64, with the programs in it, as make
-release leaves them. Writes manifest.json and manifest.json.minisig there. The same programs
-and key give the same bytes. The password of the key comes from ` + passwordEnv + `
+release leaves them. Writes manifest.json and manifest.json.minisig there, and for each platform
+crossdock-agent-upgrade-VERSION-OS-ARCH.tar.gz, which has both and the agent: carry it to a site
+that no line leads to, for crossdock-agent upgrade. A program that says it is another version is
+refused: no agent would run it. The same programs and key give the same bytes. The password of the key comes from ` + passwordEnv + `
 or from one line of stdin. It asks no network.`,
 		RunE: a.do(func(_ context.Context, args []string) error {
-			m := &release.Manifest{Format: release.Format, Version: version}
+			m := &release.Manifest{Format: release.Format, Version: strings.TrimPrefix(version, "v")} // a tag's v names no other release
 			if span != "" {
 				m.Protocol = &release.Protocol{}
 				if _, err := fmt.Sscanf(span, "%d-%d", &m.Protocol.Min, &m.Protocol.Max); err != nil {
@@ -141,6 +143,9 @@ or from one line of stdin. It asks no network.`,
 			}
 			if _, err := m.Encode(); err != nil { // before anybody is asked for a password
 				return usageError("%w", err)
+			}
+			if err := a.checkVersions(args[0], m); err != nil {
+				return err
 			}
 			key, err := a.signingKey(keyFile)
 			if err != nil {
@@ -156,22 +161,59 @@ or from one line of stdin. It asks no network.`,
 			if err := atomicfile.Write(filepath.Join(args[0], release.SignatureFile), signature, 0o644); err != nil {
 				return err
 			}
+			byHand, err := writeCarried(args[0], m, manifest, signature)
+			if err != nil {
+				return err
+			}
 			return a.show(m, func(w io.Writer) {
 				row(w, "release", m.Version)
 				row(w, "signed by", release.KeyID(key.ID()))
 				for _, f := range m.Files {
 					row(w, f.Name, f.OS+"/"+f.Arch, f.Size, f.SHA256)
 				}
+				for _, name := range byHand {
+					row(w, "to carry to a site", name)
+				}
 			})
 		}),
 	}
 	cmd.Flags().StringVar(&keyFile, "key", "", "file with the secret key")
-	cmd.Flags().StringVar(&version, "release", "", "the version, as its programs say it")
+	cmd.Flags().StringVar(&version, "release", "", "the version that its programs say; a v before it is left out")
 	cmd.Flags().StringVar(&span, "protocol", "", "versions of the sync protocol that they speak, such as 1-2")
 	cmd.Flags().StringSliceVar(&names, "program", []string{release.Agent}, "programs that belong to it")
 	must(cmd.MarkFlagRequired("key"))
 	must(cmd.MarkFlagRequired("release"))
 	return cmd
+}
+
+// checkVersions refuses programs that say they are another version than the manifest does: an
+// agent would try them at every site of a stage, and go back.
+func (a *app) checkVersions(dir string, m *release.Manifest) error {
+	for _, f := range m.Files {
+		if f.Name != release.Agent {
+			continue
+		}
+		path, err := programIn(dir, f.Name, f.OS, f.Arch)
+		if err != nil {
+			return err
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		says, err := release.ReadStamp(file)
+		if err := errors.Join(err, file.Close()); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		switch {
+		case says == "":
+			fmt.Fprintf(a.stderr, "%s does not tell its version, as make release has programs do: make sure that it says %s when it is run with the word version\n", path, m.Version)
+		case release.Compare(says, m.Version) != 0:
+			return usageError("%s is version %s, and no agent would run it as release %s: sign it with --release %s, or build what is to be %s with make release VERSION=v%s",
+				path, says, m.Version, strings.TrimPrefix(says, "v"), m.Version, m.Version)
+		}
+	}
+	return nil
 }
 
 // programsIn lists the programs in the platforms' folders of a directory.
