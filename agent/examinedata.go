@@ -26,7 +26,7 @@ func examineData(ctx context.Context, cfg Config, found Found) []doctor.Finding 
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return []doctor.Finding{{ID: "disk-space", Level: doctor.Fail, Seen: err.Error(), Todo: "make the data directory writable"}}
 	}
-	findings := append(doctor.Private(cfg.Place()), doctor.Secrets(cfg.Secrets))
+	findings := append(doctor.Private(cfg.Place()), doctor.Secrets(cfg.Secrets, cfg.Data))
 	findings = append(findings, doctor.Disk(cfg.Data, queue.FreeSpace(cfg.Data), int64(cfg.Journal.Quota))...)
 	quiet, live := cfg.storeFiles(found.Running)
 	findings = append(findings, doctor.Store(ctx, quiet, live, queue.CheckPages))
