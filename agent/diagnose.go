@@ -29,7 +29,7 @@ func newDiagnosis() *diagnosis { return &diagnosis{turn: make(chan struct{}, 1)}
 func (a *Agent) Diagnose(ctx context.Context) (doctor.Report, error) {
 	return a.diagnosis.report(ctx, func(ctx context.Context) doctor.Report {
 		found := Found{Running: true, Config: a.cfg.File}
-		findings := append(Examine(ctx, a.cfg, found), ExamineStatus(a.Status())...)
+		findings := append(Examine(ctx, a.inForce(), found), ExamineStatus(a.Status())...)
 		return a.reportOf(findings)
 	})
 }
