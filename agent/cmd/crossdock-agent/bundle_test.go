@@ -186,7 +186,7 @@ func TestBundleOfARunningAgent(t *testing.T) {
 			return status
 		},
 		Queue: queueless{},
-		Doctor: func(context.Context) (any, error) {
+		Doctor: func(context.Context, bool) (any, error) {
 			return doctor.NewReport("1.2", time.Now(), []doctor.Finding{{ID: "proxy", Level: doctor.Fail, Seen: canarySecret, Todo: "x"}}), nil
 		}})
 	if err != nil {

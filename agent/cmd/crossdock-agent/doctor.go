@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"text/tabwriter"
 	"time"
 
@@ -63,7 +64,7 @@ func (p *program) examine(ctx context.Context, cfg agent.Config) doctor.Report {
 	asked, cancel := context.WithTimeout(ctx, diagnosisWait)
 	defer cancel()
 	var report doctor.Report
-	err := p.local(cfg).get(asked, http.MethodGet, "/v1/doctor", nil, &report)
+	err := p.local(cfg).get(asked, http.MethodGet, "/v1/doctor", url.Values{"fresh": {"true"}}, &report)
 	if err == nil && report.Version == doctor.ReportVersion {
 		return report
 	}
