@@ -301,7 +301,7 @@ func (a *Agent) openOps() (err error) {
 		Logger: a.log, Status: func() any { return a.Status() }, Ready: a.ready, Queue: opsQueue{a}, Calls: a.listCalls, Vouch: a.vouch,
 		Documents: func(ctx context.Context) (any, error) { return a.documentsReport(ctx) }, Activate: a.plugins.activate, Reload: a.reloadForOps,
 		Versions: opsVersions{a.versions}, Page: a.page, Code: a.page.Code,
-		Doctor: func(ctx context.Context) (any, error) { return a.Diagnose(ctx) }})
+		Doctor: func(ctx context.Context, fresh bool) (any, error) { return a.Diagnose(ctx, fresh) }})
 	return listening("ops.listen", err)
 }
 

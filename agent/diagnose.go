@@ -19,17 +19,20 @@ const (
 
 // diagnosis examines the running agent, for one who asks at a time.
 type diagnosis struct {
-	turn chan struct{} // held by who examines; guards last
-	last doctor.Report
+	turn  chan struct{} // held by who examines; guards what follows
+	last  doctor.Report
+	begun time.Time // when that was
 }
 
 func newDiagnosis() *diagnosis { return &diagnosis{turn: make(chan struct{}, 1)} }
 
-// Diagnose examines the agent from inside: with its own user, environment and secrets.
-func (a *Agent) Diagnose(ctx context.Context) (doctor.Report, error) {
-	return a.diagnosis.report(ctx, func(ctx context.Context) doctor.Report {
+// Diagnose examines the agent from inside: with its own user, environment and secrets. What it
+// gives is a few seconds old at most; fresh asks for nothing from before the question, as who
+// has just mended something wants it.
+func (a *Agent) Diagnose(ctx context.Context, fresh bool) (doctor.Report, error) {
+	return a.diagnosis.report(ctx, fresh, func(ctx context.Context) doctor.Report {
 		found := Found{Running: true, Config: a.cfg.File}
-		findings := append(Examine(ctx, a.cfg, found), ExamineStatus(a.Status())...)
+		findings := append(Examine(ctx, a.inForce(), found), ExamineStatus(a.Status())...)
 		return a.reportOf(findings)
 	})
 }
@@ -40,16 +43,18 @@ func (a *Agent) reportOf(findings []doctor.Finding) doctor.Report {
 	return r
 }
 
-func (d *diagnosis) report(ctx context.Context, examine func(ctx context.Context) doctor.Report) (doctor.Report, error) {
+func (d *diagnosis) report(ctx context.Context, fresh bool, examine func(ctx context.Context) doctor.Report) (doctor.Report, error) {
+	asked := time.Now()
 	select {
 	case d.turn <- struct{}{}:
 		defer func() { <-d.turn }()
 	case <-ctx.Done():
 		return doctor.Report{}, ctx.Err()
 	}
-	if time.Since(d.last.At) < diagnosisAge {
+	if since := time.Since(d.last.At); since < diagnosisAge && (!fresh || d.begun.After(asked)) {
 		return d.last, nil
 	}
+	begun := time.Now()
 	looking, cancel := context.WithTimeout(ctx, diagnosisTime)
 	defer cancel()
 	r := examine(looking)
@@ -61,7 +66,7 @@ func (d *diagnosis) report(ctx context.Context, examine func(ctx context.Context
 		whole.Agent, whole.Site = r.Agent, r.Site
 		return whole, nil // for this asker alone: the next may find out more
 	}
-	d.last = r
+	d.last, d.begun = r, begun
 	return r, nil
 }
 
@@ -74,7 +79,7 @@ func unfinished() doctor.Finding {
 
 // diagnoseFar answers the control plane.
 func (a *Agent) diagnoseFar(ctx context.Context) ([]byte, error) {
-	r, err := a.Diagnose(ctx)
+	r, err := a.Diagnose(ctx, false)
 	if err != nil {
 		return nil, err
 	}

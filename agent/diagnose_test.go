@@ -31,7 +31,7 @@ func TestOneExaminationAtATime(t *testing.T) {
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			if r, err := d.report(t.Context(), examine); err != nil || len(r.Findings) != 1 {
+			if r, err := d.report(t.Context(), false, examine); err != nil || len(r.Findings) != 1 {
 				t.Errorf("%+v, %v", r, err)
 			}
 		})
@@ -39,7 +39,7 @@ func TestOneExaminationAtATime(t *testing.T) {
 	<-entered
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := d.report(gone, examine); !errors.Is(err, context.Canceled) {
+	if _, err := d.report(gone, false, examine); !errors.Is(err, context.Canceled) {
 		t.Errorf("one who does not wait: %v", err)
 	}
 	close(goOn)
@@ -54,7 +54,7 @@ func TestOneExaminationAtATime(t *testing.T) {
 func TestAnExaminationThatTakesTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDiagnosis()
-		r, err := d.report(t.Context(), func(ctx context.Context) doctor.Report {
+		r, err := d.report(t.Context(), false, func(ctx context.Context) doctor.Report {
 			<-ctx.Done()
 			r := doctor.NewReport("1", time.Now(), []doctor.Finding{{ID: "link-tcp", Level: doctor.OK, Seen: "found"}})
 			r.Agent, r.Site = "a", "s"
@@ -64,7 +64,7 @@ func TestAnExaminationThatTakesTooLong(t *testing.T) {
 			!strings.Contains(r.Findings[1].Seen, "not everything was looked at") {
 			t.Errorf("%+v, %v", r, err)
 		}
-		r, err = d.report(t.Context(), func(context.Context) doctor.Report { return doctor.NewReport("1", time.Now(), nil) })
+		r, err = d.report(t.Context(), false, func(context.Context) doctor.Report { return doctor.NewReport("1", time.Now(), nil) })
 		if err != nil || len(r.Findings) != 0 {
 			t.Errorf("the next got %+v, %v", r, err)
 		}
@@ -112,14 +112,50 @@ func TestAddressesAreLookedAtAtOnce(t *testing.T) {
 func TestABrokenExaminationIsNotKept(t *testing.T) {
 	d := newDiagnosis()
 	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := d.report(ctx, func(context.Context) doctor.Report {
+	if _, err := d.report(ctx, false, func(context.Context) doctor.Report {
 		cancel()
 		return doctor.NewReport("1", time.Now(), []doctor.Finding{{ID: "link-tcp", Level: doctor.Fail, Seen: "canceled", Todo: "x"}})
 	}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	r, err := d.report(t.Context(), func(context.Context) doctor.Report { return doctor.NewReport("1", time.Now(), nil) })
+	r, err := d.report(t.Context(), false, func(context.Context) doctor.Report { return doctor.NewReport("1", time.Now(), nil) })
 	if err != nil || len(r.Findings) != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
+}
+
+// Who asks afresh gets nothing from before, and shares with those who asked before it was begun.
+func TestAFreshLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, begun := newDiagnosis(), 0
+		look := func(fresh bool) {
+			if _, err := d.report(t.Context(), fresh, func(context.Context) doctor.Report {
+				begun++
+				time.Sleep(time.Second)
+				return doctor.NewReport("1", time.Now(), nil)
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+		look(false)
+		look(false)
+		if begun != 1 {
+			t.Errorf("%d examinations, want one that was given again", begun)
+		}
+		d.turn <- struct{}{} // all ask before the next is begun
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() { look(true) })
+		}
+		synctest.Wait()
+		time.Sleep(time.Millisecond)
+		<-d.turn
+		all.Wait()
+		if begun != 2 {
+			t.Errorf("%d examinations, want one more for all three", begun)
+		}
+		if look(true); begun != 3 {
+			t.Errorf("%d examinations: the last was not fresh", begun)
+		}
+	})
 }

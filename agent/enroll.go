@@ -55,7 +55,7 @@ func Enroll(ctx context.Context, cfg Config, token string, authority [32]byte) (
 		Proxy: proxy, Logger: cfg.Logger,
 	}, token, name, cfg.Version, request)
 	if err != nil {
-		return identity.Granted{}, ofAnotherSite(err, name, cfg.Data)
+		return identity.Granted{}, usedHere(ofAnotherSite(err, name, cfg.Data), cfg)
 	}
 	granted = identity.Granted{Cluster: enrolled.Cluster, Agent: enrolled.Agent, Site: enrolled.Site, Epoch: enrolled.Epoch}
 	return granted, identity.Accept(cfg.IdentityDir(), granted, enrolled.Certificates, enrolled.Authorities)
@@ -69,6 +69,18 @@ func ofAnotherSite(err error, name, data string) error {
 	}
 	return fmt.Errorf("%w (this was asked for agent %s, to which the data in %s belongs: the agent of another site needs a directory of its own, "+
 		"data: in its configuration or --data)", err, name, data)
+}
+
+// usedHere tells who gives the same command twice that it has
+// worked: the refusal alone speaks of a stranger who has this agent's identity.
+func usedHere(err error, cfg Config) error {
+	held, broken := identity.Held(cfg.IdentityDir())
+	if broken != nil || held.Agent == "" || connect.CodeOf(err) != connect.CodePermissionDenied ||
+		!strings.Contains(err.Error(), "token was used at") || !strings.Contains(err.Error(), " by agent "+held.Agent+",") {
+		return err
+	}
+	return fmt.Errorf("this agent is enrolled with it already, if it was used here: %s holds the identity of agent %s, and nothing is to be done; "+
+		"crossdock-agent status and doctor say how it is. If it was not: %w", cfg.IdentityDir(), held.Agent, err)
 }
 
 // mayBeGranted tells an enrolment whose answer may have been lost from one that was refused

@@ -130,3 +130,31 @@ func TestTokenOfAnotherSite(t *testing.T) {
 		t.Errorf("nothing is here: %s", got)
 	}
 }
+
+// A token that this very agent was enrolled with is no alarm.
+func TestTokenThatWasUsedHere(t *testing.T) {
+	used := connect.NewWireError(connect.CodePermissionDenied, errors.New("the join token was used at 2026-05-04T10:00:00Z by agent eu, and is good for one machine only"))
+	for _, tt := range []struct {
+		held string
+		err  error
+		want bool
+	}{
+		{"eu", used, true},
+		{"eu-2", used, false},
+		{"", used, false}, // nothing is here, or a journal alone
+		{"eu", connect.NewWireError(connect.CodePermissionDenied, errors.New("the join token expired")), false},
+	} {
+		cfg := DefaultConfig()
+		cfg.Data = t.TempDir()
+		if tt.held != "" {
+			if err := errors.Join(os.Mkdir(cfg.IdentityDir(), 0o700),
+				os.WriteFile(filepath.Join(cfg.IdentityDir(), "agent.json"), []byte(`{"agent":"`+tt.held+`"}`), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := usedHere(tt.err, cfg)
+		if strings.Contains(got.Error(), "enrolled with it already") != tt.want || !errors.Is(got, tt.err) {
+			t.Errorf("%q holds: %v", tt.held, got)
+		}
+	}
+}

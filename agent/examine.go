@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -32,6 +33,21 @@ type Found struct {
 	Running bool   // the agent itself
 	Other   string // another one, in words
 	Config  string // file that was read; empty: there is none
+	Denied  error  // why who asks may not look at the agent's data; nil: they may
+}
+
+// Denied finds out why whoever asks may not look at the agent's data.
+func Denied(cfg Config) error {
+	for _, path := range []string{cfg.Data, cfg.IdentityDir(), cfg.tokenFile()} {
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+		if err == nil {
+			f.Close()
+		}
+	}
+	return nil
 }
 
 // unitName is the agent's name for the service manager.
@@ -52,6 +68,10 @@ func Examine(ctx context.Context, cfg Config, found Found) []doctor.Finding {
 	var clock, links, held []doctor.Finding
 	var all sync.WaitGroup
 	all.Go(func() { clock = doctor.NTP(cfg.Doctor.NTP, "/run") })
+	if found.Denied != nil {
+		all.Wait()
+		return slices.Concat([]doctor.Finding{doctor.Stranger(cfg.Place(), found.Denied)}, findings, clock, []doctor.Finding{doctor.UDPBuffer("/proc")})
+	}
 	id, err := identity.Open(cfg.IdentityDir())
 	if err != nil {
 		todo := "see " + cfg.IdentityDir()
@@ -147,7 +167,11 @@ func examinePlugins(cfg Config, specs []pluginhost.Spec, resolve func(string) ([
 }
 
 func examinePolicy(ctx context.Context, cfg Config, id *identity.Identity, found Found, log *slog.Logger) []doctor.Finding {
-	holder, err := revision.Open(filepath.Join(cfg.Data, "policy"), log)
+	dir := filepath.Join(cfg.Data, "policy")
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) { // to open it would make it
+		return []doctor.Finding{doctor.Policy("", "", 0)}
+	}
+	holder, err := revision.Open(dir, log)
 	if err != nil {
 		return []doctor.Finding{{ID: "policy", Level: doctor.Fail, Seen: err.Error(), Todo: "make the data directory readable"}}
 	}

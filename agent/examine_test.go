@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,5 +84,28 @@ func TestStoreFiles(t *testing.T) {
 	}
 	if f := findingOf(t, examineData(t.Context(), cfg, Found{}), "store"); f.Level != doctor.Fail || !strings.Contains(f.Seen, deliveryFile) {
 		t.Errorf("%+v", f)
+	}
+}
+
+// Who only looks leaves everything as it is: what root made the agent could not write into.
+func TestLookingMakesNothing(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Data = filepath.Join(t.TempDir(), "data")
+	cfg.Secrets = filepath.Join(cfg.Data, "secrets")
+	if f := findingOf(t, examineData(t.Context(), cfg, Found{}), "data-permissions"); f.Level != doctor.Warn || !strings.Contains(f.Todo, "enroll") {
+		t.Errorf("%+v", f)
+	}
+	if _, err := os.Stat(cfg.Data); !os.IsNotExist(err) {
+		t.Errorf("the data directory: %v", err)
+	}
+	if err := os.Mkdir(cfg.Data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	examineData(t.Context(), cfg, Found{})
+	if f := findingOf(t, examinePolicy(t.Context(), cfg, nil, Found{}, slog.New(slog.DiscardHandler)), "policy"); f.Level != doctor.Warn {
+		t.Errorf("%+v", f)
+	}
+	if left, err := os.ReadDir(cfg.Data); err != nil || len(left) > 0 {
+		t.Errorf("%v is there now, %v", left, err)
 	}
 }

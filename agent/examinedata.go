@@ -3,6 +3,8 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,10 +25,11 @@ func examineConfig(found Found) doctor.Finding {
 
 // examineData looks at the data directory: whose it is, its disk, and what is stored there.
 func examineData(ctx context.Context, cfg Config, found Found) []doctor.Finding {
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return []doctor.Finding{{ID: "disk-space", Level: doctor.Fail, Seen: err.Error(), Todo: "make the data directory writable"}}
+	secrets := doctor.Secrets(cfg.Secrets, cfg.Data)
+	if _, err := os.Stat(cfg.Data); errors.Is(err, fs.ErrNotExist) { // who only looks makes none: it would be another's
+		return []doctor.Finding{doctor.NoData(cfg.Place()), secrets}
 	}
-	findings := append(doctor.Private(cfg.Place()), doctor.Secrets(cfg.Secrets))
+	findings := append(doctor.Private(cfg.Place()), secrets)
 	findings = append(findings, doctor.Disk(cfg.Data, queue.FreeSpace(cfg.Data), int64(cfg.Journal.Quota))...)
 	quiet, live := cfg.storeFiles(found.Running)
 	findings = append(findings, doctor.Store(ctx, quiet, live, queue.CheckPages))

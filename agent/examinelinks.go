@@ -44,7 +44,7 @@ func examineLinks(ctx context.Context, cfg Config, id *identity.Identity, found 
 	findings := append([]doctor.Finding{certificate}, links...)
 	findings = append(findings, examineWay(ctx, cfg, id, paths)...)
 	findings = append(findings, doctor.Version(cfg.Version, uplink.ProtocolVersion, paths)...)
-	findings = append(findings, doctor.Clock(paths))
+	findings = append(findings, doctor.Clock(paths, time.Now()))
 	for _, p := range paths {
 		if p.Epoch > id.Epoch() && !found.Running { // a running one says it itself
 			return append(findings, doctor.Fenced(fmt.Sprintf(

@@ -31,7 +31,7 @@ type pageSource struct{ agent *Agent }
 var _ page.Source = pageSource{}
 
 func (p pageSource) Examine(ctx context.Context) (out []page.Finding, at time.Time, err error) {
-	report, err := p.agent.Diagnose(ctx)
+	report, err := p.agent.Diagnose(ctx, false)
 	for _, f := range report.Findings {
 		out = append(out, page.Finding{ID: f.ID, Level: pageLevel(f.Level), Seen: f.Seen, Todo: f.Todo})
 	}

@@ -121,6 +121,13 @@ func (a *Agent) apply(next Config) error {
 	return nil
 }
 
+// inForce is the configuration of this process, with what reloads have taken over.
+func (a *Agent) inForce() Config {
+	cfg, last := a.cfg, a.reloads.now()
+	settings.Take(&cfg, last, a.needRestart(*last)...)
+	return cfg
+}
+
 // needRestart lists the keys in which this process is not what a configuration says.
 func (a *Agent) needRestart(next Config) []string {
 	out := []string{}

@@ -73,9 +73,10 @@ func TestConfigurationKeepsItsStructure(t *testing.T) {
 data: /var/lib/x
 controlplane: {addresses: ["hub:7443"], proxy: "http://bob:hush@proxy:3128/?token=hush"}
 log: {level: info}
+disk: {telemetry: 64MB, level: hush}
 new: {password: hush, list: [hush, {hush2: hush}], ref: "file:erp", empty: ""}
 `)))
-	for _, want := range []string{"data: /var/lib/x", "hub:7443", "http://proxy:3128", "level: info", "password: '[masked]'", "ref: file:erp"} {
+	for _, want := range []string{"data: /var/lib/x", "hub:7443", "http://proxy:3128", "level: info", "telemetry: 64MB", "password: '[masked]'", "ref: file:erp"} {
 		if !strings.Contains(got, want) && !strings.Contains(got, strings.ReplaceAll(want, "'", `"`)) {
 			t.Errorf("%q is missing in\n%s", want, got)
 		}

@@ -70,11 +70,14 @@ func (s *secrets) mask(text []byte) []byte {
 	return text
 }
 
-// shownKeys are those whose values in a configuration say nothing about anybody: all others
-// are masked, new ones too until they stand here.
+// shownKeys are those whose values in a configuration say nothing about anybody, by their whole
+// names: all others are masked, new ones too until they stand here.
 var shownKeys = []string{
-	"data", "secrets", "addresses", "transport", "listen", "certificate", "key", "dir", "quota", "segment", "retain", "deadline",
-	"level", "format", "file", "maxSize", "keep", "ntp", "stop", "pullStop", "resume", "reserve",
+	"data", "secrets", "controlplane.addresses", "controlplane.transport", "intake.listen", "intake.certificate", "intake.key", "ops.listen", "plugins.dir",
+	"journal.quota", "journal.segment", "journal.retain", "calls.deadline", "calls.retain", "calls.quota", "documents.quota", "documents.retain",
+	"disk.stop", "disk.pullStop", "disk.resume", "disk.reserve", "disk.telemetry", "disk.watch",
+	"upgrades.enabled", "upgrades.gate", "upgrades.attempts", "upgrades.keys", "tracing.sample",
+	"log.level", "log.format", "log.file", "log.maxSize", "log.keep", "doctor.ntp",
 }
 
 // Configuration shows the structure of a YAML file: the keys, and the values of those that
@@ -97,7 +100,7 @@ func redact(key string, value any) any {
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for name, inner := range v {
-			out[name] = redact(name, inner)
+			out[name] = redact(strings.TrimPrefix(key+"."+name, "."), inner)
 		}
 		return out
 	case []any:

@@ -17,7 +17,11 @@ func Certificate(chain []*x509.Certificate, authorities *x509.CertPool, now time
 	switch {
 	case left <= 0:
 		f.Level, f.Seen = Fail, "expired on "+leaf.NotAfter.Local().Format(time.DateTime)
-		f.Todo = "it renews when the control plane is reached; after a very long outage enrol again with a new join token"
+		f.Todo = "is this clock right? it says " + now.Local().Format(time.DateTime) + "; if it is: it renews when the control plane is reached; after a very long outage enrol again with a new join token"
+		return f
+	case now.Before(leaf.NotBefore):
+		f.Level, f.Seen = Fail, "valid from "+leaf.NotBefore.Local().Format(time.DateTime)+" on, and this clock says "+now.Local().Format(time.DateTime)
+		f.Todo = "set this clock, and have it kept: crossdock-agent help clock"
 		return f
 	case left < lowDays:
 		f.Level, f.Todo = Warn, "it should have been renewed by now: mend the link to the control plane"

@@ -194,7 +194,11 @@ func TestClockAndCertificate(t *testing.T) {
 	run(t, []condition{
 		{"good", certificate(36*time.Hour, ours), "certificate", OK, []string{"1.5 days"}},
 		{"not renewed", certificate(time.Hour, ours), "certificate", Warn, nil},
-		{"expired", certificate(-time.Second, ours), "certificate", Fail, []string{"expired"}},
+		{"expired", certificate(-time.Second, ours), "certificate", Fail, []string{"expired", "is this clock right?"}},
+		{"not valid yet", func(t *testing.T) []Finding {
+			leaf := ours.issue(t, "eu", time.Now().Add(time.Hour)).Leaf
+			return one(Certificate([]*x509.Certificate{leaf}, ours.pool(), leaf.NotBefore.Add(-time.Hour)))
+		}, "certificate", Fail, []string{"valid from", "this clock says", "set this clock"}},
 		{"of another authority", certificate(36*time.Hour, theirs), "certificate", Fail, []string{"does not lead"}},
 		{"right", ask(0), "clock-ntp", OK, nil},
 		{"two seconds off", ask(2 * time.Second), "clock-ntp", Warn, []string{"synchronisation"}},

@@ -16,8 +16,8 @@ const (
 	ntpTimeout = 3 * time.Second
 )
 
-// Clock compares clocks by what the paths saw.
-func Clock(paths []Path) Finding {
+// Clock compares clocks by what the paths saw; now is what ours says.
+func Clock(paths []Path, now time.Time) Finding {
 	for _, p := range paths {
 		if p.Err != nil {
 			continue
@@ -27,6 +27,12 @@ func Clock(paths []Path) Finding {
 			f.Level, f.Todo = Warn, "set up time synchronisation (NTP): times in traces and milestones come from this clock"
 		}
 		return f
+	}
+	for _, p := range paths {
+		if untimely(p.Err) {
+			return Finding{ID: "clock", Level: Warn, Seen: "this clock says " + now.Local().Format(time.DateTime) + ", and at that time the control plane's certificate is not valid: " + Plain(p.Err, p.Took),
+				Todo: "is that the time? If not, set this clock, and have it kept (timedatectl set-ntp true; Windows: w32tm /resync); if it is, the control plane's clock is the wrong one"}
+		}
 	}
 	return Finding{ID: "clock", Level: Warn, Seen: "not compared: the control plane was not reached", Todo: "mend the link first"}
 }

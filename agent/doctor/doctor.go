@@ -78,6 +78,15 @@ func NotTested() []string {
 	}
 }
 
+// Unseen is what is not tested besides when who asks may not look at the agent's data.
+func Unseen() []string {
+	return []string{
+		"the data directory, its disk and stores, and the secrets: they are not for the user who asks",
+		"the certificate, and the ways to the control plane, which need it",
+		"policy, systems, plugins and numbers, and what waits: only the agent's data tells of them",
+	}
+}
+
 // Worst is the worst level among findings.
 func Worst(findings []Finding) Level {
 	worst := OK

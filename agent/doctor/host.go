@@ -38,6 +38,18 @@ func OtherAgent(id, address, who string) Finding {
 		Todo: "give each agent of this machine ports of its own (intake.listen, ops.listen), or name the right configuration with -c"}
 }
 
+// Stranger tells that who asks may not look at the agent's data, which says nothing of it.
+func Stranger(dir string, err error) Finding {
+	return Finding{ID: "user", Level: Fail, Seen: "the agent's data in " + dir + " is not for the user who asks (" + Plain(err, 0) + "): nothing below it was looked at",
+		Todo: "run the doctor as root (Windows: as administrator) or as the agent's user: sudo crossdock-agent doctor"}
+}
+
+// NoData tells of an agent that has not begun here.
+func NoData(dir string) Finding {
+	return Finding{ID: "data-permissions", Level: Warn, Seen: dir + " is not there: no agent has been enrolled here",
+		Todo: "enrol with a join token: crossdock-agent enroll makes it; if there was one, put the whole directory back"}
+}
+
 // UDPBuffer warns where the kernel gives QUIC little room; proc is where it says so.
 func UDPBuffer(proc string) Finding {
 	const wanted = 7 << 20

@@ -22,7 +22,7 @@ func TestServiceAndPermissions(t *testing.T) {
 				os.WriteFile(filepath.Join(dir, "ops.token"), nil, 0o600), change(dir)); err != nil {
 				t.Fatal(err)
 			}
-			return append(Private(dir), Secrets(filepath.Join(dir, "secrets")))
+			return append(Private(dir), Secrets(filepath.Join(dir, "secrets"), dir))
 		}
 	}
 	secret := func(mode os.FileMode) func(t *testing.T) []Finding {
@@ -65,5 +65,5 @@ func TestSecretsThatAreNoDirectory(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	check(t, Secrets(file), Fail)
+	check(t, Secrets(file, t.TempDir()), Fail)
 }

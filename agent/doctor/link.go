@@ -1,9 +1,11 @@
 package doctor
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,6 +60,8 @@ func link(paths []Path, open int, both, tcp bool) Finding {
 	f.Level, f.Seen, f.Todo = Fail, failures(paths), todo(paths)
 	if refusal(paths) != "" {
 		f.Doc = Runbook("certificate")
+	} else if slices.ContainsFunc(paths, func(p Path) bool { return untimely(p.Err) }) {
+		f.Doc = Runbook("clock")
 	}
 	switch {
 	case name != string(transport.QUIC) || !both:
@@ -124,6 +128,13 @@ func turnedAway(err error) bool {
 	return errors.Is(err, transport.ErrRefused) || connect.CodeOf(err) == connect.CodePermissionDenied && connect.IsWireError(err)
 }
 
+// untimely tells a certificate of the control plane's that is not valid at the time of this
+// clock. A node renews its own long before it ends, so that a clock is the first to look at.
+func untimely(err error) bool {
+	of, ok := errors.AsType[x509.CertificateInvalidError](err)
+	return ok && of.Reason == x509.Expired
+}
+
 func refusal(paths []Path) string {
 	for i := len(paths) - 1; i >= 0; i-- {
 		if turnedAway(paths[i].Err) {
@@ -149,6 +160,7 @@ func todo(paths []Path) string {
 			return connect.CodeOf(err) == connect.CodeUnavailable && connect.IsWireError(err)
 		},
 			"nothing is wrong with the line: see crossdock cluster status at the control plane"},
+		{untimely, "nothing is wrong with the line: this clock or the control plane's is wrong, see clock"},
 		{refused, "does the control plane run there? nobody listens at that address and port; then: " + out},
 		{func(err error) bool { _, ok := errors.AsType[*net.DNSError](err); return ok },
 			"correct the name in controlplane.addresses, or have this site's DNS know it"},

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -109,5 +110,28 @@ func TestRefusedSaysWhatToDo(t *testing.T) {
 	check(t, foreign, Fail)
 	if strings.Contains(foreign.Seen+foreign.Todo, "revoked") || !strings.Contains(foreign.Todo, "crossdock token create --site home") {
 		t.Errorf("%+v", foreign)
+	}
+}
+
+// A clock that is far off makes the control plane's certificate look wrong. That is no matter of
+// the line: what is advised leads to the clock.
+func TestAClockThatIsFarOff(t *testing.T) {
+	ours := newAuthority(t, "Crossdock CA")
+	hub := secured(t, ours.issue(t, "node-1", time.Now().Add(time.Hour)))
+	later := time.Now().Add(240 * time.Hour)
+	d := &tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: ours.pool(), ServerName: "127.0.0.1", Time: func() time.Time { return later }}}
+	_, err := d.DialContext(t.Context(), "tcp", hub)
+	if err == nil {
+		t.Fatal("the handshake has come about")
+	}
+	paths := []Path{way("quic", hub, errors.New("no answer")), way("tcp", hub, connect.NewError(connect.CodeUnavailable, err))}
+	findings, refused := Links(paths)
+	if refused != "" || len(findings) != 2 || findings[1].Doc != "clock" || !strings.Contains(findings[1].Todo, "see clock") {
+		t.Errorf("%q, %+v", refused, findings)
+	}
+	f := Clock(paths, later)
+	check(t, f, Warn)
+	if !strings.Contains(f.Seen, later.Local().Format(time.DateTime)) || !strings.Contains(f.Todo, "set this clock") {
+		t.Errorf("%+v", f)
 	}
 }

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -59,8 +62,9 @@ func uid(info fs.FileInfo) (uint32, bool) {
 	return 0, false
 }
 
-// Secrets looks whether the directory of secrets can be read, and by the agent alone.
-func Secrets(dir string) Finding {
+// Secrets looks whether the agent can read each of its secrets, and not everybody. data tells
+// whose the agent is, for root, who may read everything.
+func Secrets(dir, data string) Finding {
 	f := Finding{ID: "secrets", Level: OK}
 	entries, err := os.ReadDir(dir)
 	switch {
@@ -71,20 +75,98 @@ func Secrets(dir string) Finding {
 		f.Level, f.Seen, f.Todo = Fail, err.Error(), "let the agent's user read it"
 		return f
 	}
-	f.Seen = fmt.Sprintf("%d in %s, for their owner alone", len(entries), dir)
+	who := reader(dir, data)
+	if info, err := os.Stat(dir); err == nil && !who.may(dir, info, 0o5) {
+		f.Level, f.Seen, f.Todo = Fail, fmt.Sprintf("%s has mode %04o: the agent cannot look into it", dir, info.Mode().Perm()), who.close(dir, info, 0o700)
+		return f
+	}
+	f.Seen = fmt.Sprintf("%d in %s: the agent can read them, and not everybody", len(entries), dir)
 	for _, entry := range entries {
 		path := filepath.Join(dir, entry.Name())
 		info, err := os.Stat(path)
 		if err != nil || info.IsDir() {
 			continue
 		}
-		if err := unix.Access(path, unix.R_OK); err != nil {
-			f.Level, f.Seen, f.Todo = Fail, path+": "+err.Error(), "let the agent's user read it"
+		if !who.may(path, info, 0o4) {
+			f.Level, f.Seen, f.Todo = Fail, fmt.Sprintf("%s has mode %04o: the agent cannot read it", path, info.Mode().Perm()), who.close(path, info, 0o600)
 			return f
 		}
-		if info.Mode().Perm()&0o007 != 0 {
-			f.Level, f.Seen, f.Todo = Warn, fmt.Sprintf("%s has mode %04o", path, info.Mode().Perm()), "chmod 600 "+path
+		if f.Level == OK && info.Mode().Perm()&0o007 != 0 {
+			f.Level, f.Seen, f.Todo = Warn, fmt.Sprintf("%s has mode %04o: everybody can use it", path, info.Mode().Perm()), who.close(path, info, 0o600)
 		}
 	}
 	return f
+}
+
+// account is whom the agent runs as. No user: only its group is known.
+type account struct {
+	user   int64
+	groups []uint32 // the first is its own
+	self   bool     // it is who asks
+}
+
+// reader finds whom the agent runs as: who asks, or, where that is root, whose the data is,
+// and before there are any, whom the packages let read the secrets.
+func reader(dir, data string) account {
+	if uid := os.Geteuid(); uid != 0 {
+		who := account{user: int64(uid), groups: []uint32{uint32(os.Getegid())}, self: true} // #nosec G115 -- ids have 32 bits
+		further, _ := os.Getgroups()                                                         // those that count are its own and what there are
+		for _, g := range further {
+			who.groups = append(who.groups, uint32(g)) // #nosec G115 -- as above
+		}
+		return who
+	}
+	if who, ok := whose(data); ok && who.user != 0 {
+		return who
+	}
+	who, ok := whose(dir)
+	if ok && who.user == 0 && who.groups[0] != 0 {
+		who.user = -1
+	}
+	return who
+}
+
+// whose tells to whom a directory belongs.
+func whose(dir string) (account, bool) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return account{}, false
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return account{}, false
+	}
+	return account{user: int64(s.Uid), groups: []uint32{s.Gid}}, true
+}
+
+// may reports whether the account has all of some rights, given as those of others.
+func (a account) may(path string, info fs.FileInfo, rights fs.FileMode) bool {
+	if a.self { // which may have more than the mode says
+		return unix.Access(path, uint32(rights)) == nil
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	mode := info.Mode().Perm()
+	switch {
+	case !ok || a.user == 0:
+		return true
+	case int64(s.Uid) == a.user:
+		return mode>>6&rights == rights
+	case slices.Contains(a.groups, s.Gid):
+		return mode>>3&rights == rights
+	}
+	return mode&rights == rights
+}
+
+// close says how a file is made the agent's alone to read, whoever wrote it: mode is what it
+// gets where it is the agent's own.
+func (a account) close(path string, info fs.FileInfo, mode fs.FileMode) string {
+	owner, ok := uid(info)
+	if !ok || a.user == 0 || int64(owner) == a.user {
+		return fmt.Sprintf("chmod %o %s", mode, path)
+	}
+	group := strconv.FormatUint(uint64(a.groups[0]), 10)
+	if known, err := user.LookupGroupId(group); err == nil {
+		group = known.Name
+	}
+	return fmt.Sprintf("chgrp %s %s && chmod %o %s", group, path, mode|mode>>3&0o050, path)
 }

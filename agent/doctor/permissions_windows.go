@@ -14,7 +14,7 @@ func Private(dir string) []Finding {
 }
 
 // Secrets looks whether the directory of secrets can be read.
-func Secrets(dir string) Finding {
+func Secrets(dir, _ string) Finding {
 	f := Finding{ID: "secrets", Level: OK}
 	entries, err := os.ReadDir(dir)
 	switch {

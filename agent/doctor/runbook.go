@@ -9,7 +9,7 @@ var runbooks = map[string]string{
 
 	"agent": "agent-down", "intake-port": "agent-down", "ops-port": "agent-down", "service": "agent-down",
 	"data-permissions": "permissions", "data-owner": "permissions", "secrets": "permissions",
-	"secret-": "permissions", "fenced": "agent-replaced",
+	"secret-": "permissions", "user": "permissions", "fenced": "agent-replaced",
 
 	"disk-space": "disk-full", "disk-sync": "disk-full", "disk-room": "disk-full", "disk-watched": "disk-full", "store": "store-damaged",
 	"queue-level": "queue-grows", "queue-age": "queue-grows", "dead-letters": "queue-grows", "documents": "queue-grows",

@@ -16,9 +16,10 @@ import (
 
 // What looks into the process needs the token.
 func TestDoctorAndGoroutinesNeedTheToken(t *testing.T) {
-	fails := false
+	fails, afresh := false, false
 	s, err := New(Config{Listen: "127.0.0.1:0", TokenFile: filepath.Join(t.TempDir(), "ops.token"), Gatherer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
-		Doctor: func(context.Context) (any, error) {
+		Doctor: func(_ context.Context, fresh bool) (any, error) {
+			afresh = fresh
 			if fails {
 				return nil, errors.New("broken off")
 			}
@@ -54,6 +55,12 @@ func TestDoctorAndGoroutinesNeedTheToken(t *testing.T) {
 		if code, body := get(path, string(s.token)); code != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
+	}
+	if afresh {
+		t.Error("a fresh look was taken that nobody asked for")
+	}
+	if code, body := get("/v1/doctor?fresh=true", string(s.token)); code != http.StatusOK || !afresh {
+		t.Errorf("fresh: %d %s", code, body)
 	}
 	fails = true
 	if code, body := get("/v1/doctor", string(s.token)); code != http.StatusInternalServerError || !strings.Contains(body, "broken off") {

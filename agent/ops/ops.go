@@ -65,7 +65,7 @@ type Config struct {
 	Calls     func(state string) (any, error) // to carriers and tax engines; of no state those that are open
 	Vouch     func() error                    // for the numbers that are held; ErrConflict
 	Documents func(ctx context.Context) (any, error)
-	Doctor    func(ctx context.Context) (any, error) // examines what the agent leans on
+	Doctor    func(ctx context.Context, fresh bool) (any, error) // examines what the agent leans on; fresh: now
 	// Activate starts a plugin that was given up; ErrNotFound, ErrConflict.
 	Activate func(plugin string) error
 	Reload   func() (any, error) // reads the configuration again; ErrInvalid
@@ -164,7 +164,7 @@ func (s *Server) handler() http.Handler {
 		answer(w, report, err)
 	}))
 	mux.HandleFunc("GET /v1/doctor", s.guarded(func(w http.ResponseWriter, r *http.Request) {
-		report, err := s.cfg.Doctor(r.Context())
+		report, err := s.cfg.Doctor(r.Context(), r.URL.Query().Get("fresh") == "true")
 		answer(w, report, err)
 	}))
 	mux.HandleFunc("GET /v1/goroutines", s.guarded(func(w http.ResponseWriter, _ *http.Request) {

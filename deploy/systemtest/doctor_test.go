@@ -1,7 +1,9 @@
 package systemtest
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +24,30 @@ func (s *site) diagnose(found agent.Found) diagnosis {
 		out[f.ID] = f
 	}
 	return out
+}
+
+// door asks the running agent as its operators do.
+func (s *site) door(method, path string, into any) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.cfg.Ops.Listen+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(read(s.t, filepath.Join(s.cfg.Data, "ops.token"))))
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s %s: %s", method, path, answer.Status)
+	}
+	if into == nil {
+		return
+	}
+	if err := json.NewDecoder(answer.Body).Decode(into); err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
 }
 
 func (d diagnosis) want(t *testing.T, id string, level doctor.Level, words ...string) {
@@ -48,6 +74,10 @@ func TestDoctorSeesWhatTheAgentSees(t *testing.T) {
 	if err := os.Remove(filepath.Join(eu.cfg.Data, "secrets", "shop-eu")); err != nil {
 		t.Fatal(err)
 	}
+	gone := freePort(t)
+	again := eu.cfg
+	again.ControlPlane.Addresses = append([]string{gone}, eu.cfg.ControlPlane.Addresses...)
+	eu.cfg.Reread = func() (agent.Config, error) { return again, nil }
 	eu.start()
 	eu.awaitLink("quic")
 	eu.awaitStatus("says that the shop cannot post", func(s agent.Status) string {
@@ -64,7 +94,17 @@ func TestDoctorSeesWhatTheAgentSees(t *testing.T) {
 		d.want(t, id, doctor.OK)
 	}
 
-	gone := freePort(t)
+	// What a reload has brought is looked at by the agent itself, too.
+	eu.door("POST", "/v1/reload", nil)
+	var r doctor.Report
+	eu.door("GET", "/v1/doctor", &r)
+	d = diagnosis{}
+	for _, f := range r.Findings {
+		d[f.ID] = f
+	}
+	d.want(t, "link-tcp", doctor.OK)
+	d.want(t, "addresses", doctor.Warn, gone, "controlplane.addresses")
+
 	eu.cfg.ControlPlane.Addresses = []string{gone}
 	d = eu.diagnose(agent.Found{Running: true})
 	d.want(t, "link-quic", doctor.OK, door)

@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 
 	"gopkg.in/natefinch/lumberjack.v2"
+
+	"github.com/crossdock/crossdock/protocol/logline"
 )
 
 // Defaults and limits.
@@ -63,7 +65,7 @@ func Also(logger *slog.Logger, cfg Config, source string) (*slog.Logger, io.Clos
 			return nil, nil, errors.Join(fmt.Errorf("log.file: %w", err), open.Close())
 		}
 		// Its own level lets all through: the first handler decides.
-		both.others = append(both.others, slog.NewJSONHandler(file, &slog.HandlerOptions{Level: slog.Level(-1 << 30)}))
+		both.others = append(both.others, logline.JSON(file, slog.Level(-1<<30)))
 		open = append(open, file)
 	}
 	if len(both.others) == 0 {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestBothGetTheSameLines(t *testing.T) {
@@ -22,7 +23,7 @@ func TestBothGetTheSameLines(t *testing.T) {
 	log.Debug("not yet")
 	log.Info("first", "n", 1)
 	level.Set(slog.LevelDebug)
-	log.Debug("second", "n", 2)
+	log.Debug("second", "n", 2, "after", 10005*time.Millisecond)
 	if err := open.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -36,9 +37,12 @@ func TestBothGetTheSameLines(t *testing.T) {
 	}
 	var line struct {
 		Level, Msg, Agent string
-		Of                struct{ N int }
+		Of                struct {
+			N     int
+			After string
+		}
 	}
-	if err := json.Unmarshal([]byte(lines[1]), &line); err != nil || line.Level != "DEBUG" || line.Msg != "second" || line.Agent != "eu" || line.Of.N != 2 {
+	if err := json.Unmarshal([]byte(lines[1]), &line); err != nil || line.Level != "DEBUG" || line.Msg != "second" || line.Agent != "eu" || line.Of.N != 2 || line.Of.After != "10.005s" {
 		t.Errorf("%v: %s", err, lines[1])
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm()&0o007 != 0 {

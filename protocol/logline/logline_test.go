@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestForms(t *testing.T) {
@@ -66,5 +67,17 @@ func TestLevelThatChanges(t *testing.T) {
 	log.Info("now")
 	if !strings.Contains(out.String(), "msg=now") {
 		t.Fatalf("%q", out.String())
+	}
+}
+
+func TestDurationsAreText(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		var out bytes.Buffer
+		Form{"info", format}.Logger(&out, nil).With("every", time.Minute).Info("late", "after", 10005*time.Millisecond, slog.Group("of", "wait", time.Hour), "n", 1)
+		for _, want := range []string{"1m0s", "10.005s", "1h0m0s"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%s: %s lacks %s", format, out.String(), want)
+			}
+		}
 	}
 }

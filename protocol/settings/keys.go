@@ -2,6 +2,7 @@ package settings
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,6 +71,17 @@ func Changed(a, b any) (out []Key) {
 		}
 	}
 	return out
+}
+
+// Take gives to those settings of from that a running process takes over. Both are pointers to
+// structs of one type. Those that are named are left.
+func Take(to, from any, leave ...string) {
+	into, of := reflect.ValueOf(to).Elem(), reflect.ValueOf(from).Elem()
+	for _, k := range Keys(to) {
+		if k.Reload && !slices.Contains(leave, k.Name) {
+			into.FieldByIndex(k.field).Set(of.FieldByIndex(k.field))
+		}
+	}
 }
 
 func tree(t reflect.Type, prefix string, index []int) (out []*node) {

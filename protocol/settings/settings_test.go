@@ -296,6 +296,18 @@ func TestSecretsAreShownNowhere(t *testing.T) {
 	}
 }
 
+// Only what a running process takes over is taken.
+func TestTake(t *testing.T) {
+	have, next := defaults(), defaults()
+	next.Data, next.Wait, next.Door = "/other", time.Second, door{Listen: ":9", Names: []string{"x"}}
+	Take(&have, &next, "wait")
+	want := defaults()
+	want.Door.Names = []string{"x"}
+	if changed := Changed(&have, &want); len(changed) > 0 {
+		t.Errorf("got %+v, want %+v: %v", have, want, changed)
+	}
+}
+
 func TestExampleAndTable(t *testing.T) {
 	c := defaults()
 	text := Example(&c, "Head.\n")

@@ -17,12 +17,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/crossdock/crossdock/agent"
+	"github.com/crossdock/crossdock/agent/bundle"
 	"github.com/crossdock/crossdock/agent/doctor"
 	"github.com/crossdock/crossdock/agent/ops"
 	"github.com/crossdock/crossdock/agent/queue"
 	"github.com/crossdock/crossdock/agent/revision"
 	"github.com/crossdock/crossdock/protocol/block"
 	"github.com/crossdock/crossdock/protocol/policy"
+	"github.com/crossdock/crossdock/protocol/settings"
 )
 
 // Canaries, by where they are put. No bundle may hold one.
@@ -186,7 +188,7 @@ func TestBundleOfARunningAgent(t *testing.T) {
 			return status
 		},
 		Queue: queueless{},
-		Doctor: func(context.Context) (any, error) {
+		Doctor: func(context.Context, bool) (any, error) {
 			return doctor.NewReport("1.2", time.Now(), []doctor.Finding{{ID: "proxy", Level: doctor.Fail, Seen: canarySecret, Todo: "x"}}), nil
 		}})
 	if err != nil {
@@ -323,5 +325,18 @@ func TestBundleSaysWhereTheLogIs(t *testing.T) {
 				t.Errorf("want %q; in it: %s\nlisted: %s", tt.says, in, stderr)
 			}
 		})
+	}
+}
+
+// What the configuration can say is known to the bundle: of the example nothing is masked.
+func TestTheBundleKnowsEveryKey(t *testing.T) {
+	text := agent.Example()
+	for _, k := range settings.Keys(agent.Config{}) {
+		if !strings.Contains(text, k.Name[strings.LastIndex(k.Name, ".")+1:]+":") {
+			t.Errorf("%s is not in the example", k.Name)
+		}
+	}
+	if shown := string(bundle.Configuration([]byte(strings.ReplaceAll(text, "[]", "[one]")))); strings.Contains(shown, "masked") || !strings.Contains(shown, "telemetry: 64MB") {
+		t.Errorf("something is masked:\n%s", shown)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"text/tabwriter"
 	"time"
 
@@ -63,24 +64,27 @@ func (p *program) examine(ctx context.Context, cfg agent.Config) doctor.Report {
 	asked, cancel := context.WithTimeout(ctx, diagnosisWait)
 	defer cancel()
 	var report doctor.Report
-	err := p.local(cfg).get(asked, http.MethodGet, "/v1/doctor", nil, &report)
+	err := p.local(cfg).get(asked, http.MethodGet, "/v1/doctor", url.Values{"fresh": {"true"}}, &report)
 	if err == nil && report.Version == doctor.ReportVersion {
 		return report
 	}
-	found := agent.Found{Config: cfg.File}
+	found := agent.Found{Config: cfg.File, Denied: agent.Denied(cfg)}
 	var other *otherAgent
 	var further []doctor.Finding
 	switch {
 	case errors.As(err, &other):
 		found.Other = other.who
 	case errors.Is(err, errNotRunning):
-	case err == nil:
-		found.Running = true // of a version with another report
+	case err == nil, found.Denied != nil:
+		found.Running = true // of a version with another report, or of another user
 	default:
 		found.Running = true
 		further = append(further, doctor.Finding{ID: "agent", Level: doctor.Fail, Seen: err.Error(), Todo: "see the agent's log, and start it again"})
 	}
 	report = doctor.NewReport(version, time.Now(), append(agent.Examine(ctx, cfg, found), further...))
+	if found.Denied != nil {
+		report.NotTested = append(doctor.Unseen(), report.NotTested...)
+	}
 	if granted, err := identity.Held(cfg.IdentityDir()); err == nil {
 		report.Agent, report.Site = granted.Agent, granted.Site
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -23,7 +24,12 @@ func TestDoctorAsksTheRunningAgent(t *testing.T) {
 	cfg := agent.Config{Data: data}
 	s, err := ops.New(ops.Config{Listen: "127.0.0.1:0", TokenFile: filepath.Join(data, "ops.token"), Gatherer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 		Status: func() any { return agent.Status{Agent: "eu", Data: cfg.Place()} },
-		Doctor: func(context.Context) (any, error) { return doctor.NewReport("1.2", time.Now(), findings), nil }})
+		Doctor: func(_ context.Context, fresh bool) (any, error) {
+			if !fresh {
+				return nil, errors.New("who has just mended something is told what was")
+			}
+			return doctor.NewReport("1.2", time.Now(), findings), nil
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
