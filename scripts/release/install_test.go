@@ -326,6 +326,9 @@ func (m *machine) installed(version string) {
 			m.t.Errorf("people can log in as %s", one.name)
 		}
 	}
+	if got := m.run("stat", "-c", "%U:%G %a", "/var/lib/crossdock-agent"); got != "crossdock-agent:crossdock-agent 700\n" {
+		m.t.Errorf("the agent's data is of %s: what enrolment as root leaves there nobody else reads", got)
+	}
 	m.has(true, "/usr/lib/sysctl.d/50-crossdock.conf", "/usr/lib/sysctl.d/50-crossdock-agent.conf", "/usr/lib/crossdock-agent/plugins/carrier-zone")
 }
 
