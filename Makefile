@@ -94,7 +94,7 @@ fuzz: need-go ## one fuzz target for long, the one that had the least time so fa
 fuzz-record: need-go ## what every fuzz target had so far
 	@$(GO) run ./scripts/fuzz -sum
 
-release: need-go ## all that people install, into dist/: programs, bundles, deb, rpm, MSI, container, sums (RELEASE_KEYS= REQUIRE=all)
+release: need-go ## all that people install, into dist/, which is emptied, a signed manifest too: programs, bundles, deb, rpm, MSI, container, sums; its version is the tag, as by git tag v1.1.0 (RELEASE_KEYS= REQUIRE=all)
 	rm -rf dist
 	cd scripts/release && $(GO) run . -out ../../dist -version '$(VERSION)' $(if $(RELEASE_KEYS),-keys '$(RELEASE_KEYS)')
 

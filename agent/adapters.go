@@ -385,7 +385,7 @@ func (i *inbox) ReceiveGap(ctx context.Context, gap uplink.Gap) error {
 
 func inboxError(err error) error {
 	switch {
-	case errors.Is(err, journal.ErrFull):
+	case errors.Is(err, journal.ErrFull), errors.Is(err, journal.ErrGone): // it waits at the relay
 		return fmt.Errorf("%w: %w", uplink.ErrFull, err)
 	case errors.Is(err, journal.ErrGap):
 		return fmt.Errorf("%w: %w", uplink.ErrGap, err)

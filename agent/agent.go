@@ -307,6 +307,9 @@ func (a *Agent) openOps() (err error) {
 
 // ready says why the agent cannot do its work, nil if it can. A cut line is no reason.
 func (a *Agent) ready() error {
+	if gone := a.disk.Gone(); gone != "" {
+		return errors.New("events are refused: " + gone)
+	}
 	if a.revision.Set() == nil {
 		return errors.New("no policy revision yet: the control plane has not been reached or has none approved")
 	}

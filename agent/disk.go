@@ -84,7 +84,11 @@ func (a *Agent) openDisk() (err error) {
 		Thresholds: a.cfg.Disk.thresholds(), Dir: a.cfg.JournalDir(), Others: others, File: filepath.Join(a.cfg.Data, rateFile),
 		Usage: func() space.Usage {
 			u := a.queue.Usage()
-			return space.Usage{Bytes: u.Bytes, Quota: u.Quota, Free: u.Free}
+			usage := space.Usage{Bytes: u.Bytes, Quota: u.Quota, Free: u.Free}
+			if err := a.queue.Gone(); err != nil {
+				usage.Gone = err.Error()
+			}
+			return usage
 		},
 		Held: func() (int64, error) {
 			needed, err := a.needed()
@@ -97,12 +101,16 @@ func (a *Agent) openDisk() (err error) {
 }
 
 // admit asks the disk for the journal, which is open before the disk can be judged.
-func (a *Agent) admit(kind journal.Kind) *journal.FullError {
+func (a *Agent) admit(kind journal.Kind) error {
 	as := map[journal.Kind]space.Kind{journal.Business: space.Business, journal.Mail: space.Received, journal.Facts: space.Facts}
-	if refusal := a.disk.Admit(as[kind]); refusal != nil {
+	switch refusal := a.disk.Admit(as[kind]); {
+	case refusal == nil:
+		return nil
+	case refusal.Gone:
+		return fmt.Errorf("%w: %s", journal.ErrGone, refusal.Text)
+	default:
 		return &journal.FullError{Level: refusal.Level, Limit: refusal.Limit, Why: refusal.Text}
 	}
-	return nil
 }
 
 // needed is the lowest position that is still to be taken, to be delivered, or to be read.

@@ -70,8 +70,8 @@ func (c *ControlPlane) checkState() error {
 	case !begun:
 		return errors.New("the state holds no cluster")
 	case asked != "" && asked != cluster.Approvals:
-		return fmt.Errorf("%w: approvals: %s is asked for, but this cluster was begun with %s, and that is never changed",
-			ErrConfig, asked, cluster.Approvals)
+		return fmt.Errorf("%w: approvals: %s is asked for, but this cluster was begun with %s, and that is never changed; if it is new and nothing is in it yet, empty %s to begin anew",
+			ErrConfig, asked, cluster.Approvals, c.config.Data)
 	case cluster.ID != c.id.Cluster || cluster.Incarnation != c.id.Incarnation:
 		return fmt.Errorf("%s: node.json speaks of cluster %s (%s), the state of %s (%s): bring back both from the same place",
 			c.config.Data, c.id.Cluster, c.id.Incarnation, cluster.ID, cluster.Incarnation)

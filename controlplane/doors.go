@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/user"
+	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -62,6 +64,14 @@ func (c *ControlPlane) enter() (_ *doors, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if !found {
+		if err := beginsAs(c.config.Data, os.Geteuid(), user.Lookup); err != nil {
+			return nil, err
+		}
+	}
+	if slices.Contains(c.config.Sync.Names, exampleName) {
+		c.log.Warn("sync.names has the name of the example, by which no site reaches this node: put this machine's own there and start again", "name", exampleName)
+	}
 	if err := c.take(d, id.Cluster); err != nil {
 		return nil, err
 	}
@@ -86,6 +96,9 @@ func (c *ControlPlane) enter() (_ *doors, err error) {
 	c.id = id
 	return d, nil
 }
+
+// exampleName stands in the configuration that packages bring.
+const exampleName = "crossdock.example.com"
 
 // identify tells who this node is: as its directory says, or the first of a new cluster.
 func (c *ControlPlane) identify(files Files) (id nodeFile, found bool, err error) {

@@ -149,6 +149,9 @@ func lockData(files Files, create bool) (*os.File, error) {
 	if errors.Is(err, fs.ErrNotExist) && !create {
 		return nil, nil
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("data directory: %w: it is another user's, or what is in it; start the server as that one, or give all of it to this one, such as by chown -R crossdock:crossdock %s", err, files.store)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}

@@ -75,11 +75,11 @@ type commit struct {
 
 // admission gives what says whether something is written in this commit; it asks once for
 // each kind.
-func (j *Journal) admission() func(kind Kind) *FullError {
+func (j *Journal) admission() func(kind Kind) error {
 	admit := j.cfg.Admit
 	if admit == nil {
 		level := j.cfg.Log.Level()
-		admit = func(kind Kind) *FullError {
+		admit = func(kind Kind) error {
 			limit := [...]float64{Business: SubmitLevel, Mail: ReceiveLevel, Facts: ControlLevel}[kind]
 			if level >= limit {
 				return &FullError{Level: level, Limit: limit}
@@ -87,17 +87,17 @@ func (j *Journal) admission() func(kind Kind) *FullError {
 			return nil
 		}
 	}
-	asked := map[Kind]*FullError{}
-	return func(kind Kind) *FullError {
+	asked := map[Kind]error{}
+	return func(kind Kind) error {
 		if kind == nothing {
 			return nil
 		}
-		full, ok := asked[kind]
+		refusal, ok := asked[kind]
 		if !ok {
-			full = admit(kind)
-			asked[kind] = full
+			refusal = admit(kind)
+			asked[kind] = refusal
 		}
-		return full
+		return refusal
 	}
 }
 
@@ -142,8 +142,7 @@ func (j *Journal) commit(batch []*request) error {
 	defer j.leave()
 	c.stats.Level = level
 	for _, r := range batch {
-		if full := admit(r.kind); full != nil {
-			r.err = full
+		if r.err = admit(r.kind); r.err != nil {
 			c.stats.Full++
 			continue
 		}

@@ -2,7 +2,9 @@ package journal_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/crossdock/crossdock/agent/journal"
@@ -48,11 +50,35 @@ func TestFactBytes(t *testing.T) {
 	s.stop()
 }
 
+// A journal that is gone takes nothing and answers no repeat: what came first is lost too.
+func TestGoneAnswersNoRepeat(t *testing.T) {
+	var gone atomic.Bool
+	o := options{}
+	o.queue.Dir = t.TempDir()
+	o.journal.Admit = func(journal.Kind) error {
+		if gone.Load() {
+			return fmt.Errorf("%w: removed", journal.ErrGone)
+		}
+		return nil
+	}
+	s := start(t, o)
+	submit(t, s, inner("i1", "muc"))
+	gone.Store(true)
+	for _, id := range []string{"i1", "i2"} {
+		if receipts, err := s.Submit(t.Context(), []journal.Admitted{inner(id, "muc")}); !errors.Is(err, journal.ErrGone) || errors.Is(err, journal.ErrFull) {
+			t.Errorf("%s: %v, %v", id, receipts, err)
+		}
+	}
+	gone.Store(false)
+	submit(t, s, inner("i2", "muc"))
+	s.stop()
+}
+
 // Who is to be refused is asked, and its words are given on.
 func TestAdmitDecides(t *testing.T) {
 	o := options{}
 	o.queue.Dir = t.TempDir()
-	o.journal.Admit = func(kind journal.Kind) *journal.FullError {
+	o.journal.Admit = func(kind journal.Kind) error {
 		if kind == journal.Business {
 			return &journal.FullError{Level: 0.5, Limit: 0.9, Why: "others fill the disk"}
 		}

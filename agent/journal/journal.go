@@ -50,6 +50,7 @@ const (
 // What callers tell apart with errors.Is.
 var (
 	ErrFull     = errors.New("the journal is full")
+	ErrGone     = errors.New("the journal is not where it was, and takes nothing")
 	ErrConflict = errors.New("an event with this source and id but other content was accepted before")
 	ErrInvalid  = errors.New("the event cannot be journalled")
 	ErrLimit    = errors.New("too much for one commit")
@@ -130,7 +131,7 @@ type Config struct {
 	Window   int                                 // events among which a repeat is recognised; DedupeWindow
 	Known    int                                 // events remembered of a source's earlier epochs; MaxKnown
 	OnDamage func(first, last uint64, err error) // positions that could not be read
-	Admit    func(kind Kind) *FullError          // why something is not written now, nil if it may be; by Log.Level if left out
+	Admit    func(kind Kind) error               // why something is not written now, nil if it may be: FullError, ErrGone; by Log.Level if left out
 	Hook     func(step string)                   // failpoints for tests: before-commit, after-commit
 }
 

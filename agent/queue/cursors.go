@@ -46,10 +46,38 @@ func (l *Log) openCursors() error {
 			return fmt.Errorf("queue: %w", err)
 		}
 	}
-	if damage == nil || l.readOnly {
+	if l.readOnly {
 		return nil
 	}
-	return l.replaceCursors(path, damage)
+	if damage != nil {
+		if err := l.replaceCursors(path, damage); err != nil {
+			return err
+		}
+	}
+	return l.hold(path)
+}
+
+// hold notes which file it is whose lock keeps other agents away.
+func (l *Log) hold(path string) (err error) {
+	if l.held, err = os.Stat(path); err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
+	os.SameFile(l.held, l.held) // some systems learn only here which file it is
+	return nil
+}
+
+// Gone says whether somebody has removed the directory under the open log, or put another in its
+// place: ErrGone. What was read from it so far can still be read; what is appended ends with the
+// process.
+func (l *Log) Gone() error {
+	if l.held == nil { // it is only read
+		return nil
+	}
+	now, err := os.Stat(filepath.Join(l.cfg.Dir, cursorFile))
+	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(l.held, now) {
+		return fmt.Errorf("%s: %w", l.cfg.Dir, ErrGone)
+	}
+	return nil // another error says nothing about that
 }
 
 func (l *Log) checkCursors(path string) (damage, err error) {

@@ -25,6 +25,7 @@ type Log struct {
 	log      *slog.Logger
 	readOnly bool
 	quota    atomic.Int64
+	blind    atomic.Bool // what is free cannot be told, which was said
 
 	appends sync.Mutex // held over a whole append, its fsync included; taken before mu
 	fatal   error      // guarded by appends: why nothing is written any more
@@ -40,6 +41,7 @@ type Log struct {
 
 	cursorMu sync.Mutex
 	cursorDB *bolt.DB
+	held     os.FileInfo // the file of cursorDB as it was opened; set by Open only
 	cursors  map[string]uint64
 	unsaved  map[string]bool
 }
@@ -366,9 +368,12 @@ func (l *Log) Usage() Usage {
 	l.mu.RUnlock()
 	free, err := freespace.Of(l.cfg.Dir)
 	if err != nil {
-		l.log.Warn("free space of the disk is unknown", "dir", l.cfg.Dir, "error", err)
+		if !l.blind.Swap(true) { // it is asked at every append
+			l.log.Warn("free space of the disk is unknown", "dir", l.cfg.Dir, "error", err)
+		}
 		return u
 	}
+	l.blind.Store(false)
 	u.Free = free
 	u.Quota = min(u.Quota, u.Bytes+free)
 	return u

@@ -217,6 +217,42 @@ func TestSecondOpenNamesTheDirectory(t *testing.T) {
 	}
 }
 
+// A directory that was removed under the log, or stands for another one, is told, and one that
+// was put back is the log's again.
+func TestGone(t *testing.T) {
+	cfg := small(filepath.Join(t.TempDir(), "journal"))
+	l := open(t, cfg)
+	mustAppend(t, l, records(1, "a"), nil)
+	aside := cfg.Dir + ".aside"
+	check := func(when string, want error) {
+		t.Helper()
+		if err := l.Gone(); !errors.Is(err, want) || err != nil && !bytes.Contains([]byte(err.Error()), []byte(cfg.Dir)) {
+			t.Errorf("%s: %v, want %v", when, err, want)
+		}
+	}
+	check("at first", nil)
+	if err := os.Rename(cfg.Dir, aside); err != nil {
+		t.Skipf("SKIPPED: this system moves no directory with open files: %v", err)
+	}
+	check("with nothing there", ErrGone)
+	other := open(t, cfg)
+	check("with another log there", ErrGone)
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.RemoveAll(cfg.Dir), os.Rename(aside, cfg.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	check("put back", nil)
+	if err := os.RemoveAll(cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	check("removed", ErrGone)
+	if got := all(t, l); len(got) != 1 || got[0].Err != nil {
+		t.Errorf("what was read so far is not read any more: %v", got)
+	}
+}
+
 func TestWait(t *testing.T) {
 	l := open(t, small(t.TempDir()))
 	done := make(chan error, 1)

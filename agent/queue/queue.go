@@ -44,6 +44,7 @@ var (
 	ErrClosed error = &condition{text: "queue is closed"}
 	ErrDamage error = &condition{text: "damaged"}
 	ErrLimit  error = &condition{text: "beyond the limits of the queue"}
+	ErrGone   error = &condition{text: "data directory was removed or replaced by another"}
 )
 
 // Config says where a log lives and how large it may become.

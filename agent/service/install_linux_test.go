@@ -362,7 +362,30 @@ func TestNoSystemd(t *testing.T) {
 	if !errors.Is(err, ErrNoManager) || !strings.Contains(err.Error(), "crossdock-agent run") {
 		t.Errorf("%v", err)
 	}
+	if !strings.Contains(err.Error(), "as user crossdock-agent") || !strings.Contains(err.Error(), "chown -R crossdock-agent:crossdock-agent "+dataPath) {
+		t.Errorf("whose the data has to be is not said: %v", err)
+	}
 	if left, err := os.ReadDir(m.Root); err != nil || len(left) > 0 {
 		t.Errorf("%v %v", left, err)
 	}
+
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: only root may remove")
+	}
+	h := newHost(t)
+	h.Run = nil
+	h.file(h.at(packagedUnit), packaged)
+	h.remove(false)
+	if want := []string{unitName + " was not enabled"}; !slices.Equal(h.said, want) {
+		t.Errorf("said %q, want %q", h.said, want)
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Dir(h.at(wantedUnit)), 0o755), os.Symlink(packagedUnit, h.at(wantedUnit))); err != nil {
+		t.Fatal(err)
+	}
+	h.said = nil
+	h.remove(false)
+	if want := []string{"disabled " + unitName}; !slices.Equal(h.said, want) {
+		t.Errorf("said %q, want %q", h.said, want)
+	}
+	h.gone(wantedUnit)
 }

@@ -95,9 +95,13 @@ func (m *Machine) disable(ctx context.Context) error {
 		m.say("stopped and disabled %s", unitName)
 		return nil
 	}
-	if err := os.Remove(m.at(wantedUnit)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	err := os.Remove(m.at(wantedUnit))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		m.say("%s was not enabled", unitName)
+		return nil
+	case err == nil:
+		m.say("disabled %s", unitName)
 	}
-	m.say("disabled %s", unitName)
-	return nil
+	return err
 }

@@ -32,7 +32,8 @@ func (m *Machine) managed() error {
 	}
 	if _, err := os.Stat(systemdRuns); err != nil {
 		return fmt.Errorf("%w: there is no %s, so this is no systemd; have whatever supervises programs here run \"crossdock-agent run\" "+
-			"as a user of its own, start it again whenever it ends, and stop it with SIGTERM", ErrNoManager, systemdRuns)
+			"as user %s, start it again whenever it ends, and stop it with SIGTERM; what root has left in its data is made that user's by: chown -R %[3]s:%[3]s %[4]s; "+
+			"crossdock-agent help install says more", ErrNoManager, systemdRuns, Name, dataPath)
 	}
 	return nil
 }

@@ -67,6 +67,7 @@ type Usage struct {
 	Bytes int64
 	Quota int64 // or what the disk allows, where that is less
 	Free  int64
+	Gone  string // why nothing that is written is kept: the directory is another's now; "" if it is there
 }
 
 func (u Usage) level() float64 {
@@ -128,6 +129,7 @@ func (c *Config) complete() error {
 type Refusal struct {
 	Level, Limit float64 // parts of the quota
 	Text         string
+	Gone         bool // it is not for want of room
 }
 
 func (r *Refusal) Error() string { return r.Text }
@@ -139,6 +141,7 @@ type Watch struct {
 
 	mu      sync.Mutex // guards what follows
 	stopped [2]stop    // Business and Received
+	gone    stop       // both, and it is not for want of room
 	rate    rate
 	outage  Outage
 	others  map[string]freespace.Disk // as last looked at
@@ -164,7 +167,9 @@ func New(cfg Config) (*Watch, error) {
 	return w, nil
 }
 
-// Admit says whether something may be written now; nil: it may. It is asked at each commit.
+// Admit says whether something may be written now; nil: it may. It is asked at each commit. Facts
+// may still arrive at the control plane before the process ends, so they go on in a directory that
+// is gone.
 func (w *Watch) Admit(kind Kind) *Refusal {
 	u := w.cfg.Usage()
 	w.mu.Lock()
@@ -175,6 +180,9 @@ func (w *Watch) Admit(kind Kind) *Refusal {
 			return &Refusal{Level: level, Limit: controlLevel, Text: full(level, controlLevel)}
 		}
 		return nil
+	}
+	if w.gone.on {
+		return &Refusal{Level: u.level(), Text: w.gone.why, Gone: true}
 	}
 	s := w.stopped[kind]
 	if !s.on {
@@ -196,6 +204,7 @@ func full(level, limit float64) string {
 
 // judge stops and begins again what is to be; the lock is held.
 func (w *Watch) judge(u Usage) {
+	w.miss(u.Gone)
 	level, reserve := u.level(), w.reserve
 	if u.Free <= 0 && level < w.cfg.Stop {
 		reserve = 0 // it cannot be told what is free
@@ -224,6 +233,30 @@ func (w *Watch) turn(kind Kind, high, low bool, u Usage, reserve int64) {
 		*s = stop{}
 	}
 	w.cfg.Metrics.stopped.WithLabelValues(kind.String()).Set(flag(s.on))
+}
+
+// miss says once that the directory is gone, and once that it is back.
+func (w *Watch) miss(why string) {
+	switch on := why != ""; {
+	case on == w.gone.on:
+	case on:
+		w.gone = stop{on: true, since: w.cfg.Now(), why: why}
+		w.cfg.Logger.Error("nothing that is written is kept any more, so events are refused", "why", why)
+		w.cfg.Alarm("journal-gone", w.gone.since.UTC().Format(time.DateOnly), fmt.Sprintf(
+			"events and mail are refused: %s; put the directory back as it was while the agent runs, which still holds what it has taken, or let it deliver that before it is stopped", why))
+	default:
+		w.cfg.Logger.Info("what is written is kept again", "refused for", w.cfg.Now().Sub(w.gone.since).Round(time.Second))
+		w.gone = stop{}
+	}
+}
+
+// Gone says why nothing that is written is kept, "" if it is.
+func (w *Watch) Gone() string {
+	u := w.cfg.Usage()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.judge(u)
+	return w.gone.why
 }
 
 // Pressed says whether delivered history is to go before its time: what is stopped must be

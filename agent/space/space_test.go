@@ -1,8 +1,10 @@
 package space
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -101,6 +103,35 @@ func TestStopsAndBeginsAgain(t *testing.T) {
 	}
 	if len(r.alarms) != 6 {
 		t.Errorf("people were told %d times: %q", len(r.alarms), r.alarms)
+	}
+}
+
+// What is written into a directory that is gone is not kept: it is refused, which is said once
+// however often it is asked.
+func TestGone(t *testing.T) {
+	var said bytes.Buffer
+	r := newRig(t, func(_ *rig, c *Config) { c.Logger = slog.New(slog.NewTextHandler(&said, nil)) })
+	for range 3 {
+		r.usage.Gone = "data: removed"
+		for range 3 {
+			if got := r.refused(); got != "business mail" {
+				t.Errorf("%q is refused", got)
+			}
+			r.Look()
+		}
+		if refusal := r.Admit(Business); refusal == nil || !refusal.Gone || refusal.Text != "data: removed" || r.Gone() != refusal.Text {
+			t.Errorf("%+v, %q", refusal, r.Gone())
+		}
+		if s := r.Status(); s.State != Closed || s.Why != "data: removed" || !s.Since.Equal(r.now) {
+			t.Errorf("%+v", s)
+		}
+		r.usage.Gone = ""
+		if got := r.refused() + r.Gone(); got != "" || r.Status().State != OK {
+			t.Errorf("when it is back: %q, %+v", got, r.Status())
+		}
+	}
+	if n := strings.Count(said.String(), "level=ERROR"); n != 3 || len(r.alarms) != 3 || r.alarms[0] != "journal-gone" {
+		t.Errorf("gone three times, said %d times, told %q:\n%s", n, r.alarms, &said)
 	}
 }
 

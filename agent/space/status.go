@@ -43,6 +43,8 @@ func (w *Watch) Status() Status {
 	defer w.mu.Unlock()
 	s := Status{State: OK, Level: u.level(), Free: u.Free, Reserve: w.reserve, Stop: w.cfg.Stop, Resume: w.cfg.Resume, Outage: w.outage}
 	switch {
+	case w.gone.on:
+		s.State, s.Why, s.Since = Closed, w.gone.why, w.gone.since
 	case w.stopped[Received].on:
 		s.State, s.Why, s.Since = Closed, w.stopped[Received].why, w.stopped[Received].since
 	case w.stopped[Business].on:

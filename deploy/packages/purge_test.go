@@ -1,6 +1,7 @@
 package packages_test
 
 import (
+	"bufio"
 	"errors"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 // was installed from a bundle; removal does not stop that one.
 func TestPurgeLeavesABundlesAgent(t *testing.T) {
 	shell := tool(t, "sh", "dash")
+	tool(t, "flock", "util-linux")
 	const (
 		unit, record = "/etc/systemd/system/crossdock-agent.service", "/etc/crossdock-agent/installed.json"
 		config, data = "/etc/crossdock-agent/agent.yaml", "/var/lib/crossdock-agent/journal/1"
@@ -46,6 +48,7 @@ func TestPurgeLeavesABundlesAgent(t *testing.T) {
 				put(path, text, 0o644)
 			}
 
+			put("/usr/bin/crossdock-agent", "#!/bin/sh\necho nothing\n", 0o755)
 			maintain(t, shell, root, "deb-prerm", "remove")
 			maintain(t, shell, root, "deb-postrm", "remove")
 			if err := os.Remove(filepath.Join(root, config)); err != nil { // as dpkg does with its own
@@ -72,15 +75,104 @@ func TestPurgeLeavesABundlesAgent(t *testing.T) {
 	}
 }
 
+// Data in which events wait outlives a purge, and so does data that a process holds, which no
+// manager of services has to have started.
+func TestPurgeKeepsWhatWasAccepted(t *testing.T) {
+	shell := tool(t, "sh", "dash")
+	tool(t, "flock", "util-linux")
+	const (
+		program, lock = "/usr/bin/crossdock-agent", "/var/lib/crossdock-agent/journal/cursors.db"
+		waiting       = "#!/bin/sh\n[ \"$*\" = \"queue left --data $DATA\" ] || exit 2\necho 3 to be sent\nexit 6\n"
+	)
+	machine := func(t *testing.T, says string) (root string, there func(path string) bool) {
+		root = t.TempDir()
+		for path, text := range map[string]string{program: strings.ReplaceAll(says, "$DATA", root+"/var/lib/crossdock-agent"), lock: "", "/etc/crossdock-agent/secrets/shop": ""} {
+			file := filepath.Join(root, path)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o755)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return root, func(path string) bool { _, err := os.Stat(filepath.Join(root, path)); return err == nil }
+	}
+	t.Run("events wait", func(t *testing.T) {
+		root, there := machine(t, waiting)
+		for _, said := range []string{maintain(t, shell, root, "deb-prerm", "remove"), maintain(t, shell, root, "deb-postrm", "purge")} {
+			if !strings.Contains(said, "3 to be sent") || !strings.Contains(said, "stay") {
+				t.Errorf("it says %q", said)
+			}
+		}
+		if !there(lock) || there("/etc/crossdock-agent") || there("/var/lib/crossdock-agent.waiting") {
+			t.Error("the purge should leave the data and nothing else")
+		}
+	})
+	t.Run("events waited at an earlier removal", func(t *testing.T) {
+		root, there := machine(t, waiting)
+		maintain(t, shell, root, "deb-prerm", "remove")
+		if err := os.WriteFile(filepath.Join(root, program), []byte("#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		maintain(t, shell, root, "deb-prerm", "remove")
+		if said := maintain(t, shell, root, "deb-postrm", "purge"); there(lock) || said != "" {
+			t.Errorf("nothing waits any more, and it says %q", said)
+		}
+	})
+	t.Run("a process holds it", func(t *testing.T) {
+		root, there := machine(t, "#!/bin/sh\n")
+		release := hold(t, filepath.Join(root, lock))
+		defer release()
+		if said, err := maintained(t, shell, root, "deb-prerm", "remove"); err == nil || !strings.Contains(said, "Stop it first") {
+			t.Errorf("removed: %v, %q", err, said)
+		}
+		if said := maintain(t, shell, root, "deb-postrm", "purge"); !there(lock) || !strings.Contains(said, "a process holds it") {
+			t.Errorf("purged: %q", said)
+		}
+	})
+}
+
+// hold has another process hold the lock of some data, until it is released.
+func hold(t *testing.T, lock string) (release func()) {
+	t.Helper()
+	holder := exec.Command("flock", lock, "sh", "-c", "echo held; read line || :")
+	in, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "held\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	return func() {
+		if err := errors.Join(in.Close(), holder.Wait()); err != nil {
+			t.Errorf("the holder ended with %v", err)
+		}
+	}
+}
+
 // maintain runs a script of the package as dpkg does, in a folder that stands for the machine's
 // root.
 func maintain(t *testing.T, shell, root, name, what string) string {
+	t.Helper()
+	said, err := maintained(t, shell, root, name, what)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, what, err, said)
+	}
+	return said
+}
+
+func maintained(t *testing.T, shell, root, name, what string) (said string, err error) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("scripts", name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	here := strings.ReplaceAll(string(text), "@NAME@", "crossdock-agent")
+	here = strings.ReplaceAll(here, "/usr/bin/", root+"/usr/bin/")
 	for _, top := range []string{"/etc/", "/var/lib/", "/run/"} {
 		here = strings.ReplaceAll(here, " "+top, " "+root+top)
 		if strings.Count(here, top) != strings.Count(here, root+top) {
@@ -89,9 +181,6 @@ func maintain(t *testing.T, shell, root, name, what string) string {
 	}
 	cmd := exec.Command(shell, "-c", here, name, what)
 	cmd.Env = []string{"PATH=" + filepath.Join(root, "bin") + ":" + os.Getenv("PATH")}
-	said, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, what, err, said)
-	}
-	return string(said)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }

@@ -53,7 +53,7 @@ func (r *release) bundled(p platform, program, top string) ([]entry, error) {
 		{top + "/", "", 0o755, 0},
 		{path.Join(top, p.exe(program)), filepath.Join(r.bin(p), p.exe(program)), 0o755, 0},
 		{path.Join(top, "LICENSE"), filepath.Join(r.top, "LICENSE"), 0o644, 0},
-		{path.Join(top, "README.md"), filepath.Join(packed, "README.md"), 0o644, 0},
+		{path.Join(top, "README.md"), filepath.Join(r.top, "deploy", "handbook", "install.md"), 0o644, 0},
 	}
 	config := "controlplane.yaml"
 	if program == "crossdock-agent" {

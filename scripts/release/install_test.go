@@ -76,6 +76,14 @@ func last(text []byte) []byte { return text[max(0, len(text)-2000):] }
 // run runs a command in the machine.
 func (m *machine) run(args ...string) string {
 	m.t.Helper()
+	text, err := m.try(args...)
+	if err != nil {
+		m.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, text)
+	}
+	return text
+}
+
+func (m *machine) try(args ...string) (said string, err error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: m.root}
 	cmd.Dir = "/"
@@ -83,10 +91,7 @@ func (m *machine) run(args ...string) string {
 	cmd.Args = append([]string{"env"}, args...)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C"}
 	text, err := cmd.CombinedOutput()
-	if err != nil {
-		m.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, text)
-	}
-	return string(text)
+	return string(text), err
 }
 
 func (m *machine) at(path string) string { return filepath.Join(m.root, path) }
@@ -268,6 +273,42 @@ func TestDebs(t *testing.T) {
 			t.Errorf("the user %s is gone: its number may become another's", one.name)
 		}
 	}
+	if err := os.RemoveAll(m.at("/run/systemd")); err != nil {
+		t.Fatal(err)
+	}
+	m.keepsEvents(newer[1])
+}
+
+// What was accepted outlives a purge without systemd: an agent that runs is not removed under its
+// feet, and the data stays in which events may wait.
+func (m *machine) keepsEvents(agent string) {
+	m.t.Helper()
+	const data = "/var/lib/crossdock-agent"
+	m.install(agent)
+	m.write(data+"/journal/cursors.db", "", 0o600)
+	lock, err := os.Open(m.at(data + "/journal/cursors.db"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil { // as an agent that runs
+		m.t.Fatal(err)
+	}
+	if said, err := m.try("dpkg", "--purge", "crossdock-agent"); err == nil || !strings.Contains(said, "Stop it first") {
+		m.t.Errorf("purged under an agent that runs: %v\n%s", err, said)
+	}
+	m.has(true, "/usr/bin/crossdock-agent", data+"/journal/cursors.db")
+	if said := m.run("dpkg", "--audit"); said != "" {
+		m.t.Errorf("dpkg says: %s", said)
+	}
+	if err := errors.Join(lock.Close(), os.Remove(m.at(data+"/journal/cursors.db"))); err != nil {
+		m.t.Fatal(err)
+	}
+	m.write(data+"/journal/00000000000000000001.log", "damaged, so that what waits cannot be counted", 0o600)
+	if said := m.run("dpkg", "--purge", "crossdock-agent"); !strings.Contains(said, "cannot be counted") || !strings.Contains(said, "rm -r "+data) {
+		m.t.Errorf("the purge says\n%s", said)
+	}
+	m.has(true, data+"/journal/00000000000000000001.log")
+	m.has(false, "/usr/bin/crossdock-agent", "/etc/crossdock-agent", data+".waiting")
 }
 
 // installed looks at what a package brings.
@@ -284,6 +325,9 @@ func (m *machine) installed(version string) {
 		if !strings.Contains(m.run("getent", "passwd", one.name), "/usr/sbin/nologin") {
 			m.t.Errorf("people can log in as %s", one.name)
 		}
+	}
+	if got := m.run("stat", "-c", "%U:%G %a", "/var/lib/crossdock-agent"); got != "crossdock-agent:crossdock-agent 700\n" {
+		m.t.Errorf("the agent's data is of %s: what enrolment as root leaves there nobody else reads", got)
 	}
 	m.has(true, "/usr/lib/sysctl.d/50-crossdock.conf", "/usr/lib/sysctl.d/50-crossdock-agent.conf", "/usr/lib/crossdock-agent/plugins/carrier-zone")
 }

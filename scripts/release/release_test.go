@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -232,6 +233,30 @@ func TestArchivesSayNothingOfTheMachine(t *testing.T) {
 		}
 		if h.Name != want.name || h.Mode != want.mode || h.Uid != want.uid || h.Uname != "" || !h.ModTime.Equal(epoch) {
 			t.Errorf("%+v, want %+v", h, want)
+		}
+	}
+}
+
+// Who unpacks a bundle reads how it is installed, and where its secrets go.
+func TestBundleSaysHowItIsInstalled(t *testing.T) {
+	r := &release{top: sources(t), version: "v1.2.3"}
+	for _, one := range programs {
+		entries, err := r.bundled(here, one.name, "top")
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(entries, func(e entry) bool { return e.name == "top/README.md" })
+		if i < 0 {
+			t.Fatalf("%s: no README.md in %v", one.name, entries)
+		}
+		text, err := os.ReadFile(entries[i].from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, said := range []string{"# Install, join, upgrade, remove", "From a bundle", "/etc/crossdock-agent/secrets/shop.token", "/var/lib/crossdock-agent/secrets/shop.token"} {
+			if !strings.Contains(string(text), said) {
+				t.Errorf("%s: %s does not say %q", one.name, entries[i].from, said)
+			}
 		}
 	}
 }

@@ -24,11 +24,16 @@ func (p *program) queueCommand() *cobra.Command {
 	c := &cobra.Command{
 		RunE: p.group, Use: "queue", Short: "Look into the journal, check it, export it, replay dead letters",
 		Long: "Look into the journal, check it, export it, replay dead letters.\n\n" +
-			"inspect, verify and export work on a running and on a stopped agent.",
+			"inspect, left, verify and export work on a running and on a stopped agent.",
 	}
 	c.AddCommand(
 		&cobra.Command{Use: "inspect", Short: "Show the journal's files, positions and lanes", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return p.inspect(cmd.Context()) }},
+		&cobra.Command{Use: "left", Short: "Count what was taken over and not yet passed on", Args: cobra.NoArgs,
+			Long: `Count what was taken over and not yet passed on.
+
+It ends with code 6 if there is any, or if it cannot be counted: then the data must not be removed.`,
+			RunE: func(cmd *cobra.Command, _ []string) error { return p.countLeft(cmd.Context()) }},
 		&cobra.Command{Use: "verify", Short: "Read every record and check its checksum", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return p.verify(cmd.Context()) }},
 		p.exportCommand(), p.deadCommand(), p.retryCommand(),
@@ -99,6 +104,20 @@ func (p *program) verify(ctx context.Context) error {
 	}
 	if len(damages) > 0 {
 		return errors.New(doctor.Count(len(damages), "damaged range"))
+	}
+	return nil
+}
+
+func (p *program) countLeft(ctx context.Context) error {
+	left, _, err := p.left(ctx, p.whatIsLeft(p.machine()))
+	if err != nil {
+		return withCode(exitConflict, fmt.Errorf("what waits here cannot be counted: %w", err))
+	}
+	if err := p.print(left, func(w io.Writer) { fmt.Fprintln(w, left) }); err != nil {
+		return err
+	}
+	if left.Any() {
+		return withCode(exitConflict, errors.New("events or calls wait here that were not passed on"))
 	}
 	return nil
 }

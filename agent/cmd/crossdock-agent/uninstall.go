@@ -64,10 +64,14 @@ func (p *program) uninstall(ctx context.Context, how removal) error {
 		return p.print(plan, func(w io.Writer) { fmt.Fprintln(w, "nothing is installed here") })
 	}
 	left, running, err := p.left(ctx, cfg)
+	_, unmanaged := machine.Status(ctx)
+	if running && errors.Is(unmanaged, service.ErrNoManager) {
+		return withCode(exitConflict, fmt.Errorf("an agent runs on %s, and nothing here manages services: stop it first, with SIGTERM or by whatever supervises it; nothing was removed", cfg.Data))
+	}
 	if err := refuse(left, err, how.force); err != nil {
 		return err
 	}
-	p.tellPlan(&plan, cfg, left)
+	p.tellPlan(&plan, cfg, left, errors.Is(unmanaged, service.ErrNoManager))
 	if !how.yes && !p.agreed() {
 		return errors.New("nothing was removed")
 	}
@@ -150,10 +154,13 @@ func (p *program) stopFirst(ctx context.Context, machine *service.Machine, cfg a
 	return nil
 }
 
-func (p *program) tellPlan(plan *service.Removal, cfg agent.Config, left agent.Left) {
+func (p *program) tellPlan(plan *service.Removal, cfg agent.Config, left agent.Left, unmanaged bool) {
 	say := func(format string, args ...any) { fmt.Fprintf(p.err, format+"\n", args...) }
 	say("this will:")
-	if plan.Service {
+	switch {
+	case plan.Service && unmanaged:
+		say("  see to it that the service %s is not enabled; nothing here manages services, and no agent runs", service.Name)
+	case plan.Service:
 		say("  stop and disable the service %s", service.Name)
 	}
 	for _, path := range plan.Files {

@@ -40,6 +40,35 @@ func keepEvent(t *testing.T, data string) {
 	}
 }
 
+// What waits is counted, and whoever must not remove it hears so by the exit code.
+func TestQueueLeft(t *testing.T) {
+	data := t.TempDir()
+	count := func(want int, flags ...string) string {
+		t.Helper()
+		var out, said bytes.Buffer
+		if got := run(t.Context(), append([]string{"queue", "left", "--data", data}, flags...), strings.NewReader(""), &out, &said); got != want {
+			t.Errorf("%q: exit code %d, want %d: %s%s", flags, got, want, &out, &said)
+		}
+		return out.String()
+	}
+	if said := count(0); !strings.HasPrefix(said, "0 to be sent") {
+		t.Errorf("of an agent that never ran: %q", said)
+	}
+	keepEvent(t, data)
+	if said := count(exitConflict); !strings.HasPrefix(said, "1 to be sent, 0 to be delivered here") {
+		t.Errorf("%q", said)
+	}
+	if said := count(exitConflict, "-o", "json"); !strings.Contains(said, `"outgoing": 1`) {
+		t.Errorf("%q", said)
+	}
+	if err := os.Remove(filepath.Join(data, "journal", "agent")); err != nil {
+		t.Fatal(err)
+	}
+	if said := count(exitConflict); said != "" {
+		t.Errorf("of nobody knows whom: %q", said)
+	}
+}
+
 // Events that were not passed on are not removed unless that is what is meant. Who uninstalls
 // is told what is lost.
 func TestUninstallKeepsEventsThatWait(t *testing.T) {

@@ -253,7 +253,7 @@ func TestOnePersonIsToldSoWhereItMatters(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := plane.Run(ctx); err == nil || !strings.Contains(err.Error(), "never changed") {
+	if err := plane.Run(ctx); err == nil || !strings.Contains(err.Error(), "to begin anew") {
 		t.Errorf("another way to approve: %v", err)
 	}
 }
