@@ -108,6 +108,32 @@ func (n *node) person(name string, roles ...string) string {
 	return "--token-file=" + file
 }
 
+// schemaStays proposes another schema under a version in force, and then as a version of its own.
+func (n *node) schemaStays(author string) {
+	n.t.Helper()
+	dir := n.t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/policy")); err != nil {
+		n.t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "policy.yaml"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	documents := string(text)
+	const old, changed = "version: 1.0.0, state: active, schema: schemas/order.captured-1.0.0.json", "state: active, schema: schemas/new.json"
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	write("schemas/new.json", `{"type": "object", "required": ["orderId", "note"], "properties": {"orderId": {"type": "string"}, "note": {"type": "string"}}}`)
+	write("policy.yaml", strings.Replace(documents, old, "version: 1.0.0, "+changed, 1))
+	_, said := n.run(exitFailed, "policy", "propose", dir, "-m", "a note", author)
+	sees(n.t, said, "contract order.captured: the schema of version 1.0.0", "add a new version")
+	write("policy.yaml", strings.Replace(documents, old+"}", old+"}\n    - {version: 2.0.0, "+changed+"}", 1))
+	n.run(0, "policy", "propose", dir, "-m", "a note", author)
+}
+
 func TestTwoPeopleChangeThePolicy(t *testing.T) {
 	config := testConfig(t, "")
 	n := startNode(t, config)
@@ -168,6 +194,7 @@ func TestTwoPeopleChangeThePolicy(t *testing.T) {
 	if len(history.Items) != 3 || history.Items[0].State != api.RevisionStateActive || history.Items[2].Approver != "bob" {
 		t.Errorf("history = %+v", history.Items)
 	}
+	n.schemaStays(ann)
 	n.checkAudit(eve)
 	n.disabledIsDenied(bob)
 
