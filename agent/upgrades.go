@@ -149,7 +149,8 @@ func (a *Agent) reachable(ctx context.Context) bool {
 	if a.cfg.Dialer != nil {
 		return false
 	}
-	proxy, err := ProxyOf(a.cfg)
+	cfg := a.inForce() // addresses and proxy may have been changed since the start
+	proxy, err := ProxyOf(cfg)
 	if err != nil {
 		return false
 	}
@@ -157,7 +158,7 @@ func (a *Agent) reachable(ctx context.Context) bool {
 		proxy = func(target *url.URL) (*url.URL, error) { return http.ProxyFromEnvironment(&http.Request{URL: target}) }
 	}
 	dialer := net.Dialer{Timeout: doorTimeout}
-	for _, address := range append(a.identity.Nodes(), a.cfg.ControlPlane.Addresses...) {
+	for _, address := range append(a.identity.Nodes(), cfg.ControlPlane.Addresses...) {
 		if via, err := proxy(&url.URL{Scheme: "https", Host: address}); err != nil || via != nil {
 			continue
 		}
