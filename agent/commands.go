@@ -189,7 +189,7 @@ func (a *Agent) hops(item journal.ScanItem) ([]Hop, error) {
 				if h.At = stamp(d.At); h.At == "" {
 					h.At = stamp(item.Received)
 				}
-				h.Attempts, h.Status = d.Attempts, d.Status
+				h.Attempts, h.Status, h.Detail = d.Attempts, d.Status, d.Detail
 			})
 		}
 		if !known {
