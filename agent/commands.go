@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,6 +80,13 @@ type Hop struct {
 	Detail   string `json:"detail,omitempty"`
 	Revision string `json:"revision,omitempty"`
 	Ref      string `json:"ref"`
+	Sent     []Sent `json:"sent,omitempty"` // of an accepted one: where the relay has it from here
+}
+
+// Sent is the place of an event on the lane to another agent, when the relay has taken it.
+type Sent struct {
+	To     string `json:"to"`
+	Number uint64 `json:"number"`
 }
 
 // trace follows a key through this agent's journal and deliveries.
@@ -149,13 +157,16 @@ func (a *Agent) hops(item journal.ScanItem) ([]Hop, error) {
 		out = append(out, hop)
 	}
 	if item.Source == a.identity.Agent {
-		add(func(h *Hop) { h.Hop, h.System, h.At = "accepted", item.Head.System, stamp(item.Head.Received) })
+		waits := a.outbox.waits(item.Numbers)
+		add(func(h *Hop) {
+			h.Hop, h.System, h.At, h.Sent = "accepted", item.Head.System, stamp(item.Head.Received), sent(item.Numbers, waits)
+		})
 		if len(item.Head.Targets) == 0 {
 			add(func(h *Hop) {
 				h.Hop, h.At, h.Detail = "unrouted", stamp(item.Head.Received), "no route of the revision wanted this event; it goes nowhere"
 			})
 		}
-		for _, destination := range a.outbox.waits(item.Numbers) {
+		for _, destination := range waits {
 			add(func(h *Hop) { h.Hop, h.Peer, h.At = "pending", destination, stamp(item.Head.Received) })
 		}
 	} else {
@@ -178,7 +189,7 @@ func (a *Agent) hops(item journal.ScanItem) ([]Hop, error) {
 				if h.At = stamp(d.At); h.At == "" {
 					h.At = stamp(item.Received)
 				}
-				h.Attempts, h.Status = d.Attempts, d.Status
+				h.Attempts, h.Status, h.Detail = d.Attempts, d.Status, d.Detail
 			})
 		}
 		if !known {
@@ -188,6 +199,17 @@ func (a *Agent) hops(item journal.ScanItem) ([]Hop, error) {
 		}
 	}
 	return out, nil
+}
+
+// sent lists where the relay has taken an event to; the control plane cannot tell, because it
+// opens no block.
+func sent(numbers []block.Number, waits []string) (out []Sent) {
+	for _, n := range numbers {
+		if n.Agent != block.Control && !slices.Contains(waits, n.Agent) {
+			out = append(out, Sent{To: n.Agent, Number: n.Seq})
+		}
+	}
+	return out
 }
 
 // opsQueue answers the queue commands of this machine's operators.

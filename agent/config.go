@@ -256,8 +256,8 @@ func (c *Config) Validate() error {
 		fault("controlplane.addresses: at least one host:port is required")
 	}
 	for _, a := range c.ControlPlane.Addresses {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			fault("controlplane.addresses: %q is not host:port, such as crossdock.example.com:7443", a)
+		if _, _, err := settings.HostPort(a); err != nil {
+			fault("controlplane.addresses: %q is not host:port with a port up to 65535, such as crossdock.example.com:7443", a)
 		}
 	}
 	c.validateProxy(fault)
@@ -298,8 +298,8 @@ func (c *Config) Validate() error {
 // validateDoors keeps what others could reach from standing open.
 func (c *Config) validateDoors(fault func(format string, args ...any)) {
 	for _, l := range []struct{ name, address string }{{"intake.listen", c.Intake.Listen}, {"ops.listen", c.Ops.Listen}} {
-		if _, _, err := net.SplitHostPort(l.address); err != nil {
-			fault("%s: %q is not host:port, such as 127.0.0.1:7080", l.name, l.address)
+		if _, _, err := settings.HostPort(l.address); err != nil {
+			fault("%s: %q is not host:port with a port up to 65535, such as 127.0.0.1:7080", l.name, l.address)
 		}
 	}
 	if (c.Intake.Certificate == "") != (c.Intake.Key == "") {

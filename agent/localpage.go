@@ -121,7 +121,7 @@ func systemsTable(systems []SystemStatus) page.Table {
 	t := page.Table{ID: "systems", Title: "Systems of this site", Empty: "The policy names no system of this site.",
 		Head: []string{"System", "State", "Waiting", "Oldest", "Parked", "Dead letters", "Delivered", "Last error"}}
 	for _, y := range systems {
-		row := page.Row{Cells: []string{y.System, y.State, fmt.Sprint(y.Pending), "", fmt.Sprint(y.Parked), fmt.Sprint(y.DeadLetters), fmt.Sprint(y.Delivered), ""}}
+		row := page.Row{Cells: []string{y.System, y.Words(), fmt.Sprint(y.Pending), "", fmt.Sprint(y.Parked), fmt.Sprint(y.DeadLetters), fmt.Sprint(y.Delivered), ""}}
 		if y.OldestAgeMs > 0 {
 			row.Cells[3] = span(time.Duration(y.OldestAgeMs) * time.Millisecond)
 		}
@@ -132,7 +132,7 @@ func systemsTable(systems []SystemStatus) page.Table {
 			row.Level, row.Cells[7] = page.Warn, moment(y.LastErrorAt)+": "+y.LastError
 		}
 		if y.Intake != "" {
-			row.Level, row.Cells[1], row.Cells[7] = page.Fail, y.State+", cannot post", y.Intake+" "+row.Cells[7]
+			row.Level, row.Cells[1], row.Cells[7] = page.Fail, row.Cells[1]+", cannot post", y.Intake+" "+row.Cells[7]
 		}
 		if y.DeadLetters > 0 || y.State == delivery.SystemMisconfigured || y.State == delivery.SystemNoDriver {
 			row.Level = page.Fail

@@ -191,15 +191,15 @@ func (c *Config) Faults() error {
 		refuse("approvals: %q is neither dual nor single", c.Approvals)
 	}
 	for _, door := range []struct{ name, address string }{{"sync.listen", c.Sync.Listen}, {"api.listen", c.API.Listen}, {"ops.listen", c.Ops.Listen}} {
-		if _, _, err := net.SplitHostPort(door.address); err != nil {
-			refuse("%s: %q is not an address such as 127.0.0.1:7480 or :7443", door.name, door.address)
+		if _, _, err := settings.HostPort(door.address); err != nil {
+			refuse("%s: %q is not an address with a port up to 65535, such as 127.0.0.1:7480 or :7443", door.name, door.address)
 		}
 	}
-	if _, _, err := net.SplitHostPort(c.Cluster.Listen); err != nil && c.Cluster.Listen != "" {
-		refuse("cluster.listen: %q is not an address such as :7470 or 10.0.0.5:7470", c.Cluster.Listen)
+	if _, _, err := settings.HostPort(c.Cluster.Listen); err != nil && c.Cluster.Listen != "" {
+		refuse("cluster.listen: %q is not an address with a port up to 65535, such as :7470 or 10.0.0.5:7470", c.Cluster.Listen)
 	}
-	if host, port, err := net.SplitHostPort(c.Cluster.Address); c.Cluster.Address != "" && (err != nil || host == "" || port == "") {
-		refuse("cluster.address: %q is not a host and a port by which other nodes reach this one", c.Cluster.Address)
+	if host, port, err := settings.HostPort(c.Cluster.Address); c.Cluster.Address != "" && (err != nil || host == "" || port == "") {
+		refuse("cluster.address: %q is not a host and a port up to 65535 by which other nodes reach this one", c.Cluster.Address)
 	}
 	if c.Cluster.Address != "" && c.Cluster.Listen == "" {
 		refuse("cluster.address: without cluster.listen no node can reach this one")
@@ -210,8 +210,8 @@ func (c *Config) Faults() error {
 		}
 	}
 	for _, address := range c.Sync.Advertise {
-		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
-			refuse("sync.advertise: %q is not a host and a port", address)
+		if host, port, err := settings.HostPort(address); err != nil || host == "" || port == "" {
+			refuse("sync.advertise: %q is not a host and a port up to 65535", address)
 		}
 	}
 	const least = 1 << 20 // a mailbox takes at least one block

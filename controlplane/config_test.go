@@ -70,13 +70,17 @@ func TestConfigRefusesWhatItDoesNotKnow(t *testing.T) {
 
 func TestConfigIsValidated(t *testing.T) {
 	for name, change := range map[string]func(*Config){
-		"data":         func(c *Config) { c.Data = "" },
-		"approvals":    func(c *Config) { c.Approvals = "triple" },
-		"api.listen":   func(c *Config) { c.API.Listen = "7480" },
-		"sync.listen":  func(c *Config) { c.Sync.Listen = "" },
-		"sync.names":   func(c *Config) { c.Sync.Names = []string{"hub.example:7443"} },
-		"mailboxBytes": func(c *Config) { c.Limits.MailboxBytes = 0 },
-		"shutdown":     func(c *Config) { c.Limits.Shutdown = 0 },
+		"data":            func(c *Config) { c.Data = "" },
+		"approvals":       func(c *Config) { c.Approvals = "triple" },
+		"api.listen":      func(c *Config) { c.API.Listen = "7480" },
+		"sync.listen":     func(c *Config) { c.Sync.Listen = "" },
+		"ops.listen":      func(c *Config) { c.Ops.Listen = "127.0.0.1:99999" },
+		"cluster.listen":  func(c *Config) { c.Cluster.Listen = ":99999" },
+		"sync.advertise":  func(c *Config) { c.Sync.Advertise = []string{"hub.example:99999"} },
+		"cluster.address": func(c *Config) { c.Cluster.Listen, c.Cluster.Address = ":7470", "hub.example:99999" },
+		"sync.names":      func(c *Config) { c.Sync.Names = []string{"hub.example:7443"} },
+		"mailboxBytes":    func(c *Config) { c.Limits.MailboxBytes = 0 },
+		"shutdown":        func(c *Config) { c.Limits.Shutdown = 0 },
 	} {
 		config := NewConfig()
 		change(&config)

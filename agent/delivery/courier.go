@@ -57,6 +57,7 @@ type courier struct {
 	down      bool      // told to be unreachable, and not yet to be back
 	toldDown  time.Time // when last
 	oldest    time.Time // parked event, as of lookedAt
+	due       time.Time // the first of timed, likewise
 	unsettled uint64    // likewise
 	lookedAt  time.Time
 	shown     time.Time // when publish last did

@@ -14,6 +14,7 @@ type Hop struct {
 	State    string    // StatePending ...
 	At       time.Time // of the state; zero while pending
 	Attempts int
+	Detail   string        // of what is not done: the last error, and what it waits for
 	Status   int           // as the system last answered
 	Duration time.Duration // of the last attempt
 }
@@ -40,8 +41,11 @@ func (e *Engine) Hops(pos uint64, index int) ([]Hop, error) {
 				if r.state == StateDelivered || r.state == StateDiscarded {
 					out = append(out, e.deadBefore(tx, Ref{pos, index}, string(system), shadow)...)
 				}
-				out = append(out, Hop{System: string(system), Shadow: shadow, State: r.state, At: r.at,
-					Attempts: r.attempts, Status: r.status, Duration: r.took})
+				h := Hop{System: string(system), Shadow: shadow, State: r.state, At: r.at, Attempts: r.attempts, Status: r.status, Duration: r.took}
+				if r.state == StateDead {
+					h.Detail = e.deadCause(tx, Ref{pos, index}, string(system))
+				}
+				out = append(out, h)
 			}
 			return nil
 		})
@@ -57,14 +61,30 @@ func (e *Engine) Hops(pos uint64, index int) ([]Hop, error) {
 		if items[i].Pos != pos || items[i].Index != index {
 			continue
 		}
+		for k := range out {
+			if out[k].State == StateParked {
+				e.tellWaits(&out[k], queueName{items[i].Key, out[k].Shadow}, Ref{pos, index})
+			}
+		}
 		for _, t := range items[i].Head.TargetsAt(e.cfg.Agent) {
 			if id := fmt.Sprint(t.System, t.Shadow); t.System != "" && !known[id] {
 				known[id] = true
-				out = append(out, Hop{System: t.System, Shadow: t.Shadow, State: StatePending})
+				h := Hop{System: t.System, Shadow: t.Shadow, State: StatePending}
+				e.tellWaits(&h, queueName{items[i].Key, t.Shadow}, Ref{pos, index})
+				out = append(out, h)
 			}
 		}
 	}
 	return out, nil
+}
+
+// deadCause is why a delivery became a dead letter; empty where that cannot be read.
+func (e *Engine) deadCause(tx *bolt.Tx, ref Ref, system string) string {
+	rec, _, err := readDead(tx, fmt.Sprintf("%s/%s/%s", e.cfg.Agent, ref, system))
+	if err != nil {
+		return ""
+	}
+	return rec.Cause
 }
 
 // deadBefore gives the hop of a closed dead letter.
@@ -73,7 +93,7 @@ func (e *Engine) deadBefore(tx *bolt.Tx, ref Ref, system string, shadow bool) []
 	if err != nil || rec.Job.Shadow != shadow { // there was none, or what is left of it cannot be read
 		return nil
 	}
-	return []Hop{{System: system, Shadow: shadow, State: StateDead, At: rec.At, Attempts: rec.Job.Tries, Status: rec.Status}}
+	return []Hop{{System: system, Shadow: shadow, State: StateDead, At: rec.At, Attempts: rec.Job.Tries, Status: rec.Status, Detail: rec.Cause}}
 }
 
 // maxForget is how many records one transaction of ForgetBefore drops.

@@ -67,7 +67,7 @@ func (c *courier) observe(now time.Time) {
 	if now.Sub(c.lookedAt) < c.e.cfg.FlushEvery {
 		return
 	}
-	c.lookedAt, c.oldest = now, time.Time{}
+	c.lookedAt, c.oldest, c.due = now, time.Time{}, c.earliest()
 	c.unsettled = c.committed.Load()
 	for _, q := range c.keys {
 		if q.first != nil && (c.oldest.IsZero() || q.first.Received.Before(c.oldest)) {

@@ -31,6 +31,7 @@ type SystemStatus struct {
 	LastError   string    `json:"lastError,omitempty"` // none once all is well again
 	LastErrorAt time.Time `json:"lastErrorAt,omitzero"`
 	LastSuccess time.Time `json:"lastSuccess,omitzero"`
+	NextTry     time.Time `json:"nextTry,omitzero"` // of a system that is in trouble
 	Cursor      uint64    `json:"cursor"`
 	Pending     uint64    `json:"pending"` // not yet delivered: in the journal or in memory; parked ones apart; an estimate
 	Parked      int       `json:"parked"`
@@ -74,6 +75,9 @@ func (c *courier) publish(now time.Time) {
 	}
 	if h, ok := c.held(); ok {
 		s.Held = h.Why()
+	}
+	if troubled[s.State] {
+		s.NextTry = c.nextTry(now)
 	}
 	s.Pending, s.OldestAgeMs = uint64(c.window.undone), c.oldestAge(now).Milliseconds()
 	if seen := c.seen.Load(); seen > c.admitted {

@@ -201,13 +201,17 @@ func meant(what, name string, names []string) string {
 	return "its " + what + " are " + strings.Join(names, ", ")
 }
 
-// ListAgents lists agents by name.
+// ListAgents lists agents by name, and the sites for whose agent something waits that does not exist.
 func (s *Server) ListAgents(_ context.Context, _ ListAgentsRequestObject) (ListAgentsResponseObject, error) {
 	agents := s.store.Agents()
 	slices.SortFunc(agents, func(a, b model.Agent) int { return cmp.Compare(a.Name, b.Name) })
-	answer := ListAgents200JSONResponse{Items: make([]Agent, len(agents))}
+	unattended := s.store.Unattended()
+	answer := ListAgents200JSONResponse{Items: make([]Agent, len(agents)), Unattended: make([]Unattended, len(unattended))}
 	for i := range agents {
 		answer.Items[i] = s.agent(&agents[i])
+	}
+	for i, u := range unattended {
+		answer.Unattended[i] = Unattended{Site: u.Site, Events: u.Events, Bytes: u.Bytes, Since: u.Since}
 	}
 	return answer, nil
 }

@@ -64,6 +64,9 @@ type Access interface {
 	Agents() []model.Agent
 	Agent(name string) (model.Agent, bool)
 	Mailbox(agent string) model.Mailbox
+	Unattended() []model.Unattended
+	// Relayed tells when the relay took what waits in a mailbox; zero: it does not wait there.
+	Relayed(destination string, wanted []model.LaneNumber) []time.Time
 }
 
 // Policy reads revisions, the systems that take the place of others, number ranges and sealed secrets.

@@ -465,6 +465,7 @@ func TestTraceOfOneMomentGoesTheWayOfEachEvent(t *testing.T) {
 // Who lacks a role is told who has it, and how somebody comes by it.
 func TestALackingRoleIsSaidWithWhoHasIt(t *testing.T) {
 	b := newBench(t)
+	b.store.cluster.Approvals = model.ApprovalsSingle
 	b.store.answer = func(model.Command) (any, error) {
 		return nil, fmt.Errorf("wrapped: %w", model.Lacks("ann", model.Author, model.Approver))
 	}
@@ -484,5 +485,14 @@ func TestALackingRoleIsSaidWithWhoHasIt(t *testing.T) {
 		if p.Detail != want {
 			t.Errorf("detail is %q, want %q", p.Detail, want)
 		}
+	}
+	b.store.cluster.Approvals = model.ApprovalsDual
+	p := b.refused(b.do("POST", BasePath+"/tokens", `{"site":"eu"}`), 403, "forbidden")
+	if want := "more have it. Approvals are dual: one person proposes and another approves. An administrator adds"; !strings.Contains(p.Detail, want) {
+		t.Errorf("detail is %q, want %q in it", p.Detail, want)
+	}
+	b.store.answer = func(model.Command) (any, error) { return nil, model.Lacks("ann", model.Admin) }
+	if p := b.refused(b.do("POST", BasePath+"/tokens", `{"site":"eu"}`), 403, "forbidden"); strings.Contains(p.Detail, "dual") {
+		t.Errorf("of a role that has nothing to do with approvals: %q", p.Detail)
 	}
 }

@@ -48,6 +48,8 @@ type fakeStore struct {
 	releases   []model.Release
 	wanted     map[string]string // by site: the stage
 	secrets    []model.Secret
+	unattended []model.Unattended
+	relayed    map[string]time.Time // by what waits: "destination source number"
 }
 
 func (f *fakeStore) Fresh(ctx context.Context) error {
@@ -108,6 +110,14 @@ func (f *fakeStore) Agent(name string) (model.Agent, bool) {
 }
 func (f *fakeStore) Mailbox(agent string) model.Mailbox {
 	return model.Mailbox{Agent: agent, Events: 7}
+}
+func (f *fakeStore) Unattended() []model.Unattended { return slices.Clone(f.unattended) }
+func (f *fakeStore) Relayed(destination string, wanted []model.LaneNumber) []time.Time {
+	out := make([]time.Time, len(wanted))
+	for i, w := range wanted {
+		out[i] = f.relayed[fmt.Sprint(destination, " ", w.Source, " ", w.Number)]
+	}
+	return out
 }
 func (f *fakeStore) Active() (model.Revision, bool) {
 	for _, r := range f.revisions {

@@ -153,6 +153,9 @@ func (s *Server) roleAdvice(roles []model.Role) string {
 	default:
 		holders += " have it"
 	}
+	if cluster, _ := s.store.Cluster(); cluster.Approvals == model.ApprovalsDual && (slices.Contains(roles, model.Author) || slices.Contains(roles, model.Approver)) {
+		holders += ". Approvals are dual: one person proposes and another approves"
+	}
 	return fmt.Sprintf("; %s. An administrator adds a person who has it: crossdock principals add NAME --role %s", holders, roles[0])
 }
 

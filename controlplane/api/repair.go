@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"strconv"
+	"strings"
 
 	"github.com/crossdock/crossdock/controlplane/model"
 )
@@ -78,7 +79,9 @@ func (s *Server) DiscardDeadLetter(ctx context.Context, r DiscardDeadLetterReque
 
 // ListExceptions lists what a person must look at.
 func (s *Server) ListExceptions(_ context.Context, r ListExceptionsRequestObject) (ListExceptionsResponseObject, error) {
-	exceptions := s.store.Exceptions(limitOf(r.Params.Limit))
+	limit := limitOf(r.Params.Limit)
+	exceptions := append(s.unattended(), s.store.Exceptions(limit)...)
+	exceptions = exceptions[:min(len(exceptions), limit)]
 	answer := ListExceptions200JSONResponse{Items: make([]Exception, len(exceptions))}
 	for i := range exceptions {
 		answer.Items[i] = toException(&exceptions[i])
@@ -88,6 +91,10 @@ func (s *Server) ListExceptions(_ context.Context, r ListExceptionsRequestObject
 
 // ResolveException notes that a person has looked.
 func (s *Server) ResolveException(ctx context.Context, r ResolveExceptionRequestObject) (ResolveExceptionResponseObject, error) {
+	if site, ok := strings.CutPrefix(r.ID, unattendedID); ok {
+		return nil, model.Errorf(model.Conflict,
+			"exception %s goes by itself once an agent has been enrolled at %s: crossdock token create --site %s begins that", r.ID, site, site)
+	}
 	_, err := s.store.Apply(ctx, &model.ResolveException{
 		Asked: s.asked(ctx, r.Params.IdempotencyKey), Exception: r.ID, Reason: r.Body.Reason,
 	})

@@ -70,7 +70,7 @@ func (s *Server) ListSecretTargets(ctx context.Context, r ListSecretTargetsReque
 	if p := principalFrom(ctx); !p.Has(model.Operator) {
 		return nil, model.Errorf(model.Forbidden, "%s is no operator, and sets no secrets", p.Name)
 	}
-	sites, uses, err := s.secretUses(ctx, r.Params.Owner)
+	sites, uses, err := s.secretUses(ctx, r.Params.Owner, r.Params.Site)
 	if err != nil {
 		return nil, err
 	}
@@ -95,20 +95,37 @@ func (s *Server) ListSecretTargets(ctx context.Context, r ListSecretTargetsReque
 	return answer, nil
 }
 
-// secretUses says where the policy in force has a system or plugin, and how that refers to
-// secrets.
-func (s *Server) secretUses(ctx context.Context, owner string) (sites []string, uses []policy.SecretUse, err error) {
-	active, known := s.store.Active()
-	if !known {
-		return nil, nil, nil
+// secretUses says where policy has a system or plugin, and how that refers to secrets: by the
+// revision in force, and at canary sites by the one that they have as well. With a site, only
+// what is in force there counts.
+func (s *Server) secretUses(ctx context.Context, owner, site string) (sites []string, uses []policy.SecretUse, err error) {
+	look := func(number uint64, has func(site string) bool) error {
+		_, set, err := s.compiled(ctx, number)
+		if err != nil {
+			return err
+		}
+		found, _ := set.SecretSites(owner)
+		found = slices.DeleteFunc(found, func(site string) bool { return !has(site) })
+		if len(found) == 0 {
+			return nil
+		}
+		for _, one := range found {
+			if !slices.Contains(sites, one) {
+				sites = append(sites, one)
+			}
+		}
+		uses = append(uses, slices.DeleteFunc(set.Secrets(), func(use policy.SecretUse) bool { return use.Owner != owner })...)
+		return nil
 	}
-	_, set, err := s.compiled(ctx, active.ID.Number)
-	if err != nil {
-		return nil, nil, err
+	if active, known := s.store.Active(); known {
+		if err := look(active.ID.Number, func(string) bool { return true }); err != nil {
+			return nil, nil, err
+		}
 	}
-	sites, _ = set.SecretSites(owner)
-	uses = slices.DeleteFunc(set.Secrets(), func(use policy.SecretUse) bool { return use.Owner != owner })
-	return sites, uses, nil
+	if canary, known := s.canary(); known {
+		err = look(canary.ID.Number, func(at string) bool { return slices.Contains(canary.Canary, at) && (site == "" || at == site) })
+	}
+	return sites, uses, err
 }
 
 // secretHosts gives the names that are referred to, and where those that are sent only are sent.

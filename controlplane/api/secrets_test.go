@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -134,6 +135,46 @@ func TestSecretTargets(t *testing.T) {
 	b.refused(b.do("GET", targets+"?owner=erp", ""), 409, "conflict")
 	b.store.people[0].Roles = []model.Role{model.Viewer, model.Author, model.Approver, model.Admin}
 	b.refused(b.do("GET", targets+"?owner=erp", ""), 403, "forbidden")
+}
+
+// At a canary site the revision that it has counts as well; elsewhere it does not yet.
+func TestSecretTargetsOfACanary(t *testing.T) {
+	b := secretsBench(t)
+	canary := testRevision(4, model.RevisionCanary)
+	canary.Canary = []string{"eu"}
+	b.store.revisions = append([]model.Revision{canary}, b.store.revisions...)
+	trial := strings.ReplaceAll(sealedPolicy, `bearer: "secret:token"`, `bearer: "secret:token-2"`)
+	trial = strings.ReplaceAll(trial, "secret:api-key", "secret:api-key-2") + `---
+apiVersion: crossdock/v1
+kind: System
+metadata: {name: near}
+spec: {owner: it, site: eu, http: {url: "https://new.example.com", auth: {bearer: "secret:key"}, deliver: {path: /events}}}
+---
+apiVersion: crossdock/v1
+kind: System
+metadata: {name: far}
+spec: {owner: it, site: hq, http: {url: "https://far.example.com", auth: {bearer: "secret:key"}, deliver: {path: /events}}}
+`
+	b.store.bundles[4] = policy.Bundle{"p.yaml": []byte(trial)}.Encode()
+	for query, want := range map[string]string{
+		"owner=erp":                 "[eu] [ca token token-2]",
+		"owner=near":                "[eu] [key]",
+		"owner=plugin:zone":         "[eu hq] [api-key api-key-2]",
+		"owner=plugin:zone&site=eu": "[eu] [api-key api-key-2]",
+		"owner=plugin:zone&site=hq": "[hq] [api-key]",
+		"owner=far&site=hq":         "[hq] []",
+	} {
+		var out SecretTargets
+		b.want(b.do("GET", BasePath+"/secrets/targets?"+query, ""), 200, &out)
+		var agents []string
+		for _, one := range out.Items {
+			agents = append(agents, one.Agent)
+		}
+		if got := fmt.Sprint(agents, " ", out.Names); got != want {
+			t.Errorf("%s: got %s, want %s", query, got, want)
+		}
+	}
+	b.refused(b.do("GET", BasePath+"/secrets/targets?owner=far", ""), 404, "not_found")
 }
 
 func TestSecretsAreSetAndDropped(t *testing.T) {

@@ -18,6 +18,7 @@ const (
 	traceAsked   = 32               // agents asked at the same time
 	traceHops    = 1000             // hops wanted of one agent
 	maxHops      = 5000             // hops taken of one agent
+	maxSent      = 64               // destinations taken of one event
 )
 
 // traceArguments is what an agent is asked.
@@ -50,6 +51,10 @@ type agentHop struct {
 	Detail   string    `json:"detail"`
 	Revision string    `json:"revision"`
 	Ref      string    `json:"ref"`
+	Sent     []struct {
+		To     string `json:"to"`
+		Number uint64 `json:"number"`
+	} `json:"sent"`
 }
 
 // hopOrder decides between the hops of one event in the same millisecond: the way that it goes.
@@ -77,14 +82,14 @@ func (s *Server) TraceEvents(ctx context.Context, r TraceEventsRequestObject) (T
 	answer := TraceEvents200JSONResponse{
 		Key: r.Params.Key, At: s.now().UTC(), Complete: true, Hops: []Hop{}, Agents: make([]TraceAgent, len(agents)),
 	}
-	hops := make([][]Hop, len(agents))
+	hops, post := make([][]Hop, len(agents)), make([][]posted, len(agents))
 	var group sync.WaitGroup
 	slots := make(chan struct{}, traceAsked)
 	for i := range agents {
 		group.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			hops[i], answer.Agents[i] = s.traceAt(ctx, &agents[i], args)
+			hops[i], post[i], answer.Agents[i] = s.traceAt(ctx, &agents[i], args)
 		})
 	}
 	group.Wait()
@@ -92,11 +97,12 @@ func (s *Server) TraceEvents(ctx context.Context, r TraceEventsRequestObject) (T
 		answer.Hops = append(answer.Hops, hops[i]...)
 		answer.Complete = answer.Complete && answer.Agents[i].Answered && !answer.Agents[i].Truncated
 	}
+	answer.Hops = append(answer.Hops, s.unfetched(answer.Hops, slices.Concat(post...))...)
 	sortHops(answer.Hops)
 	return answer, nil
 }
 
-func (s *Server) traceAt(ctx context.Context, a *model.Agent, args json.RawMessage) ([]Hop, TraceAgent) {
+func (s *Server) traceAt(ctx context.Context, a *model.Agent, args json.RawMessage) ([]Hop, []posted, TraceAgent) {
 	told := TraceAgent{Agent: a.Name, LastSeen: a.LastSeen}
 	answer, err := s.askTrace(ctx, a.Name, args)
 	if err != nil {
@@ -104,7 +110,7 @@ func (s *Server) traceAt(ctx context.Context, a *model.Agent, args json.RawMessa
 		if !a.LastSeen.IsZero() {
 			told.AgeSeconds = int64(max(0, s.now().Sub(a.LastSeen)).Seconds())
 		}
-		return nil, told
+		return nil, nil, told
 	}
 	told.Answered, told.Truncated = true, answer.Truncated
 	if !answer.Now.IsZero() {
@@ -113,7 +119,7 @@ func (s *Server) traceAt(ctx context.Context, a *model.Agent, args json.RawMessa
 	if len(answer.Hops) > maxHops {
 		answer.Hops, told.Truncated = answer.Hops[:maxHops], true
 	}
-	hops := make([]Hop, len(answer.Hops))
+	hops, post := make([]Hop, len(answer.Hops)), []posted(nil)
 	for i, h := range answer.Hops {
 		hops[i] = Hop{
 			Agent: a.Name, // an agent speaks for itself only, whatever it wrote
@@ -121,8 +127,11 @@ func (s *Server) traceAt(ctx context.Context, a *model.Agent, args json.RawMessa
 			System: h.System, Route: h.Route, Shadow: h.Shadow, At: h.At.UTC(), Attempts: h.Attempts,
 			Status: h.Status, Detail: h.Detail, Revision: h.Revision, Ref: h.Ref,
 		}
+		for _, sent := range h.Sent[:min(len(h.Sent), maxSent)] {
+			post = append(post, posted{hop: hops[i], to: sent.To, number: sent.Number})
+		}
 	}
-	return hops, told
+	return hops, post, told
 }
 
 func (s *Server) askTrace(ctx context.Context, agent string, args json.RawMessage) (traceAnswer, error) {

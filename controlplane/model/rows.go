@@ -233,6 +233,20 @@ type Mailbox struct {
 	Events uint64
 }
 
+// Unattended is a site without an agent for which something waits in the relay.
+type Unattended struct {
+	Site   string
+	Events uint64
+	Bytes  int64
+	Since  time.Time // when the relay took the oldest of it
+}
+
+// LaneNumber is the place of an event on the lane from its source to some destination.
+type LaneNumber struct {
+	Source string
+	Number uint64
+}
+
 // DeadLetterState is the life of a dead letter.
 type DeadLetterState string
 

@@ -309,13 +309,14 @@ func printOpenCalls(t *tabwriter.Writer, c calls.Status) {
 
 // state joins how a system takes events and how it hands them in.
 func state(y agent.SystemStatus) string {
+	words := y.Words()
 	switch {
 	case y.Intake == "":
-		return y.State
+		return words
 	case y.State == delivery.SystemOK:
 		return "cannot post"
 	}
-	return y.State + ", cannot post"
+	return words + ", cannot post"
 }
 
 // oneLine keeps a text from breaking a table.

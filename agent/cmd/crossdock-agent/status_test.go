@@ -150,7 +150,7 @@ func TestOtherAgentIsNotOurs(t *testing.T) {
 // well.
 func TestStatusIsATable(t *testing.T) {
 	s := agent.Status{Systems: []agent.SystemStatus{
-		{SystemStatus: delivery.SystemStatus{System: "erp", State: delivery.SystemRetrying, LastError: "first\nsecond\tthird", LastErrorAt: time.Now()}},
+		{SystemStatus: delivery.SystemStatus{System: "erp", State: delivery.SystemOpen, LastError: "first\nsecond\tthird", LastErrorAt: time.Now(), NextTry: time.Now().Add(time.Hour)}},
 		{SystemStatus: delivery.SystemStatus{System: "shop", State: delivery.SystemOK}, Intake: "its token is empty"},
 		{SystemStatus: delivery.SystemStatus{System: "wms", State: delivery.SystemHeld, Held: "for the old one"}, Intake: "its token is empty"},
 	}}
@@ -162,8 +162,8 @@ func TestStatusIsATable(t *testing.T) {
 	if got := strings.Count(text, "\n"); got != 12 {
 		t.Errorf("%d lines, want 12", got)
 	}
-	for _, want := range []string{"quic: a tcp: b\n", "first second third\n", "shop    cannot post        0 ", "its token is empty\n", "stopped, 100 MB free. At the present rate (3.0 MB an hour) there is room for 30 hours of a cut line. Since", "somebody else\n",
-		"held, cannot post", "its token is empty; held: for the old one\n"} {
+	for _, want := range []string{"quic: a tcp: b\n", "first second third\n", "shop    cannot post              0 ", "its token is empty\n", "stopped, 100 MB free. At the present rate (3.0 MB an hour) there is room for 30 hours of a cut line. Since", "somebody else\n",
+		"open: next try " + s.Systems[0].NextTry.Local().Format(time.TimeOnly) + " ", "held, cannot post", "its token is empty; held: for the old one\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing", want)
 		}

@@ -149,7 +149,7 @@ func (a *app) agentsCommand() *cobra.Command {
 		if err := c.get(ctx, "/agents", nil, &out); err != nil {
 			return err
 		}
-		return a.show(out, func(w io.Writer) { writeAgents(w, out.Items) })
+		return a.show(out, func(w io.Writer) { writeAgents(w, out.Items, out.Unattended) })
 	})
 	cmd := &cobra.Command{Use: "agents", Short: "List, show, examine, revoke, allow and forget agents", Args: cobra.NoArgs, RunE: list}
 	show := &cobra.Command{

@@ -62,9 +62,7 @@ func (a *app) connect() (*client, error) {
 	ca := firstOf(f.caFile, os.Getenv("CROSSDOCK_CA"))
 	data := firstOf(f.data, os.Getenv("CROSSDOCK_DATA"))
 	if data == "" && len(servers) == 0 {
-		if _, err := os.Stat(controlplane.DefaultData()); err == nil {
-			data = controlplane.DefaultData()
-		}
+		data = hasRun(controlplane.DefaultData())
 	}
 	if data != "" {
 		files := controlplane.FilesIn(data)
@@ -74,7 +72,9 @@ func (a *app) connect() (*client, error) {
 			}
 		}
 		if token == "" {
-			if token, err = readLine(files.AdminToken); err != nil {
+			if token, err = readLine(files.AdminToken); errors.Is(err, fs.ErrPermission) {
+				return nil, notAllowed(data, err)
+			} else if err != nil {
 				return nil, usageError("the administrator's token cannot be read: %w; give your own with --token-file or CROSSDOCK_TOKEN "+
 					"(is every administrator's token lost? crossdock principals rescue makes another)", err)
 			}
@@ -82,12 +82,22 @@ func (a *app) connect() (*client, error) {
 		ca = firstOf(ca, files.Authority)
 	}
 	if len(servers) == 0 {
-		return nil, usageError("which control plane? give --server and --token-file (or CROSSDOCK_SERVER and CROSSDOCK_TOKEN), or --data on its node")
+		return nil, usageError("which control plane? None has run here, in %s, yet; to start it: %s. "+
+			"For one that runs elsewhere give --server and --token-file (or CROSSDOCK_SERVER and CROSSDOCK_TOKEN), for another directory --data",
+			controlplane.DefaultData(), howToStart(controlplane.DefaultData()))
 	}
 	if token == "" {
 		return nil, usageError("who are you? give --token-file or CROSSDOCK_TOKEN")
 	}
 	return a.newClient(servers, token, ca)
+}
+
+// hasRun gives a directory that is there, else nothing. What cannot be looked at is there.
+func hasRun(dir string) string {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return dir
 }
 
 // serverList takes apart a list of servers with commas between them.
@@ -105,16 +115,30 @@ func serverList(text string) (servers []string) {
 func serversIn(files controlplane.Files, data string) ([]string, error) {
 	own, err := readLine(files.Address)
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, usageError("where the control plane of %s answers cannot be read: %w; run this as the user of the server, or give --server and --token-file", data, err)
-		}
-		return nil, &exitError{exitUnreachable, fmt.Errorf("no control plane has started with the data directory %s yet; to start it: %s; if it is another directory, name that with --data", data, howToStart(data))}
+		return nil, noAddress(data, err)
 	}
 	others, err := os.ReadFile(files.Others)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, usageError("addresses of the other nodes: %w", err)
 	}
 	return append([]string{own}, strings.Fields(string(others))...), nil
+}
+
+// noAddress says why the address of the node that has a data directory cannot be read.
+func noAddress(data string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return notAllowed(data, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return &exitError{exitUnreachable, fmt.Errorf("no control plane has started with the data directory %s yet; to start it: %s; if it is another directory, name that with --data", data, howToStart(data))}
+	}
+	return usageError("where the control plane of %s answers cannot be read: %w; give --server and --token-file", data, err)
+}
+
+// notAllowed says that it is this user who cannot look, whatever is there.
+func notAllowed(data string, err error) error {
+	return usageError("you are not allowed to look into %s, the data directory of the server: %w; run this as the server's user or as the administrator of this machine, "+
+		"or give --server and --token-file", data, err)
 }
 
 // howToStart is what begins the server of a data directory.

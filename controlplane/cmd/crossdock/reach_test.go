@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/pem"
+	"errors"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -106,4 +108,21 @@ func TestTheWrongDoorIsNamed(t *testing.T) {
 		t.Errorf("exit code %d without the authority", code)
 	}
 	sees(t, stderr.String(), "--ca-file")
+}
+
+// Who may not look is told so, and not that nothing has run; and the other way round.
+func TestNoAddressSaysWhy(t *testing.T) {
+	for err, want := range map[error]string{
+		fs.ErrPermission:       "you are not allowed to look into /d",
+		fs.ErrNotExist:         "no control plane has started with the data directory /d yet; to start it: crossdock server --data /d",
+		errors.New("is empty"): "where the control plane of /d answers cannot be read: ",
+	} {
+		if got := noAddress("/d", &fs.PathError{Op: "open", Path: "/d/api.addr", Err: err}).Error(); !strings.HasPrefix(got, want) {
+			t.Errorf("%v: %q, want %q at its beginning", err, got, want)
+		}
+	}
+	here := t.TempDir()
+	if got := []string{hasRun(here), hasRun(filepath.Join(here, "none"))}; got[0] != here || got[1] != "" {
+		t.Errorf("hasRun gives %q", got)
+	}
 }

@@ -329,6 +329,10 @@ func (a *app) dropSecret(ctx context.Context, c *client, owner, name, site strin
 		}
 	}
 	return a.show(map[string]any{"dropped": agents}, func(w io.Writer) {
-		fmt.Fprintf(w, "%s/%s is dropped at %s, as soon as connected\n", owner, name, strings.Join(agents, ", "))
+		what := owner + "/" + name
+		if former {
+			what = "the former value of " + what
+		}
+		fmt.Fprintf(w, "%s is dropped at %s, as soon as connected\n", what, strings.Join(agents, ", "))
 	})
 }

@@ -150,11 +150,16 @@ func TestSecretListAndDrop(t *testing.T) {
 	}
 	out, _ = c.run(0, "", "secret", "list", "--all")
 	sees(t, out, "dropped")
-	if _, said := c.run(0, "", "secret", "drop", "erp/token", "--former"); strings.Contains(said, "does without") {
+	out, said := c.run(0, "", "secret", "drop", "erp/token", "--former")
+	if strings.Contains(said, "does without") {
 		t.Errorf("the newest value stays: %s", said)
 	}
+	sees(t, out, "the former value of erp/token is dropped at eu")
 	sees(t, strings.Join(c.asked, "\n"), "DELETE /secrets/eu/erp/token")
-	_, said := c.run(0, "", "secret", "drop", "erp/token")
+	out, said = c.run(0, "", "secret", "drop", "erp/token")
+	if strings.Contains(out, "former") {
+		t.Errorf("all of it is dropped: %s", out)
+	}
 	sees(t, said, "refers to secret:token: erp does without it")
 	out, _ = c.run(0, "", "secret", "drop", "plugin:zone/key")
 	sees(t, out, "dropped at eu, hq")

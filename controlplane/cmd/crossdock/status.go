@@ -21,6 +21,8 @@ type statusAnswer struct {
 	Health  api.Health  `json:"health"`
 	Cluster api.Cluster `json:"cluster"`
 	Agents  []api.Agent `json:"agents"`
+
+	Unattended []api.Unattended `json:"unattended"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -38,7 +40,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if err := c.get(ctx, "/agents", nil, &agents); err != nil {
 				return err
 			}
-			out.Agents = agents.Items
+			out.Agents, out.Unattended = agents.Items, agents.Unattended
 			return a.show(out, func(w io.Writer) { writeStatus(w, &out) })
 		}),
 	}
@@ -59,15 +61,23 @@ func writeStatus(w io.Writer, s *statusAnswer) {
 		row(w, "canary", fmt.Sprintf("revision %d at %s", s.Cluster.Canary.Number, strings.Join(s.Cluster.Canary.Canary, ", ")))
 	}
 	fmt.Fprintln(w)
-	writeAgents(w, s.Agents)
+	writeAgents(w, s.Agents, s.Unattended)
 }
 
-func writeAgents(w io.Writer, agents []api.Agent) {
+func writeAgents(w io.Writer, agents []api.Agent, unattended []api.Unattended) {
 	row(w, "AGENT", "LINK", "SEEN", "REVISION", "OUT", "WAITING", "DELIVERED", "DEAD", "PARKED", "MAILBOX", "VERSION")
 	for i := range agents {
 		status := statusOf(&agents[i])
 		row(w, agents[i].Name, link(&agents[i], &status), age(agents[i].LastSeen), revisionOf(&status), status.Outgoing,
 			status.Pending, status.Delivered, status.DeadLetters, status.Parked, agents[i].MailboxEvents, shortVersion(status.Version))
+	}
+	if len(unattended) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	row(w, "SITE WITHOUT AGENT", "MAILBOX", "BYTES", "OLDEST", "NEXT")
+	for _, u := range unattended {
+		row(w, u.Site, u.Events, u.Bytes, age(u.Since), "crossdock token create --site "+u.Site)
 	}
 }
 
