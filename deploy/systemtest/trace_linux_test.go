@@ -26,10 +26,10 @@ type trace struct {
 func (n *node) trace(key string) (out trace) {
 	n.c.t.Helper()
 	text, err := n.crossdock("", "events", "trace", key, "-o", "json")
-	if err == nil {
-		err = json.Unmarshal([]byte(text), &out)
+	if wrong := json.Unmarshal([]byte(text), &out); wrong != nil {
+		n.c.t.Fatal(wrong, err)
 	}
-	if err != nil {
+	if err != nil && len(out.Hops) > 0 { // it fails where no agent that answered knows the key, and says so in full
 		n.c.t.Fatal(err)
 	}
 	return out
