@@ -17,8 +17,7 @@ const (
 	traceTimeout = 10 * time.Second // for all agents together: they are asked at once
 	traceAsked   = 32               // agents asked at the same time
 	traceHops    = 1000             // hops wanted of one agent
-	maxHops      = 5000             // hops taken of one agent
-	maxSent      = 64               // destinations taken of one event
+	maxHops      = 5000             // hops taken of one agent, and events that it has sent on
 )
 
 // traceArguments is what an agent is asked.
@@ -127,7 +126,7 @@ func (s *Server) traceAt(ctx context.Context, a *model.Agent, args json.RawMessa
 			System: h.System, Route: h.Route, Shadow: h.Shadow, At: h.At.UTC(), Attempts: h.Attempts,
 			Status: h.Status, Detail: h.Detail, Revision: h.Revision, Ref: h.Ref,
 		}
-		for _, sent := range h.Sent[:min(len(h.Sent), maxSent)] {
+		for _, sent := range h.Sent[:min(len(h.Sent), maxHops-len(post))] {
 			post = append(post, posted{hop: hops[i], to: sent.To, number: sent.Number})
 		}
 	}

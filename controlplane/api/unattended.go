@@ -38,6 +38,13 @@ type posted struct {
 // unfetched gives the hops of what waits in mailboxes. Only who sent an event and who got it
 // know its key; until it is fetched, the sender's word is held against what the mailbox has.
 func (s *Server) unfetched(known []Hop, post []posted) (hops []Hop) {
+	type fetched struct{ agent, source, event string }
+	got := map[fetched]bool{} // and may not be acknowledged yet
+	for i := range known {
+		if k := &known[i]; k.Hop == "received" {
+			got[fetched{k.Agent, k.Source, k.Event}] = true
+		}
+	}
 	byDestination := map[string][]posted{}
 	for _, p := range post {
 		byDestination[p.to] = append(byDestination[p.to], p)
@@ -53,9 +60,7 @@ func (s *Server) unfetched(known []Hop, post []posted) (hops []Hop) {
 		why := s.whyUnfetched(destination)
 		for i, at := range s.store.Relayed(destination, wanted) {
 			h := post[i].hop
-			if at.IsZero() || slices.ContainsFunc(known, func(k Hop) bool {
-				return k.Hop == "received" && k.Agent == destination && k.Source == h.Source && k.Event == h.Event // and not acknowledged yet
-			}) {
+			if at.IsZero() || got[fetched{destination, h.Source, h.Event}] {
 				continue
 			}
 			h.Hop, h.Peer, h.System, h.At, h.Detail = "relayed", destination, "", at.UTC(), why

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/crossdock/crossdock/controlplane/model"
@@ -36,6 +38,13 @@ func (r *Reader) Unattended() (sites []model.Unattended) {
 // before was fetched first.
 func (r *Reader) Relayed(destination string, wanted []model.LaneNumber) []time.Time {
 	relayed := make([]time.Time, len(wanted))
+	bySource := map[string][]int{} // places in wanted, by number
+	for i, w := range wanted {
+		bySource[w.Source] = append(bySource[w.Source], i)
+	}
+	for _, places := range bySource {
+		slices.SortFunc(places, func(a, b int) int { return cmp.Compare(wanted[a].Number, wanted[b].Number) })
+	}
 	for from, more := key(destination), true; more; {
 		read := 0
 		r.read(func(v view) {
@@ -45,10 +54,10 @@ func (r *Reader) Relayed(destination string, wanted []model.LaneNumber) []time.T
 					return false
 				}
 				m := parse[mailRow](tableMail, k, value)
-				for i, w := range wanted {
-					if m.Gap == nil && m.Source == w.Source && m.First <= w.Number && w.Number <= m.Last {
-						relayed[i] = m.Relayed
-					}
+				places := bySource[m.Source]
+				at, _ := slices.BinarySearchFunc(places, m.First, func(i int, n uint64) int { return cmp.Compare(wanted[i].Number, n) })
+				for ; m.Gap == nil && at < len(places) && wanted[places[at]].Number <= m.Last; at++ {
+					relayed[places[at]] = m.Relayed
 				}
 				return true
 			})
