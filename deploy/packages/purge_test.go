@@ -101,8 +101,8 @@ func TestPurgeKeepsWhatWasAccepted(t *testing.T) {
 				t.Errorf("it says %q", said)
 			}
 		}
-		if !there(lock) || there("/etc/crossdock-agent") || there("/var/lib/crossdock-agent.waiting") {
-			t.Error("the purge should leave the data and nothing else")
+		if !there(lock) || !there("/etc/crossdock-agent/secrets/shop") || there("/var/lib/crossdock-agent.waiting") {
+			t.Error("the purge should leave the data with its configuration, and nothing else")
 		}
 	})
 	t.Run("events waited at an earlier removal", func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestPurgeKeepsWhatWasAccepted(t *testing.T) {
 			t.Fatal(err)
 		}
 		maintain(t, shell, root, "deb-prerm", "remove")
-		if said := maintain(t, shell, root, "deb-postrm", "purge"); there(lock) || said != "" {
+		if said := maintain(t, shell, root, "deb-postrm", "purge"); there(lock) || there("/etc/crossdock-agent") || said != "" {
 			t.Errorf("nothing waits any more, and it says %q", said)
 		}
 	})

@@ -304,11 +304,45 @@ func (m *machine) keepsEvents(agent string) {
 		m.t.Fatal(err)
 	}
 	m.write(data+"/journal/00000000000000000001.log", "damaged, so that what waits cannot be counted", 0o600)
+	m.comesBack(agent)
+}
+
+// comesBack purges the agent from data that stays: installed again, it has what it needs to pass
+// the events on.
+func (m *machine) comesBack(agent string) {
+	m.t.Helper()
+	const data, config, secret = "/var/lib/crossdock-agent", "/etc/crossdock-agent/agent.yaml", "/etc/crossdock-agent/secrets/shop.token"
+	example := m.read(config)
+	mine := strings.ReplaceAll(example, "crossdock.example.com", "hub.example")
+	if mine == example {
+		m.t.Fatal("the example does not name crossdock.example.com")
+	}
+	m.write(config, mine, 0o644)
+	m.write(secret, "s3cret", 0o640)
+	m.run("chgrp", "crossdock-agent", secret)
 	if said := m.run("dpkg", "--purge", "crossdock-agent"); !strings.Contains(said, "cannot be counted") || !strings.Contains(said, "rm -r "+data) {
 		m.t.Errorf("the purge says\n%s", said)
 	}
 	m.has(true, data+"/journal/00000000000000000001.log")
-	m.has(false, "/usr/bin/crossdock-agent", "/etc/crossdock-agent", data+".waiting")
+	m.has(false, "/usr/bin/crossdock-agent", config, config+".keep", data+".waiting")
+
+	m.install(agent)
+	if got := m.read(config); got != mine {
+		m.t.Errorf("after a purge that left the data the configuration is\n%s", got)
+	}
+	if got := m.read(config + ".dpkg-dist"); got != example {
+		m.t.Errorf("beside it is\n%s", got)
+	}
+	m.run("/usr/bin/crossdock-agent", "config", "check")
+	if got := m.run("/usr/bin/setpriv", "--reuid=crossdock-agent", "--regid=crossdock-agent", "--init-groups", "cat", secret); got != "s3cret" {
+		m.t.Errorf("the agent reads the secret %q", got)
+	}
+
+	if err := os.Remove(m.at(data + "/journal/00000000000000000001.log")); err != nil {
+		m.t.Fatal(err)
+	}
+	m.run("dpkg", "--purge", "crossdock-agent")
+	m.has(false, "/etc/crossdock-agent", data, data+".waiting")
 }
 
 // installed looks at what a package brings.
