@@ -341,8 +341,19 @@ func (m *machine) comesBack(agent string) {
 	if err := os.Remove(m.at(data + "/journal/00000000000000000001.log")); err != nil {
 		m.t.Fatal(err)
 	}
+	m.run("dpkg", "--remove", "crossdock-agent")
+	m.write(data+"/journal/00000000000000000001.log", "of a program that was copied", 0o600)
+	if said := m.run("dpkg", "--purge", "crossdock-agent"); !strings.Contains(said, "events may wait") {
+		m.t.Errorf("the purge of what was removed earlier says\n%s", said)
+	}
+	m.has(true, data+"/journal/00000000000000000001.log", config+".kept", secret)
+
+	m.install(agent)
+	if err := os.Remove(m.at(data + "/journal/00000000000000000001.log")); err != nil {
+		m.t.Fatal(err)
+	}
 	m.run("dpkg", "--purge", "crossdock-agent")
-	m.has(false, "/etc/crossdock-agent", data, data+".waiting")
+	m.has(false, "/etc/crossdock-agent", data, data+".waiting", data+".passed-on")
 }
 
 // installed looks at what a package brings.
