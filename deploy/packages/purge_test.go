@@ -124,7 +124,7 @@ func TestPurgeKeepsWhatWasAccepted(t *testing.T) {
 	})
 	t.Run("a process holds it", func(t *testing.T) {
 		root, there := installed(t, "#!/bin/sh\n")
-		release := hold(t, filepath.Join(root, lockOfData))
+		release := hold(t, filepath.Join(root, lockOfData), "--exclusive")
 		defer release()
 		if said, err := maintained(t, shell, root, "deb-prerm", "remove"); err == nil || !strings.Contains(said, "Stop it first") {
 			t.Errorf("removed: %v, %q", err, said)
@@ -170,10 +170,47 @@ func TestPurgeKeepsWhatNobodyCounted(t *testing.T) {
 	}
 }
 
+// A removal that is refused has stopped the service before it sees the reason, and dpkg has the
+// package take it back.
+func TestRefusedRemovalStartsTheServiceAgain(t *testing.T) {
+	shell := tool(t, "sh", "dash")
+	tool(t, "flock", "util-linux")
+	const stop, asked, start = "stop crossdock-agent.service\n", "is-enabled --quiet crossdock-agent.service\n", "start --no-block crossdock-agent.service\n"
+	for _, tt := range []struct {
+		name, manager, told string
+	}{
+		{"enabled", "exit 0", stop + asked + start},
+		{"disabled", "[ $1 != is-enabled ]", stop + asked},
+		{"no systemd", "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root, _ := installed(t, "#!/bin/sh\n")
+			err := os.MkdirAll(filepath.Join(root, "bin"), 0o755)
+			if tt.manager != "" {
+				err = errors.Join(err, os.MkdirAll(filepath.Join(root, "run/systemd/system"), 0o755))
+			}
+			systemctl := "#!/bin/sh\necho \"$@\" >>" + root + "/calls\n" + tt.manager + "\n"
+			err = errors.Join(err, os.WriteFile(filepath.Join(root, "calls"), nil, 0o644), os.WriteFile(filepath.Join(root, "bin/systemctl"), []byte(systemctl), 0o755))
+			if err != nil {
+				t.Fatal(err)
+			}
+			release := hold(t, filepath.Join(root, lockOfData), "--shared")
+			defer release()
+			if said, err := maintained(t, shell, root, "deb-prerm", "remove"); err == nil || !strings.Contains(said, "a command that reads") {
+				t.Errorf("removed: %v, %q", err, said)
+			}
+			maintain(t, shell, root, "deb-postinst", "abort-remove")
+			if told, err := os.ReadFile(filepath.Join(root, "calls")); err != nil || string(told) != tt.told {
+				t.Errorf("systemctl was told %q, %v; want %q", told, err, tt.told)
+			}
+		})
+	}
+}
+
 // hold has another process hold the lock of some data, until it is released.
-func hold(t *testing.T, lock string) (release func()) {
+func hold(t *testing.T, lock, how string) (release func()) {
 	t.Helper()
-	holder := exec.Command("flock", lock, "sh", "-c", "echo held; read line || :")
+	holder := exec.Command("flock", how, lock, "sh", "-c", "echo held; read line || :")
 	in, err := holder.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -273,10 +273,35 @@ func TestDebs(t *testing.T) {
 			t.Errorf("the user %s is gone: its number may become another's", one.name)
 		}
 	}
+	m.refuses(newer[1])
 	if err := os.RemoveAll(m.at("/run/systemd")); err != nil {
 		t.Fatal(err)
 	}
 	m.keepsEvents(newer[1])
+}
+
+// refuses has a command read the agent's data: a removal is refused, and the service that it has
+// stopped is started again.
+func (m *machine) refuses(agent string) {
+	m.t.Helper()
+	const lock = "/var/lib/crossdock-agent/journal/cursors.db"
+	m.install(agent)
+	m.write(lock, "", 0o600)
+	reader, err := os.Open(m.at(lock))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := syscall.Flock(int(reader.Fd()), syscall.LOCK_SH); err != nil {
+		m.t.Fatal(err)
+	}
+	m.calls()
+	if said, err := m.try("dpkg", "--remove", "crossdock-agent"); err == nil || !strings.Contains(said, "a command that reads") {
+		m.t.Errorf("removed while its data is read: %v\n%s", err, said)
+	}
+	m.told("is-enabled --quiet crossdock-agent.service", "start --no-block crossdock-agent.service", "stop crossdock-agent.service")
+	if err := errors.Join(reader.Close(), os.Remove(m.at(lock))); err != nil {
+		m.t.Fatal(err)
+	}
 }
 
 // What was accepted outlives a purge without systemd: an agent that runs is not removed under its
