@@ -373,7 +373,13 @@ func (m *machine) comesBack(agent string) {
 	}
 	m.has(true, data+"/journal/00000000000000000001.log", config+".kept", secret)
 
+	another := mine + "log: {level: debug}\n" // put there by somebody since
+	m.write(config, another, 0o644)
 	m.install(agent)
+	if got := m.read(config); got != another {
+		m.t.Errorf("a configuration that was not the package's was written over:\n%s", got)
+	}
+	m.has(true, config+".kept")
 	if err := os.Remove(m.at(data + "/journal/00000000000000000001.log")); err != nil {
 		m.t.Fatal(err)
 	}
