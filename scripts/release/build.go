@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -68,10 +69,35 @@ func (r *release) compile(ctx context.Context, p platform, to string, what []str
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", link, "-o", to + string(filepath.Separator)}, what...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = r.top
-	cmd.Env = append(os.Environ(), "GOOS="+p.os, "GOARCH="+p.arch, "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=",
-		"GOAMD64=v1", "GOARM64=v8.0", "GOFIPS140=off")
+	cmd.Env = goFor(p)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, strings.TrimSpace(string(text)))
 	}
 	return nil
+}
+
+// goFor is the environment in which the go command makes programs for a platform.
+func goFor(p platform) []string {
+	return append(os.Environ(), "GOOS="+p.os, "GOARCH="+p.arch, "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=",
+		"GOAMD64=v1", "GOARM64=v8.0", "GOFIPS140=off")
+}
+
+// help writes a page as a program shows it: what the page links to is not beside it where it is read.
+// The program is one for this machine, whatever is built.
+func (r *release) help(ctx context.Context, name, topic string) (file string, err error) {
+	i := slices.IndexFunc(programs, func(one struct{ name, source string }) bool { return one.name == name })
+	if i < 0 {
+		return "", fmt.Errorf("there is no program %s", name)
+	}
+	cmd := exec.CommandContext(ctx, "go", "run", "-trimpath", "-buildvcs=false", "-mod=readonly", programs[i].source, "help", topic)
+	cmd.Dir = r.top
+	cmd.Env = goFor(platform{runtime.GOOS, runtime.GOARCH})
+	var said strings.Builder
+	cmd.Stderr = &said
+	text, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s help %s: %w\n%s", name, topic, err, strings.TrimSpace(said.String()))
+	}
+	file = filepath.Join(r.stage, name+"-"+topic+".md")
+	return file, os.WriteFile(file, text, 0o644)
 }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"compress/gzip"
+	"context"
 	"io"
 	"os"
 	"path"
@@ -25,10 +26,10 @@ type entry struct {
 const serviceUser = 65532
 
 // bundle is what a site without internet carries to its server.
-func (r *release) bundles(p platform) error {
+func (r *release) bundles(ctx context.Context, p platform) error {
 	for _, one := range programs {
 		top := one.name + "-" + strings.TrimPrefix(r.version, "v") + "-" + p.String()
-		entries, err := r.bundled(p, one.name, top)
+		entries, err := r.bundled(ctx, p, one.name, top)
 		if err != nil {
 			return err
 		}
@@ -47,13 +48,17 @@ func (r *release) bundles(p platform) error {
 }
 
 // bundled lists what a bundle has.
-func (r *release) bundled(p platform, program, top string) ([]entry, error) {
+func (r *release) bundled(ctx context.Context, p platform, program, top string) ([]entry, error) {
 	packed := filepath.Join(r.top, "deploy", "packages")
+	readme, err := r.help(ctx, program, "install")
+	if err != nil {
+		return nil, err
+	}
 	entries := []entry{
 		{top + "/", "", 0o755, 0},
 		{path.Join(top, p.exe(program)), filepath.Join(r.bin(p), p.exe(program)), 0o755, 0},
 		{path.Join(top, "LICENSE"), filepath.Join(r.top, "LICENSE"), 0o644, 0},
-		{path.Join(top, "README.md"), filepath.Join(r.top, "deploy", "handbook", "install.md"), 0o644, 0},
+		{path.Join(top, "README.md"), readme, 0o644, 0},
 	}
 	config := "controlplane.yaml"
 	if program == "crossdock-agent" {

@@ -273,10 +273,35 @@ func TestDebs(t *testing.T) {
 			t.Errorf("the user %s is gone: its number may become another's", one.name)
 		}
 	}
+	m.refuses(newer[1])
 	if err := os.RemoveAll(m.at("/run/systemd")); err != nil {
 		t.Fatal(err)
 	}
 	m.keepsEvents(newer[1])
+}
+
+// refuses has a command read the agent's data: a removal is refused, and the service that it has
+// stopped is started again.
+func (m *machine) refuses(agent string) {
+	m.t.Helper()
+	const lock = "/var/lib/crossdock-agent/journal/cursors.db"
+	m.install(agent)
+	m.write(lock, "", 0o600)
+	reader, err := os.Open(m.at(lock))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := syscall.Flock(int(reader.Fd()), syscall.LOCK_SH); err != nil {
+		m.t.Fatal(err)
+	}
+	m.calls()
+	if said, err := m.try("dpkg", "--remove", "crossdock-agent"); err == nil || !strings.Contains(said, "a command that reads") {
+		m.t.Errorf("removed while its data is read: %v\n%s", err, said)
+	}
+	m.told("is-enabled --quiet crossdock-agent.service", "start --no-block crossdock-agent.service", "stop crossdock-agent.service")
+	if err := errors.Join(reader.Close(), os.Remove(m.at(lock))); err != nil {
+		m.t.Fatal(err)
+	}
 }
 
 // What was accepted outlives a purge without systemd: an agent that runs is not removed under its
@@ -304,11 +329,62 @@ func (m *machine) keepsEvents(agent string) {
 		m.t.Fatal(err)
 	}
 	m.write(data+"/journal/00000000000000000001.log", "damaged, so that what waits cannot be counted", 0o600)
+	m.comesBack(agent)
+}
+
+// comesBack purges the agent from data that stays: installed again, it has what it needs to pass
+// the events on.
+func (m *machine) comesBack(agent string) {
+	m.t.Helper()
+	const data, config, secret = "/var/lib/crossdock-agent", "/etc/crossdock-agent/agent.yaml", "/etc/crossdock-agent/secrets/shop.token"
+	example := m.read(config)
+	mine := strings.ReplaceAll(example, "crossdock.example.com", "hub.example")
+	if mine == example {
+		m.t.Fatal("the example does not name crossdock.example.com")
+	}
+	m.write(config, mine, 0o644)
+	m.write(secret, "s3cret", 0o640)
+	m.run("chgrp", "crossdock-agent", secret)
 	if said := m.run("dpkg", "--purge", "crossdock-agent"); !strings.Contains(said, "cannot be counted") || !strings.Contains(said, "rm -r "+data) {
 		m.t.Errorf("the purge says\n%s", said)
 	}
 	m.has(true, data+"/journal/00000000000000000001.log")
-	m.has(false, "/usr/bin/crossdock-agent", "/etc/crossdock-agent", data+".waiting")
+	m.has(false, "/usr/bin/crossdock-agent", config, config+".keep", data+".waiting")
+
+	m.install(agent)
+	if got := m.read(config); got != mine {
+		m.t.Errorf("after a purge that left the data the configuration is\n%s", got)
+	}
+	if got := m.read(config + ".dpkg-dist"); got != example {
+		m.t.Errorf("beside it is\n%s", got)
+	}
+	m.run("/usr/bin/crossdock-agent", "config", "check")
+	if got := m.run("/usr/bin/setpriv", "--reuid=crossdock-agent", "--regid=crossdock-agent", "--init-groups", "cat", secret); got != "s3cret" {
+		m.t.Errorf("the agent reads the secret %q", got)
+	}
+
+	if err := os.Remove(m.at(data + "/journal/00000000000000000001.log")); err != nil {
+		m.t.Fatal(err)
+	}
+	m.run("dpkg", "--remove", "crossdock-agent")
+	m.write(data+"/journal/00000000000000000001.log", "of a program that was copied", 0o600)
+	if said := m.run("dpkg", "--purge", "crossdock-agent"); !strings.Contains(said, "events may wait") {
+		m.t.Errorf("the purge of what was removed earlier says\n%s", said)
+	}
+	m.has(true, data+"/journal/00000000000000000001.log", config+".kept", secret)
+
+	another := mine + "log: {level: debug}\n" // put there by somebody since
+	m.write(config, another, 0o644)
+	m.install(agent)
+	if got := m.read(config); got != another {
+		m.t.Errorf("a configuration that was not the package's was written over:\n%s", got)
+	}
+	m.has(true, config+".kept")
+	if err := os.Remove(m.at(data + "/journal/00000000000000000001.log")); err != nil {
+		m.t.Fatal(err)
+	}
+	m.run("dpkg", "--purge", "crossdock-agent")
+	m.has(false, "/etc/crossdock-agent", data, data+".waiting", data+".passed-on")
 }
 
 // installed looks at what a package brings.

@@ -160,7 +160,7 @@ func (r *release) platform(ctx context.Context, p platform) error {
 	if err := r.build(ctx, p); err != nil {
 		return err
 	}
-	if err := r.bundles(p); err != nil {
+	if err := r.bundles(ctx, p); err != nil {
 		return err
 	}
 	switch p.os {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -109,7 +110,7 @@ func TestSameProgramsGiveTheSamePackages(t *testing.T) {
 	for i := range all {
 		nextTick()
 		r := pretended(t, here, "v1.2.3")
-		if err := errors.Join(r.bundles(here), r.image(here), r.packages(here)); err != nil {
+		if err := errors.Join(r.bundles(t.Context(), here), r.image(here), r.packages(here)); err != nil {
 			t.Fatal(err)
 		}
 		all[i] = sumsOf(t, r)
@@ -237,11 +238,14 @@ func TestArchivesSayNothingOfTheMachine(t *testing.T) {
 	}
 }
 
+// link is one of Markdown to somewhere.
+var link = regexp.MustCompile(`\]\(([^()\s]+)\)`)
+
 // Who unpacks a bundle reads how it is installed, and where its secrets go.
 func TestBundleSaysHowItIsInstalled(t *testing.T) {
-	r := &release{top: sources(t), version: "v1.2.3"}
+	r := &release{top: sources(t), stage: t.TempDir(), version: "v1.2.3"}
 	for _, one := range programs {
-		entries, err := r.bundled(here, one.name, "top")
+		entries, err := r.bundled(t.Context(), here, one.name, "top")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,12 +262,21 @@ func TestBundleSaysHowItIsInstalled(t *testing.T) {
 				t.Errorf("%s: %s does not say %q", one.name, entries[i].from, said)
 			}
 		}
+		// A bundle has no other page: what to type instead of a link is in the program.
+		for _, found := range link.FindAllStringSubmatch(string(text), -1) {
+			if !strings.Contains(found[1], "://") {
+				t.Errorf("%s: README.md links to %s, which the bundle does not have", one.name, found[1])
+			}
+		}
+		if want := "`" + one.name + " help policy-reference`"; !strings.Contains(string(text), want) {
+			t.Errorf("%s: README.md does not say %s", one.name, want)
+		}
 	}
 }
 
 // The first policy of the handbook is copied from a folder that the control plane's bundle has.
 func TestBundleHasTheFirstPolicy(t *testing.T) {
-	r := &release{top: sources(t), version: "v1.2.3"}
+	r := &release{top: sources(t), stage: t.TempDir(), version: "v1.2.3"}
 	guide, err := os.ReadFile(filepath.Join(r.top, "deploy", "handbook", "install.md"))
 	if err != nil || !bytes.Contains(guide, []byte("`cp -r examples/hello policy`")) {
 		t.Errorf("install.md does not name examples/hello for a bundle: %v", err)
@@ -273,7 +286,7 @@ func TestBundleHasTheFirstPolicy(t *testing.T) {
 		t.Fatalf("%v, %v", want, err)
 	}
 	for _, p := range []platform{{"linux", "amd64"}, {"windows", "amd64"}} {
-		entries, err := r.bundled(p, "crossdock", "top")
+		entries, err := r.bundled(t.Context(), p, "crossdock", "top")
 		if err != nil {
 			t.Fatal(err)
 		}
