@@ -156,7 +156,7 @@ func (a *app) writeFixed(old, bundle policy.Bundle) {
 	for _, f := range policy.Reissued(old, bundle) {
 		faults = append(faults, f)
 	}
-	for _, f := range policy.Rewritten(old, bundle) {
+	for _, f := range policy.Rewritten(old, bundle, nil) {
 		faults = append(faults, f)
 	}
 	for _, f := range faults {
