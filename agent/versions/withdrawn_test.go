@@ -62,10 +62,7 @@ func TestWithdrawnReleaseIsLeft(t *testing.T) {
 				}
 				return
 			}
-			back := c.runs
-			if back == installed {
-				back = "1.0.0"
-			}
+			back := strings.Replace(c.runs, installed, "1.0.0", 1)
 			h = newHand(t, s, dir, func(conf *Config) { conf.Start = Start{Version: back, Installed: "1.0.0"} })
 			h.Want(c.offer) // a new process hears it anew
 			if err := h.run(t, func(Status) bool { return true }); err != nil {

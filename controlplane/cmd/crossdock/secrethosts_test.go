@@ -61,10 +61,9 @@ func TestSecretSetOnlyTo(t *testing.T) {
 	c.run(0, canarySecret, "secret", "set", "erp/token", "--only-to", "new.example")
 	// What was set since the agent was last connected may be for certain hosts only.
 	unfetched := func(s *api.SecretTargets) { s.Items[0].Versions = map[string]uint64{"token": 5} }
-	canned(unfetched).run(0, canarySecret, "secret", "set", "erp/token", "--anywhere")
-	canned(unfetched).run(0, canarySecret, "secret", "set", "erp/token", "--only-to", "erp.example:8443")
-	canned(unfetched).run(0, canarySecret, "secret", "set", "erp/never")
-	canned(unfetched).run(0, canarySecret, "secret", "set", "plugin:zone/token")
+	for _, args := range []string{"erp/token --anywhere", "erp/token --only-to erp.example:8443", "erp/never", "plugin:zone/token"} {
+		canned(unfetched).run(0, canarySecret, append([]string{"secret", "set"}, strings.Fields(args)...)...)
+	}
 
 	for _, tt := range []struct {
 		what   string
