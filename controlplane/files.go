@@ -150,7 +150,7 @@ func lockData(files Files, create bool) (*os.File, error) {
 		return nil, nil
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("data directory: %w: it is another user's, or what is in it; start the server as that one, or give all of it to this one, such as by chown -R crossdock:crossdock %s", err, files.store)
+		return nil, fmt.Errorf("data directory: %w: it is another user's, or what is in it; start the server as that one, or give all of it to this one%s", err, giveAll(files.store))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)

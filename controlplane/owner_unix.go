@@ -23,25 +23,52 @@ func beginsAs(data string, uid int, lookup func(name string) (*user.User, error)
 	if uid != 0 {
 		return nil
 	}
-	owner := ""
+	var as account
 	if info, err := os.Stat(data); err == nil {
 		if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid != 0 {
-			owner = strconv.Itoa(int(stat.Uid))
-			if known, err := user.LookupId(owner); err == nil {
-				owner = known.Username
-			}
+			as = accountOf(stat.Uid, stat.Gid)
 		}
 	}
-	if owner == "" && data == packagedData {
+	if as.user == "" && data == packagedData {
 		if known, err := lookup(packagedUser); err == nil {
-			owner = known.Username
+			as = accountNamed(known)
 		}
 	}
-	if owner == "" {
+	if as.user == "" {
 		return nil
 	}
 	return fmt.Errorf("%s is for user %s, who could not read what root leaves there: start the server as that user, as systemd does, or by hand: "+
-		"install -d -o %[2]s -g %[2]s -m 0700 %[1]s && setpriv --reuid %[2]s --regid %[2]s --init-groups crossdock server; crossdock help install says more", data, owner)
+		"install -d -o %[2]s -g %[3]s -m 0700 %[1]s && setpriv --reuid %[2]s --regid %[3]s --%[4]s-groups crossdock server; crossdock help install says more",
+		data, as.user, as.group, as.groups)
+}
+
+// account is how commands are told to run as a user.
+type account struct {
+	user, group string
+	groups      string // init: the user's others too; clear: none, since no list of users has it
+}
+
+// accountOf gives that of whose a directory is. A number need not be anybody's on this machine.
+func accountOf(uid, gid uint32) account {
+	number := strconv.Itoa(int(uid))
+	if known, err := user.LookupId(number); err == nil {
+		return accountNamed(known)
+	}
+	return account{user: number, group: strconv.Itoa(int(gid)), groups: "clear"}
+}
+
+// accountNamed gives that of a user, whose group may have another name.
+func accountNamed(known *user.User) account {
+	as := account{user: known.Username, group: known.Gid, groups: "init"}
+	if group, err := user.LookupGroupId(known.Gid); err == nil {
+		as.group = group.Name
+	}
+	return as
+}
+
+// giveAll is the command that gives a directory to the user of this process.
+func giveAll(dir string) string {
+	return fmt.Sprintf(", such as by chown -R %d:%d %s", os.Geteuid(), os.Getegid(), dir)
 }
 
 // ownFile says why an open file is not of the user of this process, nor of root.

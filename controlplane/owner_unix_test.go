@@ -5,6 +5,7 @@ package controlplane
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/user"
@@ -16,7 +17,7 @@ import (
 // Root does not begin in a directory that is another user's, or that of the packages' user.
 func TestBeginsAs(t *testing.T) {
 	const other = 4711
-	there := func(name string) (*user.User, error) { return &user.User{Username: name}, nil }
+	there := func(name string) (*user.User, error) { return &user.User{Username: name, Gid: "4294967000"}, nil }
 	none := func(name string) (*user.User, error) { return nil, user.UnknownUserError(name) }
 	own, others := t.TempDir(), t.TempDir()
 	if os.Geteuid() == 0 {
@@ -30,19 +31,41 @@ func TestBeginsAs(t *testing.T) {
 		data    string
 		uid     int
 		lookup  func(string) (*user.User, error)
-		refused bool
+		refused string
 	}{
-		{own, 0, there, false},
-		{filepath.Join(own, "none"), 0, there, false},
-		{others, other, there, false},
-		{others, 0, none, true},
-		{packagedData, other, there, false},
-		{packagedData, 0, there, true},
+		{own, 0, there, ""},
+		{filepath.Join(own, "none"), 0, there, ""},
+		{others, other, there, ""},
+		{others, 0, none, others},
+		{packagedData, other, there, ""},
+		{packagedData, 0, there, "install -d -o crossdock -g 4294967000 -m 0700 " + packagedData + " && setpriv --reuid crossdock --regid 4294967000 --init-groups crossdock server"},
 	} {
 		err := beginsAs(tt.data, tt.uid, tt.lookup)
-		if (err != nil) != tt.refused || err != nil && !(strings.Contains(err.Error(), "setpriv --reuid ") && strings.Contains(err.Error(), tt.data)) {
+		if (err != nil) != (tt.refused != "") || err != nil && !(strings.Contains(err.Error(), "setpriv --reuid ") && strings.Contains(err.Error(), tt.refused)) {
 			t.Errorf("user %d in %s: %v", tt.uid, tt.data, err)
 		}
+	}
+}
+
+// What is advised works for who is in no list of users, and where a group is called otherwise.
+func TestAccounts(t *testing.T) {
+	const nobody = 4294967001
+	if got, want := accountOf(nobody, 4294967002), (account{"4294967001", "4294967002", "clear"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := me.Gid
+	if known, err := user.LookupGroupId(me.Gid); err == nil {
+		group = known.Name
+	}
+	if got, want := accountOf(uint32(os.Geteuid()), nobody), (account{me.Username, group, "init"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got, want := giveAll("/data"), fmt.Sprintf("chown -R %d:%d /data", os.Geteuid(), os.Getegid()); !strings.HasSuffix(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -105,7 +105,7 @@ func (m *Manager) Upgrade(in io.Reader) (version string, err error) {
 func (m *Manager) taken(withdrawn []string) (goes bool, stays *passedOver) {
 	st := &m.state
 	switch runs := m.cfg.Start.Version; {
-	case !slices.Contains(withdrawn, runs):
+	case !slices.ContainsFunc(withdrawn, func(gone string) bool { return release.Compare(gone, runs) == 0 }): // a build may say v1.1.0 of itself
 		return false, nil
 	case !m.cfg.Enabled:
 		return false, &passedOver{Off, "it was withdrawn, and stays: upgrades.enabled is false in this agent's configuration"}

@@ -24,17 +24,20 @@ func TestWithdrawnReleaseIsLeft(t *testing.T) {
 		state State
 		offer Offer
 		off   bool
+		as    string // what the program says of itself
 		runs  string // after it
 		said  string // state of a site that stays
 	}{
-		{"for the version before", byRelease, gone, false, "1.1.0", ""},
-		{"for the installed one that ran before", change(func(st *State) { st.Previous = installed }), gone, false, installed, ""},
-		{"for the installed one where nothing is held", change(func(st *State) { st.Previous, st.Stage = "", "" }), gone, false, installed, ""},
-		{"another one is withdrawn", byRelease, Offer{Stage: "1.3.0/1.2", Withdrawn: []string{"1.3.0"}}, false, "1.2.0", Current},
-		{"a pause leaves it", byRelease, Offer{Stage: ""}, false, "1.2.0", Current},
-		{"a person has chosen it", change(func(st *State) { st.Stage = byHand + " today" }), gone, false, "1.2.0", Newer},
-		{"releases come by hand", byRelease, gone, true, "1.2.0", Off},
-		{"the package has brought it", State{Format: stateForm, Installed: "1.2.0", Current: installed, Stage: "1.2.0/1.1", Previous: "1.1.0"}, gone, false, installed, Newer},
+		{"for the version before", byRelease, gone, false, "1.2.0", "1.1.0", ""},
+		{"for the installed one that ran before", change(func(st *State) { st.Previous = installed }), gone, false, "1.2.0", installed, ""},
+		{"for the installed one where nothing is held", change(func(st *State) { st.Previous, st.Stage = "", "" }), gone, false, "1.2.0", installed, ""},
+		{"another one is withdrawn", byRelease, Offer{Stage: "1.3.0/1.2", Withdrawn: []string{"1.3.0"}}, false, "1.2.0", "1.2.0", Current},
+		{"a pause leaves it", byRelease, Offer{Stage: ""}, false, "1.2.0", "1.2.0", Current},
+		{"a person has chosen it", change(func(st *State) { st.Stage = byHand + " today" }), gone, false, "1.2.0", "1.2.0", Newer},
+		{"releases come by hand", byRelease, gone, true, "1.2.0", "1.2.0", Off},
+		{"the package has brought it", State{Format: stateForm, Installed: "1.2.0", Current: installed, Stage: "1.2.0/1.1", Previous: "1.1.0"}, gone, false, "1.2.0", installed, Newer},
+		{"the package has brought it, built by its tag", State{Format: stateForm, Installed: "v1.2.0", Current: installed, Stage: "1.2.0/1.1", Previous: "1.1.0"}, gone, false, "v1.2.0", installed, Newer},
+		{"a release, built by its tag", byRelease, gone, false, "v1.2.0", "1.1.0", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -44,7 +47,7 @@ func TestWithdrawnReleaseIsLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 			h := newHand(t, s, dir, func(conf *Config) {
-				conf.Start, conf.Enabled = Start{Version: "1.2.0", Installed: c.state.Installed}, !c.off
+				conf.Start, conf.Enabled = Start{Version: c.as, Installed: c.state.Installed}, !c.off
 			})
 			h.Want(c.offer)
 			if restart, _ := h.advance(); restart != (c.said == "") {
@@ -59,10 +62,7 @@ func TestWithdrawnReleaseIsLeft(t *testing.T) {
 				}
 				return
 			}
-			back := c.runs
-			if back == installed {
-				back = "1.0.0"
-			}
+			back := strings.Replace(c.runs, installed, "1.0.0", 1)
 			h = newHand(t, s, dir, func(conf *Config) { conf.Start = Start{Version: back, Installed: "1.0.0"} })
 			h.Want(c.offer) // a new process hears it anew
 			if err := h.run(t, func(Status) bool { return true }); err != nil {

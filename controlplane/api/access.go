@@ -211,7 +211,7 @@ func (s *Server) ListAgents(_ context.Context, _ ListAgentsRequestObject) (ListA
 		answer.Items[i] = s.agent(&agents[i])
 	}
 	for i, u := range unattended {
-		answer.Unattended[i] = Unattended{Site: u.Site, Events: u.Events, Bytes: u.Bytes, Since: u.Since}
+		answer.Unattended[i] = Unattended{Site: u.Site, Events: u.Events, Bytes: u.Bytes, Since: u.Since, Next: s.attend(u.Site)}
 	}
 	return answer, nil
 }

@@ -214,7 +214,7 @@ func (s *Server) releaseSite(r *model.Release, a *model.Agent) ReleaseSite {
 	out := ReleaseSite{Site: a.Site, Agent: a.Name, Connected: s.agents.Connected(a.Name), LastSeen: a.LastSeen, Running: status.Version, Wanted: version,
 		State: ReleaseSiteStateNone}
 	said := status.Release
-	if version == "" && out.Running == r.Version && r.Left(a.Site) && (said == nil || said.Stage != stage) {
+	if version == "" && sameVersion(out.Running, r.Version) && r.Left(a.Site) && (said == nil || said.Stage != stage) {
 		out.State, out.Why = ReleaseSiteStateWaiting, "it was withdrawn: the site goes back to what ran there before"
 		return out
 	}
@@ -248,9 +248,10 @@ func (s *Server) releaseSite(r *model.Release, a *model.Agent) ReleaseSite {
 	return out
 }
 
-// sameVersion compares what a program says of itself with the name of a release: a build from a
-// tag may have its leading v, where the release was signed without.
-func sameVersion(a, b string) bool { return strings.TrimPrefix(a, "v") == strings.TrimPrefix(b, "v") }
+// sameVersion compares what a program says of itself with the name of a release, as its agent
+// does: a build from a tag may have its leading v, where the release was signed without, and a
+// release of 1.4.0 may be signed as 1.4.
+func sameVersion(a, b string) bool { return release.Compare(a, b) == 0 }
 
 func toRelease(r *model.Release) Release {
 	out := Release{Version: r.Version, Digest: toDigest(r.Digest), Key: r.Key, State: ReleaseState(r.State), Author: r.Author, Added: r.Added,

@@ -62,9 +62,11 @@ func TestReleasesAreCheckedAndAdded(t *testing.T) {
 	}
 	b.refused(b.do("POST", BasePath+"/releases", `{"manifest":"`+strings.Repeat("x", 1<<20)+`","signature":"x"}`), 413, "too_large")
 
-	b.store.releases[0].Version = "v1.4.0"
-	if p := b.refused(b.do("POST", BasePath+"/releases", body), 409, "conflict"); !strings.Contains(p.Detail, "release v1.4.0 is here, and 1.4.0 is the same version") {
-		t.Errorf("detail = %q", p.Detail)
+	for _, same := range []string{"v1.4.0", "1.4"} {
+		b.store.releases[0].Version = same
+		if p := b.refused(b.do("POST", BasePath+"/releases", body), 409, "conflict"); !strings.Contains(p.Detail, "release "+same+" is here, and 1.4.0 is the same version") {
+			t.Errorf("detail = %q", p.Detail)
+		}
 	}
 	b.store.releases[0].Version = "1.4.0"
 
@@ -216,7 +218,7 @@ func TestReleaseIsShownBySite(t *testing.T) {
 // TestWithdrawnReleaseIsShownBySite: who still has to go back, who has, and who stays.
 func TestWithdrawnReleaseIsShownBySite(t *testing.T) {
 	b := newBench(t)
-	sites := []string{"away", "back", "before", "manual", "older"}
+	sites := []string{"away", "back", "before", "manual", "older", "tagged"}
 	b.store.releases = []model.Release{{Version: "1.4.0", Added: testNow, State: model.ReleaseWithdrawn, Step: 2, Sites: sites}}
 	b.store.wanted = map[string]string{"elsewhere": ""}
 	for _, site := range sites {
@@ -231,6 +233,7 @@ func TestWithdrawnReleaseIsShownBySite(t *testing.T) {
 		{Name: "before", Status: says("1.3.0", "", "current", "")},
 		{Name: "manual", Status: says("1.4.0", "1.4.0/0.2", "newer", "a person has chosen it")},
 		{Name: "older", Status: json.RawMessage(`{"version":"1.4.0"}`)},
+		{Name: "tagged", Status: says("v1.4.0", "1.4.0/0.1", "current", "")},
 		{Name: "elsewhere", Status: says("1.4.0", "", "current", "")},
 	}
 	for i := range b.store.agents {
@@ -239,7 +242,8 @@ func TestWithdrawnReleaseIsShownBySite(t *testing.T) {
 	var got ReleaseReport
 	b.want(b.do("GET", BasePath+"/releases/1.4.0", ""), 200, &got)
 	want := map[string]string{"away": "waiting: it was withdrawn: the site goes back to what ran there before", "back": "rolled-back: it was withdrawn", "before": "none: ",
-		"manual": "newer: a person has chosen it", "older": "waiting: it was withdrawn: the site goes back to what ran there before", "elsewhere": "none: "}
+		"manual": "newer: a person has chosen it", "older": "waiting: it was withdrawn: the site goes back to what ran there before",
+		"tagged": "waiting: it was withdrawn: the site goes back to what ran there before", "elsewhere": "none: "}
 	for _, item := range got.Items {
 		if text := string(item.State) + ": " + item.Why; text != want[item.Site] || item.Wanted != "" {
 			t.Errorf("%s wants %q, %q, want %q", item.Site, item.Wanted, text, want[item.Site])

@@ -93,7 +93,7 @@ func (s *Server) ListExceptions(_ context.Context, r ListExceptionsRequestObject
 func (s *Server) ResolveException(ctx context.Context, r ResolveExceptionRequestObject) (ResolveExceptionResponseObject, error) {
 	if site, ok := strings.CutPrefix(r.ID, unattendedID); ok {
 		return nil, model.Errorf(model.Conflict,
-			"exception %s goes by itself once an agent has been enrolled at %s: crossdock token create --site %s begins that", r.ID, site, site)
+			"exception %s goes by itself once an agent has been enrolled at %s: %s", r.ID, site, s.attend(site))
 	}
 	_, err := s.store.Apply(ctx, &model.ResolveException{
 		Asked: s.asked(ctx, r.Params.IdempotencyKey), Exception: r.ID, Reason: r.Body.Reason,

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -199,7 +200,7 @@ func (s *Server) propose(ctx context.Context, bundle policy.Bundle, note string,
 // checkFixed refuses a bundle that changes what never changes from one revision to the next:
 // the site of a system, by which agents tell who may send as it, the numbers that a range
 // makes, of which some were given, and the schema behind the version of a contract, by which
-// events say what they are.
+// events say what they are: also of a version that is not in force now and was before.
 func (s *Server) checkFixed(ctx context.Context, before uint64, bundle policy.Bundle) error {
 	old, err := s.bundle(before)
 	if err != nil {
@@ -219,8 +220,11 @@ func (s *Server) checkFixed(ctx context.Context, before uint64, bundle policy.Bu
 		faults = append(faults, r.String())
 	}
 	if !s.wasInForce(bundle.Digest()) { // a rollback brings back the schema of then
-		for _, r := range policy.Rewritten(old, bundle) {
+		for _, r := range policy.Rewritten(old, bundle, s.approvedBundles(ctx, before)) {
 			faults = append(faults, r.String())
+		}
+		if ctx.Err() != nil { // not with all of them
+			return model.Errorf(model.Unavailable, "comparing with earlier revisions took too long; nothing was done")
 		}
 	}
 	if len(faults) == 0 {
@@ -235,17 +239,53 @@ func (s *Server) checkFixed(ctx context.Context, before uint64, bundle policy.Bu
 
 // wasInForce says whether a revision with these documents was approved once.
 func (s *Server) wasInForce(digest [32]byte) bool {
-	const page = 100
-	for before := uint64(0); ; {
-		list := s.store.Revisions(before, page)
-		for i := range list {
-			if list[i].Digest == digest && !list[i].Approved.IsZero() {
-				return true
-			}
-			before = list[i].ID.Number
+	for r := range s.approvedRevisions() {
+		if r.Digest == digest {
+			return true
 		}
-		if len(list) < page {
-			return false
+	}
+	return false
+}
+
+// approvedRevisions gives the revisions that were approved once, at least at canary sites, the
+// newest first.
+func (s *Server) approvedRevisions() iter.Seq[*model.Revision] {
+	const page = 100
+	return func(yield func(*model.Revision) bool) {
+		for before := uint64(0); ; {
+			list := s.store.Revisions(before, page)
+			for i := range list {
+				if !list[i].Approved.IsZero() && !yield(&list[i]) {
+					return
+				}
+				before = list[i].ID.Number
+			}
+			if len(list) < page {
+				return
+			}
+		}
+	}
+}
+
+// comparedRevisions bounds how many approved revisions a proposal is compared with beside the
+// one in force; the handbook says so, too.
+const comparedRevisions = 50
+
+// approvedBundles gives the documents of the newest approved revisions but one, as long as they
+// are kept and can be read.
+func (s *Server) approvedBundles(ctx context.Context, but uint64) iter.Seq[policy.Bundle] {
+	return func(yield func(policy.Bundle) bool) {
+		left := comparedRevisions
+		for r := range s.approvedRevisions() {
+			if r.ID.Number == but {
+				continue
+			}
+			if left--; left < 0 || ctx.Err() != nil {
+				return
+			}
+			if bundle, err := s.bundle(r.ID.Number); err == nil && !yield(bundle) {
+				return
+			}
 		}
 	}
 }

@@ -162,23 +162,25 @@ func (s *Server) secretTarget(site, owner string) (target SecretTarget, err erro
 		return target, model.Errorf(model.Conflict, "site %s has no agent: enrol one first, since a secret is sealed to its key", site)
 	}
 	cluster, _ := s.store.Cluster()
-	target = SecretTarget{Cluster: cluster.ID, Agent: agent.Name, RegisteredKey: hex.EncodeToString(agent.Key[:]), Versions: map[string]uint64{}}
+	target = SecretTarget{Cluster: cluster.ID, Agent: agent.Name, RegisteredKey: hex.EncodeToString(agent.Key[:]),
+		Versions: map[string]uint64{}, Held: map[string]uint64{}}
 	var said model.AgentStatus
 	if len(agent.Status) > 0 && json.Unmarshal(agent.Status, &said) == nil && said.Sealing.Recipient != "" { // an agent may say anything
 		target.Recipient, target.Key, target.Signature = said.Sealing.Recipient, said.Sealing.Key, said.Sealing.Signature
 		target.Fingerprint, target.TakesOnly = sealing.Fingerprint(said.Sealing.Recipient), said.Sealing.Only
 	}
-	note := func(full string, version uint64) {
+	note := func(of map[string]uint64, full string, version uint64) {
 		if name, is := strings.CutPrefix(full, owner+"/"); is {
-			target.Versions[name] = max(target.Versions[name], version)
+			of[name] = max(of[name], version)
 		}
 	}
 	for _, one := range s.store.SecretMarks(agent.Name) {
-		note(one.Name, one.Version)
+		note(target.Versions, one.Name, one.Version)
 	}
 	target.Only = map[string][]string{}
 	for _, one := range said.Secrets {
-		note(one.Name, one.Version)
+		note(target.Versions, one.Name, one.Version)
+		note(target.Held, one.Name, one.Version)
 		if name, is := strings.CutPrefix(one.Name, owner+"/"); is && len(one.Only) > 0 {
 			target.Only[name] = one.Only
 		}

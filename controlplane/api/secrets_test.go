@@ -116,6 +116,9 @@ func TestSecretTargets(t *testing.T) {
 	if want := map[string]uint64{"ca": 9, "token": 4, "waits": 1, "old": 1, "gone": 2, "going": 2, "stays": 5}; !reflect.DeepEqual(eu.Versions, want) {
 		t.Errorf("got %v, want %v", eu.Versions, want)
 	}
+	if want := map[string]uint64{"ca": 9, "token": 4, "gone": 2, "stays": 5}; !reflect.DeepEqual(eu.Held, want) {
+		t.Errorf("held at the agent: got %v, want %v", eu.Held, want)
+	}
 	zone := get("owner=plugin:zone")
 	if len(zone.Hosts) != 0 || zone.Items[1].TakesOnly || len(zone.Items) != 2 || zone.Items[1].Agent != "hq" || zone.Items[1].Recipient != "" || zone.Items[1].Versions["api-key"] != 6 {
 		t.Errorf("got %+v", zone)

@@ -21,11 +21,27 @@ func (s *Server) unattended() (list []model.Exception) {
 		}
 		list = append(list, model.Exception{
 			ID: unattendedID + u.Site, Agent: u.Site, Kind: "no-agent", At: u.Since,
-			Text: fmt.Sprintf("%s for site %s, where no agent has been enrolled: crossdock token create --site %s begins one", what, u.Site, u.Site),
+			Text: fmt.Sprintf("%s for site %s, where no agent has been enrolled: %s", what, u.Site, s.attend(u.Site)),
 		})
 	}
 	slices.SortStableFunc(list, func(a, b model.Exception) int { return b.At.Compare(a.At) })
 	return list
+}
+
+// attend says how what waits for a site without an agent comes to its end. A token is made only
+// for a site that policy has, and mail is given up only with the agent for which it waits.
+func (s *Server) attend(site string) string {
+	begin := "crossdock token create --site " + site
+	err := s.hasSite(site)
+	if err == nil {
+		return begin + " begins one"
+	}
+	first := "no policy in force has site " + site + ": put it back (crossdock policy propose, approve), at least at --canary " + site
+	if model.CodeOf(err) == model.Conflict {
+		first = err.Error()
+	}
+	return first + "; then " + begin + " and enrol one, which fetches what waits; or, to give that up, end it then with crossdock agents revoke " + site +
+		" and crossdock agents forget " + site
 }
 
 // posted is an event that its agent has handed to the relay for another agent.

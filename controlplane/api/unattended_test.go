@@ -59,7 +59,7 @@ func TestSitesWithoutAnAgentAreSeen(t *testing.T) {
 	b.store.exceptions = []model.Exception{{ID: "eu/gap/1", Agent: "eu", Kind: "gap", At: since}}
 	var agents AgentList
 	b.want(b.do("GET", BasePath+"/agents", ""), 200, &agents)
-	if want := []Unattended{{Site: "br", Events: 3, Bytes: 900, Since: since}}; !slices.Equal(agents.Unattended, want) {
+	if want := []Unattended{{Site: "br", Events: 3, Bytes: 900, Since: since, Next: "crossdock token create --site br begins one"}}; !slices.Equal(agents.Unattended, want) {
 		t.Errorf("unattended = %+v, want %+v", agents.Unattended, want)
 	}
 	var list ExceptionList
@@ -76,5 +76,50 @@ func TestSitesWithoutAnAgentAreSeen(t *testing.T) {
 	b.want(b.do("POST", BasePath+"/exceptions/"+strings.ReplaceAll("@control/no-agent/br", "/", "%2F")+"/resolve", `{"reason":"seen"}`), 409, &problem)
 	if !strings.Contains(problem.Detail, "crossdock token create --site br") || len(b.store.applied) != 0 {
 		t.Errorf("problem = %+v, applied %v", problem, b.store.applied)
+	}
+}
+
+// A site that no policy in force has, any more or yet, gets no token: the advice says what comes
+// before it, wherever it stands.
+func TestSitesThatPolicyDoesNotHaveGetAdviceThatWorks(t *testing.T) {
+	b := newBench(t)
+	b.store.people[0].Roles = []model.Role{model.Operator}
+	b.store.unattended = []model.Unattended{{Site: "br", Events: 1, Since: testNow}}
+	active, canary := testRevision(3, model.RevisionActive), testRevision(4, model.RevisionCanary)
+	active.Sites = []string{"eu", "hq"}
+	canary.Sites, canary.Canary = []string{"br", "eu", "hq"}, []string{"eu"}
+	const back, begin, end = "no policy in force has site br: put it back", "crossdock token create --site br", "crossdock agents forget br"
+	for _, tt := range []struct {
+		name      string
+		revisions []model.Revision
+		code      int // of a token
+		want, not []string
+	}{
+		{"none has it", []model.Revision{active}, 400, []string{back, begin, end}, nil},
+		{"a canary elsewhere has it", []model.Revision{canary, active}, 409, []string{"promote it first; then " + begin, end}, []string{back}},
+		{"none is in force", nil, 201, []string{begin}, []string{back, end}},
+	} {
+		b.store.revisions = tt.revisions
+		if w := b.do("POST", BasePath+"/tokens", `{"site":"br"}`); w.Code != tt.code {
+			t.Errorf("%s: a token: %d %s, want %d", tt.name, w.Code, w.Body, tt.code)
+		}
+		var agents AgentList
+		var list ExceptionList
+		var problem Problem
+		b.want(b.do("GET", BasePath+"/agents", ""), 200, &agents)
+		b.want(b.do("GET", BasePath+"/exceptions", ""), 200, &list)
+		b.want(b.do("POST", BasePath+"/exceptions/@control%2Fno-agent%2Fbr/resolve", `{"reason":"seen"}`), 409, &problem)
+		for _, text := range []string{agents.Unattended[0].Next, list.Items[0].Text, problem.Detail} {
+			for _, part := range tt.want {
+				if !strings.Contains(text, part) {
+					t.Errorf("%s: %q does not say %q", tt.name, text, part)
+				}
+			}
+			for _, part := range tt.not {
+				if strings.Contains(text, part) {
+					t.Errorf("%s: %q says %q", tt.name, text, part)
+				}
+			}
+		}
 	}
 }

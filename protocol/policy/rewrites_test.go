@@ -41,7 +41,7 @@ func TestRewritten(t *testing.T) {
 		b := good(t)
 		tt.change(b)
 		var got []string
-		for _, r := range Rewritten(good(t), b) {
+		for _, r := range Rewritten(good(t), b, nil) {
 			got = append(got, r.Contract+" "+r.Version)
 			if !strings.Contains(r.String(), "add a new version") {
 				t.Errorf("%s: %s", tt.name, r)
@@ -49,6 +49,50 @@ func TestRewritten(t *testing.T) {
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// What a version was is told by the newest bundle in which it was more than a draft.
+func TestRewrittenSinceEarlierBundles(t *testing.T) {
+	const other = "{version: 1.0.0, state: active, schema: a.json}"
+	with := func(versions ...string) Bundle {
+		return Bundle{"policy.yaml": []byte("apiVersion: crossdock/v1\nkind: Contract\nmetadata: {name: c}\nspec: {versions: [" + strings.Join(append(versions, other), ", ") + "]}\n"),
+			"a.json": []byte(`{"type": "object"}`), "b.json": []byte(`{"type": "array"}`)}
+	}
+	const activeA, activeB = "{version: 1.1.0, state: active, schema: a.json}", "{version: 1.1.0, state: active, schema: b.json}"
+	const draftA, draftB = "{version: 1.1.0, state: draft, schema: a.json}", "{version: 1.1.0, schema: b.json}"
+	for _, tt := range []struct {
+		name              string
+		inForce, proposed Bundle
+		earlier           []Bundle
+		want              string
+		taken             int // of the earlier ones
+	}{
+		{"left out and brought back otherwise", with(), with(activeB), []Bundle{with(), with(activeA)}, "the schema of version 1.1.0, b.json,", 2},
+		{"left out and brought back", with(), with(activeA), []Bundle{with(activeA), with(activeB)}, "", 1},
+		{"left out and brought back as a draft", with(), with(draftA), []Bundle{with(activeA)}, "no draft again", 1},
+		{"set back to draft", with(activeA), with(draftA), []Bundle{with(activeA)}, "no draft again", 0},
+		{"set back to draft with another schema", with(activeA), with(draftB), nil, "the schema of version 1.1.0, b.json,", 0},
+		{"changed as the draft that it became", with(draftA), with(activeB), []Bundle{with(draftA), with(activeA)}, "the schema of version 1.1.0, b.json,", 2},
+		{"not this bundle's change", with(draftB), with(draftB), []Bundle{with(activeA)}, "", 0},
+		{"from draft to active once more", with(draftA), with(activeA), []Bundle{with(activeA)}, "", 1},
+		{"what is in force counts first", with(activeB), with(activeB), []Bundle{with(activeA)}, "", 0},
+		{"a draft that never was more", with(draftA), with(draftB), []Bundle{with(draftA), with()}, "", 2},
+		{"a new version", with(), with(activeB), []Bundle{with(), with()}, "", 2},
+	} {
+		taken, got := 0, ""
+		for _, r := range Rewritten(tt.inForce, tt.proposed, func(yield func(Bundle) bool) {
+			for _, b := range tt.earlier {
+				if taken++; !yield(b) {
+					return
+				}
+			}
+		}) {
+			got += r.String()
+		}
+		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) || taken != tt.taken {
+			t.Errorf("%s: got %q after %d earlier ones, want %q after %d", tt.name, got, taken, tt.want, tt.taken)
 		}
 	}
 }

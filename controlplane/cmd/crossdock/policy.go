@@ -134,7 +134,9 @@ func (a *app) policyDiff() *cobra.Command {
 			if oldSet == nil {
 				oldSet = &policy.Set{}
 			}
-			a.writeFixed(old, bundle)
+			if from == 0 { // propose compares with the one in force
+				a.writeFixed(old, bundle)
+			}
 			out := diffAnswer{From: number, Changes: policy.Diff(oldSet, set, old, bundle)}
 			if out.Changes == nil {
 				out.Changes = []policy.Change{}
@@ -147,20 +149,20 @@ func (a *app) policyDiff() *cobra.Command {
 }
 
 // writeFixed says, before anybody proposes it, what the control plane will refuse: changes of what
-// never changes.
-func (a *app) writeFixed(old, bundle policy.Bundle) {
-	var faults []fmt.Stringer
-	for _, f := range policy.Relocated(old, bundle) {
-		faults = append(faults, f)
+// never changes. Whether a bundle is one that was approved before, and so brings back the schemas
+// of then, only the control plane knows.
+func (a *app) writeFixed(inForce, bundle policy.Bundle) {
+	write := func(begin string, fault fmt.Stringer) {
+		fmt.Fprintf(a.stderr, "%s: %s\n", begin, clean(fault.String()))
 	}
-	for _, f := range policy.Reissued(old, bundle) {
-		faults = append(faults, f)
+	for _, f := range policy.Relocated(inForce, bundle) {
+		write("propose will refuse this", f)
 	}
-	for _, f := range policy.Rewritten(old, bundle) {
-		faults = append(faults, f)
+	for _, f := range policy.Reissued(inForce, bundle) {
+		write("propose will refuse this", f)
 	}
-	for _, f := range faults {
-		fmt.Fprintln(a.stderr, "propose will refuse this:", clean(f.String()))
+	for _, f := range policy.Rewritten(inForce, bundle, nil) {
+		write("propose may refuse this, unless a revision with exactly these documents was approved before", f)
 	}
 }
 

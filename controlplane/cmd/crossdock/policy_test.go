@@ -36,5 +36,10 @@ func TestDiffSaysWhatProposeWillRefuse(t *testing.T) {
 		t.Errorf("of no change: %s", said)
 	}
 	_, said = c.run(0, "", "policy", "diff", "testdata/policy")
-	sees(t, said, "propose will refuse this: contract order.captured: the schema of version 1.0.0, "+schema)
+	sees(t, said, "propose may refuse this, unless a revision with exactly these documents was approved before: contract order.captured: the schema of version 1.0.0, "+schema)
+	c.answers["GET /revisions/active"] = nil // is not asked
+	out, said := c.run(0, "", "policy", "diff", "testdata/policy", "--revision", "4")
+	if strings.Contains(said, "refuse") || !strings.Contains(out, "order.captured") {
+		t.Errorf("compared with one that is not in force: %s, shown %s", said, out)
+	}
 }

@@ -172,11 +172,16 @@ func (a *app) releasesList() *cobra.Command {
 	}
 }
 
+// sitesOf says which sites a release is for; one that was withdrawn, which are to leave it.
 func sitesOf(r *api.Release) string {
+	sites := strings.Join(r.Sites, ",")
 	if r.Everywhere {
-		return "all"
+		sites = "all"
 	}
-	return strings.Join(r.Sites, ",")
+	if r.State == api.ReleaseStateWithdrawn && sites != "" {
+		return "to leave it: " + sites
+	}
+	return sites
 }
 
 func filesHere(r *api.Release) string {

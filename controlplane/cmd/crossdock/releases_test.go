@@ -53,6 +53,10 @@ func TestReleaseIsShownBySite(t *testing.T) {
 	sees(t, out, "paused by itself: one failed")
 	out, _ = c.run(0, "", "agents")
 	sees(t, out, "VERSION", " 1.3.0")
+	c.answers["GET /releases"] = []string{`{"items":[{"version":"1.4.0","state":"withdrawn","files":[],"sites":["eu","na"],"first":["eu"]},
+		{"version":"1.3.0","state":"withdrawn","files":[],"sites":[],"first":[],"everywhere":true},{"version":"1.2.0","state":"everywhere","files":[],"sites":[],"first":[],"everywhere":true}]}`}
+	out, _ = c.run(0, "", "releases", "list")
+	sees(t, strings.Join(strings.Fields(out), " "), "1.4.0 withdrawn to leave it: eu,na 0 of 0", "1.3.0 withdrawn to leave it: all 0 of 0", "1.2.0 everywhere all 0 of 0")
 	c.answers["GET /releases/v1.4.0"] = []string{`{"release":{"version":"v1.4.0","files":[]},"items":[{"site":"na","running":"v1.3.0","wanted":"v1.4.0"}]}`}
 	out, _ = c.run(0, "", "releases", "show", "v1.4.0")
 	sees(t, strings.Join(strings.Fields(out), " "), "na v1.3.0 v1.4.0")

@@ -42,7 +42,7 @@ func newSealer(t *testing.T, agent string) sealer {
 	}
 	sum := sha256.Sum256(said.Key)
 	return sealer{key, api.SecretTarget{Cluster: "c1", Agent: agent, Recipient: recipient, Key: said.Key, Signature: said.Signature,
-		RegisteredKey: hex.EncodeToString(sum[:]), Versions: map[string]uint64{"token": 4}}}
+		RegisteredKey: hex.EncodeToString(sum[:]), Versions: map[string]uint64{"token": 4}, Held: map[string]uint64{"token": 4}}}
 }
 
 func targets(t *testing.T, names []string, list ...api.SecretTarget) string {

@@ -17,7 +17,7 @@ func (n *newSecret) checkHosts(owner string) error {
 		return nil
 	case n.anywhere:
 		return usageError("give --only-to or --anywhere, not both")
-	case strings.HasPrefix(owner, policy.PluginOwner("")):
+	case ofPlugin(owner):
 		return usageError("--only-to is for what the agent itself sends; where %s sends its secrets only the plugin knows, so set it without", owner)
 	}
 	var hosts []string
@@ -60,13 +60,19 @@ func (a *app) mayBeFor(n *newSecret, owner, name string, to *api.SecretTargets) 
 	return nil
 }
 
-// mayBeForAny keeps a restriction from being lifted because somebody did not think of it.
+// mayBeForAny keeps a restriction from being lifted because somebody did not think of it. For
+// which hosts a value is stands in what is sealed: of one that the agent does not hold yet, it is
+// not known here.
 func (a *app) mayBeForAny(n *newSecret, owner, name string, targets []api.SecretTarget, policyHas []string) error {
 	known := true
 	for i := range targets {
 		t := &targets[i]
 		if only := t.Only[name]; len(only) > 0 && !n.anywhere {
 			return usageError("%s/%s at agent %s is for %s only: give --only-to again, or --anywhere to lift that", owner, name, t.Agent, clean(strings.Join(only, ", ")))
+		}
+		if now := t.Versions[name]; now > t.Held[name] && !n.anywhere && !ofPlugin(owner) {
+			return usageError("nothing was set: agent %s has not said that it holds version %d of %s/%s, and until then nobody can tell whether that is for certain hosts only: "+
+				"give --only-to with the hosts that may get the new value, or --anywhere", t.Agent, now, owner, name)
 		}
 		known = known && t.TakesOnly
 	}
@@ -76,3 +82,6 @@ func (a *app) mayBeForAny(n *newSecret, owner, name string, targets []api.Secret
 	}
 	return nil
 }
+
+// ofPlugin says whether a secret is a plugin's, which is never for certain hosts only.
+func ofPlugin(owner string) bool { return strings.HasPrefix(owner, policy.PluginOwner("")) }

@@ -59,6 +59,11 @@ func TestSecretSetOnlyTo(t *testing.T) {
 		t.Errorf("sealed for %q, said %q", got, warned)
 	}
 	c.run(0, canarySecret, "secret", "set", "erp/token", "--only-to", "new.example")
+	// What was set since the agent was last connected may be for certain hosts only.
+	unfetched := func(s *api.SecretTargets) { s.Items[0].Versions = map[string]uint64{"token": 5} }
+	for _, args := range []string{"erp/token --anywhere", "erp/token --only-to erp.example:8443", "erp/never", "plugin:zone/token"} {
+		canned(unfetched).run(0, canarySecret, append([]string{"secret", "set"}, strings.Fields(args)...)...)
+	}
 
 	for _, tt := range []struct {
 		what   string
@@ -75,6 +80,8 @@ func TestSecretSetOnlyTo(t *testing.T) {
 		{"nothing", exitUsage, nil, []string{"erp/token", "--only-to", ""}, "no host"},
 		{"both", exitUsage, nil, []string{"erp/token", "--only-to", "erp.example", "--anywhere"}, "not both"},
 		{"one that would lift it unseen", exitUsage, bound, []string{"erp/token"}, "for erp.example:8443 only"},
+		{"one that the agent has not fetched", exitUsage, unfetched, []string{"erp/token"}, "has not said that it holds version 5 of erp/token"},
+		{"one that an agent enrolled anew never held", exitUsage, func(s *api.SecretTargets) { s.Items[0].Held = nil }, []string{"erp/token"}, "holds version 4 of erp/token"},
 	} {
 		c := canned(tt.change)
 		_, why := c.run(tt.code, canarySecret, append([]string{"secret", "set"}, tt.args...)...)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -77,7 +78,7 @@ func writeAgents(w io.Writer, agents []api.Agent, unattended []api.Unattended) {
 	fmt.Fprintln(w)
 	row(w, "SITE WITHOUT AGENT", "MAILBOX", "BYTES", "OLDEST", "NEXT")
 	for _, u := range unattended {
-		row(w, u.Site, u.Events, u.Bytes, age(u.Since), "crossdock token create --site "+u.Site)
+		row(w, u.Site, u.Events, u.Bytes, age(u.Since), cmp.Or(u.Next, "crossdock token create --site "+u.Site))
 	}
 }
 

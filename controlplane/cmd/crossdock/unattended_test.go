@@ -16,6 +16,10 @@ func TestSitesWithoutAnAgentAreListed(t *testing.T) {
 		out, _ := c.run(0, "", command)
 		sees(t, out, "SITE WITHOUT AGENT", "br ", " 3 ", " 900 ", " ago ", "crossdock token create --site br")
 	}
+	c.answers["GET /agents"] = []string{`{"items":[],"unattended":[{"site":"br","events":3,"bytes":900,"since":"2026-05-04T10:00:00Z","next":"put it back"}]}`}
+	if out, _ := c.run(0, "", "agents"); !strings.Contains(out, "put it back") || strings.Contains(out, "token create") {
+		t.Errorf("what the control plane advises is not shown: %q", out)
+	}
 	c.answers["GET /agents"] = []string{`{"items":[{"name":"eu"}],"unattended":[]}`}
 	out, _ := c.run(0, "", "agents")
 	if strings.Contains(out, "SITE WITHOUT AGENT") {
