@@ -67,7 +67,8 @@ func (m *Manager) Report() (Report, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r, err := m.store.Report(installedVersion, m.cfg.Attempts)
-	r.Running, r.Status = m.cfg.Start.Version, &m.said
+	said := m.said // a copy: who asked reads it without the lock
+	r.Running, r.Status = m.cfg.Start.Version, &said
 	return r, err
 }
 
