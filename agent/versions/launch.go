@@ -246,7 +246,8 @@ func (l *Launcher) run(ctx context.Context, version string) (again bool, err err
 		return true, l.giveUp(version, fmt.Sprintf("cannot be started: %v", err))
 	case err != nil:
 		return true, l.wait(version, err)
-	case code == codeRestart:
+	case code == codeRestart: // what was put off has its turn again: that may be why
+		clear(l.putOff)
 		return true, nil
 	case code == 0 || ctx.Err() != nil:
 		return false, nil

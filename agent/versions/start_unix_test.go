@@ -162,6 +162,34 @@ func TestStartThatGoesOnFailing(t *testing.T) {
 	}
 }
 
+// TestRestartOfTheOneBeforeTriesAgain: a child that asks for another choice gets one, of what could
+// not be started before it too.
+func TestRestartOfTheOneBeforeTriesAgain(t *testing.T) {
+	s, dir := newSigner(t), t.TempDir()
+	ran := filepath.Join(t.TempDir(), "ran")
+	holdProgram(t, s, dir, "1.1.0", "#!/bin/sh\n[ -e "+ran+" ] && exit 0\n: >"+ran+"\nexit 75\n")
+	store := holdProgram(t, s, dir, "1.2.0", script)
+	if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: "1.1.0", Trial: &Trial{Version: "1.2.0"}}); err != nil {
+		t.Fatal(err)
+	}
+	open := busy(t, store.Program("1.2.0"))
+	l := launcher(store, "1.0.0")
+	starts := 0
+	l.Child, l.patience, l.Log = true, time.Millisecond, slog.New(heard(func(message string) {
+		if message == "starting the chosen version" {
+			if starts++; starts == 2 { // the one before it
+				open.Close()
+			}
+		}
+	}))
+	if _, ours, err := l.Launch(t.Context()); ours || err != nil || starts != 3 {
+		t.Errorf("the installed program runs: %t, %d starts, %v", ours, starts, err)
+	}
+	if st, err := store.State(); err != nil || st.Trial == nil || st.Trial.Starts != 1 {
+		t.Errorf("the trial was not started: %+v, %v", st, err)
+	}
+}
+
 // TestProgramThatIsNoneIsGivenUp: nothing is waited for where the file is at fault.
 func TestProgramThatIsNoneIsGivenUp(t *testing.T) {
 	s := newSigner(t)

@@ -80,6 +80,7 @@ type State struct {
 	Trial     *Trial    `json:"trial,omitempty"`
 	Failed    []Failure `json:"failed,omitempty"`
 	Outcome   Outcome   `json:"outcome"`
+	Again     Again     `json:"again,omitzero"` // what is chosen and could not be started
 }
 
 // Trial is a version that has not shown yet that it works here.
@@ -158,6 +159,8 @@ func (s *State) choose(version, stage, installedVersion string, at time.Time) {
 	s.Trial = &Trial{Version: version, Stage: stage, Since: at}
 	if begun != nil && begun.Version == version && begun.Stage == stage {
 		*s.Trial = *begun
+	} else {
+		s.Again = Again{}
 	}
 	if chosenByHand(stage) {
 		s.Trial.Standing = s.Stage
