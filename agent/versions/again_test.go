@@ -110,3 +110,70 @@ func TestPutOffVersionIsCalledOff(t *testing.T) {
 		})
 	}
 }
+
+// TestCurrentVersionThatCouldNotBeStarted: it has passed its trial, so it only has its turn again,
+// after the same pause; the version before it is kept.
+func TestCurrentVersionThatCouldNotBeStarted(t *testing.T) {
+	s, dir := newSigner(t), t.TempDir()
+	hold(t, s, dir, "1.1.0")
+	store := hold(t, s, dir, "1.2.0")
+	if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Stage: "1", Previous: "1.1.0"}); err != nil {
+		t.Fatal(err)
+	}
+	h := newHand(t, s, dir, func(c *Config) { c.Start = Start{Version: "1.1.0", Installed: "1.0.0"} })
+	for _, o := range []*Offer{nil, {}, {Stage: "9", Withdrawn: []string{"0.9.0"}}} {
+		if o != nil {
+			h.Want(*o)
+		}
+		if restart, waits := h.advance(); restart || !waits {
+			t.Errorf("%+v: restart %t, waits %t", o, restart, waits)
+		}
+		if st := h.Status(); st.Wanted != "1.2.0" || st.Stage != "1" || st.State != Verified || !strings.Contains(st.Why, "could not be started") {
+			t.Errorf("%+v: %+v", o, st)
+		}
+	}
+	h.Want(s.offer("1.2.0", "2", []byte("1.2.0")))
+	if restart, waits := h.advance(); restart || !waits {
+		t.Errorf("restart %t, waits %t, %+v", restart, waits, h.Status())
+	}
+	h.began = h.began.Add(-startAgain)
+	if restart, _ := h.advance(); !restart {
+		t.Errorf("%+v", h.Status())
+	}
+	if st, err := store.State(); err != nil || st.Trial != nil || st.Current != "1.2.0" || st.Previous != "1.1.0" || st.Again != (Again{"1.2.0", 1}) {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+// TestTrialOfTheCurrentVersionKeepsTheOneBefore: what is asked for once more does not take the
+// place of what a rollback goes to.
+func TestTrialOfTheCurrentVersionKeepsTheOneBefore(t *testing.T) {
+	for _, c := range []struct {
+		installed, current, previous string
+	}{{"1.0.0", "1.2.0", "1.1.0"}, {"1.2.0", installed, "1.1.0"}} {
+		st := State{Format: stateForm, Installed: c.installed, Current: c.current, Previous: c.previous, Trial: &Trial{Version: "1.2.0", Starts: 1}}
+		st.pass(time.Now())
+		if st.Current != c.current || st.Previous != c.previous || st.Trial != nil {
+			t.Errorf("%+v", st)
+		}
+	}
+}
+
+// TestWithdrawnWhileItCouldNotBeStarted: the next start does not run what was taken back meanwhile.
+func TestWithdrawnWhileItCouldNotBeStarted(t *testing.T) {
+	s := newSigner(t)
+	for stage, want := range map[string]string{"1": "1.1.0", byHand + " today": "1.2.0"} {
+		dir := t.TempDir()
+		hold(t, s, dir, "1.1.0")
+		store := hold(t, s, dir, "1.2.0")
+		if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Stage: stage, Previous: "1.1.0"}); err != nil {
+			t.Fatal(err)
+		}
+		h := newHand(t, s, dir, func(c *Config) { c.Start = Start{Version: "1.1.0", Installed: "1.0.0"} })
+		h.Want(Offer{Stage: "2", Withdrawn: []string{"1.2.0"}})
+		h.advance()
+		if got := launcher(store, "1.0.0").next(); got != want {
+			t.Errorf("chosen in %q and withdrawn: %s runs, want %s; %+v", stage, got, want, h.Status())
+		}
+	}
+}

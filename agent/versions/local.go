@@ -105,6 +105,9 @@ func (m *Manager) Upgrade(in io.Reader) (version string, err error) {
 // back, or why it stays.
 func (m *Manager) taken(withdrawn []string) (goes bool, stays *passedOver) {
 	st := &m.state
+	if version, stage := m.putOff(); version != "" && st.Trial == nil { // the next start would run it
+		return m.cfg.Enabled && st.Current != installed && !chosenByHand(stage) && slices.Contains(withdrawn, version), nil
+	}
 	switch runs := m.cfg.Start.Version; {
 	case !slices.Contains(withdrawn, runs):
 		return false, nil

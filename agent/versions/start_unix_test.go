@@ -129,10 +129,14 @@ func TestStartThatGoesOnFailing(t *testing.T) {
 	}{
 		{"on trial", trial, true},
 		{"on trial, another one before", second, false},
-		{"chosen", State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Previous: "1.1.0"}, true},
+		{"chosen", State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0"}, true},
+		{"chosen, another one before", State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Previous: "1.1.0"}, false},
+		{"chosen, what is no version any more before", State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Previous: "1.0.9"}, true},
+		{"chosen, no program before", State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Previous: "1.0.1"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
+			holdProgram(t, s, dir, "1.0.1", "no program")
 			holdProgram(t, s, dir, "1.1.0", script)
 			store := holdProgram(t, s, dir, "1.2.0", script)
 			if err := store.write(c.state); err != nil {

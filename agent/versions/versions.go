@@ -182,7 +182,10 @@ func (s *State) abandon(why string, at time.Time) {
 // pass ends the trial: the version is the one that runs.
 func (s *State) pass(at time.Time) {
 	t := s.Trial
-	s.Previous, s.Current, s.Stage, s.Standing, s.Trial = s.Current, t.Version, t.Stage, t.Standing, nil
+	if release.Compare(s.named(s.Current), t.Version) != 0 { // else the one before it stays that
+		s.Previous = s.Current
+	}
+	s.Current, s.Stage, s.Standing, s.Trial = t.Version, t.Stage, t.Standing, nil
 	if t.Version == s.Installed {
 		s.Current = installed
 	}
