@@ -90,6 +90,36 @@ func TestPackageThatCameSinceIsReported(t *testing.T) {
 	says("v1.0.0", "1.1.0")
 }
 
+// TestStatusWhileVersionsAreVerified: a slow disk under what is held holds up nobody but who asks for it.
+func TestStatusWhileVersionsAreVerified(t *testing.T) {
+	s, dir := newSigner(t), t.TempDir()
+	store := hold(t, s, dir, "1.1.0")
+	path := store.Program("1.1.0")
+	if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil { // who opens it waits for who writes
+		t.Fatal(err)
+	}
+	h := newHand(t, s, dir, nil)
+	done := make(chan error, 1)
+	go func() {
+		_, err := h.Report()
+		done <- err
+	}()
+	w, err := os.OpenFile(path, os.O_WRONLY, 0) // and this for the report
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan Status, 1)
+	go func() { asked <- h.Status() }()
+	select {
+	case <-asked:
+	case <-time.After(time.Minute):
+		t.Error("the status waits for the report")
+	}
+	if err := errors.Join(w.Close(), <-done); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestStartThatFailsForAPassingReason: it is made as soon as it can be, and is one attempt.
 func TestStartThatFailsForAPassingReason(t *testing.T) {
 	s := newSigner(t)
