@@ -76,11 +76,14 @@ func Secrets(dir, data string) Finding {
 		return f
 	}
 	who := reader(dir, data)
+	f.Seen = fmt.Sprintf("%d in %s: the agent can read them, and not everybody", len(entries), dir)
 	if info, err := os.Stat(dir); err == nil && !who.may(dir, info, 0o5) {
+		if !who.self && listed(dir) {
+			return untold(f, dir)
+		}
 		f.Level, f.Seen, f.Todo = Fail, fmt.Sprintf("%s has mode %04o: the agent cannot look into it", dir, info.Mode().Perm()), who.close(dir, info, 0o700)
 		return f
 	}
-	f.Seen = fmt.Sprintf("%d in %s: the agent can read them, and not everybody", len(entries), dir)
 	for _, entry := range entries {
 		path := filepath.Join(dir, entry.Name())
 		info, err := os.Stat(path)
@@ -88,6 +91,10 @@ func Secrets(dir, data string) Finding {
 			continue
 		}
 		if !who.may(path, info, 0o4) {
+			if !who.self && listed(path) {
+				f = untold(f, path)
+				continue
+			}
 			f.Level, f.Seen, f.Todo = Fail, fmt.Sprintf("%s has mode %04o: the agent cannot read it", path, info.Mode().Perm()), who.close(path, info, 0o600)
 			return f
 		}
@@ -95,6 +102,13 @@ func Secrets(dir, data string) Finding {
 			f.Level, f.Seen, f.Todo = Warn, fmt.Sprintf("%s has mode %04o: everybody can use it", path, info.Mode().Perm()), who.close(path, info, 0o600)
 		}
 	}
+	return f
+}
+
+// untold is a finding where the mode does not let the agent in, and a list beside it may.
+func untold(f Finding, path string) Finding {
+	f.Level, f.Seen = Warn, path+" has an access list: whether it lets the agent in cannot be told from here"
+	f.Todo = "getfacl " + path + " tells; the doctor that is run as the agent's user does too"
 	return f
 }
 
@@ -117,6 +131,7 @@ func reader(dir, data string) account {
 		return who
 	}
 	if who, ok := whose(data); ok && who.user != 0 {
+		who.groups = append(who.groups, groupsOf(who.user)...)
 		return who
 	}
 	who, ok := whose(dir)
@@ -124,6 +139,22 @@ func reader(dir, data string) account {
 		who.user = -1
 	}
 	return who
+}
+
+// groupsOf gives the groups that the system has a user in: a service that runs as him has them too.
+// They are not known of one that the system has no name for.
+func groupsOf(id int64) (groups []uint32) {
+	known, err := user.LookupId(strconv.FormatInt(id, 10))
+	if err != nil {
+		return nil
+	}
+	names, _ := known.GroupIds() // what there are
+	for _, name := range names {
+		if g, err := strconv.ParseUint(name, 10, 32); err == nil {
+			groups = append(groups, uint32(g))
+		}
+	}
+	return groups
 }
 
 // whose tells to whom a directory belongs.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 )
@@ -76,6 +78,31 @@ func TestSecretsBeforeThereIsData(t *testing.T) {
 	own(t, file, 0, 0, 0o644)
 	follow(t, Secrets(dir, data))
 	read(t, file, agentUser, agentGroup, true)
+}
+
+// The agent has the groups that the system has its user in, and not only that of its data.
+func TestSecretsOfAFurtherGroup(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	daemon, err := user.Lookup("daemon")
+	if err != nil || daemon.Uid == "0" || daemon.Gid == "0" {
+		t.Skipf("this system has no user daemon with a group of its own: %v", err)
+	}
+	id, err := strconv.Atoi(daemon.Uid)
+	group, err2 := strconv.Atoi(daemon.Gid)
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	data, dir := places(t)
+	own(t, data, id, agentGroup, 0o700)
+	file := filepath.Join(dir, "shop.token")
+	own(t, file, 0, group, 0o640)
+	check(t, Secrets(dir, data), OK)
+	own(t, dir, 0, group, 0o750)
+	check(t, Secrets(dir, data), OK)
+	own(t, file, 0, somebody, 0o640)
+	check(t, Secrets(dir, data), Fail)
 }
 
 // places makes a data directory of the agent's and one for secrets, as the packages do.

@@ -74,10 +74,16 @@ func (l *Log) Gone() error {
 		return nil
 	}
 	now, err := os.Stat(filepath.Join(l.cfg.Dir, cursorFile))
-	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(l.held, now) {
+	if errors.Is(err, os.ErrNotExist) || err == nil && replaced(l.held, now) {
 		return fmt.Errorf("%s: %w", l.cfg.Dir, ErrGone)
 	}
 	return nil // another error says nothing about that
+}
+
+// replaced says that another file stands where one was. Some systems have to open a file to learn
+// which it is: where that does not work, as with a scanner that holds it, nothing is known.
+func replaced(was, now os.FileInfo) bool {
+	return os.SameFile(was, was) && os.SameFile(now, now) && !os.SameFile(was, now)
 }
 
 func (l *Log) checkCursors(path string) (damage, err error) {

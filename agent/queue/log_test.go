@@ -253,6 +253,42 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// unknown is a file of which the system does not say which it is.
+type unknown struct{ os.FileInfo }
+
+// What is not known to be another file is none: else a running log would be called gone.
+func TestReplaced(t *testing.T) {
+	dir := t.TempDir()
+	stat := func(name string) os.FileInfo {
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			if err = os.WriteFile(path, nil, 0o600); err == nil {
+				info, err = os.Stat(path)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	a, b := stat("a"), stat("b")
+	for _, c := range []struct {
+		name     string
+		was, now os.FileInfo
+		want     bool
+	}{
+		{"the same", a, stat("a"), false},
+		{"another", a, b, true},
+		{"what is there cannot be told", a, unknown{a}, false},
+		{"what was there cannot be told", unknown{a}, b, false},
+	} {
+		if got := replaced(c.was, c.now); got != c.want {
+			t.Errorf("%s: %t, want %t", c.name, got, c.want)
+		}
+	}
+}
+
 func TestWait(t *testing.T) {
 	l := open(t, small(t.TempDir()))
 	done := make(chan error, 1)

@@ -152,7 +152,22 @@ func (l *Launcher) next() (version string) {
 		st.back(fmt.Sprintf("not what was verified any more: %v", err), time.Now())
 		l.note(st)
 	}
+	if l.putOff[st.Current] && l.standsIn(st.Previous) {
+		return st.Previous
+	}
 	return installed
+}
+
+// standsIn says whether the version before can run while the current one cannot be started.
+func (l *Launcher) standsIn(previous string) bool {
+	if previous == "" || previous == installed || l.putOff[previous] {
+		return false
+	}
+	err := l.Store.Check(previous)
+	if err != nil {
+		l.Log.Error("the version before cannot be verified; the installed program runs", "version", previous, "err", err)
+	}
+	return err == nil
 }
 
 // proven says that a version is not what was verified, whenever it is looked at. A disk that
@@ -243,10 +258,12 @@ func (l *Launcher) run(ctx context.Context, version string) (again bool, err err
 	})
 	switch {
 	case err != nil && ofTheFile(err):
+		l.putOff[version] = true // also where it only stands in for another: nothing is noted then
 		return true, l.giveUp(version, fmt.Sprintf("cannot be started: %v", err))
 	case err != nil:
 		return true, l.wait(version, err)
-	case code == codeRestart:
+	case code == codeRestart: // what was put off has its turn again: that may be why
+		clear(l.putOff)
 		return true, nil
 	case code == 0 || ctx.Err() != nil:
 		return false, nil
@@ -283,7 +300,7 @@ func ofTheFile(err error) bool {
 // for a trial is not counted: it was none.
 func (l *Launcher) wait(version string, why error) error {
 	l.putOff[version] = true
-	l.Log.Error("the chosen version cannot be started now; what was chosen before it runs, or the installed program, and the choice stands",
+	l.Log.Error("the chosen version cannot be started now; what ran before it runs, or the installed program, and the choice stands",
 		"version", version, "err", why)
 	st, err := l.Store.State()
 	if err != nil || st.Trial == nil || st.Trial.Version != version {

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -44,12 +46,22 @@ func (s *Store) Report(installedVersion string, attempts int) (Report, error) {
 	list, err := s.List()
 	for _, version := range list {
 		h := Held{Version: version}
-		if err := s.Check(version); err != nil {
+		if err := s.Check(version); errors.Is(err, fs.ErrNotExist) && !s.has(version) {
+			continue // it was just removed
+		} else if err != nil {
 			h.Fault = err.Error()
 		}
 		r.Held = append(r.Held, h)
 	}
 	return r, err
+}
+
+// has says whether a version's directory is there, whatever stands in it.
+func (s *Store) has(version string) bool {
+	return s.within(func(root *os.Root) error {
+		_, err := root.Stat(version)
+		return err
+	}) == nil
 }
 
 // starts is the version that a start of the installed program would run now. The launcher says it.
@@ -64,10 +76,9 @@ func (s *Store) starts(installedVersion string, attempts int) string {
 // Report lists what is held, and how far what is wanted is.
 func (m *Manager) Report() (Report, error) {
 	installedVersion := m.file.version(m.cfg.Start.Installed)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r, err := m.store.Report(installedVersion, m.cfg.Attempts)
-	r.Running, r.Status = m.cfg.Start.Version, &m.said
+	r, err := m.store.Report(installedVersion, m.cfg.Attempts) // it reads every program, which the lock does not wait for
+	said := m.Status()
+	r.Running, r.Status = m.cfg.Start.Version, &said
 	return r, err
 }
 
@@ -104,6 +115,9 @@ func (m *Manager) Upgrade(in io.Reader) (version string, err error) {
 // back, or why it stays.
 func (m *Manager) taken(withdrawn []string) (goes bool, stays *passedOver) {
 	st := &m.state
+	if version, stage := m.putOff(); version != "" && st.Trial == nil { // the next start would run it
+		return m.cfg.Enabled && st.Current != installed && !chosenByHand(stage) && slices.Contains(withdrawn, version), nil
+	}
 	switch runs := m.cfg.Start.Version; {
 	case !slices.ContainsFunc(withdrawn, func(gone string) bool { return release.Compare(gone, runs) == 0 }): // a build may say v1.1.0 of itself
 		return false, nil

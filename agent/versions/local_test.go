@@ -142,6 +142,20 @@ func TestStatusWhileAReleaseIsHandedIn(t *testing.T) {
 	}
 }
 
+// TestReportStaysAsItWasGiven: it is read while the agent goes on.
+func TestReportStaysAsItWasGiven(t *testing.T) {
+	s := newSigner(t)
+	h := newHand(t, s, t.TempDir(), nil)
+	r, err := h.Report()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Want(s.offer("1.1.0", "1", content))
+	if r.Status == nil || r.Status.State != Current || r.Status.Wanted != "" || h.Status().State != Fetching {
+		t.Errorf("%+v was given before %+v", r.Status, h.Status())
+	}
+}
+
 // TestReleaseHandedToARunningAgent: what comes from the command is believed no more than what
 // comes over the line.
 func TestReleaseHandedToARunningAgent(t *testing.T) {

@@ -22,10 +22,6 @@ const looks = 40
 
 const switchRetry = time.Second // before it is asked again whether another version may take over
 
-// startAgain is for how long this process runs before it gives its place once more to a version
-// that could not be started instead of it: each try is an end of all that goes on here.
-const startAgain = 10 * time.Minute
-
 // Config is what the running agent gives to its Manager.
 type Config struct {
 	Store   *Store
@@ -95,6 +91,9 @@ func Open(cfg Config) *Manager {
 		m.said.Wanted, m.said.Stage, m.said.State, m.said.Why, m.said.Since = o.Version, o.Stage, o.State, o.Why, o.At
 	}
 	m.stage = m.said.Stage
+	if version, stage := m.putOff(); version != "" {
+		m.said = Status{Running: cfg.Start.Version, Wanted: version, Stage: stage, State: Verified, Why: m.putOffWhy(version), Since: m.said.Since}
+	}
 	return m
 }
 
@@ -106,13 +105,15 @@ func (m *Manager) Status() Status {
 }
 
 // say notes what a wanted version has come to.
-func (m *Manager) say(wanted, state, why string) {
+func (m *Manager) say(wanted, state, why string) { m.sayIn(wanted, m.stage, state, why) }
+
+func (m *Manager) sayIn(wanted, stage, state, why string) {
 	why = clipped(why)
-	if m.said.Wanted == wanted && m.said.State == state && m.said.Stage == m.stage {
+	if m.said.Wanted == wanted && m.said.State == state && m.said.Stage == stage {
 		m.said.Why = why
 		return
 	}
-	m.said = Status{Running: m.cfg.Start.Version, Wanted: wanted, Stage: m.stage, State: state, Why: why, Since: time.Now()}
+	m.said = Status{Running: m.cfg.Start.Version, Wanted: wanted, Stage: stage, State: state, Why: why, Since: time.Now()}
 	level := slog.LevelInfo
 	if state == Failed || state == RolledBack {
 		level = slog.LevelError
@@ -131,6 +132,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		m.cfg.Alarm("release-rolled-back", o.Version+"/"+o.Stage, fmt.Sprintf(
 			"release %s was given up and %s runs: %s; it is not tried again in this stage", o.Version, m.cfg.Start.Version, o.Why))
 	}
+	m.started()
 	if trial {
 		if err := m.judge(ctx); err != nil || ctx.Err() != nil {
 			return err
@@ -295,6 +297,9 @@ func (m *Manager) advance() (restart, waits bool) {
 	if !m.restart && m.gone {
 		return m.leave()
 	}
+	if version, stage := m.putOff(); version != "" && (m.wanted == nil || release.Compare(m.wanted.version, version) == 0) {
+		return m.retry(version, stage)
+	}
 	if m.restart || m.wanted == nil {
 		return m.restart, false
 	}
@@ -304,11 +309,6 @@ func (m *Manager) advance() (restart, waits bool) {
 	}
 	if err := m.cfg.Ready(); err != nil {
 		m.say(r.version, Verified, fmt.Sprintf("waits until this agent works as it is: %v", err))
-		return false, true
-	}
-	if t := m.state.Trial; t != nil && t.Version == r.version && t.Stage == m.stage && time.Since(m.began) < startAgain {
-		m.say(r.version, Verified, fmt.Sprintf("it was chosen, and could not be started for a reason that may pass; the log says which. "+
-			"It is tried again at the next start, or %v after this one", startAgain))
 		return false, true
 	}
 	m.say(r.version, Verified, "")
@@ -401,6 +401,7 @@ func (m *Manager) want(o Offer) {
 		return
 	}
 	m.wanted, m.stage, m.gone = nil, o.Stage, false
+	m.callOff(o)
 	if o.Version == "" {
 		goes, stays := m.taken(o.Withdrawn)
 		m.gone = goes
@@ -557,7 +558,7 @@ func (m *Manager) Rollback(why string) error {
 		return conflict("another version is just taking over")
 	}
 	var err error
-	if m.trial {
+	if m.state.Trial != nil { // also one that waits for its start
 		err = m.change(func(st *State) { st.abandon(why, time.Now()) })
 	} else if err = m.state.canGoBack(); err == nil {
 		err = m.change(func(st *State) { st.back(why, time.Now()) })

@@ -90,6 +90,36 @@ func TestPackageThatCameSinceIsReported(t *testing.T) {
 	says("v1.0.0", "1.1.0")
 }
 
+// TestStatusWhileVersionsAreVerified: a slow disk under what is held holds up nobody but who asks for it.
+func TestStatusWhileVersionsAreVerified(t *testing.T) {
+	s, dir := newSigner(t), t.TempDir()
+	store := hold(t, s, dir, "1.1.0")
+	path := store.Program("1.1.0")
+	if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil { // who opens it waits for who writes
+		t.Fatal(err)
+	}
+	h := newHand(t, s, dir, nil)
+	done := make(chan error, 1)
+	go func() {
+		_, err := h.Report()
+		done <- err
+	}()
+	w, err := os.OpenFile(path, os.O_WRONLY, 0) // and this for the report
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan Status, 1)
+	go func() { asked <- h.Status() }()
+	select {
+	case <-asked:
+	case <-time.After(time.Minute):
+		t.Error("the status waits for the report")
+	}
+	if err := errors.Join(w.Close(), <-done); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestStartThatFailsForAPassingReason: it is made as soon as it can be, and is one attempt.
 func TestStartThatFailsForAPassingReason(t *testing.T) {
 	s := newSigner(t)
@@ -129,10 +159,14 @@ func TestStartThatGoesOnFailing(t *testing.T) {
 	}{
 		{"on trial", trial, true},
 		{"on trial, another one before", second, false},
-		{"chosen", State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Previous: "1.1.0"}, true},
+		{"chosen", State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0"}, true},
+		{"chosen, another one before", State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Previous: "1.1.0"}, false},
+		{"chosen, what is no version any more before", State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Previous: "1.0.9"}, true},
+		{"chosen, no program before", State{Format: stateForm, Installed: "1.0.0", Current: "1.2.0", Previous: "1.0.1"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
+			holdProgram(t, s, dir, "1.0.1", "no program")
 			holdProgram(t, s, dir, "1.1.0", script)
 			store := holdProgram(t, s, dir, "1.2.0", script)
 			if err := store.write(c.state); err != nil {
@@ -159,6 +193,34 @@ func TestStartThatGoesOnFailing(t *testing.T) {
 				t.Errorf("%+v, %v", st, err)
 			}
 		})
+	}
+}
+
+// TestRestartOfTheOneBeforeTriesAgain: a child that asks for another choice gets one, of what could
+// not be started before it too.
+func TestRestartOfTheOneBeforeTriesAgain(t *testing.T) {
+	s, dir := newSigner(t), t.TempDir()
+	ran := filepath.Join(t.TempDir(), "ran")
+	holdProgram(t, s, dir, "1.1.0", "#!/bin/sh\n[ -e "+ran+" ] && exit 0\n: >"+ran+"\nexit 75\n")
+	store := holdProgram(t, s, dir, "1.2.0", script)
+	if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: "1.1.0", Trial: &Trial{Version: "1.2.0"}}); err != nil {
+		t.Fatal(err)
+	}
+	open := busy(t, store.Program("1.2.0"))
+	l := launcher(store, "1.0.0")
+	starts := 0
+	l.Child, l.patience, l.Log = true, time.Millisecond, slog.New(heard(func(message string) {
+		if message == "starting the chosen version" {
+			if starts++; starts == 2 { // the one before it
+				open.Close()
+			}
+		}
+	}))
+	if _, ours, err := l.Launch(t.Context()); ours || err != nil || starts != 3 {
+		t.Errorf("the installed program runs: %t, %d starts, %v", ours, starts, err)
+	}
+	if st, err := store.State(); err != nil || st.Trial == nil || st.Trial.Starts != 1 {
+		t.Errorf("the trial was not started: %+v, %v", st, err)
 	}
 }
 

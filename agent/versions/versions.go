@@ -71,15 +71,18 @@ func Steps() []string {
 
 // State is what is kept on disk about the choice. The zero State runs the installed program.
 type State struct {
-	Format    int       `json:"format"`
-	Installed string    `json:"installed"`          // version of the installed program when the choice was made
-	Current   string    `json:"current"`            // a version held here, or "installed"
-	Stage     string    `json:"stage,omitempty"`    // in which Current was chosen
-	Standing  string    `json:"standing,omitempty"` // stage that the control plane wanted when a person chose Current
-	Previous  string    `json:"previous,omitempty"` // what a rollback goes back to; empty: nothing
-	Trial     *Trial    `json:"trial,omitempty"`
-	Failed    []Failure `json:"failed,omitempty"`
-	Outcome   Outcome   `json:"outcome"`
+	Format    int    `json:"format"`
+	Installed string `json:"installed"`          // version of the installed program when the choice was made
+	Current   string `json:"current"`            // a version held here, or "installed"
+	Stage     string `json:"stage,omitempty"`    // in which Current was chosen
+	Standing  string `json:"standing,omitempty"` // stage that the control plane wanted when a person chose Current
+	Previous  string `json:"previous,omitempty"` // what a rollback goes back to; empty: nothing
+	// PreviousStage is that in which Previous was chosen: it counts again after a rollback.
+	PreviousStage string    `json:"previousStage,omitempty"`
+	Trial         *Trial    `json:"trial,omitempty"`
+	Failed        []Failure `json:"failed,omitempty"`
+	Outcome       Outcome   `json:"outcome"`
+	Again         Again     `json:"again,omitzero"` // what is chosen and could not be started
 }
 
 // Trial is a version that has not shown yet that it works here.
@@ -151,13 +154,15 @@ func (s *State) refuse(version, stage, why string, at time.Time) {
 // choose puts a version on trial at the next start of the installed program.
 func (s *State) choose(version, stage, installedVersion string, at time.Time) {
 	if s.Installed != installedVersion { // what was chosen before was chosen beside another program
-		s.Current, s.Stage, s.Standing, s.Previous = installed, "", "", ""
+		s.Current, s.Stage, s.Standing, s.Previous, s.PreviousStage = installed, "", "", "", ""
 	}
 	s.Installed = installedVersion
 	begun := s.Trial // which could not be started, and is chosen again
 	s.Trial = &Trial{Version: version, Stage: stage, Since: at}
 	if begun != nil && begun.Version == version && begun.Stage == stage {
 		*s.Trial = *begun
+	} else {
+		s.Again = Again{}
 	}
 	if chosenByHand(stage) {
 		s.Trial.Standing = s.Stage
@@ -179,7 +184,10 @@ func (s *State) abandon(why string, at time.Time) {
 // pass ends the trial: the version is the one that runs.
 func (s *State) pass(at time.Time) {
 	t := s.Trial
-	s.Previous, s.Current, s.Stage, s.Standing, s.Trial = s.Current, t.Version, t.Stage, t.Standing, nil
+	if release.Compare(s.named(s.Current), t.Version) != 0 { // else the one before it stays that
+		s.Previous, s.PreviousStage = s.Current, s.Stage
+	}
+	s.Current, s.Stage, s.Standing, s.Trial = t.Version, t.Stage, t.Standing, nil
 	if t.Version == s.Installed {
 		s.Current = installed
 	}
@@ -189,7 +197,7 @@ func (s *State) pass(at time.Time) {
 // back leaves the current version for the one before it.
 func (s *State) back(why string, at time.Time) {
 	s.refuse(s.named(s.Current), s.Stage, why, at)
-	s.Current, s.Stage, s.Standing, s.Previous = s.Previous, "", "", ""
+	s.Current, s.Stage, s.Standing, s.Previous, s.PreviousStage = s.Previous, s.PreviousStage, "", "", ""
 	if s.Current == "" {
 		s.Current = installed
 	}

@@ -341,33 +341,6 @@ func TestSilenceAddsUpOverRestarts(t *testing.T) {
 	}
 }
 
-// TestVersionThatCouldNotBeStartedIsTriedAgain: not at once, for each try ends what goes on here,
-// and with what its trial has counted so far.
-func TestVersionThatCouldNotBeStartedIsTriedAgain(t *testing.T) {
-	s := newSigner(t)
-	store := hold(t, s, t.TempDir(), "1.1.0")
-	if err := store.write(State{Format: stateForm, Installed: "1.0.0", Current: installed, Trial: &Trial{Version: "1.1.0", Stage: "1", Starts: 2}}); err != nil {
-		t.Fatal(err)
-	}
-	h := newHand(t, s, store.dir, nil)
-	h.Want(s.offer("1.1.0", "1", []byte("1.1.0")))
-	if restart, waits := h.advance(); restart || !waits || !strings.Contains(h.Status().Why, "could not be started") {
-		t.Errorf("restart %t, waits %t, %+v", restart, waits, h.Status())
-	}
-	h.began = h.began.Add(-startAgain)
-	if restart, _ := h.advance(); !restart {
-		t.Errorf("%+v", h.Status())
-	}
-	if st, err := store.State(); err != nil || st.Trial == nil || st.Trial.Starts != 2 {
-		t.Errorf("%+v, %v", st, err)
-	}
-	h = newHand(t, s, store.dir, nil)
-	h.Want(s.offer("1.1.0", "2", []byte("1.1.0")))
-	if restart, _ := h.advance(); !restart { // somebody wants it tried again
-		t.Errorf("in another stage: %+v", h.Status())
-	}
-}
-
 // TestHandStands: what a person has chosen or left is not undone by what the control plane
 // wanted before, also after a restart; what it stages anew counts.
 func TestHandStands(t *testing.T) {

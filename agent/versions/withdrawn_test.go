@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestWithdrawnReleaseIsLeft: what came with a release goes back to what ran before it when the
@@ -116,5 +117,30 @@ func TestKillOnTheWayBackFromAWithdrawnRelease(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestChoiceOfAPersonCountsAfterARollback: what a person has chosen stays his choice when a release
+// that came after it is left again.
+func TestChoiceOfAPersonCountsAfterARollback(t *testing.T) {
+	s, dir := newSigner(t), t.TempDir()
+	hold(t, s, dir, "1.1.0")
+	store := hold(t, s, dir, "1.2.0")
+	st := State{Format: stateForm, Installed: "1.0.0", Current: "1.1.0", Stage: byHand + " today", Standing: "1", Trial: &Trial{Version: "1.2.0", Stage: "2", Starts: 1}}
+	st.pass(time.Now())
+	if err := store.write(st); err != nil {
+		t.Fatal(err)
+	}
+	h := newHand(t, s, dir, func(c *Config) { c.Start = Start{Version: "1.2.0", Installed: "1.0.0"} })
+	if err := h.Rollback("no"); err != nil {
+		t.Fatal(err)
+	}
+	h = newHand(t, s, dir, func(c *Config) { c.Start = Start{Version: "1.1.0", Installed: "1.0.0"} })
+	h.Want(Offer{Stage: "3", Withdrawn: []string{"1.1.0"}})
+	if restart, _ := h.advance(); restart || h.Status().State != Newer {
+		t.Errorf("it is left: %t; %+v", restart, h.Status())
+	}
+	if got := launcher(store, "1.0.0").next(); got != "1.1.0" {
+		t.Errorf("%s runs", got)
 	}
 }
