@@ -136,6 +136,14 @@ func TestCurrentVersionThatCouldNotBeStarted(t *testing.T) {
 	if restart, waits := h.advance(); restart || !waits {
 		t.Errorf("restart %t, waits %t, %+v", restart, waits, h.Status())
 	}
+	h.Want(s.offer("1.2.0", "3", content)) // built anew: it is fetched first
+	if got := h.fetch(t, content, 4000, 1<<30); got != int64(len(content)) {
+		t.Errorf("%d bytes are fetched of another program of that version", got)
+	}
+	h.advance() // puts it in its place
+	if r, err := store.held("1.2.0"); err != nil || r.file.Size != int64(len(content)) {
+		t.Errorf("what was fetched is not held: %+v, %v", r.file, err)
+	}
 	h.began = h.began.Add(-startAgain)
 	if restart, _ := h.advance(); !restart {
 		t.Errorf("%+v", h.Status())

@@ -50,7 +50,7 @@ type Manager struct {
 	wake  chan struct{} // something is to be done here
 	piece chan struct{} // what is to be fetched has changed
 
-	mu      sync.Mutex // guards what follows, and the store's files while the agent runs
+	mu      sync.Mutex // guards what follows, and what is written in the store while the agent runs
 	state   State
 	trial   bool    // this process is the version on trial
 	wanted  *signed // to be fetched, or fetched and not chosen
@@ -92,7 +92,7 @@ func Open(cfg Config) *Manager {
 	}
 	m.stage = m.said.Stage
 	if version, stage := m.putOff(); version != "" {
-		m.said = Status{Running: cfg.Start.Version, Wanted: version, Stage: stage, State: Verified, Why: m.putOffWhy(version), Since: m.said.Since}
+		m.said = Status{Running: cfg.Start.Version, Wanted: version, Stage: stage, State: Verified, Why: m.putOffWhy(version), Since: m.began}
 	}
 	return m
 }
@@ -297,7 +297,7 @@ func (m *Manager) advance() (restart, waits bool) {
 	if !m.restart && m.gone {
 		return m.leave()
 	}
-	if version, stage := m.putOff(); version != "" && (m.wanted == nil || release.Compare(m.wanted.version, version) == 0) {
+	if version, stage := m.putOff(); version != "" && (m.wanted == nil || release.Compare(m.wanted.version, version) == 0 && m.here(*m.wanted)) {
 		return m.retry(version, stage)
 	}
 	if m.restart || m.wanted == nil {
