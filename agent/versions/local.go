@@ -115,11 +115,14 @@ func (m *Manager) Upgrade(in io.Reader) (version string, err error) {
 // back, or why it stays.
 func (m *Manager) taken(withdrawn []string) (goes bool, stays *passedOver) {
 	st := &m.state
+	isGone := func(version string) bool { // a build may say v1.1.0 of itself
+		return slices.ContainsFunc(withdrawn, func(gone string) bool { return release.Compare(gone, version) == 0 })
+	}
 	if version, stage := m.putOff(); version != "" && st.Trial == nil { // the next start would run it
-		return m.cfg.Enabled && st.Current != installed && !chosenByHand(stage) && slices.Contains(withdrawn, version), nil
+		return m.cfg.Enabled && st.Current != installed && !chosenByHand(stage) && isGone(version), nil
 	}
 	switch runs := m.cfg.Start.Version; {
-	case !slices.ContainsFunc(withdrawn, func(gone string) bool { return release.Compare(gone, runs) == 0 }): // a build may say v1.1.0 of itself
+	case !isGone(runs):
 		return false, nil
 	case !m.cfg.Enabled:
 		return false, &passedOver{Off, "it was withdrawn, and stays: upgrades.enabled is false in this agent's configuration"}

@@ -189,14 +189,8 @@ func (s *Server) hasSite(site string) error {
 
 // meant helps who named what there is not: with the name that is likely meant, else with all.
 func meant(what, name string, names []string) string {
-	best, least := "", 1+min(len(name)/3+1, 3)
-	for _, candidate := range names {
-		if d := spelling.Distance(strings.ToLower(name), strings.ToLower(candidate)); d < least {
-			best, least = candidate, d
-		}
-	}
-	if best != "" {
-		return "did you mean " + best + "?"
+	if near := spelling.Nearest(name, names); near != "" {
+		return "did you mean " + near + "?"
 	}
 	return "its " + what + " are " + strings.Join(names, ", ")
 }

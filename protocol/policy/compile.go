@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/crossdock/crossdock/protocol/expr"
+	"github.com/crossdock/crossdock/protocol/spelling"
 )
 
 // APIVersion is what every document begins with.
@@ -149,7 +150,7 @@ func (c *compiler) document(doc node) {
 	}
 	if !slices.Contains(kinds, kind.str()) {
 		hint := "one of " + strings.Join(kinds, ", ")
-		if near := nearest(kind.str(), kinds); near != "" {
+		if near := spelling.Nearest(kind.str(), kinds); near != "" {
 			hint = fmt.Sprintf("did you mean %s?", near)
 		}
 		c.errorAt(kind.place, hint, "kind %s is not known", quoted(kind.str()))
@@ -239,7 +240,7 @@ func (c *compiler) file(f field, what string) ([]byte, bool) {
 	content, ok := c.bundle[name]
 	if !ok || name != f.str() {
 		hint := "paths begin at the folder of the policy"
-		if near := nearest(f.str(), slices.Sorted(maps.Keys(c.bundle))); near != "" {
+		if near := spelling.Nearest(f.str(), slices.Sorted(maps.Keys(c.bundle))); near != "" {
 			hint = fmt.Sprintf("did you mean %s?", near)
 		} else if near := c.nearestFile(path.Base(name)); near != "" {
 			hint = fmt.Sprintf("did you mean %s?", near)
@@ -258,7 +259,7 @@ func (c *compiler) file(f field, what string) ([]byte, bool) {
 // nearestFile looks in all folders for a file of nearly this name.
 func (c *compiler) nearestFile(base string) string {
 	for _, other := range slices.Sorted(maps.Keys(c.bundle)) {
-		if nearest(base, []string{path.Base(other)}) != "" {
+		if spelling.Nearest(base, []string{path.Base(other)}) != "" {
 			return other
 		}
 	}

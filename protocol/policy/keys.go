@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/crossdock/crossdock/protocol/contract"
+	"github.com/crossdock/crossdock/protocol/spelling"
 )
 
 // checkKey looks for the ordering key in the schemas of a contract, where it is a plain path: an
@@ -28,9 +29,9 @@ func (c *compiler) checkKey(k *Contract, key field) {
 			report = c.warnAt
 		}
 		hint := "name a text or a number that the schema requires"
-		if len(known) > 0 && nearest(path[at], known) != "" {
+		if len(known) > 0 && spelling.Nearest(path[at], known) != "" {
 			meant := slices.Clone(path)
-			meant[at] = nearest(path[at], known)
+			meant[at] = spelling.Nearest(path[at], known)
 			hint = "did you mean ." + strings.Join(meant, ".") + "?"
 		} else if len(known) > 0 {
 			hint += "; it has " + joinShort(known)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crossdock/crossdock/protocol/contract"
+	"github.com/crossdock/crossdock/protocol/spelling"
 )
 
 const day = 24 * time.Hour
@@ -194,7 +195,7 @@ func (c *compiler) destination(route string, parent *object, n node) Destination
 
 func (c *compiler) unknown(f field, what string, known []string) {
 	hint := "there is none yet"
-	if near := nearest(f.str(), known); near != "" {
+	if near := spelling.Nearest(f.str(), known); near != "" {
 		hint = "did you mean " + near + "?"
 	} else if len(known) > 0 {
 		hint = "known: " + joinShort(known)

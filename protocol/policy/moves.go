@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/crossdock/crossdock/protocol/spelling"
 )
 
 // A system never changes its site. What moves is replaced: a new system, at the same site
@@ -65,7 +67,7 @@ func (c *compiler) checkReplaces(s *System, f field) {
 	case !ok:
 		others := slices.DeleteFunc(slices.Sorted(maps.Keys(c.set.Systems)), func(name string) bool { return name == s.Name })
 		hint := "keep the old system in the policy until the new one has been released"
-		if near := nearest(s.Replaces, others); near != "" {
+		if near := spelling.Nearest(s.Replaces, others); near != "" {
 			hint = "did you mean " + near + "? " + hint
 		}
 		c.errorAt(f.place, hint, "system %s, which %s replaces, is not in the policy", quoted(s.Replaces), s.Name)

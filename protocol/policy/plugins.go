@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/crossdock/crossdock/protocol/spelling"
 )
 
 // The kinds of plugins.
@@ -101,7 +103,7 @@ func (c *compiler) sums(parent *object) map[string]string {
 	for _, f := range parent.pairs("sha256") {
 		if !slices.Contains(Platforms, f.name) {
 			hint := "one of " + strings.Join(Platforms, ", ")
-			if near := nearest(f.name, Platforms); near != "" {
+			if near := spelling.Nearest(f.name, Platforms); near != "" {
 				hint = "did you mean " + near + "?"
 			}
 			c.errorAt(f.key, hint, "system and architecture %s in sha256 of %s are not known", quoted(f.name), parent.what)

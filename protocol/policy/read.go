@@ -74,7 +74,7 @@ func (o *object) close() {
 			continue
 		}
 		hint := "known here: " + strings.Join(slices.Compact(slices.Clone(o.known)), ", ")
-		if near := nearest(name, o.known); near != "" {
+		if near := spelling.Nearest(name, o.known); near != "" {
 			hint = fmt.Sprintf("did you mean %s?", near)
 		}
 		o.c.errorAt(key.place, hint, "unknown field %s in %s", quoted(name), o.what)
@@ -128,7 +128,7 @@ func (o *object) oneOf(name string, fallback string, allowed ...string) string {
 	}
 	if !slices.Contains(allowed, f.str()) {
 		hint := "one of " + strings.Join(allowed, ", ")
-		if near := nearest(f.str(), allowed); near != "" {
+		if near := spelling.Nearest(f.str(), allowed); near != "" {
 			hint = fmt.Sprintf("did you mean %s?", near)
 		}
 		o.c.errorAt(f.place, hint, "%s %s in %s is not known", name, quoted(f.str()), o.what)
@@ -293,15 +293,4 @@ func quoted(text string) string {
 		text = text[:80] + "…"
 	}
 	return strconv.Quote(text)
-}
-
-// nearest finds the name that was probably meant, if there is one.
-func nearest(name string, known []string) string {
-	best, least := "", 1+min(len(name)/3+1, 3)
-	for _, candidate := range known {
-		if d := spelling.Distance(strings.ToLower(name), strings.ToLower(candidate)); d < least {
-			best, least = candidate, d
-		}
-	}
-	return best
 }

@@ -1,8 +1,22 @@
-// Package spelling owns how far one name is from another, for who suggests what was meant.
+// Package spelling owns how far one name is from another, and which of several was probably meant.
 //
-// It refuses to know what the names are of, and how far is too far. It stands here because
-// policy and configuration both suggest names. Its invariant: only equal names are at distance 0.
+// It refuses to know what the names are of. It stands here because policy, configuration and the
+// API all suggest names. Its invariant: only equal names are at distance 0.
 package spelling
+
+import "strings"
+
+// Nearest finds the name that was probably meant, whatever its case; empty if there is none. Of
+// equally near ones it is the first.
+func Nearest(name string, known []string) (best string) {
+	least := 1 + min(len(name)/3+1, 3)
+	for _, candidate := range known {
+		if d := Distance(strings.ToLower(name), strings.ToLower(candidate)); d < least {
+			best, least = candidate, d
+		}
+	}
+	return best
+}
 
 // Distance counts the edits between two names; a swap of neighbours is one.
 func Distance(a, b string) int {

@@ -18,3 +18,12 @@ func TestDistance(t *testing.T) {
 		}
 	}
 }
+
+func TestNearest(t *testing.T) {
+	known := []string{"oslo", "rotterdam", "Rotterdam-2", "os"}
+	for name, want := range map[string]string{"osol": "oslo", "OSLO": "oslo", "roterdam": "rotterdam", "rotterdam-2": "Rotterdam-2", "bergen": "", "": ""} {
+		if got := Nearest(name, known); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
